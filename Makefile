@@ -1,0 +1,48 @@
+# credyt_pg: what one can do here. `make` alone lists it.
+.PHONY: help demo test bench replay install uninstall installcheck stage clean
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+MAKEFLAGS += --no-print-directory
+
+# The Postgres that stage, demo, bench and replay take, and those that test goes through: the first two in full. The 17 is
+# compiled with the declarations that pgrx was published with, since no package registry has a 17 with its headers.
+PG ?= 18
+PG_VERSIONS ?= 18 15 16 17
+PG_CONFIG ?= pg_config
+
+help:            ## this list
+	@sed -n 's/^\([a-z]*\):[^#]*## /  make \1\t/p' Makefile | expand -t 22
+
+demo:            ## build, start a throwaway Postgres, run examples/demo.sql on it (KEEP=1 leaves it running)
+	@tests/demo.sh $(PG) $(KEEP)
+
+test:            ## every test, on each Postgres of PG_VERSIONS (18 15 16 17)
+	@tests/all.sh $(PG_VERSIONS)
+
+bench:           ## what a debit costs, beside the floor and a hand-written version
+	@pg_config=$$(tests/env.sh $(PG)); tests/build.sh $$pg_config install
+	@tests/step.sh "Building the benchmark" cargo build --release --example bench
+	@tests/server.sh run $$(tests/env.sh $(PG)) -- cargo run -q --release --example bench -- $(ARGS)
+
+replay:          ## replay an hour of real LLM traffic (TRACE=path/of/azure_llm_trace.csv)
+	@[ -f "$(TRACE)" ] || { echo "Which trace? make replay TRACE=path/of/azure_llm_trace.csv"; exit 2; }
+	@pg_config=$$(tests/env.sh $(PG)); tests/build.sh $$pg_config install
+	@tests/step.sh "Building the replay" cargo build --release --example replay
+	@tests/server.sh run $$(tests/env.sh $(PG)) -- cargo run -q --release --example replay -- "$(TRACE)" $(ARGS)
+
+install:         ## into your Postgres 15 to 18 (PG_CONFIG=/path/to/pg_config)
+	@tests/build.sh "$(PG_CONFIG)" install
+	@echo "Installed for $$("$(PG_CONFIG)" --version). In a database: CREATE EXTENSION credyt_pg;"
+
+uninstall:       ## out of your Postgres again (PG_CONFIG=/path/to/pg_config)
+	@tests/build.sh "$(PG_CONFIG)" uninstall
+
+installcheck:    ## the SQL tests on your running Postgres with the extension installed (PG_CONFIG=, PGHOST= ...)
+	@tests/regress.sh "$(PG_CONFIG)"
+
+stage:           ## build and put the extension into the private Postgres of this checkout (PG=18)
+	@pg_config=$$(tests/env.sh $(PG)); tests/build.sh $$pg_config install; echo "$$pg_config"
+
+clean:           ## remove everything that was built or fetched
+	@rm -rf target

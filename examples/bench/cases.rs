@@ -1,0 +1,386 @@
+//! The cases that take turns, and the wallets they spend from.
+
+use std::io::{IsTerminal, stderr};
+use std::time::Instant;
+
+use indicatif::{ProgressBar, ProgressStyle};
+use postgres::{Client, Statement};
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+use uuid::Uuid;
+
+use crate::Options;
+use crate::common::{Result, said, thousands};
+
+/// What `--only` knows.
+pub const NAMES: [&str; 12] = [
+    "insert",
+    "floor",
+    "debit",
+    "debit_nokey",
+    "debit_tokens",
+    "debit_1",
+    "debit_30",
+    "debit_100",
+    "debit_holds",
+    "hold",
+    "plpgsql",
+    "plpgsql_30",
+];
+
+const FLOOR: &str = "
+    WITH paid AS (
+        UPDATE bench.balances SET balance = balance - 1 WHERE customer = $1 AND balance >= 1 RETURNING balance)
+    INSERT INTO bench.movements (id, customer, action, credits, idempotency_key)
+    SELECT $2, $1, 'image.generate', -1, $3 FROM paid
+    RETURNING id, (SELECT balance FROM paid)";
+pub const DEBIT: &str =
+    "SELECT * FROM credyt.debit_credits($1, 'image.generate', idempotency_key => $2)";
+const DEBIT_NO_KEY: &str = "SELECT * FROM credyt.debit_credits($1, 'image.generate')";
+const DEBIT_TOKENS: &str = "
+    SELECT * FROM credyt.debit_credits($1, 'chat.reply', dimensions => $3, cost => '0.00061', idempotency_key => $2)";
+const AUTHORIZE: &str =
+    "SELECT * FROM credyt.authorize($1, 'image.generate', quantity => 4, idempotency_key => $2)";
+const CAPTURE: &str = "SELECT * FROM credyt.capture($1, $2, quantity => 3)";
+pub const BY_HAND: &str = "SELECT * FROM bench.debit($1, 'image.generate', 1, $2)";
+
+/// More wallets than those that are spent from.
+const BYSTANDERS: i32 = 1000;
+
+type Step = Box<dyn FnMut(&mut Client) -> std::result::Result<(), postgres::Error>>;
+
+pub struct Case {
+    name: &'static str,
+    what: &'static str,
+    step: Step,
+    /// Steps a second, round by round.
+    rates: Vec<f64>,
+}
+
+/// Idempotency keys as applications make them: random UUIDs.
+pub struct Keys(StdRng);
+
+impl Keys {
+    pub fn new(seed: u64) -> Keys {
+        Keys(StdRng::seed_from_u64(seed))
+    }
+
+    pub fn next(&mut self) -> String {
+        Uuid::from_u128(self.0.random()).to_string()
+    }
+}
+
+/// Tables, prices, wallets, and the cases that `--only` wants.
+pub fn set_up(client: &mut Client, options: &Options) -> Result<Vec<Case>> {
+    client.batch_execute(include_str!("floor.sql")).map_err(said("floor.sql"))?;
+    client.batch_execute(include_str!("plpgsql.sql")).map_err(said("plpgsql.sql"))?;
+    client
+        .batch_execute(
+            r#"SELECT credyt.create_asset('credits');
+               SELECT credyt.set_price('image.generate', '1');
+               SELECT credyt.set_price('chat.reply', '{"meters": {"input_tokens": {"per": 1000, "credits": "0.1"},
+                                                                  "output_tokens": {"per": 1000, "credits": "0.4"}}}');"#,
+        )
+        .map_err(said("the price"))?;
+    let bystanders = "
+        SELECT count(*) FROM generate_series(1, $1) n, LATERAL credyt.grant_credits('bystander ' || n, 1000, paid => 10)";
+    client.execute(bystanders, &[&BYSTANDERS]).map_err(said(bystanders))?;
+    for (customer, grants) in [
+        ("debit", 3),
+        ("debit_nokey", 3),
+        ("debit_tokens", 3),
+        ("debit_1", 1),
+        ("debit_30", 30),
+        ("debit_100", 100),
+        ("debit_holds", 3),
+        ("hold", 3),
+        ("template", 1),
+    ] {
+        stack(client, customer, grants)?;
+    }
+    for (customer, grants) in [("plpgsql", 3), ("plpgsql_30", 30)] {
+        stack_by_hand(client, customer, grants)?;
+    }
+    let holds = "
+        SELECT count(*) FROM generate_series(1, 300) n,
+             LATERAL credyt.authorize('debit_holds', 'image.generate', quantity => n, ttl_seconds => 86400)";
+    client.execute(holds, &[]).map_err(said(holds))?;
+
+    let mut cases = Vec::new();
+    let mut add = |name: &'static str, what, step| {
+        let is_base = name == "floor" && NAMES.iter().any(|name| options.wants(name));
+        if options.wants(name) || is_base {
+            cases.push(Case { name, what, step, rates: Vec::new() });
+        }
+    };
+    add("insert", "one INSERT into a ledger like the extension's", insert(client)?);
+    add("floor", "one statement: UPDATE balance, INSERT movement", floor(client)?);
+    add("debit", "debit_credits: 3 grants, key", debit(client, "debit")?);
+    add("debit_nokey", "debit_credits: 3 grants", no_key(client)?);
+    add("debit_tokens", "debit_credits: 3 grants, key, meters, cost", tokens(client)?);
+    add("debit_1", "debit_credits: 1 grant, key", debit(client, "debit_1")?);
+    add("debit_30", "debit_credits: 30 grants, key", debit(client, "debit_30")?);
+    add("debit_100", "debit_credits: 100 grants, key", debit(client, "debit_100")?);
+    add(
+        "debit_holds",
+        "debit_credits: 3 grants, key, 300 open holds",
+        debit(client, "debit_holds")?,
+    );
+    add("hold", "authorize with a key, then capture: pairs", hold(client)?);
+    add("plpgsql", "by hand in PL/pgSQL: 3 grants, key", by_hand(client, "plpgsql")?);
+    add("plpgsql_30", "by hand in PL/pgSQL: 30 grants, key", by_hand(client, "plpgsql_30")?);
+    client.batch_execute("VACUUM ANALYZE").map_err(said("VACUUM ANALYZE"))?;
+    Ok(cases)
+}
+
+/// Grants of all sorts, none of which is ever empty or over while the benchmark runs.
+fn stack(client: &mut Client, customer: &str, grants: u64) -> Result<()> {
+    let sql = client.prepare(
+        "SELECT id FROM credyt.grant_credits($1, $2::text::numeric, $3, paid => $4::text::numeric,
+                    expires_at => now() + make_interval(secs => $5), priority => $6)",
+    )?;
+    for grant in stack_of(customer, grants) {
+        client
+            .execute(
+                &sql,
+                &[
+                    &customer,
+                    &grant.credits,
+                    &grant.kind,
+                    &grant.paid,
+                    &grant.seconds,
+                    &grant.priority,
+                ],
+            )
+            .map_err(said("grant_credits"))?;
+    }
+    Ok(())
+}
+
+fn stack_by_hand(client: &mut Client, customer: &str, grants: u64) -> Result<()> {
+    let sql = client.prepare(
+        "INSERT INTO bench.grants (customer, kind, priority, credits, paid, remaining, deferred, expires_at)
+         SELECT $1, $2, $3, credits, paid, credits, paid, now() + make_interval(secs => $6)
+         FROM (VALUES ($4::text::numeric, $5::text::numeric)) given (credits, paid)",
+    )?;
+    for grant in stack_of(customer, grants) {
+        client
+            .execute(
+                &sql,
+                &[
+                    &customer,
+                    &grant.kind,
+                    &grant.priority,
+                    &grant.credits,
+                    &grant.paid,
+                    &grant.seconds,
+                ],
+            )
+            .map_err(said("bench.grants"))?;
+    }
+    Ok(())
+}
+
+struct Grant {
+    kind: &'static str,
+    credits: String,
+    paid: String,
+    seconds: f64,
+    priority: i32,
+}
+
+fn stack_of(customer: &str, grants: u64) -> Vec<Grant> {
+    let seed = customer.bytes().fold(grants, |seed, byte| seed * 31 + u64::from(byte));
+    let mut rng = StdRng::seed_from_u64(seed);
+    (0..grants)
+        .map(|_| Grant {
+            kind: ["included", "promotional", "purchased"][rng.random_range(0..3)],
+            credits: format!(
+                "{}.{:02}",
+                rng.random_range(10_000_000..100_000_000),
+                rng.random_range(0..100)
+            ),
+            paid: format!(
+                "{}.{:06}",
+                rng.random_range(100_000..1_000_000),
+                rng.random_range(0..1_000_000)
+            ),
+            seconds: rng.random_range(30.0..3000.0) * 86_400.0,
+            priority: rng.random_range(1..1000),
+        })
+        .collect()
+}
+
+// The steps.
+
+/// The row of a real debit, all of it constant but id and key: the least that a durable ledger row costs.
+fn insert(client: &mut Client) -> Result<Step> {
+    client.query_one(DEBIT, &[&"template", &"template"]).map_err(said(DEBIT))?;
+    let columns = client.query_one(
+        "SELECT string_agg(quote_ident(attname), ', ' ORDER BY attnum),
+                string_agg(format('quote_nullable(%I::text) || %L', attname, '::' || format_type(atttypid, atttypmod)),
+                           $$ || ', ' || $$ ORDER BY attnum)
+         FROM pg_attribute
+         WHERE attrelid = 'bench.ledger'::regclass AND attnum > 0 AND NOT attisdropped
+           AND attname NOT IN ('id', 'idempotency_key')",
+        &[],
+    )?;
+    let (columns, values): (&str, &str) = (columns.get(0), columns.get(1));
+    let row = format!(
+        "SELECT {values} FROM credyt.ledger WHERE customer = 'template' AND kind = 'debit'"
+    );
+    let row = client.query_one(&row, &[]).map_err(said(&row))?;
+    let values: &str = row.get(0);
+    let sql = format!(
+        "INSERT INTO bench.ledger (id, idempotency_key, {columns}) VALUES ($1, $2, {values}) RETURNING id"
+    );
+    let sql = prepare(client, &sql)?;
+    let mut keys = Keys::new(1);
+    Ok(Box::new(move |client| {
+        client.query_one(&sql, &[&Uuid::now_v7(), &keys.next()])?;
+        Ok(())
+    }))
+}
+
+fn floor(client: &mut Client) -> Result<Step> {
+    let sql = prepare(client, FLOOR)?;
+    let mut keys = Keys::new(2);
+    Ok(Box::new(move |client| {
+        client.query_one(&sql, &[&"floor", &Uuid::now_v7(), &keys.next()])?;
+        Ok(())
+    }))
+}
+
+fn debit(client: &mut Client, customer: &'static str) -> Result<Step> {
+    keyed(client, DEBIT, customer, 3)
+}
+
+fn by_hand(client: &mut Client, customer: &'static str) -> Result<Step> {
+    keyed(client, BY_HAND, customer, 4)
+}
+
+/// A statement of a customer and a key.
+fn keyed(client: &mut Client, sql: &str, customer: &'static str, seed: u64) -> Result<Step> {
+    let sql = prepare(client, sql)?;
+    let mut keys = Keys::new(seed);
+    Ok(Box::new(move |client| {
+        client.query_one(&sql, &[&customer, &keys.next()])?;
+        Ok(())
+    }))
+}
+
+fn no_key(client: &mut Client) -> Result<Step> {
+    let sql = prepare(client, DEBIT_NO_KEY)?;
+    Ok(Box::new(move |client| {
+        client.query_one(&sql, &[&"debit_nokey"])?;
+        Ok(())
+    }))
+}
+
+fn tokens(client: &mut Client) -> Result<Step> {
+    let sql = prepare(client, DEBIT_TOKENS)?;
+    let mut keys = Keys::new(5);
+    let dimensions = serde_json::json!({"input_tokens": 1155, "output_tokens": 211});
+    Ok(Box::new(move |client| {
+        client.query_one(&sql, &[&"debit_tokens", &keys.next(), &dimensions])?;
+        Ok(())
+    }))
+}
+
+fn hold(client: &mut Client) -> Result<Step> {
+    let (authorize, capture) = (prepare(client, AUTHORIZE)?, prepare(client, CAPTURE)?);
+    let mut keys = Keys::new(6);
+    Ok(Box::new(move |client| {
+        let id: Uuid = client.query_one(&authorize, &[&"hold", &keys.next()])?.try_get("id")?;
+        client.query_one(&capture, &[&"hold", &id])?;
+        Ok(())
+    }))
+}
+
+fn prepare(client: &mut Client, sql: &str) -> Result<Statement> {
+    client.prepare(sql).map_err(said(sql))
+}
+
+// Rounds.
+
+/// Every case in every round, each round beginning with another one.
+pub fn run(client: &mut Client, cases: &mut [Case], options: &Options) -> Result<()> {
+    if cases.is_empty() {
+        return Ok(());
+    }
+    let bar = ProgressBar::new((options.rounds * cases.len()) as u64);
+    let style = ProgressStyle::with_template("  {bar:40} {msg}  {eta} left");
+    bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+    for round in 0..options.rounds {
+        if !stderr().is_terminal() {
+            eprintln!("  round {} of {}", round + 1, options.rounds);
+        }
+        for at in 0..cases.len() {
+            let at = (at + round) % cases.len();
+            let case = &mut cases[at];
+            bar.set_message(case.name);
+            let rate = rate(client, case, options).map_err(said(case.name))?;
+            case.rates.push(rate);
+            bar.inc(1);
+        }
+    }
+    bar.finish_and_clear();
+    Ok(())
+}
+
+fn rate(
+    client: &mut Client,
+    case: &mut Case,
+    options: &Options,
+) -> std::result::Result<f64, postgres::Error> {
+    for _ in 0..50 {
+        (case.step)(client)?;
+    }
+    let began = Instant::now();
+    let mut steps = 0;
+    while began.elapsed() < options.slice {
+        (case.step)(client)?;
+        steps += 1;
+    }
+    Ok(f64::from(steps) / began.elapsed().as_secs_f64())
+}
+
+pub fn print(cases: &[Case]) {
+    if cases.is_empty() {
+        return;
+    }
+    println!("\n{:<16}{:<48}{:>8}{:>18}{:>8}", "Speed", "", "tps", "min .. max", "ratio");
+    for case in cases {
+        let mut rates = case.rates.clone();
+        rates.sort_by(f64::total_cmp);
+        let range = format!("{} .. {}", whole(rates[0]), whole(rates[rates.len() - 1]));
+        let ratio = ratio(cases, case.name, "floor").unwrap_or_default();
+        println!(
+            "  {:<14}{:<48}{:>8}{range:>18}{ratio:>8.2}",
+            case.name,
+            case.what,
+            whole(median(rates))
+        );
+    }
+}
+
+fn whole(rate: f64) -> String {
+    thousands(rate.round() as u64)
+}
+
+/// The median over the rounds of one case's rate against another's in the same round.
+pub fn ratio(cases: &[Case], name: &str, of: &str) -> Option<f64> {
+    let rates = |name: &str| cases.iter().find(|case| case.name == name).map(|case| &case.rates);
+    let ratios = rates(name)?.iter().zip(rates(of)?).map(|(rate, of)| rate / of);
+    Some(median(ratios.collect()))
+}
+
+pub fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    let middle = values.len() / 2;
+    if values.len().is_multiple_of(2) {
+        (values[middle - 1] + values[middle]) / 2.0
+    } else {
+        values[middle]
+    }
+}

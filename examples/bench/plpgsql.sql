@@ -1,0 +1,97 @@
+-- The same job by hand, in PL/pgSQL, as a careful developer would write it: a row per grant, locked in burn order; the
+-- revenue of what is spent; the grants that paid as allocations; one ledger row; a key that is charged once.
+-- It looks up no price, checks no scopes and knows no holds and no overdraft: what the extension does besides is extra.
+
+CREATE TABLE bench.grants (
+    customer      text NOT NULL,
+    id            bigint GENERATED ALWAYS AS IDENTITY,
+    kind          text NOT NULL,
+    priority      int NOT NULL,
+    credits       numeric NOT NULL,
+    paid          numeric NOT NULL,
+    remaining     numeric NOT NULL CHECK (remaining >= 0),
+    deferred      numeric NOT NULL CHECK (deferred >= 0),
+    effective_at  timestamptz NOT NULL DEFAULT now(),
+    expires_at    timestamptz,
+    PRIMARY KEY (customer, id)       -- and no index on what changes: updates stay HOT
+) WITH (fillfactor = 50);
+
+CREATE TABLE bench.debits (
+    id               bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    customer         text NOT NULL,
+    action           text NOT NULL,
+    credits          numeric NOT NULL,
+    revenue          numeric NOT NULL,
+    allocations      jsonb NOT NULL, -- [{"grant": 1, "credits": "3", "revenue": "0.60"}]
+    idempotency_key  text,
+    created_at       timestamptz NOT NULL DEFAULT now(),
+    UNIQUE (customer, idempotency_key)
+);
+
+CREATE FUNCTION bench.debit(
+    p_customer text, p_action text, p_credits numeric, p_key text,
+    OUT id bigint, OUT credits numeric, OUT revenue numeric, OUT available numeric, OUT allocations jsonb, OUT replayed boolean
+) LANGUAGE plpgsql AS $$
+DECLARE
+    g       record;
+    due     numeric := p_credits;
+    taken   numeric;
+    earned  numeric;
+BEGIN
+    -- A key that was charged before gets the first answer again.
+    replayed := false;
+    IF p_key IS NOT NULL THEN
+        SELECT d.id, d.credits, d.revenue, d.allocations, true
+        INTO id, credits, revenue, allocations, replayed
+        FROM bench.debits d
+        WHERE d.customer = p_customer AND d.idempotency_key = p_key;
+        IF FOUND THEN
+            SELECT coalesce(sum(r.remaining), 0) INTO available
+            FROM bench.grants r
+            WHERE r.customer = p_customer AND r.effective_at <= now() AND (r.expires_at IS NULL OR r.expires_at > now());
+            RETURN;
+        END IF;
+        replayed := false;
+    END IF;
+
+    -- Every live grant, locked, the first to burn first.
+    revenue := 0;
+    available := 0;
+    allocations := '[]';
+    FOR g IN
+        SELECT r.id, r.remaining, r.deferred
+        FROM bench.grants r
+        WHERE r.customer = p_customer AND r.remaining > 0
+          AND r.effective_at <= now() AND (r.expires_at IS NULL OR r.expires_at > now())
+        ORDER BY r.priority, r.expires_at NULLS LAST, r.kind, r.effective_at, r.id
+        FOR UPDATE
+    LOOP
+        available := available + g.remaining;
+        CONTINUE WHEN due = 0;
+        taken := least(due, g.remaining);
+        -- The last credit of a grant earns all that is left of its money.
+        earned := CASE WHEN taken = g.remaining THEN g.deferred ELSE round(g.deferred * taken / g.remaining, 10) END;
+        UPDATE bench.grants r
+        SET remaining = r.remaining - taken, deferred = r.deferred - earned
+        WHERE r.customer = p_customer AND r.id = g.id;
+        due := due - taken;
+        revenue := revenue + earned;
+        available := available - taken;
+        allocations := allocations
+            || jsonb_build_object('grant', g.id, 'credits', taken::text, 'revenue', earned::text);
+    END LOOP;
+    IF due > 0 THEN
+        RAISE EXCEPTION 'insufficient credits: % needed, % available', p_credits, available;
+    END IF;
+
+    -- Of two at once with one key the second fails here, and finds the first when it tries again.
+    credits := p_credits;
+    INSERT INTO bench.debits AS d (customer, action, credits, revenue, allocations, idempotency_key)
+    VALUES (p_customer, p_action, p_credits, revenue, allocations, p_key)
+    RETURNING d.id INTO id;
+END
+$$;
+
+INSERT INTO bench.grants (customer, kind, priority, credits, paid, remaining, deferred, expires_at)
+SELECT 'bystander ' || n, 'purchased', 100, 1000, 10, 1000, 10, now() + interval '1 year'
+FROM generate_series(1, 1000) n;

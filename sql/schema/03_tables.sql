@@ -1,0 +1,255 @@
+-- Tables. `customer` is the first column of every key of a customer's rows: it is the shard key and
+-- the tenant key. There are no foreign keys: one to a wallet would lock the hottest row.
+
+CREATE TABLE credyt.assets (
+    asset       text PRIMARY KEY,
+    scale       int NOT NULL,
+    rounding    text NOT NULL,
+    currency    text NOT NULL,
+    timezone    text NOT NULL,
+    price_book  bigint NOT NULL DEFAULT 0,
+    created_at  timestamptz NOT NULL
+);
+COMMENT ON TABLE credyt.assets IS 'Units of value. Written by credyt.create_asset; a definition never changes.';
+COMMENT ON COLUMN credyt.assets.asset IS 'The name of the unit, such as credits.';
+COMMENT ON COLUMN credyt.assets.scale IS 'Decimal places of an amount, 0 to 10.';
+COMMENT ON COLUMN credyt.assets.rounding IS 'How a price is rounded to the scale: up, down, half_up or half_even.';
+COMMENT ON COLUMN credyt.assets.currency IS 'The currency of paid, cost and revenue: three capital letters.';
+COMMENT ON COLUMN credyt.assets.timezone IS 'The time zone in which its days and months are counted.';
+COMMENT ON COLUMN credyt.assets.price_book IS 'Raised by every set_price, so that every backend sees that its compiled prices are old.';
+COMMENT ON COLUMN credyt.assets.created_at IS 'When it was created.';
+
+CREATE TABLE credyt.prices (
+    asset         text NOT NULL,
+    action        text NOT NULL,
+    version       int NOT NULL,
+    customer      text,
+    price         jsonb NOT NULL,
+    effective_at  timestamptz NOT NULL,
+    created_at    timestamptz NOT NULL,
+    PRIMARY KEY (asset, action, version)
+);
+CREATE INDEX prices_customer ON credyt.prices (asset, action, customer, effective_at, version);
+COMMENT ON TABLE credyt.prices IS 'The price book: every version of every rule, append-only. Written by credyt.set_price.';
+COMMENT ON COLUMN credyt.prices.asset IS 'The asset it is charged in.';
+COMMENT ON COLUMN credyt.prices.action IS 'What the customer does.';
+COMMENT ON COLUMN credyt.prices.version IS 'Counts up from 1 within asset and action, list prices and customers'' own together.';
+COMMENT ON COLUMN credyt.prices.customer IS 'Whose own price it is; NULL: the list price.';
+COMMENT ON COLUMN credyt.prices.price IS 'The rule, in credits. JSON null: withdrawn.';
+COMMENT ON COLUMN credyt.prices.effective_at IS 'From when it counts, until a later version does.';
+COMMENT ON COLUMN credyt.prices.created_at IS 'When it was set.';
+
+CREATE TABLE credyt.wallets (
+    customer         text NOT NULL,
+    asset            text NOT NULL,
+    created_at       timestamptz NOT NULL,
+    next_due_at      timestamptz,
+    overdraft_limit  numeric NOT NULL,
+    status           text NOT NULL,
+    metadata         jsonb,
+    state            credyt.wallet NOT NULL,
+    PRIMARY KEY (customer, asset)
+) WITH (fillfactor = 50, autovacuum_vacuum_threshold = 1000, autovacuum_vacuum_scale_factor = 0,
+        autovacuum_analyze_threshold = 10000, autovacuum_analyze_scale_factor = 0.1);
+COMMENT ON TABLE credyt.wallets IS 'One hot row per customer and asset; a debit is one update of it. Read credyt.wallet_balances instead.';
+COMMENT ON COLUMN credyt.wallets.customer IS 'Whose wallet it is.';
+COMMENT ON COLUMN credyt.wallets.asset IS 'In which asset.';
+COMMENT ON COLUMN credyt.wallets.created_at IS 'When it was opened.';
+COMMENT ON COLUMN credyt.wallets.next_due_at IS 'The next moment at which time alone changes the state; NULL: never.';
+COMMENT ON COLUMN credyt.wallets.overdraft_limit IS 'Credits that may be owed.';
+COMMENT ON COLUMN credyt.wallets.status IS 'active, frozen or closed.';
+COMMENT ON COLUMN credyt.wallets.metadata IS 'The application''s own notes.';
+COMMENT ON COLUMN credyt.wallets.state IS 'The open grants with what remains, is held and is deferred, and what is owed; as of its last change.';
+
+CREATE TABLE credyt.grants (
+    customer         text NOT NULL,
+    id               uuid NOT NULL,
+    asset            text NOT NULL,
+    kind             text NOT NULL,
+    priority         int NOT NULL,
+    credits          numeric NOT NULL,
+    paid             numeric NOT NULL,
+    settled          numeric NOT NULL,
+    settled_revenue  numeric NOT NULL,
+    effective_at     timestamptz NOT NULL,
+    expires_at       timestamptz,
+    applies_to       text[],
+    origin           uuid,
+    created_at       timestamptz NOT NULL,
+    metadata         jsonb,
+    PRIMARY KEY (customer, id)
+);
+COMMENT ON TABLE credyt.grants IS 'Every grant as it was issued, append-only. What is left of it is in credyt.grant_balances.';
+COMMENT ON COLUMN credyt.grants.customer IS 'Who got it.';
+COMMENT ON COLUMN credyt.grants.id IS 'UUIDv7.';
+COMMENT ON COLUMN credyt.grants.asset IS 'In which asset.';
+COMMENT ON COLUMN credyt.grants.kind IS 'included, promotional or purchased.';
+COMMENT ON COLUMN credyt.grants.priority IS 'Lower burns first.';
+COMMENT ON COLUMN credyt.grants.credits IS 'Credits issued.';
+COMMENT ON COLUMN credyt.grants.paid IS 'Money paid for them, in the asset''s currency.';
+COMMENT ON COLUMN credyt.grants.settled IS 'Credits of it that paid debt the moment it was issued.';
+COMMENT ON COLUMN credyt.grants.settled_revenue IS 'Money earned by them.';
+COMMENT ON COLUMN credyt.grants.effective_at IS 'Live from here on ...';
+COMMENT ON COLUMN credyt.grants.expires_at IS '... and before this moment; NULL: it never ends.';
+COMMENT ON COLUMN credyt.grants.applies_to IS 'Patterns of the actions it may pay for, such as image.*; NULL: all.';
+COMMENT ON COLUMN credyt.grants.origin IS 'The grant it came from: re-issued by a refund, rolled over or transferred.';
+COMMENT ON COLUMN credyt.grants.created_at IS 'When it was issued.';
+COMMENT ON COLUMN credyt.grants.metadata IS 'The application''s own notes.';
+
+CREATE TABLE credyt.authorizations (
+    customer           text NOT NULL,
+    id                 uuid NOT NULL,
+    asset              text NOT NULL,
+    action             text NOT NULL,
+    status             text NOT NULL,
+    overrun            text NOT NULL,
+    quantity           numeric NOT NULL,
+    credits            numeric NOT NULL,
+    captured           numeric NOT NULL,
+    forgiven           numeric NOT NULL,
+    captured_quantity  numeric NOT NULL,
+    captured_cost      numeric,
+    cost               numeric,
+    price_version      int,
+    priced             boolean NOT NULL,
+    created_at         timestamptz NOT NULL,
+    expires_at         timestamptz NOT NULL,
+    pins               jsonb NOT NULL,
+    last_capture       uuid,
+    last_request       bytea,
+    request            bytea NOT NULL,
+    dimensions         jsonb,
+    usage              jsonb,
+    scopes             text[],
+    reason             text,
+    idempotency_key    text,
+    metadata           jsonb,
+    PRIMARY KEY (customer, id)
+) WITH (fillfactor = 80);
+CREATE UNIQUE INDEX authorizations_key ON credyt.authorizations (customer, idempotency_key)
+    WHERE idempotency_key IS NOT NULL;
+CREATE INDEX authorizations_open ON credyt.authorizations (customer, asset, expires_at)
+    WHERE status = 'open';
+COMMENT ON TABLE credyt.authorizations IS 'Credits held for actions that have not finished. Read credyt.open_authorizations for the open ones.';
+COMMENT ON COLUMN credyt.authorizations.customer IS 'Whose credits are held.';
+COMMENT ON COLUMN credyt.authorizations.id IS 'UUIDv7.';
+COMMENT ON COLUMN credyt.authorizations.asset IS 'In which asset.';
+COMMENT ON COLUMN credyt.authorizations.action IS 'What for.';
+COMMENT ON COLUMN credyt.authorizations.status IS 'open, captured, released or expired (open ones past expires_at count as expired).';
+COMMENT ON COLUMN credyt.authorizations.overrun IS 'What a capture above the hold does: reject, clamp or overdraft.';
+COMMENT ON COLUMN credyt.authorizations.quantity IS 'Quantity authorized.';
+COMMENT ON COLUMN credyt.authorizations.credits IS 'Credits authorized.';
+COMMENT ON COLUMN credyt.authorizations.captured IS 'Credits captured so far.';
+COMMENT ON COLUMN credyt.authorizations.forgiven IS 'Credits that captures cost beyond what could be paid, forgiven by overrun clamp.';
+COMMENT ON COLUMN credyt.authorizations.captured_quantity IS 'Quantity captured so far.';
+COMMENT ON COLUMN credyt.authorizations.captured_cost IS 'Vendor cost captured so far, in the asset''s currency; NULL: not known.';
+COMMENT ON COLUMN credyt.authorizations.cost IS 'Vendor cost expected, in the asset''s currency.';
+COMMENT ON COLUMN credyt.authorizations.price_version IS 'The version its captures are priced at; NULL: the action had no price.';
+COMMENT ON COLUMN credyt.authorizations.priced IS 'True: credits came from the price; false: they were given.';
+COMMENT ON COLUMN credyt.authorizations.created_at IS 'When it was authorized.';
+COMMENT ON COLUMN credyt.authorizations.expires_at IS 'When the hold ends.';
+COMMENT ON COLUMN credyt.authorizations.pins IS 'What is still pinned, grant by grant; grant null: overdraft.';
+COMMENT ON COLUMN credyt.authorizations.last_capture IS 'The ledger row of the last capture.';
+COMMENT ON COLUMN credyt.authorizations.last_request IS 'Hash of the totals last captured.';
+COMMENT ON COLUMN credyt.authorizations.request IS 'Hash of what was asked, to know a replay from another request.';
+COMMENT ON COLUMN credyt.authorizations.dimensions IS 'What the price was told about the action.';
+COMMENT ON COLUMN credyt.authorizations.usage IS 'The vendor''s usage object.';
+COMMENT ON COLUMN credyt.authorizations.scopes IS 'Spend limits named by the caller.';
+COMMENT ON COLUMN credyt.authorizations.reason IS 'Why it was released.';
+COMMENT ON COLUMN credyt.authorizations.idempotency_key IS 'Unique per customer among authorizations.';
+COMMENT ON COLUMN credyt.authorizations.metadata IS 'The application''s own notes.';
+
+CREATE TABLE credyt.ledger (
+    customer          text NOT NULL,
+    asset             text NOT NULL,
+    id                uuid NOT NULL,
+    seq               bigint NOT NULL,
+    created_at        timestamptz NOT NULL,
+    occurred_at       timestamptz NOT NULL,
+    accounted_at      timestamptz NOT NULL,
+    price_version     int,
+    kind              text NOT NULL,
+    action            text,
+    quantity          numeric,
+    credits           numeric NOT NULL,
+    revenue           numeric NOT NULL,
+    cost              numeric,
+    allocations       jsonb NOT NULL,
+    authorization_id  uuid,
+    refers_to         uuid,
+    scopes            text[],
+    reason            text,
+    dimensions        jsonb,
+    usage             jsonb,
+    idempotency_key   text,
+    request           bytea,
+    metadata          jsonb,
+    PRIMARY KEY (customer, id)
+);
+CREATE UNIQUE INDEX ledger_key ON credyt.ledger (customer, idempotency_key)
+    WHERE idempotency_key IS NOT NULL;
+CREATE INDEX ledger_refers_to ON credyt.ledger (customer, refers_to) WHERE refers_to IS NOT NULL;
+CREATE INDEX ledger_authorization ON credyt.ledger (customer, authorization_id)
+    WHERE authorization_id IS NOT NULL;
+CREATE INDEX ledger_expiry ON credyt.ledger (customer, asset) WHERE kind = 'expiry';
+COMMENT ON TABLE credyt.ledger IS 'Everything that moved credits, append-only. What leaves the wallet is negative; revenue earned is positive.';
+COMMENT ON COLUMN credyt.ledger.customer IS 'Whose wallet moved.';
+COMMENT ON COLUMN credyt.ledger.asset IS 'In which asset.';
+COMMENT ON COLUMN credyt.ledger.id IS 'UUIDv7.';
+COMMENT ON COLUMN credyt.ledger.seq IS 'The number of the row in its wallet, from 1 without gaps.';
+COMMENT ON COLUMN credyt.ledger.created_at IS 'When it was booked.';
+COMMENT ON COLUMN credyt.ledger.occurred_at IS 'When it happened: for a debit what the caller says, for an expiry the moment it fell due.';
+COMMENT ON COLUMN credyt.ledger.accounted_at IS 'When it counts in the books.';
+COMMENT ON COLUMN credyt.ledger.price_version IS 'The price that was charged; NULL: credits were given.';
+COMMENT ON COLUMN credyt.ledger.kind IS 'grant, debit, refund, expiry, revocation, settlement or transfer.';
+COMMENT ON COLUMN credyt.ledger.action IS 'What the customer did.';
+COMMENT ON COLUMN credyt.ledger.quantity IS 'How much of it; of a revocation the credits asked for, NULL for the whole grant.';
+COMMENT ON COLUMN credyt.ledger.credits IS 'Credits that came (positive) or went (negative).';
+COMMENT ON COLUMN credyt.ledger.revenue IS 'Money earned (positive) or given back (negative), in the asset''s currency.';
+COMMENT ON COLUMN credyt.ledger.cost IS 'Vendor cost given with it, in the asset''s currency; NULL: not known.';
+COMMENT ON COLUMN credyt.ledger.allocations IS 'Grant by grant: credits, and the revenue earned or the deferred money that moved, as strings; grant null: overdraft.';
+COMMENT ON COLUMN credyt.ledger.authorization_id IS 'The authorization it captures.';
+COMMENT ON COLUMN credyt.ledger.refers_to IS 'The debit it refunds or settles, the grant it issues, ends or revokes.';
+COMMENT ON COLUMN credyt.ledger.scopes IS 'Spend limits it counts under.';
+COMMENT ON COLUMN credyt.ledger.reason IS 'Why, in a word or a sentence.';
+COMMENT ON COLUMN credyt.ledger.dimensions IS 'What the price was told about the action.';
+COMMENT ON COLUMN credyt.ledger.usage IS 'The vendor''s usage object.';
+COMMENT ON COLUMN credyt.ledger.idempotency_key IS 'Unique per customer.';
+COMMENT ON COLUMN credyt.ledger.request IS 'Hash of what was asked, to know a replay from another request.';
+COMMENT ON COLUMN credyt.ledger.metadata IS 'The application''s own notes.';
+
+CREATE TABLE credyt.debts (
+    customer  text NOT NULL,
+    asset     text NOT NULL,
+    seq       bigint NOT NULL,
+    id        uuid NOT NULL,
+    action    text,
+    owed      numeric NOT NULL,
+    PRIMARY KEY (customer, asset, seq)
+);
+COMMENT ON TABLE credyt.debts IS 'Ledger rows that are still owed, the oldest paid first.';
+COMMENT ON COLUMN credyt.debts.customer IS 'Who owes.';
+COMMENT ON COLUMN credyt.debts.asset IS 'In which asset.';
+COMMENT ON COLUMN credyt.debts.seq IS 'The number of the ledger row in its wallet.';
+COMMENT ON COLUMN credyt.debts.id IS 'The ledger row.';
+COMMENT ON COLUMN credyt.debts.action IS 'What the customer did.';
+COMMENT ON COLUMN credyt.debts.owed IS 'Credits still owed.';
+
+CREATE TABLE credyt.clock (
+    now timestamptz NOT NULL,
+    one boolean PRIMARY KEY DEFAULT true CHECK (one)
+);
+COMMENT ON TABLE credyt.clock IS 'For tests only: a row here stands in for the clock. Empty in production; superusers only; never dumped.';
+COMMENT ON COLUMN credyt.clock.now IS 'What time it is.';
+COMMENT ON COLUMN credyt.clock.one IS 'Always true: there is at most one row.';
+
+-- Facts never change.
+CREATE FUNCTION credyt.refuse_change() RETURNS trigger
+    AS 'MODULE_PATHNAME', 'credyt_refuse_change' LANGUAGE c;
+COMMENT ON FUNCTION credyt.refuse_change() IS 'Refuses UPDATE, DELETE and TRUNCATE of facts with WC012.';
+CREATE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON credyt.ledger
+    FOR EACH STATEMENT EXECUTE FUNCTION credyt.refuse_change();
+CREATE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON credyt.grants
+    FOR EACH STATEMENT EXECUTE FUNCTION credyt.refuse_change();
+CREATE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON credyt.prices
+    FOR EACH STATEMENT EXECUTE FUNCTION credyt.refuse_change();

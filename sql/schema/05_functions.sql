@@ -1,0 +1,206 @@
+-- The functions. Writers run with their owner's rights and a fixed search_path, so that a caller
+-- needs no rights on tables and can put nothing in their way. Sequential scans are off for them:
+-- every statement goes by a key, and a plan made while a table was small is kept.
+
+-- Setting up
+
+CREATE FUNCTION credyt.create_asset(
+    asset     text,
+    scale     int DEFAULT 2,
+    rounding  text DEFAULT 'up',
+    currency  text DEFAULT 'USD',
+    timezone  text DEFAULT 'UTC'
+) RETURNS credyt.asset
+    AS 'MODULE_PATHNAME', 'credyt_create_asset' LANGUAGE c VOLATILE
+    SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_seqscan = off;
+COMMENT ON FUNCTION credyt.create_asset(text, int, text, text, text) IS
+    'Creates a unit of value. scale: decimal places, 0 to 10. rounding of prices: up, down, half_up, half_even. Again with the same definition is harmless; with another one 22023.';
+
+CREATE FUNCTION credyt.set_price(
+    action        text,
+    price         jsonb,
+    asset         text DEFAULT 'credits',
+    customer      text DEFAULT NULL,
+    effective_at  timestamptz DEFAULT NULL
+) RETURNS credyt.price
+    AS 'MODULE_PATHNAME', 'credyt_set_price' LANGUAGE c VOLATILE
+    SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_seqscan = off;
+COMMENT ON FUNCTION credyt.set_price(text, jsonb, text, text, timestamptz) IS
+    'Sets what an action costs in credits, for all or for one customer, from now (NULL) or a later moment on. JSON null withdraws it. Rules: 4, {"per_unit"}, {"package"}, {"graduated"}, {"volume"}, {"meters"}, {"cost_plus"}, {"match"}; see the README. 22023 for a bad rule, says where; WC009.';
+
+CREATE FUNCTION credyt.quote(
+    action      text,
+    quantity    numeric DEFAULT 1,
+    dimensions  jsonb DEFAULT '{}',
+    asset       text DEFAULT 'credits',
+    customer    text DEFAULT NULL,
+    usage       jsonb DEFAULT NULL,
+    cost        numeric DEFAULT NULL
+) RETURNS credyt.quoted
+    AS 'MODULE_PATHNAME', 'credyt_quote' LANGUAGE c VOLATILE
+    SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_seqscan = off;
+COMMENT ON FUNCTION credyt.quote(text, numeric, jsonb, text, text, jsonb, numeric) IS
+    'What an action would cost now, in credits, and how that comes about. Changes nothing. WC003 without a price, WC009, 22023.';
+
+-- Credits in
+
+CREATE FUNCTION credyt.open_wallet(
+    customer         text,
+    asset            text DEFAULT 'credits',
+    overdraft_limit  numeric DEFAULT 0,
+    metadata         jsonb DEFAULT NULL
+) RETURNS credyt.wallet_row
+    AS 'MODULE_PATHNAME', 'credyt_open_wallet' LANGUAGE c VOLATILE
+    SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_seqscan = off;
+COMMENT ON FUNCTION credyt.open_wallet(text, text, numeric, jsonb) IS
+    'Opens a wallet, or sets the overdraft limit (credits that may be owed) and metadata of one that is there; metadata NULL leaves it. Optional: a grant opens the wallet. WC009, 22023.';
+
+CREATE FUNCTION credyt.grant_credits(
+    customer         text,
+    credits          numeric,
+    kind             text DEFAULT 'purchased',
+    asset            text DEFAULT 'credits',
+    paid             numeric DEFAULT 0,
+    expires_at       timestamptz DEFAULT NULL,
+    effective_at     timestamptz DEFAULT NULL,
+    priority         int DEFAULT 100,
+    applies_to       text[] DEFAULT NULL,
+    idempotency_key  text DEFAULT NULL,
+    metadata         jsonb DEFAULT NULL
+) RETURNS credyt.grant
+    AS 'MODULE_PATHNAME', 'credyt_grant_credits' LANGUAGE c VOLATILE
+    SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_seqscan = off;
+COMMENT ON FUNCTION credyt.grant_credits(text, numeric, text, text, numeric, timestamptz, timestamptz, int, text[], text, jsonb) IS
+    'Gives a customer credits. kind: included, promotional or purchased; paid: money, in the asset''s currency; live from effective_at (NULL: now) until expires_at (NULL: for ever); lower priority burns first; applies_to: patterns of actions, such as image.*. A live grant for all actions pays debt first. WC005, WC009, 22003, 22023, 54000.';
+
+CREATE FUNCTION credyt.revoke_grant(
+    customer         text,
+    grant_id         uuid,
+    credits          numeric DEFAULT NULL,
+    spent            text DEFAULT 'keep',
+    reason           text DEFAULT NULL,
+    idempotency_key  text DEFAULT NULL
+) RETURNS credyt.grant
+    AS 'MODULE_PATHNAME', 'credyt_revoke_grant' LANGUAGE c VOLATILE
+    SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_seqscan = off;
+COMMENT ON FUNCTION credyt.revoke_grant(text, uuid, numeric, text, text, text) IS
+    'Takes back what is unheld of a grant (or so many credits of it) at once, and what holds return later. spent owe: what was spent of it is owed from now on, and its revenue taken back. WC001 for more credits than are unheld, WC005, WC011, 22023.';
+
+-- Credits out
+
+CREATE FUNCTION credyt.debit_credits(
+    customer         text,
+    action           text,
+    quantity         numeric DEFAULT 1,
+    dimensions       jsonb DEFAULT '{}',
+    usage            jsonb DEFAULT NULL,
+    cost             numeric DEFAULT NULL,
+    credits          numeric DEFAULT NULL,
+    asset            text DEFAULT 'credits',
+    idempotency_key  text DEFAULT NULL,
+    scopes           text[] DEFAULT NULL,
+    occurred_at      timestamptz DEFAULT NULL,
+    metadata         jsonb DEFAULT NULL
+) RETURNS credyt.debit
+    AS 'MODULE_PATHNAME', 'credyt_debit_credits' LANGUAGE c VOLATILE
+    SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_seqscan = off;
+COMMENT ON FUNCTION credyt.debit_credits(text, text, numeric, jsonb, jsonb, numeric, numeric, text, text, text[], timestamptz, jsonb) IS
+    'Spends credits on an action, all or nothing, in the caller''s transaction: what the price says, or credits. cost: what it cost the vendor''s customer, us, in the asset''s currency. The same idempotency_key again changes nothing. WC001 (needed and available in DETAIL), WC002, WC003, WC005, WC006, WC009, 22003, 22023.';
+
+CREATE FUNCTION credyt.authorize(
+    customer         text,
+    action           text,
+    quantity         numeric DEFAULT 1,
+    dimensions       jsonb DEFAULT '{}',
+    usage            jsonb DEFAULT NULL,
+    cost             numeric DEFAULT NULL,
+    credits          numeric DEFAULT NULL,
+    ttl_seconds      int DEFAULT 900,
+    overrun          text DEFAULT 'reject',
+    asset            text DEFAULT 'credits',
+    idempotency_key  text DEFAULT NULL,
+    scopes           text[] DEFAULT NULL,
+    metadata         jsonb DEFAULT NULL
+) RETURNS credyt.authorization
+    AS 'MODULE_PATHNAME', 'credyt_authorize' LANGUAGE c VOLATILE
+    SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_seqscan = off;
+COMMENT ON FUNCTION credyt.authorize(text, text, numeric, jsonb, jsonb, numeric, numeric, int, text, text, text, text[], jsonb) IS
+    'Holds credits for an action that has not finished, for ttl_seconds. A refusal is an answer (approved false, with reason), not an error. overrun says what a capture above the hold does: reject, clamp or overdraft. WC003, WC005, WC009, 22003, 22023.';
+
+CREATE FUNCTION credyt.capture(
+    customer          text,
+    authorization_id  uuid,
+    quantity          numeric DEFAULT NULL,
+    dimensions        jsonb DEFAULT NULL,
+    usage             jsonb DEFAULT NULL,
+    cost              numeric DEFAULT NULL,
+    credits           numeric DEFAULT NULL,
+    keep_open         boolean DEFAULT false,
+    metadata          jsonb DEFAULT NULL
+) RETURNS credyt.debit
+    AS 'MODULE_PATHNAME', 'credyt_capture' LANGUAGE c VOLATILE
+    SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_seqscan = off;
+COMMENT ON FUNCTION credyt.capture(text, uuid, numeric, jsonb, jsonb, numeric, numeric, boolean, jsonb) IS
+    'Charges an authorization: takes totals so far, and charges what is not captured yet; with nothing given, the whole hold. The same totals again change nothing. keep_open: more will come; otherwise the rest is released. Works after the hold has ended (reason late). WC001 above the hold where overrun is reject, WC003, WC004, WC011, 22003, 22023.';
+
+CREATE FUNCTION credyt.release(
+    customer          text,
+    authorization_id  uuid,
+    reason            text DEFAULT NULL
+) RETURNS credyt.authorization
+    AS 'MODULE_PATHNAME', 'credyt_release' LANGUAGE c VOLATILE
+    SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_seqscan = off;
+COMMENT ON FUNCTION credyt.release(text, uuid, text) IS
+    'Gives the held credits free. Again: the first answer. WC004 once captured, WC011, 22023.';
+
+CREATE FUNCTION credyt.extend(
+    customer          text,
+    authorization_id  uuid,
+    ttl_seconds       int DEFAULT 900
+) RETURNS credyt.authorization
+    AS 'MODULE_PATHNAME', 'credyt_extend' LANGUAGE c VOLATILE
+    SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_seqscan = off;
+COMMENT ON FUNCTION credyt.extend(text, uuid, int) IS
+    'Lets a hold end so many seconds from now. WC004 once it has ended or is closed, WC011, 22023.';
+
+CREATE FUNCTION credyt.refund(
+    customer         text,
+    debit_id         uuid,
+    credits          numeric DEFAULT NULL,
+    restore_until    timestamptz DEFAULT NULL,
+    reason           text DEFAULT NULL,
+    idempotency_key  text DEFAULT NULL
+) RETURNS credyt.debit
+    AS 'MODULE_PATHNAME', 'credyt_refund' LANGUAGE c VOLATILE
+    SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_seqscan = off;
+COMMENT ON FUNCTION credyt.refund(text, uuid, numeric, timestamptz, text, text) IS
+    'Gives credits of a debit (NULL: the rest) back to the grants that paid, the last one first, with the revenue they earned. What was owed is lowered first. A grant that has ended or was revoked loses them, unless restore_until re-issues an ended one until then. WC005, WC008, WC011, 22023.';
+
+-- Reading
+
+CREATE FUNCTION credyt.balance(
+    customer  text,
+    asset     text DEFAULT 'credits',
+    at        timestamptz DEFAULT NULL
+) RETURNS credyt.standing
+    AS 'MODULE_PATHNAME', 'credyt_balance' LANGUAGE c STABLE
+    SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_seqscan = off;
+COMMENT ON FUNCTION credyt.balance(text, text, timestamptz) IS
+    'A customer''s balance in credits, now or at a past moment. Zeros without a wallet. Changes nothing; a standby answers too. WC009, 22023 for a moment in the future.';
+
+CREATE FUNCTION credyt.grants(wallet credyt.wallet) RETURNS SETOF credyt.grant
+    AS 'MODULE_PATHNAME', 'credyt_grants_of' LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE ROWS 3;
+COMMENT ON FUNCTION credyt.grants(credyt.wallet) IS
+    'The open grants in a wallet''s state, in burn order; what the state does not keep (customer, asset, credits, paid, origin) is NULL.';
+
+CREATE FUNCTION credyt.advanced(customer text, asset text, state credyt.wallet, at timestamptz) RETURNS credyt.wallet
+    AS 'MODULE_PATHNAME', 'credyt_advanced' LANGUAGE c STABLE
+    SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_seqscan = off;
+COMMENT ON FUNCTION credyt.advanced(text, text, credyt.wallet, timestamptz) IS
+    'A wallet''s state with all that time has decided up to a moment: what the views show where nothing has been booked yet.';
+
+CREATE FUNCTION credyt.due(customer text, asset text, state credyt.wallet, at timestamptz) RETURNS SETOF credyt.movement
+    AS 'MODULE_PATHNAME', 'credyt_due' LANGUAGE c STABLE ROWS 1
+    SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_seqscan = off;
+COMMENT ON FUNCTION credyt.due(text, text, credyt.wallet, timestamptz) IS
+    'What time has decided about a wallet up to a moment and no call has booked yet.';

@@ -1,0 +1,212 @@
+-- Views: one question each. They read as of the calling statement and never write.
+
+CREATE VIEW credyt.wallets_now AS
+SELECT w.customer, w.asset, w.status, w.overdraft_limit, t.at,
+       CASE WHEN w.next_due_at <= t.at THEN credyt.advanced(w.customer, w.asset, w.state, t.at)
+            ELSE w.state END AS state
+FROM credyt.wallets w
+CROSS JOIN LATERAL (
+    SELECT greatest(coalesce((SELECT c.now FROM credyt.clock c WHERE c.one), statement_timestamp()),
+                    credyt.changed_at(w.state)) AS at
+) t;
+COMMENT ON VIEW credyt.wallets_now IS 'Every wallet''s state at this moment, with all that time has decided. The other views are made of it.';
+COMMENT ON COLUMN credyt.wallets_now.customer IS 'Whose wallet.';
+COMMENT ON COLUMN credyt.wallets_now.asset IS 'In which asset.';
+COMMENT ON COLUMN credyt.wallets_now.status IS 'active, frozen or closed.';
+COMMENT ON COLUMN credyt.wallets_now.overdraft_limit IS 'Credits that may be owed.';
+COMMENT ON COLUMN credyt.wallets_now.at IS 'The moment it is read at.';
+COMMENT ON COLUMN credyt.wallets_now.state IS 'The packed state.';
+
+CREATE VIEW credyt.wallet_balances AS
+SELECT w.customer, w.asset,
+       credyt.settled(w.state, w.at) AS settled,
+       credyt.held(w.state) AS held,
+       credyt.available(w.state, w.overdraft_limit, w.at) AS available,
+       credyt.owed(w.state) AS owed,
+       w.overdraft_limit,
+       credyt.next_expiry(w.state, w.at) AS next_expiry,
+       w.status
+FROM credyt.wallets_now w;
+COMMENT ON VIEW credyt.wallet_balances IS 'What does each customer have? Credits, as credyt.balance says.';
+COMMENT ON COLUMN credyt.wallet_balances.customer IS 'Whose wallet.';
+COMMENT ON COLUMN credyt.wallet_balances.asset IS 'In which asset.';
+COMMENT ON COLUMN credyt.wallet_balances.settled IS 'Credits in live or held grants, less what is owed.';
+COMMENT ON COLUMN credyt.wallet_balances.held IS 'Credits that open authorizations pin.';
+COMMENT ON COLUMN credyt.wallet_balances.available IS 'Credits that can be spent, overdraft included.';
+COMMENT ON COLUMN credyt.wallet_balances.owed IS 'Credits spent beyond the grants and not paid back.';
+COMMENT ON COLUMN credyt.wallet_balances.overdraft_limit IS 'Credits that may be owed.';
+COMMENT ON COLUMN credyt.wallet_balances.next_expiry IS 'When the first live grant ends.';
+COMMENT ON COLUMN credyt.wallet_balances.status IS 'active, frozen or closed.';
+
+CREATE VIEW credyt.grant_balances AS
+SELECT g.customer, g.id, g.asset, g.kind, g.priority, g.credits,
+       coalesce(o.remaining, 0) AS remaining,
+       coalesce(o.held, 0) AS held,
+       g.paid,
+       coalesce(o.deferred, 0) AS deferred,
+       g.effective_at, g.expires_at, g.applies_to, g.origin,
+       false AS replayed
+FROM credyt.grants g
+LEFT JOIN (
+    SELECT w.customer, open.id, open.remaining, open.held, open.deferred
+    FROM credyt.wallets_now w CROSS JOIN LATERAL credyt.grants(w.state) AS open
+) o ON o.customer = g.customer AND o.id = g.id;
+COMMENT ON VIEW credyt.grant_balances IS 'What is left of every grant? Future, spent and ended ones too.';
+COMMENT ON COLUMN credyt.grant_balances.customer IS 'Who got it.';
+COMMENT ON COLUMN credyt.grant_balances.id IS 'The grant.';
+COMMENT ON COLUMN credyt.grant_balances.asset IS 'In which asset.';
+COMMENT ON COLUMN credyt.grant_balances.kind IS 'included, promotional or purchased.';
+COMMENT ON COLUMN credyt.grant_balances.priority IS 'Lower burns first.';
+COMMENT ON COLUMN credyt.grant_balances.credits IS 'Credits issued.';
+COMMENT ON COLUMN credyt.grant_balances.remaining IS 'Credits left, held ones included.';
+COMMENT ON COLUMN credyt.grant_balances.held IS 'Credits that open authorizations pin.';
+COMMENT ON COLUMN credyt.grant_balances.paid IS 'Money paid for it, in the asset''s currency.';
+COMMENT ON COLUMN credyt.grant_balances.deferred IS 'The part of it that is not earned yet.';
+COMMENT ON COLUMN credyt.grant_balances.effective_at IS 'Live from here on ...';
+COMMENT ON COLUMN credyt.grant_balances.expires_at IS '... and before this moment; NULL: it never ends.';
+COMMENT ON COLUMN credyt.grant_balances.applies_to IS 'Patterns of the actions it may pay for; NULL: all.';
+COMMENT ON COLUMN credyt.grant_balances.origin IS 'The grant it came from.';
+COMMENT ON COLUMN credyt.grant_balances.replayed IS 'Always false: a view answers no call.';
+
+CREATE VIEW credyt.spend_order AS
+SELECT w.customer, w.asset,
+       row_number() OVER (PARTITION BY w.customer, w.asset ORDER BY o.place)::int AS position,
+       o.id AS grant_id, o.kind, o.remaining, o.held, o.expires_at, o.applies_to
+FROM credyt.wallets_now w
+CROSS JOIN LATERAL credyt.grants(w.state) WITH ORDINALITY AS
+    o (id, customer, asset, kind, priority, credits, remaining, held, paid, deferred, effective_at,
+       expires_at, applies_to, origin, replayed, place)
+WHERE o.effective_at <= w.at AND (o.expires_at IS NULL OR o.expires_at > w.at);
+COMMENT ON VIEW credyt.spend_order IS 'Which grant burns next? The live grants in the order debits take them; one with applies_to pays only for matching actions.';
+COMMENT ON COLUMN credyt.spend_order.customer IS 'Whose wallet.';
+COMMENT ON COLUMN credyt.spend_order.asset IS 'In which asset.';
+COMMENT ON COLUMN credyt.spend_order.position IS '1 burns first.';
+COMMENT ON COLUMN credyt.spend_order.grant_id IS 'The grant.';
+COMMENT ON COLUMN credyt.spend_order.kind IS 'included, promotional or purchased.';
+COMMENT ON COLUMN credyt.spend_order.remaining IS 'Credits left, held ones included.';
+COMMENT ON COLUMN credyt.spend_order.held IS 'Credits that open authorizations pin.';
+COMMENT ON COLUMN credyt.spend_order.expires_at IS 'When it ends; NULL: never.';
+COMMENT ON COLUMN credyt.spend_order.applies_to IS 'Patterns of the actions it may pay for; NULL: all.';
+
+CREATE VIEW credyt.open_authorizations AS
+SELECT h.customer, h.asset, h.id, h.action, h.credits, h.captured, h.expires_at
+FROM credyt.authorizations h
+WHERE h.status = 'open'
+  AND h.expires_at > coalesce((SELECT c.now FROM credyt.clock c WHERE c.one), statement_timestamp());
+COMMENT ON VIEW credyt.open_authorizations IS 'What is held right now?';
+COMMENT ON COLUMN credyt.open_authorizations.customer IS 'Whose credits are held.';
+COMMENT ON COLUMN credyt.open_authorizations.asset IS 'In which asset.';
+COMMENT ON COLUMN credyt.open_authorizations.id IS 'The authorization.';
+COMMENT ON COLUMN credyt.open_authorizations.action IS 'What for.';
+COMMENT ON COLUMN credyt.open_authorizations.credits IS 'Credits authorized.';
+COMMENT ON COLUMN credyt.open_authorizations.captured IS 'Credits captured so far.';
+COMMENT ON COLUMN credyt.open_authorizations.expires_at IS 'When the hold ends.';
+
+CREATE VIEW credyt.statement AS
+SELECT l.customer, l.asset, l.id, l.created_at, l.kind, l.action, l.quantity, l.credits,
+       sum(l.credits) OVER (PARTITION BY l.customer, l.asset ORDER BY l.seq) AS balance,
+       l.revenue, l.cost
+FROM credyt.ledger l;
+COMMENT ON VIEW credyt.statement IS 'What happened in a wallet, in order? Ask for one customer.';
+COMMENT ON COLUMN credyt.statement.customer IS 'Whose wallet.';
+COMMENT ON COLUMN credyt.statement.asset IS 'In which asset.';
+COMMENT ON COLUMN credyt.statement.id IS 'The ledger row.';
+COMMENT ON COLUMN credyt.statement.created_at IS 'When it was booked.';
+COMMENT ON COLUMN credyt.statement.kind IS 'grant, debit, refund, expiry, revocation, settlement or transfer.';
+COMMENT ON COLUMN credyt.statement.action IS 'What the customer did.';
+COMMENT ON COLUMN credyt.statement.quantity IS 'How much of it.';
+COMMENT ON COLUMN credyt.statement.credits IS 'Credits that came (positive) or went (negative).';
+COMMENT ON COLUMN credyt.statement.balance IS 'Credits after this row, future grants included, less what is owed.';
+COMMENT ON COLUMN credyt.statement.revenue IS 'Money earned (positive) or given back (negative).';
+COMMENT ON COLUMN credyt.statement.cost IS 'Vendor cost; NULL: not known.';
+
+CREATE VIEW credyt.price_book AS
+SELECT p.action, p.asset, p.customer, p.version, p.price, p.effective_at,
+       lead(p.effective_at) OVER (PARTITION BY p.asset, p.action, p.customer
+                                  ORDER BY p.effective_at, p.version) AS superseded_at
+FROM credyt.prices p;
+COMMENT ON VIEW credyt.price_book IS 'What does an action cost, now, before and later?';
+COMMENT ON COLUMN credyt.price_book.action IS 'What the customer does.';
+COMMENT ON COLUMN credyt.price_book.asset IS 'The asset it is charged in.';
+COMMENT ON COLUMN credyt.price_book.customer IS 'Whose own price it is; NULL: the list price.';
+COMMENT ON COLUMN credyt.price_book.version IS 'Counts up from 1 within asset and action.';
+COMMENT ON COLUMN credyt.price_book.price IS 'The rule, in credits; JSON null: withdrawn.';
+COMMENT ON COLUMN credyt.price_book.effective_at IS 'From when it counts ...';
+COMMENT ON COLUMN credyt.price_book.superseded_at IS '... and until when; NULL: until further notice.';
+
+CREATE VIEW credyt.expiring_grants AS
+SELECT w.customer, w.asset, o.id AS grant_id, o.kind, o.remaining, o.expires_at
+FROM credyt.wallets_now w
+CROSS JOIN LATERAL credyt.grants(w.state) AS o
+WHERE o.expires_at > w.at AND o.effective_at <= w.at;
+COMMENT ON VIEW credyt.expiring_grants IS 'Which live credits will end, and when? Ask with ORDER BY expires_at.';
+COMMENT ON COLUMN credyt.expiring_grants.customer IS 'Whose wallet.';
+COMMENT ON COLUMN credyt.expiring_grants.asset IS 'In which asset.';
+COMMENT ON COLUMN credyt.expiring_grants.grant_id IS 'The grant.';
+COMMENT ON COLUMN credyt.expiring_grants.kind IS 'included, promotional or purchased.';
+COMMENT ON COLUMN credyt.expiring_grants.remaining IS 'Credits left, held ones included.';
+COMMENT ON COLUMN credyt.expiring_grants.expires_at IS 'When it ends.';
+
+CREATE VIEW credyt.margin_by_action AS
+SELECT m.asset, m.action, m.debits, m.quantity, m.credits, m.revenue, m.cost,
+       m.revenue - coalesce(m.cost, 0) AS margin,
+       trim_scale((m.revenue - coalesce(m.cost, 0)) / nullif(m.revenue, 0)) AS margin_ratio,
+       trim_scale(m.costed::numeric / nullif(m.debits, 0)) AS cost_coverage
+FROM (
+    SELECT l.asset, l.action,
+           count(*) FILTER (WHERE l.kind = 'debit') AS debits,
+           count(*) FILTER (WHERE l.kind = 'debit' AND l.cost IS NOT NULL) AS costed,
+           coalesce(sum(l.quantity) FILTER (WHERE l.kind = 'debit'), 0) AS quantity,
+           coalesce(-sum(l.credits) FILTER (WHERE l.kind IN ('debit', 'refund')), 0) AS credits,
+           sum(l.revenue) AS revenue,
+           sum(l.cost) AS cost
+    FROM credyt.ledger l
+    WHERE l.kind IN ('debit', 'refund', 'settlement') OR l.revenue <> 0
+    GROUP BY l.asset, l.action
+) m;
+COMMENT ON VIEW credyt.margin_by_action IS 'What does each action earn, and what does it cost? All time, refunds taken off. action NULL: revenue taken back by revoked grants.';
+COMMENT ON COLUMN credyt.margin_by_action.asset IS 'In which asset; money is in its currency.';
+COMMENT ON COLUMN credyt.margin_by_action.action IS 'What customers did.';
+COMMENT ON COLUMN credyt.margin_by_action.debits IS 'How many debits and captures.';
+COMMENT ON COLUMN credyt.margin_by_action.quantity IS 'Sum of their quantities.';
+COMMENT ON COLUMN credyt.margin_by_action.credits IS 'Credits spent, less refunds.';
+COMMENT ON COLUMN credyt.margin_by_action.revenue IS 'Money earned by them.';
+COMMENT ON COLUMN credyt.margin_by_action.cost IS 'Vendor cost that is known; NULL: none is.';
+COMMENT ON COLUMN credyt.margin_by_action.margin IS 'Revenue less known cost.';
+COMMENT ON COLUMN credyt.margin_by_action.margin_ratio IS 'Margin / revenue; NULL without revenue.';
+COMMENT ON COLUMN credyt.margin_by_action.cost_coverage IS 'Share of the debits whose cost is known, 0 to 1.';
+
+CREATE VIEW credyt.deferred_revenue AS
+SELECT w.asset, o.kind, sum(o.remaining) AS credits, sum(o.deferred) AS revenue
+FROM credyt.wallets_now w
+CROSS JOIN LATERAL credyt.grants(w.state) AS o
+GROUP BY w.asset, o.kind;
+COMMENT ON VIEW credyt.deferred_revenue IS 'What was paid for credits that are not spent yet?';
+COMMENT ON COLUMN credyt.deferred_revenue.asset IS 'In which asset; money is in its currency.';
+COMMENT ON COLUMN credyt.deferred_revenue.kind IS 'included, promotional or purchased.';
+COMMENT ON COLUMN credyt.deferred_revenue.credits IS 'Credits left in open grants, future ones too.';
+COMMENT ON COLUMN credyt.deferred_revenue.revenue IS 'Money paid for them and not earned.';
+
+CREATE VIEW credyt.breakage AS
+SELECT e.asset, a.part->>'kind' AS kind,
+       sum((a.part->>'credits')::numeric) AS credits,
+       sum((a.part->>'deferred')::numeric) AS revenue
+FROM (
+    SELECT l.asset, l.allocations FROM credyt.ledger l WHERE l.kind = 'expiry'
+    UNION ALL
+    SELECT w.asset, d.allocations
+    FROM credyt.wallets w
+    CROSS JOIN LATERAL (
+        SELECT greatest(coalesce((SELECT c.now FROM credyt.clock c WHERE c.one), statement_timestamp()),
+                        credyt.changed_at(w.state)) AS at
+    ) t
+    CROSS JOIN LATERAL credyt.due(w.customer, w.asset, w.state, t.at) AS d
+    WHERE w.next_due_at <= t.at AND d.kind = 'expiry'
+) e
+CROSS JOIN LATERAL jsonb_array_elements(e.allocations) AS a (part)
+GROUP BY e.asset, a.part->>'kind';
+COMMENT ON VIEW credyt.breakage IS 'What was paid for credits that ended unspent? All time, also where no call has booked the end yet.';
+COMMENT ON COLUMN credyt.breakage.asset IS 'In which asset; money is in its currency.';
+COMMENT ON COLUMN credyt.breakage.kind IS 'included, promotional or purchased.';
+COMMENT ON COLUMN credyt.breakage.credits IS 'Credits that ended unspent.';
+COMMENT ON COLUMN credyt.breakage.revenue IS 'Money paid for them.';

@@ -1,0 +1,202 @@
+-- The laws, checked against what is stored. As plain SQL, so that nothing of the library's own
+-- arithmetic vouches for itself: the state is opened, everything else is summed here.
+
+CREATE FUNCTION credyt.verify(customer text DEFAULT NULL)
+RETURNS TABLE (law int, customer text, asset text, detail text)
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$
+WITH
+wallet AS MATERIALIZED (
+    SELECT w.customer, w.asset, w.next_due_at, w.state,
+           credyt.owed(w.state) AS owed, credyt.held(w.state) AS held,
+           (w.state::jsonb->>'seq')::bigint AS seq,
+           (w.state::jsonb->>'held_overdraft')::numeric AS held_overdraft
+    FROM credyt.wallets w
+    WHERE verify.customer IS NULL OR w.customer = verify.customer
+),
+open AS MATERIALIZED (
+    SELECT w.customer, w.asset, o.id, o.kind, o.priority, o.effective_at, o.expires_at, o.applies_to,
+           o.remaining, o.held, o.deferred
+    FROM wallet w CROSS JOIN LATERAL credyt.grants(w.state) AS o
+),
+entry AS MATERIALIZED (
+    SELECT l.customer, l.asset, l.id, l.seq, l.kind, l.credits, l.revenue, l.allocations,
+           l.authorization_id, l.refers_to
+    FROM credyt.ledger l
+    WHERE verify.customer IS NULL OR l.customer = verify.customer
+),
+part AS MATERIALIZED (
+    SELECT e.customer, e.asset, e.id AS entry_id, e.kind AS entry_kind, e.refers_to,
+           (a.part->>'grant')::uuid AS grant_id, a.part->>'kind' AS kind,
+           (a.part->>'credits')::numeric AS credits,
+           (a.part->>'revenue')::numeric AS revenue,
+           (a.part->>'deferred')::numeric AS deferred
+    FROM entry e CROSS JOIN LATERAL jsonb_array_elements(e.allocations) AS a (part)
+),
+moved AS MATERIALIZED (
+    SELECT p.customer, p.grant_id,
+           coalesce(sum(p.credits) FILTER (WHERE p.entry_kind IN ('debit', 'settlement')), 0) AS spent,
+           coalesce(sum(p.credits) FILTER (WHERE p.entry_kind = 'refund'), 0) AS refunded,
+           coalesce(sum(p.credits) FILTER (WHERE p.entry_kind = 'expiry'), 0) AS expired,
+           coalesce(sum(p.credits) FILTER (WHERE p.entry_kind = 'revocation' AND p.deferred IS NOT NULL), 0) AS revoked,
+           coalesce(sum(p.credits) FILTER (WHERE p.entry_kind = 'transfer'), 0) AS transferred,
+           coalesce(sum(CASE WHEN p.entry_kind IN ('debit', 'settlement') THEN p.revenue ELSE -p.revenue END), 0) AS earned,
+           coalesce(sum(p.deferred) FILTER (WHERE p.entry_kind = 'expiry'), 0) AS breakage,
+           coalesce(sum(coalesce(p.deferred, p.revenue)) FILTER (WHERE p.entry_kind = 'revocation'), 0) AS revoked_money,
+           coalesce(sum(p.deferred) FILTER (WHERE p.entry_kind = 'transfer'), 0) AS transferred_money
+    FROM part p
+    WHERE p.grant_id IS NOT NULL AND p.entry_kind <> 'grant'
+    GROUP BY p.customer, p.grant_id
+),
+grants AS MATERIALIZED (
+    SELECT g.customer, g.asset, g.id, g.kind, g.priority, g.effective_at, g.expires_at, g.applies_to,
+           g.credits, g.paid,
+           coalesce(o.remaining, 0) AS remaining, coalesce(o.deferred, 0) AS deferred,
+           m.spent, m.refunded, m.expired, m.revoked, m.transferred,
+           m.earned, m.breakage, m.revoked_money, m.transferred_money
+    FROM credyt.grants g
+    LEFT JOIN open o ON o.customer = g.customer AND o.id = g.id
+    LEFT JOIN moved m ON m.customer = g.customer AND m.grant_id = g.id
+    WHERE verify.customer IS NULL OR g.customer = verify.customer
+),
+pinned AS MATERIALIZED (
+    SELECT h.customer, h.asset, (a.pin->>'grant')::uuid AS grant_id, sum((a.pin->>'credits')::numeric) AS credits
+    FROM credyt.authorizations h CROSS JOIN LATERAL jsonb_array_elements(h.pins) AS a (pin)
+    WHERE h.status = 'open' AND (verify.customer IS NULL OR h.customer = verify.customer)
+    GROUP BY h.customer, h.asset, (a.pin->>'grant')::uuid
+)
+
+-- 1: the ledger's sum is what remains less what is owed
+SELECT 1, w.customer, w.asset,
+       format('the ledger adds up to %s, the wallet to %s', e.credits, o.remaining - w.owed)
+FROM wallet w
+LEFT JOIN LATERAL (SELECT coalesce(sum(o.remaining), 0) AS remaining FROM open o
+                   WHERE o.customer = w.customer AND o.asset = w.asset) o ON true
+LEFT JOIN (SELECT e.customer, e.asset, sum(e.credits) AS credits FROM entry e GROUP BY 1, 2) e
+       ON e.customer = w.customer AND e.asset = w.asset
+WHERE coalesce(e.credits, 0) <> o.remaining - w.owed
+UNION ALL
+SELECT 1, e.customer, e.asset, 'there are ledger rows and no wallet'
+FROM entry e
+WHERE NOT EXISTS (SELECT FROM wallet w WHERE w.customer = e.customer AND w.asset = e.asset)
+GROUP BY e.customer, e.asset
+UNION ALL
+SELECT 1, w.customer, w.asset, format('debts add up to %s, the wallet owes %s', coalesce(sum(d.owed), 0), w.owed)
+FROM wallet w LEFT JOIN credyt.debts d ON d.customer = w.customer AND d.asset = w.asset
+GROUP BY w.customer, w.asset, w.owed
+HAVING coalesce(sum(d.owed), 0) <> w.owed
+
+-- 2: where the credits of a grant are
+UNION ALL
+SELECT 2, g.customer, g.asset,
+       format('grant %s: %s issued, but %s spent - %s refunded + %s expired + %s revoked + %s transferred + %s remaining',
+              g.id, g.credits, coalesce(g.spent, 0), coalesce(g.refunded, 0), coalesce(g.expired, 0),
+              coalesce(g.revoked, 0), coalesce(g.transferred, 0), g.remaining)
+FROM grants g
+WHERE g.credits <> coalesce(g.spent - g.refunded + g.expired + g.revoked + g.transferred, 0) + g.remaining
+UNION ALL
+SELECT 2, o.customer, o.asset, format('grant %s is open in the wallet, on other terms than it was issued or not at all', o.id)
+FROM open o
+LEFT JOIN credyt.grants g ON g.customer = o.customer AND g.id = o.id
+WHERE (g.asset, g.kind, g.priority, g.effective_at) IS DISTINCT FROM (o.asset, o.kind, o.priority, o.effective_at)
+   OR g.expires_at IS DISTINCT FROM o.expires_at OR g.applies_to IS DISTINCT FROM o.applies_to
+UNION ALL
+SELECT 2, p.customer, p.asset, format('ledger row %s moved credits of grant %s, which is not there', p.entry_id, p.grant_id)
+FROM part p
+WHERE p.grant_id IS NOT NULL
+  AND NOT EXISTS (SELECT FROM credyt.grants g WHERE g.customer = p.customer AND g.id = p.grant_id)
+
+-- 3: held is what open authorizations pin, grant by grant
+UNION ALL
+SELECT 3, coalesce(o.customer, p.customer), coalesce(o.asset, p.asset),
+       format('grant %s holds %s, open authorizations pin %s', coalesce(o.id, p.grant_id), coalesce(o.held, 0), coalesce(p.credits, 0))
+FROM open o
+FULL JOIN (SELECT * FROM pinned WHERE grant_id IS NOT NULL) p ON p.customer = o.customer AND p.grant_id = o.id
+WHERE coalesce(o.held, 0) <> coalesce(p.credits, 0)
+UNION ALL
+SELECT 3, w.customer, w.asset, format('the wallet holds %s of its overdraft, open authorizations pin %s', w.held_overdraft, coalesce(p.credits, 0))
+FROM wallet w
+LEFT JOIN pinned p ON p.customer = w.customer AND p.asset = w.asset AND p.grant_id IS NULL
+WHERE w.held_overdraft <> coalesce(p.credits, 0)
+UNION ALL
+SELECT 3, w.customer, w.asset, 'something is negative, or more is held than remains'
+FROM wallet w
+WHERE w.owed < 0 OR w.held < 0 OR w.held_overdraft < 0
+   OR EXISTS (SELECT FROM open o WHERE o.customer = w.customer AND o.asset = w.asset
+              AND (o.held < 0 OR o.held > o.remaining OR o.deferred < 0))
+UNION ALL
+SELECT 3, w.customer, w.asset, format('next_due_at is %s, the state says %s', w.next_due_at, credyt.next_due(w.state))
+FROM wallet w
+WHERE w.next_due_at IS DISTINCT FROM credyt.next_due(w.state)
+
+-- 4: where the money of a grant is
+UNION ALL
+SELECT 4, g.customer, g.asset,
+       format('grant %s: %s paid, but %s earned + %s breakage + %s revoked + %s transferred + %s deferred',
+              g.id, g.paid, coalesce(g.earned, 0), coalesce(g.breakage, 0), coalesce(g.revoked_money, 0),
+              coalesce(g.transferred_money, 0), g.deferred)
+FROM grants g
+WHERE g.paid <> coalesce(g.earned + g.breakage + g.revoked_money + g.transferred_money, 0) + g.deferred
+UNION ALL
+SELECT 4, g.customer, g.asset, format('grant %s is empty and defers %s', g.id, g.deferred)
+FROM grants g
+WHERE g.remaining = 0 AND g.deferred <> 0
+
+-- 5: keys, captures, refunds
+UNION ALL
+SELECT 5, l.customer, min(l.asset), format('%s movements have the key %s', count(*), l.idempotency_key)
+FROM credyt.ledger l
+WHERE l.idempotency_key IS NOT NULL AND (verify.customer IS NULL OR l.customer = verify.customer)
+GROUP BY l.customer, l.idempotency_key
+HAVING count(*) > 1
+UNION ALL
+SELECT 5, h.customer, h.asset, format('authorization %s says %s captured, the ledger %s', h.id, h.captured, coalesce(e.credits, 0))
+FROM credyt.authorizations h
+LEFT JOIN (SELECT e.customer, e.authorization_id, -sum(e.credits) AS credits FROM entry e
+           WHERE e.kind = 'debit' AND e.authorization_id IS NOT NULL GROUP BY 1, 2) e
+       ON e.customer = h.customer AND e.authorization_id = h.id
+WHERE h.captured <> coalesce(e.credits, 0) AND (verify.customer IS NULL OR h.customer = verify.customer)
+UNION ALL
+SELECT 5, r.customer, r.asset, format('debit %s took %s credits and %s revenue, refunds gave back %s and %s',
+                                      r.refers_to, -d.credits, d.revenue, r.credits, -r.revenue)
+FROM (SELECT e.customer, e.asset, e.refers_to, sum(e.credits) AS credits, sum(e.revenue) AS revenue
+      FROM entry e WHERE e.kind = 'refund' GROUP BY 1, 2, 3) r
+LEFT JOIN entry d ON d.customer = r.customer AND d.id = r.refers_to AND d.kind = 'debit'
+WHERE d.id IS NULL OR r.credits > -d.credits
+
+-- 6: rows are whole: their parts add up, and none is missing
+UNION ALL
+SELECT 6, e.customer, e.asset, format('ledger row %s (%s) moved %s credits and %s revenue, its allocations say %s and %s',
+                                      e.id, e.kind, e.credits, e.revenue, p.credits, p.revenue)
+FROM entry e
+LEFT JOIN LATERAL (
+    SELECT CASE WHEN e.kind IN ('grant', 'refund') THEN coalesce(sum(p.credits), 0)
+                WHEN e.kind IN ('settlement', 'transfer') THEN e.credits
+                ELSE -coalesce(sum(p.credits) FILTER (
+                         WHERE NOT (e.kind = 'revocation' AND p.grant_id IS NOT NULL AND p.revenue IS NOT NULL)), 0)
+           END AS credits,
+           CASE WHEN e.kind IN ('refund', 'revocation') THEN -coalesce(sum(p.revenue), 0)
+                ELSE coalesce(sum(p.revenue), 0) END AS revenue
+    FROM (SELECT (a.part->>'grant')::uuid AS grant_id, (a.part->>'credits')::numeric AS credits,
+                 (a.part->>'revenue')::numeric AS revenue
+          FROM jsonb_array_elements(e.allocations) AS a (part)) p
+) p ON true
+WHERE e.credits <> p.credits OR e.revenue <> p.revenue
+UNION ALL
+SELECT 6, w.customer, w.asset, format('the wallet counts %s ledger rows, there are %s, numbered up to %s', w.seq, e.rows, e.last)
+FROM wallet w
+LEFT JOIN LATERAL (SELECT coalesce(sum(n.rows), 0) AS rows, coalesce(max(n.last), 0) AS last
+                   FROM (SELECT e.customer, e.asset, count(DISTINCT e.seq) AS rows, max(e.seq) AS last
+                         FROM entry e GROUP BY 1, 2) n
+                   WHERE n.customer = w.customer AND n.asset = w.asset) e ON true
+WHERE w.seq <> e.rows OR w.seq <> e.last
+UNION ALL
+SELECT 6, g.customer, g.asset, format('grant %s was issued by no ledger row', g.id)
+FROM grants g
+JOIN credyt.grants i ON i.customer = g.customer AND i.id = g.id
+WHERE i.origin IS NULL
+  AND NOT EXISTS (SELECT FROM part p WHERE p.customer = g.customer AND p.grant_id = g.id AND p.entry_kind = 'grant'
+                  AND p.credits = g.credits AND p.deferred = g.paid)
+$$;
+COMMENT ON FUNCTION credyt.verify(text) IS
+    'Checks the laws of the ledger for one customer or all, reading everything: no rows mean that all hold. law: 1 the ledger adds up to the wallet, 2 every credit of a grant is somewhere, 3 what is held is pinned, 4 every cent paid is somewhere, 5 keys, captures and refunds, 6 ledger rows are whole and none is missing.';

@@ -1,0 +1,20 @@
+-- Access and dumps.
+
+REVOKE ALL ON SCHEMA credyt FROM PUBLIC;
+GRANT USAGE ON SCHEMA credyt TO PUBLIC;
+REVOKE ALL ON ALL TABLES IN SCHEMA credyt FROM PUBLIC;
+REVOKE ALL ON ALL FUNCTIONS IN SCHEMA credyt FROM PUBLIC;
+-- The type's own functions: anyone who may read a wallet may print it.
+GRANT EXECUTE ON FUNCTION credyt.wallet_in(cstring), credyt.wallet_out(credyt.wallet),
+    credyt.wallet_recv(internal), credyt.wallet_send(credyt.wallet), credyt.pack(bytea),
+    credyt.unpack(credyt.wallet) TO PUBLIC;
+
+SELECT pg_catalog.pg_extension_config_dump('credyt.assets', '');
+SELECT pg_catalog.pg_extension_config_dump('credyt.prices', '');
+SELECT pg_catalog.pg_extension_config_dump('credyt.wallets', '');
+SELECT pg_catalog.pg_extension_config_dump('credyt.grants', '');
+SELECT pg_catalog.pg_extension_config_dump('credyt.authorizations', '');
+SELECT pg_catalog.pg_extension_config_dump('credyt.ledger', '');
+SELECT pg_catalog.pg_extension_config_dump('credyt.debts', '');
+-- Time in another database is not ours to say.
+SELECT pg_catalog.pg_extension_config_dump('credyt.clock', 'WHERE false');

@@ -1,0 +1,395 @@
+//! Every error a caller can see: SQLSTATE, message, DETAIL and HINT. No other file names a SQLSTATE.
+//!
+//! DETAIL is a JSON object with `error` (the slug of the code), `customer` where there is one, and
+//! the numbers of the case. HINT is the remedy, as SQL where it can be.
+
+use std::fmt::Display;
+
+use serde_json::{Map, Value, json};
+
+use crate::ledger::Amount;
+use crate::ledger::wallet::Shortfall;
+
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// What went wrong, in one of the ways the contract names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Code {
+    InsufficientCredits,
+    WalletNotFound,
+    PriceNotFound,
+    AuthorizationClosed,
+    IdempotencyConflict,
+    WalletFrozen,
+    RefundExceedsDebit,
+    AssetNotFound,
+    NotFound,
+    AppendOnly,
+    InvalidInput,
+    InvalidText,
+    OutOfRange,
+    TooManyGrants,
+    /// A state that only damage explains.
+    DataCorrupted,
+}
+
+impl Code {
+    pub const fn sqlstate(self) -> &'static str {
+        match self {
+            Code::InsufficientCredits => "WC001",
+            Code::WalletNotFound => "WC002",
+            Code::PriceNotFound => "WC003",
+            Code::AuthorizationClosed => "WC004",
+            Code::IdempotencyConflict => "WC005",
+            Code::WalletFrozen => "WC006",
+            Code::RefundExceedsDebit => "WC008",
+            Code::AssetNotFound => "WC009",
+            Code::NotFound => "WC011",
+            Code::AppendOnly => "WC012",
+            Code::InvalidInput => "22023",
+            Code::InvalidText => "22P02",
+            Code::OutOfRange => "22003",
+            Code::TooManyGrants => "54000",
+            Code::DataCorrupted => "XX001",
+        }
+    }
+
+    pub const fn slug(self) -> &'static str {
+        match self {
+            Code::InsufficientCredits => "insufficient_credits",
+            Code::WalletNotFound => "wallet_not_found",
+            Code::PriceNotFound => "price_not_found",
+            Code::AuthorizationClosed => "authorization_closed",
+            Code::IdempotencyConflict => "idempotency_conflict",
+            Code::WalletFrozen => "wallet_frozen",
+            Code::RefundExceedsDebit => "refund_exceeds_debit",
+            Code::AssetNotFound => "asset_not_found",
+            Code::NotFound => "not_found",
+            Code::AppendOnly => "append_only",
+            Code::InvalidInput | Code::InvalidText => "invalid_input",
+            Code::OutOfRange => "out_of_range",
+            Code::TooManyGrants => "too_many_grants",
+            Code::DataCorrupted => "data_corrupted",
+        }
+    }
+}
+
+/// An error on its way to the caller.
+#[derive(Clone, Debug)]
+pub struct Error {
+    pub code: Code,
+    message: String,
+    detail: Map<String, Value>,
+    hint: Option<String>,
+}
+
+impl Error {
+    fn new(code: Code, message: impl Into<String>) -> Error {
+        let mut detail = Map::new();
+        detail.insert("error".to_owned(), json!(code.slug()));
+        Error { code, message: message.into(), detail, hint: None }
+    }
+
+    fn with(mut self, key: &str, value: impl Display) -> Error {
+        self.detail.insert(key.to_owned(), json!(value.to_string()));
+        self
+    }
+
+    fn hint(mut self, hint: impl Into<String>) -> Error {
+        self.hint = Some(hint.into());
+        self
+    }
+}
+
+/// A text as a SQL literal, for hints.
+fn literal(text: &str) -> String {
+    format!("'{}'", text.replace('\'', "''"))
+}
+
+// ---- what the caller passed -----------------------------------------------------------------
+
+/// An argument is wrong: which, and why.
+pub fn invalid(argument: &str, why: impl Display) -> Error {
+    Error::new(Code::InvalidInput, format!("invalid {argument}: {why}")).with("argument", argument)
+}
+
+/// An argument is beyond the sizes that the ledger keeps.
+pub fn out_of_range(argument: &str, why: impl Display) -> Error {
+    Error::new(Code::OutOfRange, format!("{argument} is out of range: {why}"))
+        .with("argument", argument)
+}
+
+/// A text or bytes that are no `credyt.wallet`.
+pub fn not_a_wallet(why: impl Display) -> Error {
+    Error::new(Code::InvalidText, format!("invalid input for type credyt.wallet: {why}"))
+}
+
+// ---- what is not there ----------------------------------------------------------------------
+
+pub fn wallet_not_found(customer: &str, asset: &str) -> Error {
+    Error::new(Code::WalletNotFound, format!("customer {customer} has no wallet for {asset}"))
+        .with("customer", customer)
+        .with("asset", asset)
+        .hint(format!(
+            "Grant some credits first: SELECT * FROM credyt.grant_credits({}, 100, asset => {});",
+            literal(customer),
+            literal(asset)
+        ))
+}
+
+pub fn asset_not_found(asset: &str) -> Error {
+    Error::new(Code::AssetNotFound, format!("there is no asset {asset}"))
+        .with("asset", asset)
+        .hint(format!("Create it: SELECT * FROM credyt.create_asset({});", literal(asset)))
+}
+
+/// An id that is not this customer's.
+pub fn not_found(what: &str, customer: &str, id: impl Display) -> Error {
+    Error::new(Code::NotFound, format!("customer {customer} has no {what} {id}"))
+        .with("customer", customer)
+        .with("id", id)
+}
+
+pub fn price_not_found(action: &str, asset: &str, why: impl Display) -> Error {
+    Error::new(Code::PriceNotFound, format!("no price for action {action} in {asset}: {why}"))
+        .with("action", action)
+        .with("asset", asset)
+        .hint(format!(
+            "Set one: SELECT * FROM credyt.set_price({}, '1', asset => {}); or pass credits.",
+            literal(action),
+            literal(asset)
+        ))
+}
+
+/// The vendor cost that a cost_plus price starts from cannot be computed.
+pub fn cost_unknown(action: &str, asset: &str) -> Error {
+    Error::new(
+        Code::PriceNotFound,
+        format!("the vendor cost that the price of {action} starts from cannot be computed"),
+    )
+    .with("action", action)
+    .with("asset", asset)
+    .hint("Pass cost (money) or credits.")
+}
+
+// ---- what the wallet refuses ----------------------------------------------------------------
+
+pub fn insufficient_credits(customer: &str, asset: &str, short: Shortfall) -> Error {
+    let missing = short.needed - short.available;
+    Error::new(
+        Code::InsufficientCredits,
+        format!("{customer} needs {} {asset}, {} available", short.needed, short.available),
+    )
+    .with("customer", customer)
+    .with("asset", asset)
+    .with("needed", short.needed)
+    .with("available", short.available)
+    .hint(format!(
+        "Grant at least {missing} more: SELECT * FROM credyt.grant_credits({}, {missing}, asset => {});",
+        literal(customer),
+        literal(asset)
+    ))
+}
+
+/// A capture above the hold that free credits cannot pay.
+pub fn capture_exceeds(
+    customer: &str,
+    asset: &str,
+    authorization: impl Display,
+    total: Amount,
+    short: Shortfall,
+) -> Error {
+    let payable = total - (short.needed - short.available);
+    Error::new(
+        Code::InsufficientCredits,
+        format!("{customer} needs {} {asset}, {} available", short.needed, short.available),
+    )
+    .with("customer", customer)
+    .with("asset", asset)
+    .with("authorization_id", &authorization)
+    .with("needed", short.needed)
+    .with("available", short.available)
+    .hint(format!(
+        "The authorization stays open. Capture what can be paid: SELECT * FROM credyt.capture({}, '{authorization}', credits => {payable});",
+        literal(customer)
+    ))
+}
+
+pub fn wallet_frozen(customer: &str, asset: &str, status: &str) -> Error {
+    let error = Error::new(
+        Code::WalletFrozen,
+        format!("the wallet of customer {customer} for {asset} is {status}"),
+    )
+    .with("customer", customer)
+    .with("asset", asset)
+    .with("status", status);
+    match status {
+        "frozen" => error.hint("Captures, releases and refunds go on; new spending waits until it is unfrozen."),
+        _ => error,
+    }
+}
+
+pub fn authorization_closed(customer: &str, id: impl Display, status: &str, verb: &str) -> Error {
+    Error::new(
+        Code::AuthorizationClosed,
+        format!("authorization {id} of customer {customer} is {status}: it cannot be {verb}"),
+    )
+    .with("customer", customer)
+    .with("authorization_id", id)
+    .with("status", status)
+    .hint("Spend what is still owed with credyt.debit_credits, or authorize again.")
+}
+
+pub fn refund_exceeds_debit(
+    customer: &str,
+    debit: impl Display,
+    asked: Amount,
+    refundable: Amount,
+) -> Error {
+    Error::new(
+        Code::RefundExceedsDebit,
+        format!("debit {debit} of customer {customer} has {refundable} credits left to refund, not {asked}"),
+    )
+    .with("customer", customer)
+    .with("debit_id", debit)
+    .with("needed", asked)
+    .with("refundable", refundable)
+    .hint("Pass credits => NULL to refund what is left.")
+}
+
+/// The same key with another request.
+pub fn idempotency_conflict(customer: &str, key: &str, first: impl Display) -> Error {
+    Error::new(
+        Code::IdempotencyConflict,
+        format!("idempotency key {key} of customer {customer} was used for another request"),
+    )
+    .with("customer", customer)
+    .with("idempotency_key", key)
+    .with("first", first)
+    .hint("A key stands for one request for ever: use a new key for a new request.")
+}
+
+// ---- what the books refuse ------------------------------------------------------------------
+
+/// An attempt to change a fact.
+pub fn append_only(table: &str, operation: &str) -> Error {
+    Error::new(
+        Code::AppendOnly,
+        format!("{operation} on credyt.{table} is refused: its rows are facts and never change"),
+    )
+    .with("table", table)
+    .with("operation", operation)
+    .hint("Book a correction instead: refund, revoke_grant, set_price or record a new row.")
+}
+
+pub fn asset_differs(asset: &str) -> Error {
+    invalid("asset", format_args!("asset {asset} exists with another definition"))
+        .with("asset", asset)
+        .hint("An asset never changes; create another one under a new name.")
+}
+
+pub fn too_many_grants(customer: &str, asset: &str) -> Error {
+    Error::new(
+        Code::TooManyGrants,
+        format!("the wallet of customer {customer} for {asset} has 1000 open grants already"),
+    )
+    .with("customer", customer)
+    .with("asset", asset)
+    .hint("Revoke grants that are not needed, or let them be spent or expire first.")
+}
+
+pub fn wallet_too_large(customer: &str, asset: &str) -> Error {
+    Error::new(
+        Code::OutOfRange,
+        format!("the wallet of customer {customer} for {asset} would reach 1e18"),
+    )
+    .with("customer", customer)
+    .with("asset", asset)
+}
+
+/// A stored row that cannot be read: only damage explains it.
+pub fn corrupted(what: &str, why: impl Display) -> Error {
+    Error::new(Code::DataCorrupted, format!("{what} is damaged: {why}"))
+        .hint("SELECT * FROM credyt.verify(); names every wallet that is wrong.")
+}
+
+// ---- the one place where an error becomes Postgres' -------------------------------------------
+
+#[cfg(feature = "extension")]
+mod raise {
+    use std::ffi::{CStr, CString, c_char, c_int};
+
+    use pgrx::pg_sys;
+
+    use super::Error;
+
+    // Postgres' own error reporting, which pgrx keeps to itself because its error codes are a closed
+    // list. Class WC is not in it.
+    unsafe extern "C-unwind" {
+        fn errstart(elevel: c_int, domain: *const c_char) -> bool;
+        fn errcode(sqlerrcode: c_int) -> c_int;
+        fn errmsg_internal(fmt: *const c_char, ...) -> c_int;
+        fn errdetail_internal(fmt: *const c_char, ...) -> c_int;
+        fn errhint(fmt: *const c_char, ...) -> c_int;
+        fn errfinish(filename: *const c_char, lineno: c_int, funcname: *const c_char);
+    }
+
+    /// An error whose texts Postgres owns, so that nothing is left to drop when it is raised.
+    pub struct Raised {
+        sqlstate: c_int,
+        message: *mut c_char,
+        detail: *mut c_char,
+        hint: *mut c_char,
+    }
+
+    impl Raised {
+        /// Hands the texts to Postgres' current memory context.
+        pub fn from(error: Error) -> Raised {
+            let detail = serde_json::Value::Object(error.detail).to_string();
+            Raised {
+                sqlstate: encode(error.code.sqlstate()),
+                message: palloc(&error.message),
+                detail: palloc(&detail),
+                hint: error.hint.as_deref().map_or(std::ptr::null_mut(), palloc),
+            }
+        }
+
+        /// Raises it. Does not return.
+        ///
+        /// # Safety
+        /// It leaves by longjmp: the caller's frames, up to Postgres, must own no Rust value that
+        /// has to be dropped.
+        pub unsafe fn raise(self) -> ! {
+            const TEXT: *const c_char = c"%s".as_ptr();
+            // SAFETY: the calls ereport(ERROR, ...) makes, in its order; the texts were palloc'd.
+            unsafe {
+                if errstart(pgrx::PgLogLevel::ERROR as c_int, std::ptr::null()) {
+                    errcode(self.sqlstate);
+                    errmsg_internal(TEXT, self.message);
+                    errdetail_internal(TEXT, self.detail);
+                    if !self.hint.is_null() {
+                        errhint(TEXT, self.hint);
+                    }
+                    errfinish(c"credyt_pg".as_ptr(), 0, c"credyt_pg".as_ptr());
+                }
+            }
+            unreachable!("errfinish(ERROR) does not return")
+        }
+    }
+
+    /// A copy in Postgres' memory; a NUL, which Postgres refuses in any text, would end it.
+    fn palloc(text: &str) -> *mut c_char {
+        let text = CString::new(text.replace('\0', " ")).unwrap_or_default();
+        // SAFETY: pstrdup copies a valid C string into the current memory context.
+        unsafe { pg_sys::pstrdup(CStr::as_ptr(&text)) }
+    }
+
+    /// Postgres' MAKE_SQLSTATE: six bits a character.
+    fn encode(sqlstate: &str) -> c_int {
+        let six = |byte: u8| c_int::from(byte.wrapping_sub(b'0') & 0x3f);
+        sqlstate.bytes().enumerate().map(|(i, byte)| six(byte) << (6 * i)).sum()
+    }
+}
+
+#[cfg(feature = "extension")]
+pub use raise::Raised;

@@ -1,0 +1,265 @@
+//! The rows that callers get: `credyt.debit`, `credyt.authorization`, `credyt.grant`.
+
+use pgrx::pg_sys;
+use rust_decimal::Decimal;
+use uuid::Uuid;
+
+use crate::errors::Result;
+use crate::ledger::{Amount, Grant, Moment};
+use crate::sql_types::{Args, Row, value};
+use crate::store::Store;
+use crate::store::authorizations::Authorization;
+use crate::store::grants::Issued;
+use crate::store::ledger::{Booked, Entry};
+use crate::store::wallets::{self, OpenWallet};
+
+/// What is free and what is held in a wallet, as of now.
+#[derive(Clone, Copy)]
+pub struct Standing {
+    pub available: Amount,
+    pub held: Amount,
+}
+
+impl Standing {
+    pub fn of(open: &OpenWallet) -> Standing {
+        Standing { available: open.available(), held: open.wallet.held() }
+    }
+
+    /// Without locking: for answers that change nothing.
+    pub fn now(store: &Store, customer: &str, asset: &str) -> Result<Standing> {
+        let view = wallets::look(store, customer, asset)?;
+        Ok(view.map_or(Standing { available: Amount::ZERO, held: Amount::ZERO }, |view| Standing {
+            available: view.wallet.available(view.now, None, view.limit),
+            held: view.wallet.held(),
+        }))
+    }
+}
+
+/// A `credyt.debit`.
+pub struct DebitAnswer {
+    customer: String,
+    asset: String,
+    id: Uuid,
+    kind: String,
+    action: Option<String>,
+    quantity: Option<Decimal>,
+    credits: Amount,
+    revenue: Amount,
+    cost: Option<Decimal>,
+    allocations: String,
+    authorization_id: Option<Uuid>,
+    reason: Option<String>,
+    created_at: Moment,
+    standing: Standing,
+    replayed: bool,
+}
+
+impl DebitAnswer {
+    /// The answer to a call that booked this entry.
+    pub fn booked(open: &OpenWallet, entry: Entry) -> DebitAnswer {
+        DebitAnswer {
+            customer: open.customer.clone(),
+            asset: open.asset.name.clone(),
+            id: entry.id,
+            kind: entry.kind.to_owned(),
+            action: entry.action,
+            quantity: entry.quantity,
+            credits: positive(entry.credits),
+            revenue: positive(entry.revenue),
+            cost: entry.cost,
+            allocations: entry.allocations,
+            authorization_id: entry.authorization_id,
+            reason: entry.reason,
+            created_at: open.now,
+            standing: Standing::of(open),
+            replayed: false,
+        }
+    }
+
+    /// The first answer again.
+    pub fn replayed(store: &Store, customer: &str, first: Booked) -> Result<DebitAnswer> {
+        Ok(DebitAnswer {
+            standing: Standing::now(store, customer, &first.asset)?,
+            customer: customer.to_owned(),
+            asset: first.asset,
+            id: first.id,
+            kind: first.kind,
+            action: first.action,
+            quantity: first.quantity,
+            credits: positive(first.credits),
+            revenue: positive(first.revenue),
+            cost: first.cost,
+            allocations: first.allocations.to_string(),
+            authorization_id: first.authorization_id,
+            reason: first.reason,
+            created_at: first.created_at,
+            replayed: true,
+        })
+    }
+
+    pub fn row(self, args: &Args) -> Result<Option<pg_sys::Datum>> {
+        let margin = self.cost.and_then(|cost| Some(self.revenue.to_decimal()? - cost));
+        Row::new(vec![
+            value::uuid(self.id),
+            value::text(&self.customer),
+            value::text(&self.asset),
+            value::text(&self.kind),
+            value::optional_text(self.action.as_deref()),
+            self.quantity.and_then(value::decimal),
+            value::credits(self.credits),
+            value::money(self.revenue),
+            self.cost.and_then(value::decimal),
+            margin.and_then(value::decimal),
+            value::credits(self.standing.available),
+            value::credits(self.standing.held),
+            value::jsonb(&self.allocations),
+            value::optional_uuid(self.authorization_id),
+            value::bool(self.replayed),
+            value::optional_text(self.reason.as_deref()),
+            value::moment(self.created_at),
+        ])
+        .datum(args)
+    }
+}
+
+/// A `credyt.authorization`.
+pub struct AuthorizationAnswer {
+    pub customer: String,
+    pub asset: String,
+    pub action: String,
+    /// `None`: refused.
+    pub id: Option<Uuid>,
+    pub reason: Option<String>,
+    pub credits: Amount,
+    pub captured: Amount,
+    /// Credits available for this action now.
+    pub available: Amount,
+    pub status: Option<String>,
+    pub expires_at: Option<Moment>,
+    pub replayed: bool,
+}
+
+impl AuthorizationAnswer {
+    /// An authorization as it stands at this moment.
+    pub fn of(
+        customer: &str,
+        authorization: Authorization,
+        available: Amount,
+        now: Moment,
+    ) -> AuthorizationAnswer {
+        let ended = authorization.status == "open" && authorization.expires_at <= now;
+        AuthorizationAnswer {
+            customer: customer.to_owned(),
+            asset: authorization.asset,
+            action: authorization.action,
+            id: Some(authorization.id),
+            reason: authorization.reason,
+            credits: authorization.credits,
+            captured: authorization.captured,
+            available,
+            status: Some(if ended { "expired".to_owned() } else { authorization.status }),
+            expires_at: Some(authorization.expires_at),
+            replayed: false,
+        }
+    }
+
+    pub fn row(self, args: &Args) -> Result<Option<pg_sys::Datum>> {
+        Row::new(vec![
+            value::optional_uuid(self.id),
+            value::text(&self.customer),
+            value::text(&self.asset),
+            value::text(&self.action),
+            value::bool(self.id.is_some()),
+            value::optional_text(self.reason.as_deref()),
+            value::credits(self.credits),
+            value::credits(self.captured),
+            value::credits(self.available),
+            value::optional_text(self.status.as_deref()),
+            value::optional_moment(self.expires_at),
+            value::bool(self.replayed),
+        ])
+        .datum(args)
+    }
+}
+
+/// A `credyt.grant`.
+pub struct GrantAnswer {
+    pub customer: String,
+    pub grant: Issued,
+    pub remaining: Amount,
+    pub held: Amount,
+    pub deferred: Amount,
+    pub replayed: bool,
+}
+
+impl GrantAnswer {
+    /// A grant as it stands in an open wallet.
+    pub fn of(open: &OpenWallet, grant: Issued) -> GrantAnswer {
+        GrantAnswer::standing(&open.customer, grant, &open.wallet)
+    }
+
+    pub fn standing(
+        customer: &str,
+        grant: Issued,
+        wallet: &crate::ledger::Wallet,
+    ) -> GrantAnswer {
+        let open = wallet.grant(grant.id);
+        GrantAnswer {
+            customer: customer.to_owned(),
+            remaining: open.map_or(Amount::ZERO, |g| g.remaining),
+            held: open.map_or(Amount::ZERO, |g| g.held),
+            deferred: open.map_or(Amount::ZERO, |g| g.deferred),
+            grant,
+            replayed: false,
+        }
+    }
+
+    pub fn row(self, args: &Args) -> Result<Option<pg_sys::Datum>> {
+        let grant = self.grant;
+        Row::new(vec![
+            value::uuid(grant.id),
+            value::text(&self.customer),
+            value::text(&grant.asset),
+            value::text(grant.kind.as_str()),
+            value::int(grant.priority),
+            value::credits(grant.credits),
+            value::credits(self.remaining),
+            value::credits(self.held),
+            value::money(grant.paid),
+            value::money(self.deferred),
+            value::moment(grant.effective_at),
+            value::optional_moment(grant.expires_at),
+            value::texts(grant.applies_to.as_deref()),
+            value::optional_uuid(grant.origin),
+            value::bool(self.replayed),
+        ])
+        .datum(args)
+    }
+}
+
+/// A grant that is open in a wallet, as a row of `credyt.grants(wallet)`: what the state does not
+/// keep is NULL.
+pub fn open_grant_row(grant: &Grant) -> Row {
+    Row::new(vec![
+        value::uuid(grant.id),
+        value::NULL,
+        value::NULL,
+        value::text(grant.kind.as_str()),
+        value::int(grant.priority),
+        value::NULL,
+        value::credits(grant.remaining),
+        value::credits(grant.held),
+        value::NULL,
+        value::money(grant.deferred),
+        value::moment(grant.effective_at),
+        value::optional_moment(grant.expires_at),
+        value::texts(grant.applies_to.as_deref()),
+        value::NULL,
+        value::NULL,
+    ])
+}
+
+fn positive(amount: Amount) -> Amount {
+    if amount.is_negative() { -amount } else { amount }
+}
+

@@ -1,0 +1,31 @@
+//! The trigger that keeps facts as they are.
+
+use std::ffi::CStr;
+
+use pgrx::pg_sys;
+
+use crate::errors::{self, Result};
+use crate::sql_types::Args;
+
+/// Refuses UPDATE, DELETE and TRUNCATE with WC012.
+pub fn refuse_change(args: &Args) -> Result<Option<pg_sys::Datum>> {
+    // SAFETY: Postgres passes a TriggerData as context exactly when it calls a trigger.
+    let trigger = unsafe {
+        let context = (*args.fcinfo()).context;
+        if context.is_null() || (*context).type_ != pg_sys::NodeTag::T_TriggerData {
+            return Err(errors::invalid("trigger", "refuse_change is a trigger function"));
+        }
+        &*context.cast::<pg_sys::TriggerData>()
+    };
+    // SAFETY: a trigger has a table, and a table a name.
+    let table = unsafe {
+        let name = &raw const (*(*trigger.tg_relation).rd_rel).relname.data;
+        CStr::from_ptr(name.cast()).to_string_lossy().into_owned()
+    };
+    let operation = match trigger.tg_event & pg_sys::TRIGGER_EVENT_OPMASK {
+        pg_sys::TRIGGER_EVENT_DELETE => "DELETE",
+        pg_sys::TRIGGER_EVENT_TRUNCATE => "TRUNCATE",
+        _ => "UPDATE",
+    };
+    Err(errors::append_only(&table, operation))
+}

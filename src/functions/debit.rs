@@ -1,0 +1,156 @@
+//! `debit_credits`: spend credits on an action.
+
+use pgrx::pg_sys;
+use uuid::Uuid;
+
+use super::answers::DebitAnswer;
+use super::request::{self, Charge};
+use crate::errors::{self, Error, Result};
+use crate::ledger::wallet::{Part, total};
+use crate::ledger::{Amount, Moment};
+use crate::sql_types::Args;
+use crate::store::Store;
+use crate::store::ledger::{self, Booked, Entry, Key, allocations};
+use crate::store::wallets::{self, OpenWallet};
+
+struct Request {
+    customer: String,
+    action: String,
+    asset: String,
+    charge: Charge,
+    key: Option<Key>,
+    scopes: Option<Vec<String>>,
+    occurred_at: Option<Moment>,
+    metadata: Option<serde_json::Value>,
+}
+
+pub fn debit_credits(args: &Args) -> Result<Option<pg_sys::Datum>> {
+    let request = read(args)?;
+    let answer = Store::write(|store| {
+        once(
+            store,
+            &request.customer,
+            request.key.as_ref(),
+            || spend(store, &request),
+            |first| DebitAnswer::replayed(store, &request.customer, first),
+        )
+    })?;
+    answer.row(args)
+}
+
+fn read(args: &Args) -> Result<Request> {
+    let customer = args.name(0, "customer")?;
+    let action = args.name(1, "action")?;
+    let charge = Charge::read_new(args, 2)?;
+    let asset = args.name(7, "asset")?;
+    let mut fields = vec![("asset", Some(asset.clone())), ("action", Some(action.clone()))];
+    fields.extend(charge.fields());
+    let key_text = args.optional_name(8, "idempotency_key")?;
+    Ok(Request {
+        key: request::key(key_text, "debit_credits", &customer, &fields),
+        scopes: args.names(9, "scopes")?,
+        occurred_at: args.optional_moment(10, "occurred_at")?,
+        metadata: args.optional_json(11, "metadata")?,
+        customer,
+        action,
+        asset,
+        charge,
+    })
+}
+
+/// Books the debit; `None` when its key is taken.
+fn spend(store: &Store, request: &Request) -> Result<Option<DebitAnswer>> {
+    let mut open = wallets::open(store, &request.customer, &request.asset)?;
+    open.active()?;
+    let occurred_at = match request.occurred_at {
+        Some(at) if at > open.now => {
+            return Err(errors::invalid("occurred_at", format_args!("{at} is in the future")));
+        }
+        at => at.unwrap_or(open.now),
+    };
+    let (credits, price_version) = request::credits(
+        store,
+        &open.asset,
+        &request.action,
+        &request.customer,
+        &request.charge,
+        open.now,
+    )?;
+    let parts = open
+        .wallet
+        .spend(open.now, &request.action, credits, open.limit)
+        .map_err(|short| errors::insufficient_credits(&open.customer, &open.asset.name, short))?;
+    let entry = Entry {
+        action: Some(request.action.clone()),
+        quantity: request.charge.quantity,
+        cost: request.charge.cost,
+        price_version,
+        scopes: request.scopes.clone(),
+        dimensions: request.charge.stored_dimensions(),
+        usage: request.charge.usage.clone(),
+        key: request.key.clone(),
+        metadata: request.metadata.clone(),
+        ..debit_entry(&parts, occurred_at)
+    };
+    book(store, &mut open, entry)
+}
+
+/// A debit that these parts pay.
+pub fn debit_entry(parts: &[Part], occurred_at: Moment) -> Entry {
+    Entry {
+        credits: -total(parts),
+        revenue: parts.iter().map(|part| part.revenue).sum(),
+        allocations: allocations(parts, "revenue"),
+        owed: owed(parts),
+        ..Entry::new("debit", occurred_at)
+    }
+}
+
+fn owed(parts: &[Part]) -> Amount {
+    parts.iter().filter(|part| part.grant.is_none()).map(|part| part.credits).sum()
+}
+
+/// Books an entry with its wallet; `None` when its key is taken.
+pub fn book(store: &Store, open: &mut OpenWallet, entry: Entry) -> Result<Option<DebitAnswer>> {
+    Ok(open.book(store, &entry, Vec::new())?.then(|| DebitAnswer::booked(open, entry)))
+}
+
+/// Runs a call that books a movement under a key at most once: a key that is taken answers with the
+/// first answer `again`, or WC005 when it stood for another request. The key is asked before any
+/// refusal, since the first call may be why the second is refused.
+pub fn once<A>(
+    store: &Store,
+    customer: &str,
+    key: Option<&Key>,
+    call: impl FnOnce() -> Result<Option<A>>,
+    again: impl FnOnce(Booked) -> Result<A>,
+) -> Result<A> {
+    let refused = match call() {
+        Ok(Some(answer)) => return Ok(answer),
+        Ok(None) => unbooked(),
+        Err(error) => error,
+    };
+    match key.map(|key| first(store, customer, key)).transpose()?.flatten() {
+        Some(booked) => again(booked),
+        None => Err(refused),
+    }
+}
+
+/// The movement that a key stands for; WC005 when it is another request's.
+fn first(store: &Store, customer: &str, key: &Key) -> Result<Option<Booked>> {
+    match ledger::by_key(store, customer, &key.text)? {
+        Some(booked) if booked.request.as_deref() == Some(&key.request) => Ok(Some(booked)),
+        Some(booked) => Err(errors::idempotency_conflict(customer, &key.text, booked.id)),
+        None => Ok(None),
+    }
+}
+
+/// Nothing was booked although nothing spoke against it.
+fn unbooked() -> Error {
+    errors::corrupted("the ledger", "a movement found neither a place nor a row with its key")
+}
+
+/// A movement of this customer, or WC011.
+pub fn movement(store: &Store, customer: &str, id: Uuid, what: &str) -> Result<Booked> {
+    ledger::by_id(store, customer, id)?.ok_or_else(|| errors::not_found(what, customer, id))
+}

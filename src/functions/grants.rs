@@ -1,0 +1,304 @@
+//! Credits in: `open_wallet`, `grant_credits`, `revoke_grant`.
+
+use std::str::FromStr;
+
+use pgrx::pg_sys;
+use rust_decimal::Decimal;
+use uuid::Uuid;
+
+use super::answers::GrantAnswer;
+use super::debit::once;
+use super::request::{self, number};
+use crate::errors::{self, Result};
+use crate::ledger::wallet::{Decided, Due, Part, Shortfall, total};
+use crate::ledger::{Amount, Kind, Moment, amount};
+use crate::sql_types::{Args, Row, args as arguments, value};
+use crate::store::Store;
+use crate::store::grants::{self, Issued};
+use crate::store::ledger::{self, Entry, Key, allocations};
+use crate::store::wallets;
+
+pub fn open_wallet(args: &Args) -> Result<Option<pg_sys::Datum>> {
+    let customer = args.name(0, "customer")?;
+    let asset = args.name(1, "asset")?;
+    let limit = args.quantity(2, "overdraft_limit")?;
+    let metadata = args.optional_json(3, "metadata")?;
+    let open = Store::write(|store| {
+        let mut open = wallets::open_or_create(store, &customer, &asset)?;
+        let limit = arguments::amount("overdraft_limit", limit, open.asset.scale)?;
+        open.set_terms(store, limit, metadata.as_ref())?;
+        open.write_back(store)?;
+        Ok(open)
+    })?;
+    let wallet = &open.wallet;
+    Row::new(vec![
+        value::text(&open.customer),
+        value::text(&open.asset.name),
+        value::credits(wallet.settled(open.now)),
+        value::credits(wallet.held()),
+        value::credits(open.available()),
+        value::credits(wallet.owed),
+        value::credits(open.limit),
+        value::optional_moment(wallet.next_expiry(open.now)),
+        value::text(&open.status),
+    ])
+    .datum(args)
+}
+
+struct NewGrant {
+    customer: String,
+    credits: Decimal,
+    kind: Kind,
+    asset: String,
+    paid: Amount,
+    expires_at: Option<Moment>,
+    effective_at: Option<Moment>,
+    priority: i32,
+    applies_to: Option<Vec<String>>,
+    key: Option<Key>,
+    metadata: Option<serde_json::Value>,
+}
+
+pub fn grant_credits(args: &Args) -> Result<Option<pg_sys::Datum>> {
+    let request = read(args)?;
+    let answer = Store::write(|store| {
+        once(
+            store,
+            &request.customer,
+            request.key.as_ref(),
+            || issue(store, &request),
+            |first| issued_before(store, &request.customer, first.refers_to),
+        )
+    })?;
+    answer.row(args)
+}
+
+fn read(args: &Args) -> Result<NewGrant> {
+    let customer = args.name(0, "customer")?;
+    let credits = args.quantity(1, "credits")?;
+    if credits.is_zero() {
+        return Err(errors::invalid("credits", "a grant of zero credits"));
+    }
+    let kind_text = args.name(2, "kind")?;
+    let kind = Kind::from_str(&kind_text).map_err(|_| {
+        errors::invalid("kind", format_args!("{kind_text:?} is none of included, promotional, purchased"))
+    })?;
+    let asset = args.name(3, "asset")?;
+    let paid = args.amount(4, "paid", amount::DECIMALS)?;
+    let applies_to = args.names(8, "applies_to")?;
+    check_patterns(applies_to.as_deref())?;
+    let fields = [
+        ("asset", Some(asset.clone())),
+        number("credits", Some(credits)),
+        ("paid", Some(paid.to_string())),
+        ("kind", Some(kind.to_string())),
+    ];
+    let key_text = args.optional_name(9, "idempotency_key")?;
+    Ok(NewGrant {
+        key: request::key(key_text, "grant_credits", &customer, &fields),
+        expires_at: args.optional_moment(5, "expires_at")?,
+        effective_at: args.optional_moment(6, "effective_at")?,
+        priority: args.int(7, "priority")?,
+        metadata: args.optional_json(10, "metadata")?,
+        customer,
+        credits,
+        kind,
+        asset,
+        paid,
+        applies_to,
+    })
+}
+
+/// A pattern is an action, or the beginning of one and `*`.
+fn check_patterns(patterns: Option<&[String]>) -> Result<()> {
+    let Some(patterns) = patterns else { return Ok(()) };
+    if patterns.is_empty() {
+        return Err(errors::invalid("applies_to", "an empty list pays for nothing; NULL pays for all"));
+    }
+    for pattern in patterns {
+        if pattern.strip_suffix('*').unwrap_or(pattern).contains('*') {
+            return Err(errors::invalid("applies_to", format_args!("{pattern:?}: * may stand at the end only")));
+        }
+    }
+    Ok(())
+}
+
+/// Books the grant; `None` when its key is taken.
+fn issue(store: &Store, request: &NewGrant) -> Result<Option<GrantAnswer>> {
+    let mut open = wallets::open_or_create(store, &request.customer, &request.asset)?;
+    let credits = arguments::amount("credits", request.credits, open.asset.scale)?;
+    let effective_at = request.effective_at.unwrap_or(open.now);
+    if let Some(end) = request.expires_at {
+        if end <= effective_at {
+            return Err(errors::invalid("expires_at", format_args!("it ends at {end}, before it starts")));
+        }
+        if end <= open.now {
+            return Err(errors::invalid("expires_at", format_args!("{end} is over")));
+        }
+    }
+    let mut grant = Issued {
+        id: Uuid::now_v7(),
+        asset: request.asset.clone(),
+        kind: request.kind,
+        priority: request.priority,
+        credits,
+        paid: request.paid,
+        settled: Amount::ZERO,
+        settled_revenue: Amount::ZERO,
+        effective_at,
+        expires_at: request.expires_at,
+        applies_to: request.applies_to.clone(),
+        origin: None,
+        created_at: open.now,
+        metadata: request.metadata.clone(),
+    };
+    let paid_debts = open.issue(store, grant.open(credits, request.paid, false))?;
+    for due in &paid_debts {
+        if let Due { what: Decided::Settled { part, .. }, .. } = due {
+            grant.settled += part.credits;
+            grant.settled_revenue += part.revenue;
+        }
+    }
+    let part = Part { grant: Some((grant.id, grant.kind)), credits, revenue: request.paid };
+    let entry = Entry {
+        credits,
+        allocations: allocations(&[part], "deferred"),
+        refers_to: Some(grant.id),
+        key: request.key.clone(),
+        ..Entry::new("grant", open.now)
+    };
+    if !open.book(store, &entry, paid_debts)? {
+        return Ok(None);
+    }
+    grants::insert(store, &request.customer, &grant)?;
+    Ok(Some(GrantAnswer::of(&open, grant)))
+}
+
+/// The first answer to a grant again: what it had when it was issued; what is held of it now.
+fn issued_before(store: &Store, customer: &str, id: Option<Uuid>) -> Result<GrantAnswer> {
+    let now = standing(store, customer, id)?;
+    Ok(GrantAnswer {
+        remaining: now.grant.credits - now.grant.settled,
+        deferred: now.grant.paid - now.grant.settled_revenue,
+        replayed: true,
+        ..now
+    })
+}
+
+/// A grant as it stands now, without locking.
+fn standing(store: &Store, customer: &str, id: Option<Uuid>) -> Result<GrantAnswer> {
+    let lost = || errors::corrupted("the ledger", "a grant's row refers to no grant");
+    let grant = grants::by_id(store, customer, id.ok_or_else(lost)?)?.ok_or_else(lost)?;
+    let view = wallets::look(store, customer, &grant.asset)?.ok_or_else(lost)?;
+    Ok(GrantAnswer::standing(customer, grant, &view.wallet))
+}
+
+struct Revoke {
+    customer: String,
+    grant_id: Uuid,
+    credits: Option<Decimal>,
+    owe_spent: bool,
+    reason: Option<String>,
+    key: Option<Key>,
+}
+
+pub fn revoke_grant(args: &Args) -> Result<Option<pg_sys::Datum>> {
+    let request = read_revoke(args)?;
+    let answer = Store::write(|store| {
+        once(
+            store,
+            &request.customer,
+            request.key.as_ref(),
+            || revoke(store, &request),
+            |first| {
+                let now = standing(store, &request.customer, first.refers_to)?;
+                Ok(GrantAnswer { replayed: true, ..now })
+            },
+        )
+    })?;
+    answer.row(args)
+}
+
+fn read_revoke(args: &Args) -> Result<Revoke> {
+    let customer = args.name(0, "customer")?;
+    let grant_id = args.uuid(1, "grant_id")?;
+    let credits = args.optional_quantity(2, "credits")?;
+    let spent = args.name(3, "spent")?;
+    let owe_spent = match spent.as_str() {
+        "keep" => false,
+        "owe" => true,
+        _ => return Err(errors::invalid("spent", format_args!("{spent:?} is neither keep nor owe"))),
+    };
+    if credits.is_some_and(|credits| credits.is_zero()) {
+        return Err(errors::invalid("credits", "zero credits; NULL revokes the whole grant"));
+    }
+    if owe_spent && credits.is_some() {
+        return Err(errors::invalid("spent", "owe revokes the whole grant: pass credits NULL"));
+    }
+    let fields = [
+        ("grant_id", Some(grant_id.to_string())),
+        number("credits", credits),
+        ("spent", Some(spent)),
+    ];
+    let key_text = args.optional_name(5, "idempotency_key")?;
+    Ok(Revoke {
+        key: request::key(key_text, "revoke_grant", &customer, &fields),
+        reason: args.text(4, "reason")?,
+        customer,
+        grant_id,
+        credits,
+        owe_spent,
+    })
+}
+
+/// Books the revocation; `None` when its key is taken.
+fn revoke(store: &Store, request: &Revoke) -> Result<Option<GrantAnswer>> {
+    let customer = &request.customer;
+    let missing = || errors::not_found("grant", customer, request.grant_id);
+    let grant = grants::by_id(store, customer, request.grant_id)?.ok_or_else(missing)?;
+    let mut open = wallets::open(store, customer, &grant.asset)?;
+    let unheld = open.wallet.grant(grant.id).map_or(Amount::ZERO, |g| g.unheld());
+    let wanted = match request.credits {
+        None => unheld,
+        Some(credits) => arguments::amount("credits", credits, open.asset.scale)?,
+    };
+    if wanted > unheld {
+        let short = Shortfall { needed: wanted, available: unheld };
+        return Err(errors::insufficient_credits(customer, &grant.asset, short));
+    }
+
+    let mut taken = Vec::new();
+    if wanted.is_positive() {
+        taken.extend(open.wallet.remove(grant.id, wanted));
+    }
+    if request.credits.is_none() {
+        open.wallet.mark_revoked(grant.id);
+    }
+    let mut text = allocations(&taken, "deferred");
+    let mut owed = Amount::ZERO;
+    let mut revenue = Amount::ZERO;
+    if request.owe_spent {
+        (owed, revenue) = grants::spent(store, customer, grant.id)?;
+    }
+    if owed.is_positive() {
+        open.wallet.owed += owed;
+        let spent = Part { grant: Some((grant.id, grant.kind)), credits: owed, revenue };
+        let debt = Part { grant: None, credits: owed, revenue: Amount::ZERO };
+        text = ledger::join(&text, &allocations(&[spent, debt], "revenue"));
+    }
+    let entry = Entry {
+        quantity: request.credits,
+        credits: -(total(&taken) + owed),
+        revenue: -revenue,
+        allocations: text,
+        owed,
+        refers_to: Some(grant.id),
+        reason: request.reason.clone(),
+        key: request.key.clone(),
+        ..Entry::new("revocation", open.now)
+    };
+    if !open.book(store, &entry, Vec::new())? {
+        return Ok(None);
+    }
+    Ok(Some(GrantAnswer::of(&open, grant)))
+}

@@ -1,0 +1,439 @@
+//! Credits held for an action that has not finished: `authorize`, `capture`, `release`, `extend`.
+
+use std::str::FromStr;
+
+use pgrx::pg_sys;
+use rust_decimal::Decimal;
+use uuid::Uuid;
+
+use super::answers::{AuthorizationAnswer, DebitAnswer};
+use super::debit::{book, debit_entry, movement};
+use super::request::{self, Charge, hash, no_price};
+use crate::errors::{self, Result};
+use crate::ledger::wallet::{Overrun, total};
+use crate::ledger::{Amount, Moment};
+use crate::sql_types::Args;
+use crate::store::Store;
+use crate::store::authorizations::{self, Authorization};
+use crate::store::books;
+use crate::store::ledger::{Entry, Key};
+use crate::store::prices;
+use crate::store::wallets::{self, OpenWallet};
+
+// ---- authorize --------------------------------------------------------------------------------
+
+struct Request {
+    customer: String,
+    action: String,
+    asset: String,
+    charge: Charge,
+    ttl_seconds: i32,
+    overrun: Overrun,
+    /// What is compared when the key comes again.
+    request: Vec<u8>,
+    key: Option<Key>,
+    scopes: Option<Vec<String>>,
+    metadata: Option<serde_json::Value>,
+}
+
+pub fn authorize(args: &Args) -> Result<Option<pg_sys::Datum>> {
+    let request = read(args)?;
+    let answer = Store::write(|store| {
+        // A key that is taken answers before any refusal: the first call may be why this is refused.
+        match hold(store, &request) {
+            Ok(Some(answer)) if answer.id.is_some() => Ok(answer),
+            refused => match held_before(store, &request)? {
+                Some(answer) => Ok(answer),
+                None => refused?.ok_or_else(|| {
+                    errors::corrupted("the authorizations", "a key is taken by no row")
+                }),
+            },
+        }
+    })?;
+    answer.row(args)
+}
+
+fn read(args: &Args) -> Result<Request> {
+    let customer = args.name(0, "customer")?;
+    let action = args.name(1, "action")?;
+    let charge = Charge::read_new(args, 2)?;
+    let ttl_seconds = ttl(args, 7)?;
+    let overrun_text = args.name(8, "overrun")?;
+    let overrun = Overrun::from_str(&overrun_text).map_err(|_| {
+        errors::invalid("overrun", format_args!("{overrun_text:?} is none of reject, clamp, overdraft"))
+    })?;
+    let asset = args.name(9, "asset")?;
+    let mut fields = vec![("asset", Some(asset.clone())), ("action", Some(action.clone()))];
+    fields.extend(charge.fields());
+    let key_text = args.optional_name(10, "idempotency_key")?;
+    Ok(Request {
+        request: hash("authorize", &fields),
+        key: request::key(key_text, "authorize", &customer, &fields),
+        scopes: args.names(11, "scopes")?,
+        metadata: args.optional_json(12, "metadata")?,
+        customer,
+        action,
+        asset,
+        charge,
+        ttl_seconds,
+        overrun,
+    })
+}
+
+fn ttl(args: &Args, at: usize) -> Result<i32> {
+    let seconds = args.int(at, "ttl_seconds")?;
+    if seconds < 1 {
+        return Err(errors::invalid("ttl_seconds", format_args!("{seconds} is less than 1")));
+    }
+    Ok(seconds)
+}
+
+fn ends(now: Moment, ttl_seconds: i32) -> Result<Moment> {
+    now.plus_seconds(ttl_seconds.into())
+        .ok_or_else(|| errors::out_of_range("ttl_seconds", "the hold would end beyond the year 9999"))
+}
+
+/// Holds the credits, or says why not; `None` when the key is taken.
+fn hold(store: &Store, request: &Request) -> Result<Option<AuthorizationAnswer>> {
+    let Some(mut open) = wallets::find(store, &request.customer, &request.asset)? else {
+        let (asset, now) = books::asset(store, &request.asset)?;
+        let (credits, _) = request::credits(
+            store,
+            &asset,
+            &request.action,
+            &request.customer,
+            &request.charge,
+            now,
+        )?;
+        return Ok(Some(refusal(request, "wallet_not_found", credits, Amount::ZERO)));
+    };
+    let (credits, priced) = request::credits(
+        store,
+        &open.asset,
+        &request.action,
+        &request.customer,
+        &request.charge,
+        open.now,
+    )?;
+    let action = request.action.as_str();
+    let available = open.wallet.available(open.now, Some(action), open.limit);
+    if open.active().is_err() {
+        return Ok(Some(refusal(request, "wallet_frozen", credits, available)));
+    }
+    let Ok(pins) = open.wallet.hold(open.now, action, credits, open.limit) else {
+        return Ok(Some(refusal(request, "insufficient_credits", credits, available)));
+    };
+    // Captures are priced at this version, also where the hold itself was given in credits.
+    let price_version = match priced {
+        Some(version) => Some(version),
+        None => prices::current(store, &open.asset, action, Some(&request.customer), open.now)?
+            .map(|price| price.version),
+    };
+    let expires_at = ends(open.now, request.ttl_seconds)?;
+    let authorization = Authorization {
+        id: Uuid::now_v7(),
+        asset: open.asset.name.clone(),
+        action: request.action.clone(),
+        status: "open".to_owned(),
+        overrun: request.overrun,
+        quantity: request.charge.quantity.unwrap_or(Decimal::ONE),
+        credits,
+        captured: Amount::ZERO,
+        forgiven: Amount::ZERO,
+        captured_quantity: Decimal::ZERO,
+        captured_cost: None,
+        cost: request.charge.cost,
+        price_version,
+        priced: priced.is_some(),
+        created_at: open.now,
+        expires_at,
+        pins,
+        last_capture: None,
+        last_request: None,
+        request: request.key.as_ref().map_or(&request.request, |key| &key.request).clone(),
+        dimensions: request.charge.stored_dimensions(),
+        usage: request.charge.usage.clone(),
+        scopes: request.scopes.clone(),
+        reason: None,
+        metadata: request.metadata.clone(),
+    };
+    if !authorizations::insert(store, &request.customer, &authorization, request.key.as_ref())? {
+        return Ok(None);
+    }
+    open.holds_until(expires_at);
+    open.write_back(store)?;
+    let available = open.wallet.available(open.now, Some(action), open.limit);
+    Ok(Some(AuthorizationAnswer::of(&request.customer, authorization, available, open.now)))
+}
+
+/// A refusal is an answer, not an error: the caller's transaction goes on.
+fn refusal(
+    request: &Request,
+    reason: &str,
+    credits: Amount,
+    available: Amount,
+) -> AuthorizationAnswer {
+    AuthorizationAnswer {
+        customer: request.customer.clone(),
+        asset: request.asset.clone(),
+        action: request.action.clone(),
+        id: None,
+        reason: Some(reason.to_owned()),
+        credits,
+        captured: Amount::ZERO,
+        available,
+        status: None,
+        expires_at: None,
+        replayed: false,
+    }
+}
+
+/// The first answer to this key; WC005 when the key stood for another request.
+fn held_before(store: &Store, request: &Request) -> Result<Option<AuthorizationAnswer>> {
+    let Some(key) = &request.key else { return Ok(None) };
+    let Some(first) = authorizations::by_key(store, &request.customer, &key.text)? else {
+        return Ok(None);
+    };
+    if first.request != key.request {
+        return Err(errors::idempotency_conflict(&request.customer, &key.text, first.id));
+    }
+    replay(store, &request.customer, first).map(Some)
+}
+
+/// An authorization again, with what is available now.
+fn replay(
+    store: &Store,
+    customer: &str,
+    authorization: Authorization,
+) -> Result<AuthorizationAnswer> {
+    let view = wallets::look(store, customer, &authorization.asset)?
+        .ok_or_else(|| errors::wallet_not_found(customer, &authorization.asset))?;
+    let action = Some(authorization.action.as_str());
+    let available = view.wallet.available(view.now, action, view.limit);
+    let answer = AuthorizationAnswer::of(customer, authorization, available, view.now);
+    Ok(AuthorizationAnswer { replayed: true, ..answer })
+}
+
+// ---- capture ----------------------------------------------------------------------------------
+
+pub fn capture(args: &Args) -> Result<Option<pg_sys::Datum>> {
+    let customer = args.name(0, "customer")?;
+    let id = args.uuid(1, "authorization_id")?;
+    let charge = Charge::read(args, 2)?;
+    let keep_open = args.bool(7, "keep_open")?;
+    let metadata = args.optional_json(8, "metadata")?;
+    let answer = Store::write(|store| {
+        let (mut open, authorization) = open_authorization(store, &customer, id)?;
+        let totals = Capture { charge, keep_open, metadata };
+        totals.run(store, &mut open, authorization)
+    })?;
+    answer.row(args)
+}
+
+/// The wallet of an authorization, open for change, and the authorization; WC011.
+fn open_authorization(
+    store: &Store,
+    customer: &str,
+    id: Uuid,
+) -> Result<(OpenWallet, Authorization)> {
+    let missing = || errors::not_found("authorization", customer, id);
+    let asset = authorizations::asset_of(store, customer, id)?.ok_or_else(missing)?;
+    let open = wallets::open(store, customer, &asset)?;
+    // Read under the lock, so that it is what the last capture or release left.
+    let authorization = authorizations::by_id(store, customer, id)?.ok_or_else(missing)?;
+    Ok((open, authorization))
+}
+
+/// Totals for an authorization so far.
+struct Capture {
+    charge: Charge,
+    keep_open: bool,
+    metadata: Option<serde_json::Value>,
+}
+
+/// What the totals come to.
+struct Totals {
+    credits: Amount,
+    quantity: Decimal,
+    cost: Option<Decimal>,
+    price_version: Option<i32>,
+}
+
+impl Capture {
+    fn run(
+        self,
+        store: &Store,
+        open: &mut OpenWallet,
+        mut authorization: Authorization,
+    ) -> Result<DebitAnswer> {
+        let request = hash("capture", &self.charge.fields());
+        let again = authorization.last_request.as_ref() == Some(&request);
+        match authorization.status.as_str() {
+            "captured" if again => return last_capture(store, open, &authorization),
+            "captured" | "released" => {
+                return Err(closed(open, &authorization, "captured with other totals"));
+            }
+            _ => {}
+        }
+        if again && self.keep_open {
+            return last_capture(store, open, &authorization);
+        }
+
+        let charge = self.charge.over(&authorization);
+        let totals = self.totals(store, open, &authorization, &charge)?;
+        let settled = authorization.captured + authorization.forgiven;
+        let credits = (totals.credits - settled).or_zero();
+        let quantity = (totals.quantity - authorization.captured_quantity).max(Decimal::ZERO);
+        let known_cost = authorization.captured_cost.unwrap_or_default();
+        let cost = totals.cost.map(|cost| (cost - known_cost).max(Decimal::ZERO));
+        let adds = credits.is_positive()
+            || quantity > Decimal::ZERO
+            || cost.is_some_and(|cost| cost > Decimal::ZERO);
+        if self.keep_open && !adds && authorization.last_capture.is_some() {
+            return last_capture(store, open, &authorization);
+        }
+
+        let late = authorization.status == "expired" || authorization.expires_at <= open.now;
+        let mut pins = if late { Vec::new() } else { std::mem::take(&mut authorization.pins) };
+        let parts = open
+            .wallet
+            .capture(open.now, &authorization.action, credits, open.limit, authorization.overrun, &mut pins)
+            .map_err(|short| {
+                let (customer, asset) = (&open.customer, &open.asset.name);
+                errors::capture_exceeds(customer, asset, authorization.id, totals.credits, short)
+            })?;
+        if !self.keep_open {
+            open.wallet.unhold(&pins);
+            pins.clear();
+        }
+        let entry = Entry {
+            action: Some(authorization.action.clone()),
+            quantity: Some(quantity),
+            cost,
+            price_version: totals.price_version,
+            authorization_id: Some(authorization.id),
+            scopes: authorization.scopes.clone(),
+            reason: late.then(|| "late".to_owned()),
+            dimensions: charge.stored_dimensions(),
+            usage: charge.usage.clone(),
+            metadata: self.metadata.or_else(|| authorization.metadata.clone()),
+            ..debit_entry(&parts, open.now)
+        };
+        authorization.captured += total(&parts);
+        authorization.forgiven += credits - total(&parts);
+        authorization.captured_quantity += quantity;
+        authorization.captured_cost = cost.map(|cost| known_cost + cost).or(authorization.captured_cost);
+        authorization.last_capture = Some(entry.id);
+        authorization.last_request = Some(request);
+        authorization.pins = pins;
+        authorization.status = match (self.keep_open, late) {
+            (false, _) => "captured",
+            (true, true) => "expired",
+            (true, false) => "open",
+        }
+        .to_owned();
+        let answer = book(store, open, entry)?
+            .ok_or_else(|| errors::corrupted("the ledger", "a capture was not booked"))?;
+        authorizations::update(store, &open.customer, &authorization)?;
+        Ok(answer)
+    }
+
+    /// What the totals come to: the whole hold where nothing is given, the credits where they are,
+    /// otherwise the price at the version that was authorized.
+    fn totals(
+        &self,
+        store: &Store,
+        open: &OpenWallet,
+        authorization: &Authorization,
+        charge: &Charge,
+    ) -> Result<Totals> {
+        let quantity = charge.quantity.unwrap_or(Decimal::ONE);
+        let whole = |credits, price_version| Totals { credits, quantity, cost: charge.cost, price_version };
+        if self.charge.is_empty() {
+            let version = authorization.price_version.filter(|_| authorization.priced);
+            return Ok(whole(authorization.credits, version));
+        }
+        if let Some(credits) = self.charge.given(&open.asset)? {
+            return Ok(whole(credits, None));
+        }
+        let action = &authorization.action;
+        let version = match authorization.price_version {
+            Some(version) => prices::version(store, &open.asset, action, version)?,
+            None => None,
+        };
+        let (version, price) = version
+            .and_then(|v| v.price.map(|price| (v.version, price)))
+            .ok_or_else(|| no_price(action, &open.asset.name))?;
+        Ok(whole(charge.price(&price, action, &open.asset)?, Some(version)))
+    }
+}
+
+/// The answer to the last capture again.
+fn last_capture(
+    store: &Store,
+    open: &OpenWallet,
+    authorization: &Authorization,
+) -> Result<DebitAnswer> {
+    let id = authorization
+        .last_capture
+        .ok_or_else(|| errors::corrupted("an authorization", "it was captured by no ledger row"))?;
+    let booked = movement(store, &open.customer, id, "capture")?;
+    DebitAnswer::replayed(store, &open.customer, booked)
+}
+
+fn closed(open: &OpenWallet, authorization: &Authorization, verb: &str) -> errors::Error {
+    errors::authorization_closed(&open.customer, authorization.id, &authorization.status, verb)
+}
+
+// ---- release and extend -------------------------------------------------------------------------
+
+pub fn release(args: &Args) -> Result<Option<pg_sys::Datum>> {
+    let customer = args.name(0, "customer")?;
+    let id = args.uuid(1, "authorization_id")?;
+    let reason = args.text(2, "reason")?;
+    let answer = Store::write(|store| {
+        let (mut open, mut authorization) = open_authorization(store, &customer, id)?;
+        match authorization.status.as_str() {
+            "released" => return replay(store, &customer, authorization),
+            "captured" => return Err(closed(&open, &authorization, "released")),
+            _ => {}
+        }
+        let pins = std::mem::take(&mut authorization.pins);
+        if authorization.status == "open" && authorization.expires_at > open.now {
+            open.wallet.unhold(&pins);
+        }
+        authorization.status = "released".to_owned();
+        authorization.reason = reason;
+        open.write_back(store)?;
+        authorizations::update(store, &customer, &authorization)?;
+        Ok(standing(&open, authorization))
+    })?;
+    answer.row(args)
+}
+
+pub fn extend(args: &Args) -> Result<Option<pg_sys::Datum>> {
+    let customer = args.name(0, "customer")?;
+    let id = args.uuid(1, "authorization_id")?;
+    let ttl_seconds = ttl(args, 2)?;
+    let answer = Store::write(|store| {
+        let (mut open, mut authorization) = open_authorization(store, &customer, id)?;
+        if authorization.status == "open" && authorization.expires_at <= open.now {
+            authorization.status = "expired".to_owned();
+        }
+        if authorization.status != "open" {
+            return Err(closed(&open, &authorization, "extended"));
+        }
+        authorization.expires_at = ends(open.now, ttl_seconds)?;
+        open.holds_until(authorization.expires_at);
+        open.write_back(store)?;
+        authorizations::update(store, &customer, &authorization)?;
+        Ok(standing(&open, authorization))
+    })?;
+    answer.row(args)
+}
+
+fn standing(open: &OpenWallet, authorization: Authorization) -> AuthorizationAnswer {
+    let action = Some(authorization.action.as_str());
+    let available = open.wallet.available(open.now, action, open.limit);
+    AuthorizationAnswer::of(&open.customer, authorization, available, open.now)
+}

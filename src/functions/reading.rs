@@ -1,0 +1,141 @@
+//! Reading: `balance`, and what the views are made of.
+
+use pgrx::pg_sys;
+
+use super::answers::open_grant_row;
+use crate::errors::{self, Result};
+use crate::ledger::wallet::Decided;
+use crate::ledger::{Amount, Moment, packed};
+use crate::sql_types::{Args, Row, row, value};
+use crate::store::Store;
+use crate::store::ledger::Entry;
+use crate::store::wallets::{self, WalletView, read_state};
+use crate::store::{books, history};
+
+pub fn balance(args: &Args) -> Result<Option<pg_sys::Datum>> {
+    let customer = args.name(0, "customer")?;
+    let asset = args.name(1, "asset")?;
+    let at = args.optional_moment(2, "at")?;
+    let row = Store::read(|store| {
+        let view = wallets::look(store, &customer, &asset)?;
+        match (view, at) {
+            (None, None) => {
+                books::asset(store, &asset)?;
+                Ok(Standing::default())
+            }
+            (None, Some(_)) => {
+                books::asset(store, &asset)?;
+                Ok(Standing { held: None, available: None, limit: None, ..Standing::default() })
+            }
+            (Some(view), None) => Ok(Standing::now(&view)),
+            (Some(view), Some(at)) => Standing::past(store, &customer, &asset, &view, at),
+        }
+    })?;
+    row.row().datum(args)
+}
+
+struct Standing {
+    settled: Amount,
+    held: Option<Amount>,
+    available: Option<Amount>,
+    owed: Amount,
+    limit: Option<Amount>,
+    next_expiry: Option<Moment>,
+}
+
+impl Default for Standing {
+    fn default() -> Standing {
+        Standing {
+            settled: Amount::ZERO,
+            held: Some(Amount::ZERO),
+            available: Some(Amount::ZERO),
+            owed: Amount::ZERO,
+            limit: Some(Amount::ZERO),
+            next_expiry: None,
+        }
+    }
+}
+
+impl Standing {
+    fn now(view: &WalletView) -> Standing {
+        Standing {
+            settled: view.wallet.settled(view.now),
+            held: Some(view.wallet.held()),
+            available: Some(view.wallet.available(view.now, None, view.limit)),
+            owed: view.wallet.owed,
+            limit: Some(view.limit),
+            next_expiry: view.wallet.next_expiry(view.now),
+        }
+    }
+
+    /// As the ledger's rows tell it, and what time has decided since then without being booked.
+    fn past(
+        store: &Store,
+        customer: &str,
+        asset: &str,
+        view: &WalletView,
+        at: Moment,
+    ) -> Result<Standing> {
+        if at > view.now {
+            return Err(errors::invalid("at", format_args!("{at} is in the future")));
+        }
+        let (mut settled, mut owed) = history::settled_at(store, customer, asset, at)?;
+        for due in view.due.iter().filter(|due| due.at <= at) {
+            match &due.what {
+                Decided::Expired(part) | Decided::Revoked(part) => settled -= part.credits,
+                Decided::Settled { part, .. } => owed -= part.credits,
+                Decided::Moved { .. } => {}
+            }
+        }
+        Ok(Standing { settled, owed, held: None, available: None, limit: None, next_expiry: None })
+    }
+
+    fn row(self) -> Row {
+        Row::new(vec![
+            value::credits(self.settled),
+            self.held.and_then(value::credits),
+            self.available.and_then(value::credits),
+            value::credits(self.owed),
+            self.limit.and_then(value::credits),
+            value::optional_moment(self.next_expiry),
+        ])
+    }
+}
+
+/// `credyt.grants(wallet)`: the open grants in burn order.
+pub fn grants_of(args: &Args) -> Result<Option<pg_sys::Datum>> {
+    let wallet = read_state(args.bytes(0, "wallet")?)?;
+    row::rows(args, wallet.grants().iter().map(open_grant_row).collect())
+}
+
+/// `credyt.advanced(customer, asset, state, at)`: the state with all that time has decided.
+pub fn advanced(args: &Args) -> Result<Option<pg_sys::Datum>> {
+    let customer = args.name(0, "customer")?;
+    let asset = args.name(1, "asset")?;
+    let mut wallet = read_state(args.bytes(2, "state")?)?;
+    let at = args.moment(3, "at")?;
+    Store::read(|store| wallets::as_of(store, &customer, &asset, &mut wallet, at))?;
+    Ok(value::bytes(&packed::pack(&wallet)))
+}
+
+/// `credyt.due(customer, asset, state, at)`: what time has decided and no call has booked.
+pub fn due(args: &Args) -> Result<Option<pg_sys::Datum>> {
+    let customer = args.name(0, "customer")?;
+    let asset = args.name(1, "asset")?;
+    let mut wallet = read_state(args.bytes(2, "state")?)?;
+    let at = args.moment(3, "at")?;
+    let due = Store::read(|store| wallets::as_of(store, &customer, &asset, &mut wallet, at))?;
+    let movements = due.iter().map(|due| {
+        let entry = Entry::of_due(due);
+        Row::new(vec![
+            value::text(entry.kind),
+            value::moment(entry.occurred_at),
+            value::optional_text(entry.action.as_deref()),
+            value::credits(entry.credits),
+            value::money(entry.revenue),
+            value::jsonb(&entry.allocations),
+            value::optional_uuid(entry.refers_to),
+        ])
+    });
+    row::rows(args, movements.collect())
+}

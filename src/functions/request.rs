@@ -1,0 +1,256 @@
+//! What a caller asks for, read from arguments, and the hash that tells a replay from another
+//! request.
+
+use rust_decimal::Decimal;
+use serde_json::{Map, Value as Json};
+use sha2::{Digest, Sha256};
+use std::collections::BTreeMap;
+
+use crate::errors::{self, Error, Result};
+use crate::ledger::price::{Measure, Price, PriceError};
+use crate::ledger::{Amount, Moment};
+use crate::sql_types::Args;
+use crate::sql_types::args;
+use crate::store::Store;
+use crate::store::authorizations::Authorization;
+use crate::store::books::Asset;
+use crate::store::ledger::Key;
+use crate::store::prices;
+
+/// The decimals of a vendor cost that are kept.
+const COST_DECIMALS: u32 = 12;
+
+/// What decides how many credits an action costs.
+#[derive(Clone, Debug, Default)]
+pub struct Charge {
+    pub quantity: Option<Decimal>,
+    pub dimensions: Option<Map<String, Json>>,
+    pub usage: Option<Json>,
+    pub cost: Option<Decimal>,
+    pub credits: Option<Decimal>,
+}
+
+impl Charge {
+    /// Reads quantity, dimensions, usage, cost and credits, which stand side by side.
+    pub fn read(args: &Args, first: usize) -> Result<Charge> {
+        Charge::checked(Charge {
+            quantity: args.optional_quantity(first, "quantity")?,
+            dimensions: args.optional_object(first + 1, "dimensions")?,
+            usage: args.optional_json(first + 2, "usage")?,
+            cost: args.optional_quantity(first + 3, "cost")?,
+            credits: args.optional_quantity(first + 4, "credits")?,
+        })
+    }
+
+    /// Refuses a usage of the wrong shape and a cost with too many digits.
+    pub fn checked(charge: Charge) -> Result<Charge> {
+        if let Some(usage) = &charge.usage {
+            check_usage(usage)?;
+        }
+        if let Some(cost) = charge.cost {
+            check_cost(cost)?;
+        }
+        Ok(charge)
+    }
+
+    /// The same, where quantity and dimensions may not be NULL.
+    pub fn read_new(args: &Args, first: usize) -> Result<Charge> {
+        args.quantity(first, "quantity")?;
+        args.object(first + 1, "dimensions")?;
+        Charge::read(args, first)
+    }
+
+    /// Nothing is given.
+    pub fn is_empty(&self) -> bool {
+        self.quantity.is_none()
+            && self.dimensions.is_none()
+            && self.usage.is_none()
+            && self.cost.is_none()
+            && self.credits.is_none()
+    }
+
+    /// What is missing comes from the authorization.
+    pub fn over(&self, authorization: &Authorization) -> Charge {
+        let authorized = || match &authorization.dimensions {
+            Some(Json::Object(dimensions)) => Some(dimensions.clone()),
+            _ => None,
+        };
+        Charge {
+            quantity: self.quantity.or(Some(authorization.quantity)),
+            dimensions: self.dimensions.clone().or_else(authorized),
+            usage: self.usage.clone().or_else(|| authorization.usage.clone()),
+            cost: self.cost.or(authorization.cost),
+            credits: self.credits,
+        }
+    }
+
+    /// The dimensions to store: NULL where there are none.
+    pub fn stored_dimensions(&self) -> Option<Json> {
+        self.dimensions.as_ref().filter(|d| !d.is_empty()).map(|d| Json::Object(d.clone()))
+    }
+
+    /// The parts of a request's hash.
+    pub fn fields(&self) -> [Field; 5] {
+        [
+            number("quantity", self.quantity),
+            ("dimensions", self.stored_dimensions().map(|json| json.to_string())),
+            ("usage", self.usage.as_ref().map(Json::to_string)),
+            number("cost", self.cost),
+            number("credits", self.credits),
+        ]
+    }
+
+    /// The credits of the price, rounded to the asset's scale.
+    pub fn price(&self, price: &Price, action: &str, asset: &Asset) -> Result<Amount> {
+        let none = Map::new();
+        let usage = BTreeMap::new();
+        let units = price
+            .credits(&self.measure(&none, &usage), asset.scale, asset.rounding)
+            .map_err(|why| self.priced(why, action, asset))?;
+        Ok(Amount::from_units(units))
+    }
+
+    /// The credits of the price and how they came about.
+    pub fn explain(&self, price: &Price, action: &str, asset: &Asset) -> Result<(Amount, Json)> {
+        let none = Map::new();
+        let usage = BTreeMap::new();
+        let quoted = price
+            .explain(&self.measure(&none, &usage), asset.scale, asset.rounding)
+            .map_err(|why| self.priced(why, action, asset))?;
+        Ok((Amount::from_units(quoted.units), quoted.breakdown))
+    }
+
+    /// The credits that were given instead of a price.
+    pub fn given(&self, asset: &Asset) -> Result<Option<Amount>> {
+        self.credits.map(|credits| args::amount("credits", credits, asset.scale)).transpose()
+    }
+
+    fn measure<'a>(
+        &'a self,
+        none: &'a Map<String, Json>,
+        usage: &'a BTreeMap<String, Decimal>,
+    ) -> Measure<'a> {
+        Measure {
+            quantity: self.quantity.unwrap_or(Decimal::ONE),
+            dimensions: self.dimensions.as_ref().unwrap_or(none),
+            usage,
+            cost: self.cost,
+        }
+    }
+
+    fn priced(&self, why: PriceError, action: &str, asset: &Asset) -> Error {
+        match why {
+            PriceError::Invalid(why) => errors::invalid("dimensions", why),
+            PriceError::NotFound(why) => errors::price_not_found(action, &asset.name, why),
+            PriceError::OutOfRange(why) => errors::out_of_range("credits", why),
+            PriceError::CostMissing if self.usage.is_some() => {
+                errors::cost_unknown(action, &asset.name)
+            }
+            PriceError::CostMissing => errors::invalid(
+                "cost",
+                format_args!("the price of {action} starts from the vendor cost: pass cost, usage or credits"),
+            ),
+        }
+    }
+}
+
+/// What an action costs: credits, and the version of the price that says so (`None` where credits
+/// were given).
+pub fn credits(
+    store: &Store,
+    asset: &Asset,
+    action: &str,
+    customer: &str,
+    charge: &Charge,
+    at: Moment,
+) -> Result<(Amount, Option<i32>)> {
+    if let Some(given) = charge.given(asset)? {
+        return Ok((given, None));
+    }
+    let version = prices::current(store, asset, action, Some(customer), at)?;
+    let (version, price) = version
+        .and_then(|v| v.price.map(|price| (v.version, price)))
+        .ok_or_else(|| no_price(action, &asset.name))?;
+    Ok((charge.price(&price, action, asset)?, Some(version)))
+}
+
+/// The action has no price now.
+pub fn no_price(action: &str, asset: &str) -> Error {
+    errors::price_not_found(action, asset, "none is set, or it was withdrawn")
+}
+
+/// A usage is `{"vendor": ..., "body": ...}` or an array of such objects.
+fn check_usage(usage: &Json) -> Result<()> {
+    let list = match usage {
+        Json::Array(list) if !list.is_empty() => list.as_slice(),
+        Json::Object(_) => std::slice::from_ref(usage),
+        _ => {
+            return Err(errors::invalid(
+                "usage",
+                "it has to be an object with vendor and body, or an array of them",
+            ));
+        }
+    };
+    for one in list {
+        let object =
+            one.as_object().ok_or_else(|| errors::invalid("usage", "an element is no object"))?;
+        let vendor = object.get("vendor").and_then(Json::as_str).unwrap_or_default();
+        if vendor.is_empty() {
+            return Err(errors::invalid("usage", "it names no vendor"));
+        }
+        if !object.get("body").is_some_and(Json::is_object) {
+            return Err(errors::invalid("usage", "its body is no object"));
+        }
+    }
+    Ok(())
+}
+
+fn check_cost(cost: Decimal) -> Result<()> {
+    if cost.normalize().scale() > COST_DECIMALS {
+        return Err(errors::invalid("cost", format_args!("{cost} has more than {COST_DECIMALS} decimals")));
+    }
+    if cost >= Decimal::from(1_000_000_000_000_000_i64) {
+        return Err(errors::out_of_range("cost", format_args!("{cost} is not below 1e15")));
+    }
+    Ok(())
+}
+
+/// A compared part of a request: its name and value.
+pub type Field = (&'static str, Option<String>);
+
+/// A number as a part of a request: 1 and 1.00 are the same request.
+pub fn number(name: &'static str, value: Option<Decimal>) -> Field {
+    (name, value.map(|value| value.normalize().to_string()))
+}
+
+/// Sixteen bytes that stand for a request: the function and what it was asked.
+pub fn hash(function: &str, fields: &[Field]) -> Vec<u8> {
+    let mut hasher = Sha256::new();
+    // Lengths before texts, so that no two requests run together.
+    let mut add = |text: &str| {
+        hasher.update((text.len() as u64).to_le_bytes());
+        hasher.update(text.as_bytes());
+    };
+    add(function);
+    for (name, value) in fields {
+        if let Some(value) = value {
+            add(name);
+            add(value);
+        }
+    }
+    hasher.finalize()[..16].to_vec()
+}
+
+/// The key of a call, if it has one.
+pub fn key(
+    text: Option<String>,
+    function: &str,
+    customer: &str,
+    fields: &[Field],
+) -> Option<Key> {
+    text.map(|text| {
+        let mut all = vec![("customer", Some(customer.to_owned()))];
+        all.extend_from_slice(fields);
+        Key { text, request: hash(function, &all) }
+    })
+}

@@ -1,0 +1,135 @@
+//! Assets and prices: `create_asset`, `set_price`, `quote`.
+
+use std::str::FromStr;
+
+use pgrx::pg_sys;
+use rust_decimal::Decimal;
+use serde_json::Value as Json;
+
+use super::request::{Charge, no_price};
+use crate::errors::{self, Result};
+use crate::ledger::amount::DECIMALS;
+use crate::ledger::price::{Price, Rounding};
+use crate::sql_types::{Args, Row, value};
+use crate::store::Store;
+use crate::store::books::{self, Definition};
+use crate::store::prices;
+use crate::store::wallets::clock;
+
+pub fn create_asset(args: &Args) -> Result<Option<pg_sys::Datum>> {
+    let new = Definition {
+        asset: args.name(0, "asset")?,
+        scale: args.int(1, "scale")?,
+        rounding: args.name(2, "rounding")?,
+        currency: args.name(3, "currency")?,
+        timezone: args.name(4, "timezone")?,
+    };
+    if !(0..=DECIMALS as i32).contains(&new.scale) {
+        return Err(errors::invalid("scale", format_args!("{} is not between 0 and {DECIMALS}", new.scale)));
+    }
+    Rounding::from_str(&new.rounding).map_err(|why| errors::invalid("rounding", why))?;
+    if new.currency.len() != 3 || !new.currency.bytes().all(|byte| byte.is_ascii_uppercase()) {
+        return Err(errors::invalid(
+            "currency",
+            format_args!("{:?} is no code of three capital letters, such as USD", new.currency),
+        ));
+    }
+    let (known, created_at) = Store::write(|store| {
+        if !books::is_timezone(store, &new.timezone)? {
+            return Err(errors::invalid(
+                "timezone",
+                format_args!("{:?} is not in pg_timezone_names", new.timezone),
+            ));
+        }
+        books::create(store, &new, clock())?;
+        books::definition(store, &new.asset)?.ok_or_else(|| errors::asset_not_found(&new.asset))
+    })?;
+    if known != new {
+        return Err(errors::asset_differs(&new.asset));
+    }
+    Row::new(vec![
+        value::text(&known.asset),
+        value::int(known.scale),
+        value::text(&known.rounding),
+        value::text(&known.currency),
+        value::text(&known.timezone),
+        value::moment(created_at),
+    ])
+    .datum(args)
+}
+
+pub fn set_price(args: &Args) -> Result<Option<pg_sys::Datum>> {
+    let action = args.name(0, "action")?;
+    let rule = args
+        .optional_json(1, "price")?
+        .ok_or_else(|| errors::invalid("price", "it may not be NULL; the JSON value null withdraws a price"))?;
+    let asset = args.name(2, "asset")?;
+    let customer = args.optional_name(3, "customer")?;
+    let effective_at = args.optional_moment(4, "effective_at")?;
+    if rule != Json::Null {
+        Price::parse(&rule).map_err(|why| errors::invalid("price", why))?;
+    }
+    let (version, effective_at, now) = Store::write(|store| {
+        let (_, now) = books::asset(store, &asset)?;
+        let from = effective_at.unwrap_or(now);
+        if from < now {
+            return Err(errors::invalid(
+                "effective_at",
+                format_args!("{from} is in the past: a price takes effect now or later"),
+            ));
+        }
+        let version = prices::set(store, &asset, &action, customer.as_deref(), &rule, from, now)?;
+        Ok((version, from, now))
+    })?;
+    Row::new(vec![
+        value::text(&asset),
+        value::text(&action),
+        value::int(version),
+        value::optional_text(customer.as_deref()),
+        value::json("price", &rule)?,
+        value::moment(effective_at),
+        value::moment(now),
+    ])
+    .datum(args)
+}
+
+pub fn quote(args: &Args) -> Result<Option<pg_sys::Datum>> {
+    let action = args.name(0, "action")?;
+    let quantity = args.quantity(1, "quantity")?;
+    let asset = args.name(3, "asset")?;
+    let customer = args.optional_name(4, "customer")?;
+    let charge = Charge::read_quote(args)?;
+    let (credits, version, breakdown) = Store::read(|store| {
+        let (asset, now) = books::asset(store, &asset)?;
+        let version = prices::current(store, &asset, &action, customer.as_deref(), now)?;
+        let (version, price) = version
+            .and_then(|v| v.price.map(|price| (v.version, price)))
+            .ok_or_else(|| no_price(&action, &asset.name))?;
+        let (credits, breakdown) = charge.explain(&price, &action, &asset)?;
+        Ok((credits, version, breakdown))
+    })?;
+    Row::new(vec![
+        value::text(&action),
+        value::decimal(quantity),
+        value::text(&asset),
+        value::credits(credits),
+        value::int(version),
+        value::json("breakdown", &breakdown)?,
+    ])
+    .datum(args)
+}
+
+impl Charge {
+    /// The arguments of `quote`: what is priced is spread over the list.
+    fn read_quote(args: &Args) -> Result<Charge> {
+        let quantity: Option<Decimal> = args.optional_quantity(1, "quantity")?;
+        let dimensions = Some(args.object(2, "dimensions")?);
+        Charge::checked(Charge {
+            quantity,
+            dimensions,
+            usage: args.optional_json(5, "usage")?,
+            cost: args.optional_quantity(6, "cost")?,
+            credits: None,
+        })
+    }
+}

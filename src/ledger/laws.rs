@@ -1,0 +1,699 @@
+//! The laws of the wallet, under any sequence of what can happen to it.
+//!
+//! [`Store`] keeps a real wallet the way the database does: it opens it (advances it to now), applies
+//! one verb, sweeps, and writes it down. [`Model`] is the same wallet written as naively as possible,
+//! with a ledger that forgets nothing. A random life is lived by both; after each step they must
+//! agree on everything that can be seen, and the model's ledger must add up to what the real wallet
+//! keeps.
+
+mod examples;
+mod model;
+
+use std::collections::BTreeMap;
+
+use proptest::prelude::*;
+use proptest::sample::Index;
+use uuid::Uuid;
+
+use self::model::{Model, Movement, MovementKind, Units, sum};
+use super::wallet::{Debt, Decided, Due, EndedHold, Overrun, Part, Pin, Shortfall, total};
+use super::{Amount, Grant, Kind, Moment, Wallet, packed, text};
+
+const SECOND: i64 = 1_000_000;
+const CREDIT: Units = 10_000_000_000;
+const ACTIONS: [&str; 4] = ["image", "image.upscale", "video.second", "text"];
+
+// ---- the real wallet, and the rows that the database keeps beside it ----------------------------
+
+struct Authorization {
+    action: String,
+    ends: Moment,
+    /// Empty once it is closed or has ended.
+    pins: Vec<Pin>,
+    captured: Amount,
+}
+
+/// What grants paid of a debit, at once or by a settlement, and was not refunded.
+struct Debit {
+    paid: Vec<Part>,
+}
+
+struct Store {
+    wallet: Wallet,
+    limit: Amount,
+    /// The terms of every grant ever issued.
+    grants: BTreeMap<Uuid, Grant>,
+    authorizations: Vec<Authorization>,
+    debits: Vec<Debit>,
+    debts: Vec<Debt>,
+}
+
+impl Store {
+    fn new(now: Moment) -> Store {
+        Store {
+            wallet: Wallet::new(now),
+            limit: Amount::ZERO,
+            grants: BTreeMap::new(),
+            authorizations: Vec::new(),
+            debits: Vec::new(),
+            debts: Vec::new(),
+        }
+    }
+
+    /// Works through what has fallen due.
+    fn open(&mut self, now: Moment) -> Vec<Due> {
+        let mut ended = Vec::new();
+        for (n, authorization) in self.authorizations.iter_mut().enumerate() {
+            if authorization.ends <= now && !authorization.pins.is_empty() {
+                let pins = std::mem::take(&mut authorization.pins);
+                ended.push(EndedHold {
+                    id: number(n),
+                    at: authorization.ends,
+                    pins,
+                });
+            }
+        }
+        let due = self.wallet.advance(now, &ended, &mut self.debts);
+        self.wallet.changed_at = now;
+        self.book(due)
+    }
+
+    /// The last step of every verb.
+    fn close(&mut self) -> Vec<Due> {
+        let due = self.wallet.sweep(self.wallet.changed_at);
+        let holds = self.authorizations.iter().filter(|a| !a.pins.is_empty());
+        self.wallet.next_hold_end = holds.map(|a| a.ends).min();
+        self.wallet.seq += 1;
+        self.book(due)
+    }
+
+    /// A settlement pays for the debit that owed.
+    fn book(&mut self, due: Vec<Due>) -> Vec<Due> {
+        for due in &due {
+            if let Decided::Settled { debt, part, .. } = &due.what {
+                self.debits[debt.as_u128() as usize].paid.push(part.clone());
+            }
+        }
+        due
+    }
+
+    fn issue(&mut self, grant: Grant) -> Vec<Due> {
+        let (now, id) = (self.wallet.changed_at, grant.id);
+        self.grants.insert(id, grant.clone());
+        self.wallet.issue(grant).unwrap();
+        let due = self.wallet.settle(now, id, &mut self.debts);
+        self.book(due)
+    }
+
+    fn debit(&mut self, action: &str, parts: &[Part]) {
+        for part in parts.iter().filter(|part| part.grant.is_none()) {
+            let (id, action) = (number(self.debits.len()), Some(action.to_owned()));
+            self.debts.push(Debt {
+                id,
+                action,
+                owed: part.credits,
+            });
+        }
+        let paid = parts
+            .iter()
+            .filter(|part| part.grant.is_some())
+            .cloned()
+            .collect();
+        self.debits.push(Debit { paid });
+    }
+
+    fn spend(&mut self, action: &str, credits: Amount) -> Result<Vec<Part>, Shortfall> {
+        let parts = self
+            .wallet
+            .spend(self.wallet.changed_at, action, credits, self.limit)?;
+        self.debit(action, &parts);
+        Ok(parts)
+    }
+
+    fn hold(&mut self, action: &str, credits: Amount, ends: Moment) -> Result<Vec<Pin>, Shortfall> {
+        let pins = self
+            .wallet
+            .hold(self.wallet.changed_at, action, credits, self.limit)?;
+        let (action, captured) = (action.to_owned(), Amount::ZERO);
+        self.authorizations.push(Authorization {
+            action,
+            ends,
+            pins: pins.clone(),
+            captured,
+        });
+        Ok(pins)
+    }
+
+    fn capture(
+        &mut self,
+        authorization: usize,
+        credits: Amount,
+        overrun: Overrun,
+        keep_open: bool,
+    ) -> Result<(Vec<Part>, Vec<Due>), Shortfall> {
+        let Authorization {
+            action,
+            pins,
+            captured,
+            ..
+        } = &mut self.authorizations[authorization];
+        let (before, pins_before) = (self.wallet.clone(), pins.clone());
+        let now = self.wallet.changed_at;
+        let answer = self
+            .wallet
+            .capture(now, action, credits, self.limit, overrun, pins);
+        if answer.is_err() {
+            assert_eq!(
+                (&self.wallet, &*pins),
+                (&before, &pins_before),
+                "refused, but changed"
+            );
+        }
+        let parts = answer?;
+        *captured += total(&parts);
+        if !keep_open {
+            self.wallet.unhold(&std::mem::take(pins));
+        }
+        let action = action.clone();
+        self.debit(&action, &parts);
+        Ok((parts, self.close()))
+    }
+
+    fn release(&mut self, authorization: usize) -> Vec<Due> {
+        self.wallet.unhold(&std::mem::take(
+            &mut self.authorizations[authorization].pins,
+        ));
+        self.close()
+    }
+
+    /// Lowers the debt first, then gives back to what paid, the last first. Returns how much debt
+    /// went and what went back.
+    fn refund(&mut self, debit: usize, credits: Amount) -> (Amount, Vec<Part>, Vec<Due>) {
+        let mut forgiven = Amount::ZERO;
+        for debt in self
+            .debts
+            .iter_mut()
+            .filter(|debt| debt.id == number(debit))
+        {
+            forgiven = debt.owed.min(credits);
+            debt.owed -= forgiven;
+            self.wallet.owed -= forgiven;
+        }
+        self.debts.retain(|debt| debt.owed.is_positive());
+        let mut back = Vec::new();
+        let mut left = credits - forgiven;
+        let paid = &mut self.debits[debit].paid;
+        while left.is_positive() {
+            let last = paid.last_mut().unwrap();
+            let credits = left.min(last.credits);
+            let revenue = last.revenue.share(credits, last.credits);
+            last.credits -= credits;
+            last.revenue -= revenue;
+            left -= credits;
+            let (id, kind) = last.grant.unwrap();
+            if !self.wallet.restore(id, credits, revenue) {
+                let terms = self.grants[&id].clone();
+                let again = Grant {
+                    remaining: credits,
+                    deferred: revenue,
+                    ..terms
+                };
+                self.wallet.issue(again).unwrap();
+            }
+            back.push(Part {
+                grant: Some((id, kind)),
+                credits,
+                revenue,
+            });
+            paid.retain(|part| part.credits.is_positive());
+        }
+        (forgiven, back, self.close())
+    }
+
+    /// Takes the unheld rest, or so many credits of it; without a number also what holds return.
+    fn revoke(&mut self, id: Uuid, credits: Option<Amount>) -> (Option<Part>, Vec<Due>) {
+        let taken = self.wallet.remove(id, credits.unwrap_or(Amount::MAX_ISSUE));
+        if credits.is_none() {
+            self.wallet.mark_revoked(id);
+            self.grants.get_mut(&id).unwrap().revoked = true;
+        }
+        (
+            taken.filter(|part| part.credits.is_positive()),
+            self.close(),
+        )
+    }
+}
+
+/// The id of the nth debit or authorization.
+fn number(n: usize) -> Uuid {
+    Uuid::from_u128(n as u128)
+}
+
+// ---- what can happen ----------------------------------------------------------------------------
+
+/// An amount that is told without knowing the wallet or the decimals of its asset.
+#[derive(Clone, Copy, Debug)]
+enum Size {
+    /// So many of the smallest steps.
+    Steps(u16),
+    /// So many whole credits.
+    Credits(u16),
+    /// So many steps below 1e15, the most there may be.
+    AlmostTooMuch(u16),
+    /// So many sixteenths of what is there.
+    Sixteenths(u8),
+    /// All that is there and so many steps.
+    Beyond(u16),
+}
+
+impl Size {
+    /// The amount, where so much is there: a multiple of `step`.
+    fn of(self, there: Units, step: Units) -> Units {
+        let most = Amount::MAX_ISSUE.units() - step;
+        let units = match self {
+            Size::Steps(n) => step * Units::from(n),
+            Size::Credits(n) => CREDIT * Units::from(n),
+            Size::AlmostTooMuch(n) => most - step * Units::from(n),
+            Size::Sixteenths(n) => there / 16 * Units::from(n) + there % 16 * Units::from(n) / 16,
+            Size::Beyond(n) => there + step * Units::from(n),
+        };
+        units.clamp(0, most) / step * step
+    }
+}
+
+#[derive(Clone, Debug)]
+struct Issue {
+    id: u64,
+    kind: Kind,
+    priority: i32,
+    starts_in: i64,
+    lasts: Option<i64>,
+    applies_to: Option<Vec<&'static str>>,
+    credits: Size,
+    paid: Size,
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Limit(Size),
+    Issue(Issue),
+    Spend(&'static str, Size),
+    Hold(&'static str, Size, i64),
+    Capture(Index, Size, Overrun, bool),
+    Release(Index),
+    Refund(Index, Size),
+    Revoke(Index, Option<Size>),
+}
+
+/// An asset's decimals, when the wallet is opened, and what happens then: after so many seconds the
+/// next step.
+#[derive(Clone, Debug)]
+struct Life {
+    scale: u32,
+    opened_at: i64,
+    steps: Vec<(i64, Step)>,
+}
+
+fn sizes() -> impl Strategy<Value = Size> {
+    prop_oneof![
+        3 => (0..10_u16).prop_map(Size::Steps),
+        6 => (0..200_u16).prop_map(Size::Credits),
+        1 => (0..3_u16).prop_map(Size::AlmostTooMuch),
+    ]
+}
+
+/// Sizes around what is there.
+fn asked() -> impl Strategy<Value = Size> {
+    prop_oneof![
+        4 => (0..=16_u8).prop_map(Size::Sixteenths),
+        2 => (0..3_u16).prop_map(Size::Beyond),
+        3 => sizes(),
+    ]
+}
+
+fn issues() -> impl Strategy<Value = Step> {
+    let kinds = [Kind::Included, Kind::Promotional, Kind::Purchased];
+    let patterns = [
+        vec!["image.*"],
+        vec!["image*"],
+        vec!["*"],
+        vec!["text", "video.*"],
+        vec!["image"],
+    ];
+    (
+        any::<u64>(),
+        prop::sample::select(kinds.to_vec()),
+        prop_oneof![4 => Just(100), 2 => 99..102, 1 => any::<i32>()],
+        prop_oneof![3 => Just(0), 1 => -9..0_i64, 1 => 1..9_i64],
+        prop::option::of(prop_oneof![4 => 1..12_i64, 1 => 12..200_i64]),
+        prop_oneof![2 => Just(None), 1 => prop::sample::select(patterns.to_vec()).prop_map(Some)],
+        sizes(),
+        sizes(),
+    )
+        .prop_map(
+            |(id, kind, priority, starts_in, lasts, applies_to, credits, paid)| {
+                Step::Issue(Issue {
+                    id,
+                    kind,
+                    priority,
+                    starts_in,
+                    lasts,
+                    applies_to,
+                    credits,
+                    paid,
+                })
+            },
+        )
+}
+
+fn steps() -> impl Strategy<Value = Step> {
+    let actions = || prop::sample::select(&ACTIONS[..]);
+    let overruns = prop::sample::select(&[Overrun::Reject, Overrun::Clamp, Overrun::Overdraft][..]);
+    let which = any::<Index>;
+    prop_oneof![
+        1 => sizes().prop_map(Step::Limit),
+        6 => issues(),
+        5 => (actions(), asked()).prop_map(|(action, size)| Step::Spend(action, size)),
+        5 => (actions(), asked(), 1..12_i64).prop_map(|(a, size, ttl)| Step::Hold(a, size, ttl)),
+        5 => (which(), asked(), overruns, any::<bool>())
+            .prop_map(|(n, size, overrun, keep)| Step::Capture(n, size, overrun, keep)),
+        1 => which().prop_map(Step::Release),
+        4 => (which(), asked()).prop_map(|(n, size)| Step::Refund(n, size)),
+        1 => (which(), prop::option::of(asked())).prop_map(|(n, size)| Step::Revoke(n, size)),
+    ]
+}
+
+fn lives() -> impl Strategy<Value = Life> {
+    let waits = prop_oneof![4 => Just(0), 5 => 1..4_i64, 1 => 4..30_i64];
+    // Today, the first moment of Postgres' clock, and the years -3000 and 9998.
+    let openings = [837_000_000, 0, -157_766_400_000, 252_423_993_600];
+    (
+        prop::sample::select(&[0, 2, 10][..]),
+        prop::sample::select(openings.to_vec()),
+        prop::collection::vec((waits, steps()), 1..50),
+    )
+        .prop_map(|(scale, opened_at, steps)| Life {
+            scale,
+            opened_at: opened_at * SECOND,
+            steps,
+        })
+}
+
+// ---- living it, twice ---------------------------------------------------------------------------
+
+fn live(life: &Life) {
+    let mut store = Store::new(Moment(life.opened_at));
+    let mut model = Model::new(life.opened_at);
+    let step = 10_i128.pow(10 - life.scale);
+    let mut now = life.opened_at;
+    for (wait, what) in &life.steps {
+        now += wait * SECOND;
+        // Before it is opened, time has decided already.
+        compare_reads(&store, &model, now);
+        assert_eq!(
+            store.open(Moment(now)),
+            model.pass_to(now),
+            "what time decided"
+        );
+        happen(&mut store, &mut model, what, step);
+        store.close();
+        compare_reads(&store, &model, now);
+        compare_state(&store, &model);
+        check_laws(&store, &model);
+        check_next_due(&store);
+        check_forms(&store.wallet);
+    }
+}
+
+/// Lets the step happen to both, and compares their answers.
+fn happen(store: &mut Store, model: &mut Model, what: &Step, step: Units) {
+    let amount = Amount::from_units;
+    match what {
+        Step::Limit(size) => {
+            model.limit = size.of(0, step);
+            store.limit = amount(model.limit);
+        }
+        Step::Issue(issue) => {
+            let credits = issue.credits.of(0, step).max(step);
+            // Money has ten decimals, whatever the asset.
+            let paid = issue.paid.of(0, 1);
+            let effective_at = model.now + issue.starts_in * SECOND;
+            let grant = Grant {
+                id: Uuid::from_u64_pair(issue.id, model.grants.len() as u64),
+                kind: issue.kind,
+                priority: issue.priority,
+                effective_at: Moment(effective_at),
+                expires_at: (issue.lasts)
+                    .map(|seconds| Moment(effective_at.max(model.now) + seconds * SECOND)),
+                applies_to: (issue.applies_to.as_ref())
+                    .map(|patterns| patterns.iter().map(|p| p.to_string()).collect()),
+                revoked: false,
+                remaining: amount(credits),
+                held: Amount::ZERO,
+                deferred: amount(paid),
+            };
+            assert_eq!(
+                store.issue(grant.clone()),
+                model.issue(grant, credits, paid)
+            );
+        }
+        Step::Spend(action, size) => {
+            let credits = size.of(model.available(model.now, Some(action)), step);
+            assert_eq!(
+                store.spend(action, amount(credits)),
+                model.spend(action, credits)
+            );
+        }
+        Step::Hold(action, size, seconds) => {
+            let credits = size.of(model.available(model.now, Some(action)), step);
+            let ends = model.now + seconds * SECOND;
+            let pins = store.hold(action, amount(credits), Moment(ends));
+            assert_eq!(pins, model.hold(action, credits, ends));
+        }
+        Step::Capture(which, size, overrun, keep_open) => {
+            if let Some(n) = choose(which, &capturable(model)) {
+                let held = model.authorizations[n]
+                    .pins
+                    .iter()
+                    .map(|(_, credits)| *credits);
+                let credits = size.of(sum(held), step);
+                let answer = store.capture(n, amount(credits), *overrun, *keep_open);
+                assert_eq!(answer, model.capture(n, credits, *overrun, *keep_open));
+            }
+        }
+        Step::Release(which) => {
+            if let Some(n) = choose(which, &capturable(model)) {
+                assert_eq!(store.release(n), model.release(n));
+            }
+        }
+        Step::Refund(which, size) => {
+            let refundable = |n: &usize| model.debits[*n].refundable() > 0;
+            let debits: Vec<usize> = (0..model.debits.len()).filter(refundable).collect();
+            if let Some(n) = choose(which, &debits) {
+                let most = model.debits[n].refundable();
+                let credits = size.of(most, step).min(most);
+                assert_eq!(store.refund(n, amount(credits)), model.refund(n, credits));
+            }
+        }
+        Step::Revoke(which, size) => {
+            let grants: Vec<usize> = (0..model.grants.len()).collect();
+            if let Some(g) = choose(which, &grants) {
+                let credits = size.map(|size| size.of(model.unheld(g), step));
+                let answer = store.revoke(model.grants[g].id(), credits.map(amount));
+                assert_eq!(answer, model.revoke(g, credits));
+            }
+        }
+    }
+}
+
+fn capturable(model: &Model) -> Vec<usize> {
+    (0..model.authorizations.len())
+        .filter(|n| model.authorizations[*n].capturable)
+        .collect()
+}
+
+fn choose(which: &Index, from: &[usize]) -> Option<usize> {
+    if from.is_empty() {
+        None
+    } else {
+        Some(*which.get(from))
+    }
+}
+
+/// All that a reader sees at this moment.
+fn compare_reads(store: &Store, model: &Model, now: i64) {
+    let (wallet, at) = (&store.wallet, Moment(now));
+    for action in [None].into_iter().chain(ACTIONS.map(Some)) {
+        let available = wallet.available(at, action, store.limit);
+        assert_eq!(
+            available.units(),
+            model.available(now, action),
+            "available for {action:?}"
+        );
+    }
+    assert_eq!(wallet.settled(at).units(), model.settled(now), "settled");
+    assert_eq!(wallet.held().units(), model.held(), "held");
+    assert_eq!(wallet.owed.units(), model.owed(), "owed");
+    assert_eq!(
+        wallet.next_expiry(at),
+        model.next_expiry(now),
+        "next expiry"
+    );
+}
+
+/// All that is kept.
+fn compare_state(store: &Store, model: &Model) {
+    assert_eq!(store.wallet.grants(), model.open_grants());
+    assert_eq!(store.wallet.held_overdraft.units(), model.held_in(None));
+    assert_eq!(store.debts, model.debts());
+    for (n, authorization) in store.authorizations.iter().enumerate() {
+        let pins = if model.authorizations[n].open {
+            model.pins(n)
+        } else {
+            vec![]
+        };
+        assert_eq!(authorization.pins, pins, "pins of {n}");
+        assert_eq!(authorization.action, model.authorizations[n].action);
+    }
+}
+
+/// The laws, word by word: the model's ledger against what the real wallet keeps.
+fn check_laws(store: &Store, model: &Model) {
+    use MovementKind::{Debit, Expiry, Grant, Refund, Revocation, Settlement};
+    let wallet = &store.wallet;
+    assert_eq!(wallet.check(), Ok(()));
+    let credits = |m: &Movement| sum(m.parts.iter().map(|part| part.credits));
+
+    // 1. The sum of its ledger = what remains in its grants - what it owes.
+    let signed = |m: &Movement| match m.kind {
+        Grant | Refund => credits(m),
+        Debit | Expiry | Revocation => -credits(m),
+        // The debit has counted it; debt and grant shrink together.
+        Settlement => 0,
+    };
+    let remains = sum(wallet.grants().iter().map(|grant| grant.remaining.units()));
+    let ledger = sum(model.ledger.iter().map(signed));
+    assert_eq!(ledger, remains - wallet.owed.units(), "law 1");
+
+    // 3. Available and held are never negative.
+    let available = wallet.available(wallet.changed_at, None, store.limit);
+    assert!(
+        !available.is_negative() && !wallet.held().is_negative(),
+        "law 3"
+    );
+    for grant in wallet.grants() {
+        assert!(
+            !grant.held.is_negative() && grant.held <= grant.remaining,
+            "law 3"
+        );
+    }
+
+    for (g, grant) in model.grants.iter().enumerate() {
+        let open = wallet.grant(grant.id());
+        let moved = |kinds: &[MovementKind]| {
+            let movements = model.ledger.iter().filter(|m| kinds.contains(&m.kind));
+            let parts = movements
+                .flat_map(|m| &m.parts)
+                .filter(|part| part.grant == Some(g));
+            parts.fold((0, 0), |sum, part| {
+                (sum.0 + part.credits, sum.1 + part.revenue)
+            })
+        };
+        let (spent, earned) = moved(&[Debit, Settlement]);
+        let (refunded, returned) = moved(&[Refund]);
+        let (expired, breakage) = moved(&[Expiry]);
+        let (revoked, revoked_revenue) = moved(&[Revocation]);
+
+        // 2. Issued = spent - refunded + expired + revoked + remaining.
+        let remaining = open.map_or(0, |grant| grant.remaining.units());
+        assert_eq!(
+            grant.issued,
+            spent - refunded + expired + revoked + remaining,
+            "law 2"
+        );
+
+        // 3. What is held in a grant equals the open authorizations pinned to it.
+        let pins = store
+            .authorizations
+            .iter()
+            .flat_map(|authorization| &authorization.pins);
+        let pinned: Amount = pins
+            .filter(|pin| pin.grant.is_some_and(|(id, _)| id == grant.id()))
+            .map(|pin| pin.credits)
+            .sum();
+        assert_eq!(
+            open.map_or(Amount::ZERO, |grant| grant.held),
+            pinned,
+            "law 3"
+        );
+
+        // 4. Earned + breakage + revoked + deferred = paid; an emptied grant defers nothing.
+        let deferred = open.map_or(0, |grant| grant.deferred.units());
+        let earned = earned - returned;
+        assert_eq!(
+            grant.paid,
+            earned + breakage + revoked_revenue + deferred,
+            "law 4"
+        );
+    }
+
+    // 5. Captures add up to what the authorization says; refunds never exceed their debit.
+    for (n, authorization) in store.authorizations.iter().enumerate() {
+        let captures = model.ledger.iter().filter(|m| m.authorization == Some(n));
+        assert_eq!(
+            sum(captures.map(credits)),
+            authorization.captured.units(),
+            "law 5"
+        );
+        assert_eq!(
+            model.authorizations[n].captured,
+            authorization.captured.units(),
+            "law 5"
+        );
+    }
+    for (n, debit) in model.debits.iter().enumerate() {
+        let refunds = model
+            .ledger
+            .iter()
+            .filter(|m| m.kind == Refund && m.debit == Some(n));
+        assert!(sum(refunds.map(credits)) <= debit.credits, "law 5");
+    }
+}
+
+/// Until something is due, time changes nothing; and all that was due is done.
+fn check_next_due(store: &Store) {
+    let due = store.wallet.next_due().unwrap_or(Moment(i64::MAX));
+    assert!(due > store.wallet.changed_at, "left undone");
+    let holds = store.authorizations.iter().filter(|a| !a.pins.is_empty());
+    assert!(
+        holds.map(|a| a.ends).all(|end| due <= end),
+        "a hold ends before it"
+    );
+    let (mut later, mut debts) = (store.wallet.clone(), store.debts.clone());
+    assert_eq!(later.advance(Moment(due.0 - 1), &[], &mut debts), []);
+    assert_eq!((&later, &debts), (&store.wallet, &store.debts));
+}
+
+/// Its bytes and its text say the same wallet.
+fn check_forms(wallet: &Wallet) {
+    assert_eq!(packed::unpack(&packed::pack(wallet)).as_ref(), Ok(wallet));
+    assert_eq!(text::parse(&text::print(wallet)).as_ref(), Ok(wallet));
+}
+
+/// Four times as many lives as proptest's default or PROPTEST_CASES say.
+fn many() -> ProptestConfig {
+    let default = ProptestConfig::default();
+    ProptestConfig {
+        cases: default.cases.saturating_mul(4),
+        ..default
+    }
+}
+
+proptest! {
+    #![proptest_config(many())]
+
+    #[test]
+    fn any_life_of_a_wallet_obeys_the_laws(life in lives()) {
+        live(&life);
+    }
+}

@@ -1,0 +1,636 @@
+//! The wallet a second time, as naively as it can be written, straight from the words of the design.
+//!
+//! Nothing is ever thrown away: emptied grants, closed authorizations and paid debts stay, and every
+//! movement is kept in a ledger. Amounts are plain counts of 10^-10 units, shares are fractions of
+//! big integers. From the ledger proper it borrows plain data only, never a computation.
+
+use std::collections::BTreeSet;
+
+use num_bigint::BigInt;
+use num_rational::BigRational;
+use num_traits::ToPrimitive;
+use uuid::Uuid;
+
+use crate::ledger::wallet::{Debt, Decided, Due, Overrun, Part, Pin, Shortfall};
+use crate::ledger::{Amount, Grant, Kind, Moment};
+
+/// A count of 10^-10 units.
+pub type Units = i128;
+
+pub struct ModelGrant {
+    /// What was agreed; its amounts are not looked at.
+    terms: Grant,
+    pub issued: Units,
+    pub paid: Units,
+    revoked: bool,
+    pub remaining: Units,
+    deferred: Units,
+}
+
+impl ModelGrant {
+    pub fn id(&self) -> Uuid {
+        self.terms.id
+    }
+}
+
+/// Credits that a grant, by its place in the list, or the overdraft (`None`) gives or gets.
+#[derive(Clone, Copy)]
+pub struct ModelPart {
+    pub grant: Option<usize>,
+    pub credits: Units,
+    pub revenue: Units,
+}
+
+pub struct ModelAuthorization {
+    pub action: String,
+    pub ends: i64,
+    /// Its pins count: neither captured, nor released, nor ended.
+    pub open: bool,
+    /// A capture is still possible.
+    pub capturable: bool,
+    pub pins: Vec<(Option<usize>, Units)>,
+    pub captured: Units,
+}
+
+pub struct ModelDebit {
+    action: String,
+    /// What grants paid (at once or later, by a settlement) and was not refunded.
+    paid: Vec<ModelPart>,
+    owed: Units,
+    pub credits: Units,
+}
+
+impl ModelDebit {
+    pub fn refundable(&self) -> Units {
+        self.owed + sum(self.paid.iter().map(|part| part.credits))
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum MovementKind {
+    Grant,
+    Debit,
+    Refund,
+    Expiry,
+    Revocation,
+    Settlement,
+}
+
+pub struct Movement {
+    pub kind: MovementKind,
+    pub parts: Vec<ModelPart>,
+    pub authorization: Option<usize>,
+    /// The debit that a refund gives back or a settlement pays.
+    pub debit: Option<usize>,
+}
+
+pub struct Model {
+    pub now: i64,
+    pub limit: Units,
+    /// In the order of issue.
+    pub grants: Vec<ModelGrant>,
+    pub authorizations: Vec<ModelAuthorization>,
+    /// In the order of time.
+    pub debits: Vec<ModelDebit>,
+    pub ledger: Vec<Movement>,
+}
+
+impl Model {
+    pub fn new(now: i64) -> Model {
+        Model {
+            now,
+            limit: 0,
+            grants: vec![],
+            authorizations: vec![],
+            debits: vec![],
+            ledger: vec![],
+        }
+    }
+
+    // ---- what can be read off it ------------------------------------------------------------
+
+    /// The open grants in burn order: "Lower priority first; then the earliest expires_at
+    /// (never-expiring last); then grants limited by applies_to before unlimited ones; then
+    /// promotional, included, purchased; then the oldest effective_at; then id."
+    pub fn burn_order(&self) -> Vec<usize> {
+        let mut open: Vec<usize> = (0..self.grants.len())
+            .filter(|g| self.grants[*g].remaining > 0)
+            .collect();
+        open.sort_by_key(|g| {
+            let terms = &self.grants[*g].terms;
+            let never_expires = terms.expires_at.is_none();
+            let unlimited = terms.applies_to.is_none();
+            let kinds = [Kind::Promotional, Kind::Included, Kind::Purchased];
+            let kind = kinds.iter().position(|kind| *kind == terms.kind);
+            (
+                (terms.priority, never_expires, terms.expires_at),
+                (unlimited, kind, terms.effective_at, terms.id),
+            )
+        });
+        open
+    }
+
+    pub fn held_in(&self, grant: Option<usize>) -> Units {
+        let open = self.authorizations.iter().filter(|a| a.open);
+        let pins = open.flat_map(|a| &a.pins);
+        sum(pins
+            .filter(|(pinned, _)| *pinned == grant)
+            .map(|(_, credits)| *credits))
+    }
+
+    pub fn held(&self) -> Units {
+        let in_grants = (0..self.grants.len()).map(|g| self.held_in(Some(g)));
+        sum(in_grants) + self.held_in(None)
+    }
+
+    pub fn owed(&self) -> Units {
+        sum(self.debits.iter().map(|debit| debit.owed))
+    }
+
+    /// "settled = remaining of live or held grants - owed"; of an ended grant only what is held is
+    /// not lost.
+    pub fn settled(&self, at: i64) -> Units {
+        let mut settled = -self.owed();
+        for (g, grant) in self.grants.iter().enumerate() {
+            settled += if self.live(g, at) {
+                grant.remaining
+            } else {
+                self.held_in(Some(g))
+            };
+        }
+        settled
+    }
+
+    /// "available = live and unheld + what the overdraft limit still allows".
+    pub fn available(&self, at: i64, action: Option<&str>) -> Units {
+        let payers = (0..self.grants.len()).filter(|g| self.live(*g, at) && self.pays(*g, action));
+        sum(payers.map(|g| self.unheld(g))) + self.room()
+    }
+
+    pub fn next_expiry(&self, at: i64) -> Option<Moment> {
+        let open = self.burn_order().into_iter().filter(|g| self.live(*g, at));
+        open.filter_map(|g| self.grants[g].terms.expires_at).min()
+    }
+
+    /// Each open grant as the wallet should keep it, in burn order.
+    pub fn open_grants(&self) -> Vec<Grant> {
+        let as_kept = |g: usize| Grant {
+            revoked: self.grants[g].revoked,
+            remaining: Amount::from_units(self.grants[g].remaining),
+            held: Amount::from_units(self.held_in(Some(g))),
+            deferred: Amount::from_units(self.grants[g].deferred),
+            ..self.grants[g].terms.clone()
+        };
+        self.burn_order().into_iter().map(as_kept).collect()
+    }
+
+    pub fn debts(&self) -> Vec<Debt> {
+        let debts = self
+            .debits
+            .iter()
+            .enumerate()
+            .filter(|(_, debit)| debit.owed > 0);
+        let as_kept = |(n, debit): (usize, &ModelDebit)| Debt {
+            id: Uuid::from_u128(n as u128),
+            action: Some(debit.action.clone()),
+            owed: Amount::from_units(debit.owed),
+        };
+        debts.map(as_kept).collect()
+    }
+
+    pub fn pins(&self, authorization: usize) -> Vec<Pin> {
+        let pins = self.authorizations[authorization].pins.iter();
+        let as_kept = |(grant, credits): &(Option<usize>, Units)| Pin {
+            grant: self.name(*grant),
+            credits: Amount::from_units(*credits),
+        };
+        pins.map(as_kept).collect()
+    }
+
+    pub fn unheld(&self, grant: usize) -> Units {
+        self.grants[grant].remaining - self.held_in(Some(grant))
+    }
+
+    fn ended(&self, grant: usize, at: i64) -> bool {
+        self.grants[grant]
+            .terms
+            .expires_at
+            .is_some_and(|Moment(end)| at >= end)
+    }
+
+    fn live(&self, grant: usize, at: i64) -> bool {
+        let grant_is = &self.grants[grant];
+        at >= grant_is.terms.effective_at.0 && !self.ended(grant, at) && !grant_is.revoked
+    }
+
+    fn pays(&self, grant: usize, action: Option<&str>) -> bool {
+        let (Some(patterns), Some(action)) = (&self.grants[grant].terms.applies_to, action) else {
+            return true;
+        };
+        patterns.iter().any(|pattern| {
+            let stars = pattern.ends_with('*');
+            let beginning = pattern.replace('*', "");
+            *pattern == action
+                || stars
+                    && action
+                        .chars()
+                        .take(beginning.chars().count())
+                        .eq(beginning.chars())
+        })
+    }
+
+    fn room(&self) -> Units {
+        (self.limit - self.owed() - self.held_in(None)).max(0)
+    }
+
+    // ---- the verbs --------------------------------------------------------------------------
+
+    /// Lives through every moment up to now at which something starts or ends.
+    pub fn pass_to(&mut self, now: i64) -> Vec<Due> {
+        let starts = self.grants.iter().map(|grant| grant.terms.effective_at.0);
+        let ends = self
+            .grants
+            .iter()
+            .filter_map(|grant| grant.terms.expires_at)
+            .map(|at| at.0);
+        let hold_ends = self
+            .authorizations
+            .iter()
+            .map(|authorization| authorization.ends);
+        let moments: BTreeSet<i64> = starts.chain(ends).chain(hold_ends).collect();
+        let mut due = vec![];
+        for at in moments
+            .into_iter()
+            .filter(|at| self.now < *at && *at <= now)
+            .collect::<Vec<_>>()
+        {
+            self.now = at;
+            for g in self.burn_order() {
+                if self.grants[g].terms.effective_at.0 == at {
+                    due.extend(self.settle(g));
+                }
+            }
+            due.extend(self.sweep());
+            for a in 0..self.authorizations.len() {
+                if self.authorizations[a].open && self.authorizations[a].ends == at {
+                    self.authorizations[a].open = false;
+                    due.extend(self.sweep());
+                }
+            }
+        }
+        self.now = now;
+        due
+    }
+
+    pub fn issue(&mut self, terms: Grant, issued: Units, paid: Units) -> Vec<Due> {
+        let grant = self.grants.len();
+        self.grants.push(ModelGrant {
+            terms,
+            issued,
+            paid,
+            revoked: false,
+            remaining: issued,
+            deferred: paid,
+        });
+        let whole = ModelPart {
+            grant: Some(grant),
+            credits: issued,
+            revenue: paid,
+        };
+        self.book(MovementKind::Grant, vec![whole], None, None);
+        self.settle(grant)
+    }
+
+    pub fn spend(&mut self, action: &str, credits: Units) -> Result<Vec<Part>, Shortfall> {
+        self.afford(action, credits)?;
+        let wanted = self.free_in_burn_order(action, credits);
+        let owed = credits - sum(wanted.iter().map(|(_, credits)| *credits));
+        Ok(self.debit(action, wanted, owed, None))
+    }
+
+    pub fn hold(&mut self, action: &str, credits: Units, ends: i64) -> Result<Vec<Pin>, Shortfall> {
+        self.afford(action, credits)?;
+        let mut pins: Vec<(Option<usize>, Units)> = vec![];
+        for (grant, credits) in self.free_in_burn_order(action, credits) {
+            pins.push((Some(grant), credits));
+        }
+        let rest = credits - sum(pins.iter().map(|(_, credits)| *credits));
+        if rest > 0 {
+            pins.push((None, rest));
+        }
+        self.authorizations.push(ModelAuthorization {
+            action: action.to_owned(),
+            ends,
+            open: true,
+            capturable: true,
+            pins,
+            captured: 0,
+        });
+        Ok(self.pins(self.authorizations.len() - 1))
+    }
+
+    /// First decides who gives how much, then lets each give it in one go.
+    pub fn capture(
+        &mut self,
+        authorization: usize,
+        credits: Units,
+        overrun: Overrun,
+        keep_open: bool,
+    ) -> Result<(Vec<Part>, Vec<Due>), Shortfall> {
+        let action = self.authorizations[authorization].action.clone();
+        let pins = match self.authorizations[authorization].open {
+            true => self.authorizations[authorization].pins.clone(),
+            false => vec![],
+        };
+        // 1. What it pins in grants.
+        let mut left = credits;
+        let mut wanted: Vec<(usize, Units)> = vec![];
+        let mut pins_left = vec![];
+        let mut pinned_overdraft = 0;
+        for (pinned, credits) in pins {
+            match pinned {
+                None => pinned_overdraft += credits,
+                Some(grant) => {
+                    let given = left.min(credits);
+                    left -= given;
+                    pins_left.push((pinned, credits - given));
+                    if given > 0 {
+                        wanted.push((grant, given));
+                    }
+                }
+            }
+        }
+        // 2. Free credits.
+        for (grant, credits) in self.free_in_burn_order(&action, left) {
+            left -= credits;
+            match wanted.iter_mut().find(|(known, _)| *known == grant) {
+                Some((_, known)) => *known += credits,
+                None => wanted.push((grant, credits)),
+            }
+        }
+        // 3. The overdraft that it pins. 4. The overdraft that is free.
+        let room = self.room();
+        let from_pin = left.min(pinned_overdraft);
+        let from_room = (left - from_pin).min(room);
+        left -= from_pin + from_room;
+        pins_left.push((None, pinned_overdraft - from_pin));
+        // 5. What nobody pays.
+        let mut owed = from_pin + from_room;
+        if left > 0 {
+            match overrun {
+                Overrun::Reject => return Err(shortfall(credits, credits - left)),
+                Overrun::Clamp => {}
+                Overrun::Overdraft => owed += left,
+            }
+        }
+        pins_left.retain(|(_, credits)| *credits > 0);
+        self.authorizations[authorization].pins = pins_left;
+        let parts = self.debit(&action, wanted, owed, Some(authorization));
+        let charged: Amount = parts.iter().map(|part| part.credits).sum();
+        let open = &mut self.authorizations[authorization];
+        open.captured += charged.units();
+        open.capturable = keep_open;
+        open.open = open.open && keep_open;
+        Ok((parts, self.sweep()))
+    }
+
+    pub fn release(&mut self, authorization: usize) -> Vec<Due> {
+        self.authorizations[authorization].open = false;
+        self.authorizations[authorization].capturable = false;
+        self.sweep()
+    }
+
+    /// Lowers the debt first, then gives back to what paid, the last first. Returns how much debt
+    /// went and what went back.
+    pub fn refund(&mut self, debit: usize, credits: Units) -> (Amount, Vec<Part>, Vec<Due>) {
+        let forgiven = credits.min(self.debits[debit].owed);
+        self.debits[debit].owed -= forgiven;
+        let mut back = vec![];
+        let mut left = credits - forgiven;
+        while left > 0 {
+            let paid = self.debits[debit].paid.pop().unwrap();
+            let credits = left.min(paid.credits);
+            let revenue = rounded_share(paid.revenue, credits, paid.credits);
+            left -= credits;
+            if credits < paid.credits {
+                let (credits, revenue) = (paid.credits - credits, paid.revenue - revenue);
+                self.debits[debit].paid.push(ModelPart {
+                    credits,
+                    revenue,
+                    ..paid
+                });
+            }
+            let grant = &mut self.grants[paid.grant.unwrap()];
+            grant.remaining += credits;
+            grant.deferred += revenue;
+            back.push(ModelPart {
+                credits,
+                revenue,
+                ..paid
+            });
+        }
+        let mut booked = back.clone();
+        booked.push(ModelPart {
+            grant: None,
+            credits: forgiven,
+            revenue: 0,
+        });
+        self.book(MovementKind::Refund, booked, None, Some(debit));
+        (
+            Amount::from_units(forgiven),
+            self.as_parts(&back),
+            self.sweep(),
+        )
+    }
+
+    /// Takes the unheld rest, or so many credits of it; without a number also what holds return.
+    pub fn revoke(&mut self, grant: usize, credits: Option<Units>) -> (Option<Part>, Vec<Due>) {
+        let taken = self.unheld(grant).min(credits.unwrap_or(Units::MAX));
+        let mut parts = vec![];
+        if taken > 0 {
+            parts.push(self.take(grant, taken));
+            self.book(MovementKind::Revocation, parts.clone(), None, None);
+        }
+        if credits.is_none() {
+            self.grants[grant].revoked = true;
+        }
+        (self.as_parts(&parts).pop(), self.sweep())
+    }
+
+    // ---- the pieces they share --------------------------------------------------------------
+
+    fn afford(&self, action: &str, credits: Units) -> Result<(), Shortfall> {
+        let available = self.available(self.now, Some(action));
+        if credits > available {
+            Err(shortfall(credits, available))
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Who would give how much of so many credits, as far as it goes.
+    fn free_in_burn_order(&self, action: &str, credits: Units) -> Vec<(usize, Units)> {
+        let mut left = credits;
+        let mut wanted = vec![];
+        for g in self.burn_order() {
+            if self.live(g, self.now) && self.pays(g, Some(action)) {
+                let given = left.min(self.unheld(g));
+                if given > 0 {
+                    left -= given;
+                    wanted.push((g, given));
+                }
+            }
+        }
+        wanted
+    }
+
+    fn debit(
+        &mut self,
+        action: &str,
+        wanted: Vec<(usize, Units)>,
+        owed: Units,
+        authorization: Option<usize>,
+    ) -> Vec<Part> {
+        let paid: Vec<ModelPart> = wanted
+            .iter()
+            .map(|(g, credits)| self.take(*g, *credits))
+            .collect();
+        let mut parts = paid.clone();
+        if owed > 0 {
+            parts.push(ModelPart {
+                grant: None,
+                credits: owed,
+                revenue: 0,
+            });
+        }
+        self.book(
+            MovementKind::Debit,
+            parts.clone(),
+            authorization,
+            Some(self.debits.len()),
+        );
+        self.debits.push(ModelDebit {
+            action: action.to_owned(),
+            paid,
+            owed,
+            credits: sum(parts.iter().map(|part| part.credits)),
+        });
+        self.as_parts(&parts)
+    }
+
+    /// "The next live, unscoped grant pays debt first, oldest debit first."
+    fn settle(&mut self, grant: usize) -> Vec<Due> {
+        let mut due = vec![];
+        if self.live(grant, self.now) && self.grants[grant].terms.applies_to.is_none() {
+            for n in 0..self.debits.len() {
+                let credits = self.debits[n].owed.min(self.unheld(grant));
+                if credits > 0 {
+                    let part = self.take(grant, credits);
+                    self.debits[n].owed -= credits;
+                    self.debits[n].paid.push(part);
+                    self.book(MovementKind::Settlement, vec![part], None, Some(n));
+                    due.push(self.due(
+                        |part| Decided::Settled {
+                            debt: Uuid::from_u128(n as u128),
+                            action: Some(self.debits[n].action.clone()),
+                            part,
+                        },
+                        part,
+                    ));
+                }
+            }
+        }
+        due
+    }
+
+    /// What lies unheld in ended or revoked grants is gone.
+    fn sweep(&mut self) -> Vec<Due> {
+        let mut due = vec![];
+        for g in self.burn_order() {
+            let revoked = self.grants[g].revoked;
+            let unheld = self.unheld(g);
+            if unheld > 0 && revoked {
+                let part = self.take(g, unheld);
+                self.book(MovementKind::Revocation, vec![part], None, None);
+                due.push(self.due(Decided::Revoked, part));
+            } else if unheld > 0 && self.ended(g, self.now) {
+                let part = self.take(g, unheld);
+                self.book(MovementKind::Expiry, vec![part], None, None);
+                due.push(self.due(Decided::Expired, part));
+            }
+        }
+        due
+    }
+
+    /// "A movement of a credits takes round(deferred x a / remaining) at ten decimals."
+    fn take(&mut self, grant: usize, credits: Units) -> ModelPart {
+        let from = &mut self.grants[grant];
+        let revenue = rounded_share(from.deferred, credits, from.remaining);
+        from.remaining -= credits;
+        from.deferred -= revenue;
+        ModelPart {
+            grant: Some(grant),
+            credits,
+            revenue,
+        }
+    }
+
+    fn book(
+        &mut self,
+        kind: MovementKind,
+        parts: Vec<ModelPart>,
+        authorization: Option<usize>,
+        debit: Option<usize>,
+    ) {
+        self.ledger.push(Movement {
+            kind,
+            parts,
+            authorization,
+            debit,
+        });
+    }
+
+    fn due(&self, what: impl Fn(Part) -> Decided, part: ModelPart) -> Due {
+        Due {
+            at: Moment(self.now),
+            what: what(self.as_part(&part)),
+        }
+    }
+
+    fn name(&self, grant: Option<usize>) -> Option<(Uuid, Kind)> {
+        grant.map(|g| (self.grants[g].terms.id, self.grants[g].terms.kind))
+    }
+
+    fn as_part(&self, part: &ModelPart) -> Part {
+        Part {
+            grant: self.name(part.grant),
+            credits: Amount::from_units(part.credits),
+            revenue: Amount::from_units(part.revenue),
+        }
+    }
+
+    fn as_parts(&self, parts: &[ModelPart]) -> Vec<Part> {
+        parts.iter().map(|part| self.as_part(part)).collect()
+    }
+}
+
+/// `amount x part / whole`, rounded half up.
+fn rounded_share(amount: Units, part: Units, whole: Units) -> Units {
+    let exact = BigRational::new(
+        BigInt::from(amount) * BigInt::from(part),
+        BigInt::from(whole),
+    );
+    let half = BigRational::new(BigInt::from(1), BigInt::from(2));
+    (exact + half).floor().to_integer().to_i128().unwrap()
+}
+
+fn shortfall(needed: Units, available: Units) -> Shortfall {
+    Shortfall {
+        needed: Amount::from_units(needed),
+        available: Amount::from_units(available),
+    }
+}
+
+pub fn sum(units: impl Iterator<Item = Units>) -> Units {
+    units.sum()
+}

@@ -1,0 +1,19 @@
+//! The pure ledger: amounts, grants, the wallet and prices. It knows nothing of Postgres, of where
+//! a wallet is kept or what the time is: everything comes in as a value and goes out as a value.
+
+pub mod amount;
+pub mod grant;
+pub mod moment;
+pub mod number;
+pub mod packed;
+pub mod price;
+pub mod text;
+pub mod wallet;
+
+#[cfg(test)]
+mod laws;
+
+pub use amount::Amount;
+pub use grant::{Grant, Kind};
+pub use moment::Moment;
+pub use wallet::Wallet;

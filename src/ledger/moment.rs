@@ -1,0 +1,56 @@
+//! Moments in time, as Postgres counts them.
+
+use std::fmt;
+
+use jiff::Timestamp;
+
+/// Microseconds between 1970-01-01 and 2000-01-01, where Postgres' clock starts.
+const UNIX_TO_POSTGRES: i64 = 946_684_800_000_000;
+
+/// A moment: microseconds since 2000-01-01 00:00:00 UTC, the value of a `timestamptz`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Moment(pub i64);
+
+impl Moment {
+    /// The moment of an RFC 3339 text, `None` when it is not one.
+    pub fn parse(text: &str) -> Option<Moment> {
+        let stamp: Timestamp = text.parse().ok()?;
+        Some(Moment(stamp.as_microsecond().checked_sub(UNIX_TO_POSTGRES)?))
+    }
+
+    /// This moment and so many seconds, `None` beyond the year 9999.
+    pub fn plus_seconds(self, seconds: i64) -> Option<Moment> {
+        let moment = Moment(self.0.checked_add(seconds.checked_mul(1_000_000)?)?);
+        moment.timestamp().map(|_| moment)
+    }
+
+    fn timestamp(self) -> Option<Timestamp> {
+        Timestamp::from_microsecond(self.0.checked_add(UNIX_TO_POSTGRES)?).ok()
+    }
+}
+
+/// RFC 3339 in UTC, with as many decimals of a second as are needed.
+impl fmt::Display for Moment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.timestamp() {
+            Some(stamp) => stamp.fmt(f),
+            // Outside the years -9999 to 9999; no moment of a wallet is.
+            None => write!(f, "{} us", self.0),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_goes_both_ways() {
+        for text in ["2000-01-01T00:00:00Z", "2026-11-22T14:07:00.000001Z", "1999-12-31T23:59:59Z"] {
+            assert_eq!(Moment::parse(text).unwrap().to_string(), text);
+        }
+        assert_eq!(Moment::parse("2000-01-01T00:00:00Z"), Some(Moment(0)));
+        assert_eq!(Moment::parse("yesterday"), None);
+        assert_eq!(Moment(i64::MAX).plus_seconds(1), None);
+    }
+}

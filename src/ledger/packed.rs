@@ -1,0 +1,357 @@
+//! The packed form of a wallet: the bytes of the column `credyt.wallets.state`.
+//!
+//! ```text
+//! version   u8       1
+//! grants    varint   how many
+//!   id 16 bytes | kind and flags u8 | priority zigzag varint | effective_at i64
+//!   | expires_at i64 (flag) | patterns: varint count, each varint length and bytes (flag)
+//! checksum  u32      CRC-32 of everything before and after it
+//! changed   i64
+//! seq       varint
+//! held to   i64      next_hold_end; i64::MAX for none
+//! owed      varint
+//! overdraft varint   held_overdraft
+//!   for each grant: remaining, held, deferred as varints
+//! ```
+//!
+//! All integers are little-endian; amounts are varints of 10^-10 units. What a debit changes (the
+//! checksum, the time and the amounts of the grant that burns first) lies together, so that the
+//! write-ahead log of an update, which skips what the old and the new row begin and end with, stays
+//! small however many grants there are. A library reads every version up to its own.
+
+use uuid::Uuid;
+
+use super::wallet::Corrupt;
+use super::{Amount, Grant, Kind, Moment, Wallet};
+
+const VERSION: u8 = 1;
+
+const KIND: u8 = 0b0000_0011;
+const HAS_END: u8 = 0b0000_0100;
+const HAS_PATTERNS: u8 = 0b0000_1000;
+const REVOKED: u8 = 0b0001_0000;
+const UNKNOWN_FLAGS: u8 = 0b1110_0000;
+
+/// The bytes of a wallet.
+pub fn pack(wallet: &Wallet) -> Vec<u8> {
+    let mut out = Vec::with_capacity(64 + 48 * wallet.grants().len());
+    out.push(VERSION);
+    put_varint(&mut out, wallet.grants().len() as u128);
+    for grant in wallet.grants() {
+        put_terms(&mut out, grant);
+    }
+    let head = out.len();
+    out.extend([0; 4]);
+    put_i64(&mut out, wallet.changed_at.0);
+    put_varint(&mut out, wallet.seq.into());
+    put_i64(&mut out, wallet.next_hold_end.map_or(i64::MAX, |at| at.0));
+    put_amount(&mut out, wallet.owed);
+    put_amount(&mut out, wallet.held_overdraft);
+    for grant in wallet.grants() {
+        put_amount(&mut out, grant.remaining);
+        put_amount(&mut out, grant.held);
+        put_amount(&mut out, grant.deferred);
+    }
+    let checksum = checksum(&out, head).to_le_bytes();
+    out[head..head + 4].copy_from_slice(&checksum);
+    out
+}
+
+/// The wallet of these bytes; anything but the exact bytes of a possible wallet is refused.
+pub fn unpack(bytes: &[u8]) -> Result<Wallet, Corrupt> {
+    let mut input = Input { bytes, at: 0 };
+    match input.byte()? {
+        VERSION => {}
+        _ => return Err(Corrupt("a version this library does not know")),
+    }
+    let count = input.length()?;
+    let mut grants = Vec::with_capacity(count);
+    for _ in 0..count {
+        grants.push(take_terms(&mut input)?);
+    }
+    let head = input.at;
+    let sum = u32::from_le_bytes(input.array()?);
+    if sum != checksum(bytes, head) {
+        return Err(Corrupt("the checksum does not match"));
+    }
+    let changed_at = Moment(input.i64()?);
+    let seq = u64::try_from(input.varint()?).map_err(|_| Corrupt("seq is out of range"))?;
+    let next_hold_end = Some(input.i64()?).filter(|at| *at != i64::MAX).map(Moment);
+    let owed = input.amount()?;
+    let held_overdraft = input.amount()?;
+    for grant in &mut grants {
+        grant.remaining = input.amount()?;
+        grant.held = input.amount()?;
+        grant.deferred = input.amount()?;
+    }
+    if input.at != bytes.len() {
+        return Err(Corrupt("bytes after the end"));
+    }
+    Wallet::from_parts(changed_at, seq, owed, held_overdraft, next_hold_end, grants)
+}
+
+/// The checksum of all bytes but the four at `head`, where it is kept.
+fn checksum(bytes: &[u8], head: usize) -> u32 {
+    let mut hasher = crc32fast::Hasher::new();
+    hasher.update(&bytes[..head]);
+    hasher.update(&bytes[head + 4..]);
+    hasher.finalize()
+}
+
+fn put_terms(out: &mut Vec<u8>, grant: &Grant) {
+    let mut flags = match grant.kind {
+        Kind::Included => 0,
+        Kind::Promotional => 1,
+        Kind::Purchased => 2,
+    };
+    if grant.expires_at.is_some() {
+        flags |= HAS_END;
+    }
+    if grant.applies_to.is_some() {
+        flags |= HAS_PATTERNS;
+    }
+    if grant.revoked {
+        flags |= REVOKED;
+    }
+    out.extend(grant.id.as_bytes());
+    out.push(flags);
+    let priority = i64::from(grant.priority);
+    put_varint(out, ((priority << 1) ^ (priority >> 63)) as u64 as u128);
+    put_i64(out, grant.effective_at.0);
+    if let Some(end) = grant.expires_at {
+        put_i64(out, end.0);
+    }
+    if let Some(patterns) = &grant.applies_to {
+        put_varint(out, patterns.len() as u128);
+        for pattern in patterns {
+            put_varint(out, pattern.len() as u128);
+            out.extend(pattern.as_bytes());
+        }
+    }
+}
+
+fn take_terms(input: &mut Input) -> Result<Grant, Corrupt> {
+    let id = Uuid::from_bytes(input.array()?);
+    let flags = input.byte()?;
+    if flags & UNKNOWN_FLAGS != 0 {
+        return Err(Corrupt("unknown flags"));
+    }
+    let kind = match flags & KIND {
+        0 => Kind::Included,
+        1 => Kind::Promotional,
+        2 => Kind::Purchased,
+        _ => return Err(Corrupt("an unknown kind of grant")),
+    };
+    let zigzag = i64::try_from(input.varint()?).map_err(|_| Corrupt("priority is out of range"))?;
+    let priority = i32::try_from((zigzag >> 1) ^ -(zigzag & 1))
+        .map_err(|_| Corrupt("priority is out of range"))?;
+    let effective_at = Moment(input.i64()?);
+    let expires_at = if flags & HAS_END != 0 { Some(Moment(input.i64()?)) } else { None };
+    let applies_to = if flags & HAS_PATTERNS != 0 {
+        let count = input.length()?;
+        let mut patterns = Vec::with_capacity(count);
+        for _ in 0..count {
+            let length = input.length()?;
+            let text = std::str::from_utf8(input.slice(length)?)
+                .map_err(|_| Corrupt("a pattern that is not UTF-8"))?;
+            patterns.push(text.to_owned());
+        }
+        Some(patterns)
+    } else {
+        None
+    };
+    Ok(Grant {
+        id,
+        kind,
+        priority,
+        effective_at,
+        expires_at,
+        applies_to,
+        revoked: flags & REVOKED != 0,
+        remaining: Amount::ZERO,
+        held: Amount::ZERO,
+        deferred: Amount::ZERO,
+    })
+}
+
+fn put_i64(out: &mut Vec<u8>, value: i64) {
+    out.extend(value.to_le_bytes());
+}
+
+/// Amounts in a wallet are never negative.
+fn put_amount(out: &mut Vec<u8>, amount: Amount) {
+    put_varint(out, amount.units().max(0) as u128);
+}
+
+/// Seven bits a byte, the lowest first; the high bit says that more follow.
+fn put_varint(out: &mut Vec<u8>, mut value: u128) {
+    while value >= 0x80 {
+        out.push((value as u8) | 0x80);
+        value >>= 7;
+    }
+    out.push(value as u8);
+}
+
+struct Input<'a> {
+    bytes: &'a [u8],
+    at: usize,
+}
+
+impl<'a> Input<'a> {
+    fn slice(&mut self, length: usize) -> Result<&'a [u8], Corrupt> {
+        let end = self.at.checked_add(length).ok_or(Corrupt("it ends too early"))?;
+        let slice = self.bytes.get(self.at..end).ok_or(Corrupt("it ends too early"))?;
+        self.at = end;
+        Ok(slice)
+    }
+
+    fn array<const N: usize>(&mut self) -> Result<[u8; N], Corrupt> {
+        self.slice(N)?.try_into().map_err(|_| Corrupt("it ends too early"))
+    }
+
+    fn byte(&mut self) -> Result<u8, Corrupt> {
+        let byte = *self.bytes.get(self.at).ok_or(Corrupt("it ends too early"))?;
+        self.at += 1;
+        Ok(byte)
+    }
+
+    fn i64(&mut self) -> Result<i64, Corrupt> {
+        Ok(i64::from_le_bytes(self.array()?))
+    }
+
+    fn varint(&mut self) -> Result<u128, Corrupt> {
+        let mut value: u128 = 0;
+        // 17 bytes hold 119 bits, more than any amount needs.
+        for shift in (0..119).step_by(7) {
+            let byte = self.byte()?;
+            value |= u128::from(byte & 0x7f) << shift;
+            if byte & 0x80 == 0 {
+                // One number, one form: no zeros at the end.
+                return if byte == 0 && shift > 0 {
+                    Err(Corrupt("a number in a longer form than it needs"))
+                } else {
+                    Ok(value)
+                };
+            }
+        }
+        Err(Corrupt("a number that is too long"))
+    }
+
+    fn amount(&mut self) -> Result<Amount, Corrupt> {
+        // At most 119 bits, so it fits.
+        Ok(Amount::from_units(self.varint()? as i128))
+    }
+
+    /// A count of things that take at least one byte each: never more than there are bytes left.
+    fn length(&mut self) -> Result<usize, Corrupt> {
+        let length = self.varint()?;
+        let left = (self.bytes.len() - self.at) as u128;
+        if length > left {
+            return Err(Corrupt("it ends too early"));
+        }
+        Ok(length as usize)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn grants() -> impl Strategy<Value = Vec<Grant>> {
+        let grant = (
+            any::<u128>(),
+            0..3_u8,
+            any::<i32>(),
+            -1_000_000_000_i64..1_000_000_000,
+            prop::option::of(1..1_000_000_000_i64),
+            prop::option::of(prop::collection::vec("[a-z.*]{1,12}", 1..4)),
+            any::<bool>(),
+            (1..Amount::MAX_ISSUE.units(), 0..=100_i128, 0..Amount::MAX_ISSUE.units()),
+        )
+            .prop_map(|(id, kind, priority, start, end, applies_to, revoked, amounts)| Grant {
+                id: Uuid::from_u128(id),
+                kind: [Kind::Included, Kind::Promotional, Kind::Purchased][usize::from(kind)],
+                priority,
+                effective_at: Moment(start),
+                expires_at: end.map(|e| Moment(start + e)),
+                applies_to,
+                revoked,
+                remaining: Amount::from_units(amounts.0),
+                held: Amount::from_units(amounts.0 / 100 * amounts.1),
+                deferred: Amount::from_units(amounts.2),
+            });
+        prop::collection::vec(grant, 0..40)
+    }
+
+    fn wallet(mut grants: Vec<Grant>, seq: u64, owed: i128, hold: Option<i64>) -> Wallet {
+        grants.sort_by(Grant::burn_order);
+        grants.dedup_by_key(|g| g.id);
+        Wallet::from_parts(
+            Moment(seq as i64 / 2),
+            seq,
+            Amount::from_units(owed),
+            Amount::from_units(owed / 3),
+            hold.map(Moment),
+            grants,
+        )
+        .unwrap()
+    }
+
+    proptest! {
+        #[test]
+        fn both_ways(g in grants(), seq in any::<u64>(), owed in 0..Amount::MAX_WALLET.units(), hold in prop::option::of(0..i64::MAX)) {
+            let wallet = wallet(g, seq, owed, hold);
+            prop_assert_eq!(unpack(&pack(&wallet)), Ok(wallet));
+        }
+
+        #[test]
+        fn every_changed_byte_and_every_cut_is_found(g in grants(), at in any::<prop::sample::Index>(), flip in 1..=255_u8) {
+            let bytes = pack(&wallet(g, 7, 12, None));
+            let at = at.index(bytes.len());
+            let mut damaged = bytes.clone();
+            damaged[at] ^= flip;
+            prop_assert!(unpack(&damaged).is_err());
+            prop_assert!(unpack(&bytes[..at]).is_err());
+            damaged = bytes.clone();
+            damaged.push(flip);
+            prop_assert!(unpack(&damaged).is_err());
+        }
+
+        #[test]
+        fn noise_never_panics(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
+            let mut bytes = bytes;
+            let _ = unpack(&bytes);
+            if let Some(first) = bytes.first_mut() { *first = VERSION; }
+            prop_assert!(unpack(&bytes).is_err());
+        }
+    }
+
+    #[test]
+    fn a_debit_changes_bytes_that_lie_together() {
+        let grant = |n: u128| Grant {
+            id: Uuid::from_u128(n),
+            kind: Kind::Purchased,
+            priority: 100,
+            effective_at: Moment(0),
+            expires_at: None,
+            applies_to: None,
+            revoked: false,
+            remaining: Amount::from_units(1_000_000_000_000),
+            held: Amount::ZERO,
+            deferred: Amount::from_units(50_000_000_000),
+        };
+        let mut wallet = Wallet::new(Moment(0));
+        for n in 0..30 {
+            wallet.issue(grant(n)).unwrap();
+        }
+        let before = pack(&wallet);
+        let credit = Amount::from_units(10_000_000_000);
+        wallet.spend(Moment(1), "image", credit, Amount::ZERO).unwrap();
+        wallet.seq += 1;
+        let after = pack(&wallet);
+        let same_start = before.iter().zip(&after).take_while(|(a, b)| a == b).count();
+        let same_end = before.iter().rev().zip(after.iter().rev()).take_while(|(a, b)| a == b).count();
+        assert!(after.len() - same_start - same_end < 45);
+    }
+}

@@ -1,0 +1,560 @@
+//! The wallet: a stack of grants, what is held of them and what is owed.
+//!
+//! Every verb is plain arithmetic on values. Whoever keeps the wallet opens it (`advance` it to
+//! now), applies one verb, sweeps what came back to ended grants, and writes it down again.
+
+use std::fmt;
+use std::str::FromStr;
+
+use uuid::Uuid;
+
+use super::{Amount, Grant, Kind, Moment};
+
+/// More open grants than this a wallet does not take.
+pub const MAX_GRANTS: usize = 1000;
+
+/// One customer's balance in one asset.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wallet {
+    /// When it last changed; its clock never runs backwards.
+    pub changed_at: Moment,
+    /// The number of its last ledger row.
+    pub seq: u64,
+    /// Credits spent beyond the grants and not paid back.
+    pub owed: Amount,
+    /// Overdraft that open authorizations pin.
+    pub held_overdraft: Amount,
+    /// No open authorization ends before this; `None` where there is none.
+    pub next_hold_end: Option<Moment>,
+    /// The open grants, in burn order.
+    grants: Vec<Grant>,
+}
+
+/// Credits that one grant, or the overdraft, gave or got in a movement.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Part {
+    /// `None`: the overdraft.
+    pub grant: Option<(Uuid, Kind)>,
+    pub credits: Amount,
+    /// The share of what was paid for the grant that moved with the credits.
+    pub revenue: Amount,
+}
+
+/// Credits that an authorization pins in one grant, or of the overdraft (`None`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pin {
+    pub grant: Option<(Uuid, Kind)>,
+    pub credits: Amount,
+}
+
+/// A hold whose end has come.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EndedHold {
+    pub id: Uuid,
+    pub at: Moment,
+    pub pins: Vec<Pin>,
+}
+
+/// A debit, or a revocation of spent credits, that is still owed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Debt {
+    /// The ledger row that owes.
+    pub id: Uuid,
+    pub action: Option<String>,
+    pub owed: Amount,
+}
+
+/// What time alone, or the return of credits to an ended grant, has decided.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Due {
+    pub at: Moment,
+    pub what: Decided,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Decided {
+    /// The unheld rest of an ended grant is gone; its revenue is breakage.
+    Expired(Part),
+    /// Credits that came back to a revoked grant are gone with it.
+    Revoked(Part),
+    /// A grant paid a debt.
+    Settled { debt: Uuid, action: Option<String>, part: Part },
+    /// Credits that came back to a grant moved on to a new one.
+    Moved { part: Part, to: Uuid },
+}
+
+/// What happens to a capture beyond what the customer can pay.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Overrun {
+    /// It is refused, and the authorization stays open.
+    Reject,
+    /// What cannot be paid is forgiven.
+    Clamp,
+    /// What cannot be paid is owed, beyond the overdraft limit too.
+    Overdraft,
+}
+
+impl Overrun {
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Overrun::Reject => "reject",
+            Overrun::Clamp => "clamp",
+            Overrun::Overdraft => "overdraft",
+        }
+    }
+}
+
+/// The text names no way to treat an overrun.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UnknownOverrun;
+
+impl FromStr for Overrun {
+    type Err = UnknownOverrun;
+    fn from_str(text: &str) -> Result<Overrun, UnknownOverrun> {
+        match text {
+            "reject" => Ok(Overrun::Reject),
+            "clamp" => Ok(Overrun::Clamp),
+            "overdraft" => Ok(Overrun::Overdraft),
+            _ => Err(UnknownOverrun),
+        }
+    }
+}
+
+/// The wallet cannot pay.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Shortfall {
+    pub needed: Amount,
+    pub available: Amount,
+}
+
+/// The wallet has no room for one more grant, or for so many credits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Full {
+    TooManyGrants,
+    TooManyCredits,
+}
+
+/// A state that no sequence of verbs leads to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Corrupt(pub &'static str);
+
+impl fmt::Display for Corrupt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0)
+    }
+}
+
+impl Wallet {
+    /// An empty wallet, opened at this moment.
+    pub fn new(opened_at: Moment) -> Wallet {
+        Wallet {
+            changed_at: opened_at,
+            seq: 0,
+            owed: Amount::ZERO,
+            held_overdraft: Amount::ZERO,
+            next_hold_end: None,
+            grants: Vec::new(),
+        }
+    }
+
+    /// A wallet from its parts, refused when they contradict each other.
+    pub fn from_parts(
+        changed_at: Moment,
+        seq: u64,
+        owed: Amount,
+        held_overdraft: Amount,
+        next_hold_end: Option<Moment>,
+        grants: Vec<Grant>,
+    ) -> Result<Wallet, Corrupt> {
+        let wallet = Wallet { changed_at, seq, owed, held_overdraft, next_hold_end, grants };
+        wallet.check()?;
+        Ok(wallet)
+    }
+
+    /// The open grants, in burn order.
+    pub fn grants(&self) -> &[Grant] {
+        &self.grants
+    }
+
+    pub fn grant(&self, id: Uuid) -> Option<&Grant> {
+        self.grants.iter().find(|g| g.id == id)
+    }
+
+    // ---- what can be read off it ------------------------------------------------------------
+
+    /// What remains in live or held grants, less what is owed.
+    pub fn settled(&self, now: Moment) -> Amount {
+        let remaining: Amount =
+            self.grants.iter().map(|g| if g.live(now) { g.remaining } else { g.held }).sum();
+        remaining - self.owed
+    }
+
+    /// What open authorizations pin, overdraft included.
+    pub fn held(&self) -> Amount {
+        self.grants.iter().map(|g| g.held).sum::<Amount>() + self.held_overdraft
+    }
+
+    /// What can be spent now on this action (`None`: on any), overdraft included.
+    pub fn available(&self, now: Moment, action: Option<&str>, limit: Amount) -> Amount {
+        self.free(now, action) + self.room(limit)
+    }
+
+    /// When the first live grant with credits ends.
+    pub fn next_expiry(&self, now: Moment) -> Option<Moment> {
+        self.grants.iter().filter(|g| g.live(now)).filter_map(|g| g.expires_at).min()
+    }
+
+    /// The next moment at which time alone changes something that has to be booked.
+    pub fn next_due(&self) -> Option<Moment> {
+        let starts = self.grants.iter().map(|g| g.effective_at).filter(|at| *at > self.changed_at);
+        let ends = self.grants.iter().filter(|g| g.unheld().is_positive()).filter_map(|g| g.expires_at);
+        starts.chain(ends).chain(self.next_hold_end).min()
+    }
+
+    /// Unheld credits of the live grants that may pay for this action.
+    fn free(&self, now: Moment, action: Option<&str>) -> Amount {
+        let payers = self.grants.iter().filter(|g| g.live(now) && g.pays_for(action));
+        payers.map(Grant::unheld).sum()
+    }
+
+    /// What the overdraft limit still allows.
+    fn room(&self, limit: Amount) -> Amount {
+        (limit - self.owed - self.held_overdraft).or_zero()
+    }
+
+    // ---- the verbs --------------------------------------------------------------------------
+
+    /// Works through what has fallen due up to now, in the order of time: grants begin (and pay
+    /// debts), grants end, holds end. Returns what has to be booked.
+    pub fn advance(&mut self, now: Moment, ended: &[EndedHold], debts: &mut Vec<Debt>) -> Vec<Due> {
+        enum Event<'a> {
+            Starts(Uuid),
+            Ends,
+            HoldEnds(&'a EndedHold),
+        }
+        let mut events = Vec::new();
+        for grant in &self.grants {
+            if grant.started(now) && grant.effective_at > self.changed_at {
+                events.push((grant.effective_at, 0, Event::Starts(grant.id)));
+            }
+            if let Some(end) = grant.expires_at.filter(|end| *end <= now) {
+                events.push((end.max(self.changed_at), 1, Event::Ends));
+            }
+        }
+        for hold in ended {
+            events.push((hold.at.max(self.changed_at), 2, Event::HoldEnds(hold)));
+        }
+        // Stable, so that what falls on one moment keeps the burn order.
+        events.sort_by_key(|(at, rank, _)| (*at, *rank));
+        let mut due = Vec::new();
+        for (at, _, event) in events {
+            match event {
+                Event::Starts(id) => due.extend(self.settle(at, id, debts)),
+                Event::Ends => due.extend(self.sweep(at)),
+                Event::HoldEnds(hold) => {
+                    self.unhold(&hold.pins);
+                    due.extend(self.sweep(at));
+                }
+            }
+        }
+        due
+    }
+
+    /// Removes what lies unheld in ended or revoked grants: the last step of every verb, since
+    /// credits may have come back to such a grant.
+    pub fn sweep(&mut self, now: Moment) -> Vec<Due> {
+        let mut due = Vec::new();
+        for grant in &mut self.grants {
+            let unheld = grant.unheld();
+            if unheld.is_positive() && (grant.revoked || grant.ended(now)) {
+                let part = Part {
+                    grant: Some((grant.id, grant.kind)),
+                    credits: unheld,
+                    revenue: grant.take(unheld),
+                };
+                let what =
+                    if grant.revoked { Decided::Revoked(part) } else { Decided::Expired(part) };
+                due.push(Due { at: now, what });
+            }
+        }
+        self.drop_empty();
+        due
+    }
+
+    /// Puts a grant on the stack.
+    pub fn issue(&mut self, grant: Grant) -> Result<(), Full> {
+        if self.grants.len() >= MAX_GRANTS {
+            return Err(Full::TooManyGrants);
+        }
+        let total: Amount = self.grants.iter().map(|g| g.remaining).sum();
+        if total + grant.remaining >= Amount::MAX_WALLET {
+            return Err(Full::TooManyCredits);
+        }
+        let place = self.grants.partition_point(|g| g.burn_order(&grant).is_lt());
+        self.grants.insert(place, grant);
+        Ok(())
+    }
+
+    /// Lets a live, unlimited grant pay what is owed, the oldest debt first.
+    pub fn settle(&mut self, now: Moment, id: Uuid, debts: &mut Vec<Debt>) -> Vec<Due> {
+        let mut due = Vec::new();
+        let Some(grant) = self.grants.iter_mut().find(|g| g.id == id) else { return due };
+        if !grant.live(now) || grant.applies_to.is_some() {
+            return due;
+        }
+        for debt in debts.iter_mut() {
+            let credits = debt.owed.min(grant.unheld());
+            if credits.is_positive() {
+                let part = Part {
+                    grant: Some((grant.id, grant.kind)),
+                    credits,
+                    revenue: grant.take(credits),
+                };
+                debt.owed -= credits;
+                self.owed -= credits;
+                let what = Decided::Settled { debt: debt.id, action: debt.action.clone(), part };
+                due.push(Due { at: now, what });
+            }
+        }
+        debts.retain(|debt| debt.owed.is_positive());
+        self.drop_empty();
+        due
+    }
+
+    /// Spends credits on an action, all or nothing: from the grants in burn order, then on credit
+    /// within the overdraft limit.
+    pub fn spend(
+        &mut self,
+        now: Moment,
+        action: &str,
+        credits: Amount,
+        limit: Amount,
+    ) -> Result<Vec<Part>, Shortfall> {
+        self.afford(now, action, credits, limit)?;
+        let mut parts = self.take_free(now, action, credits);
+        let rest = credits - total(&parts);
+        self.owe(rest, &mut parts);
+        Ok(parts)
+    }
+
+    /// Pins credits for an action that has not finished, in burn order, then of the overdraft.
+    pub fn hold(
+        &mut self,
+        now: Moment,
+        action: &str,
+        credits: Amount,
+        limit: Amount,
+    ) -> Result<Vec<Pin>, Shortfall> {
+        self.afford(now, action, credits, limit)?;
+        let mut pins = Vec::new();
+        let mut left = credits;
+        for grant in &mut self.grants {
+            if left.is_zero() {
+                break;
+            }
+            if grant.live(now) && grant.pays_for(Some(action)) && grant.unheld().is_positive() {
+                let credits = left.min(grant.unheld());
+                grant.held += credits;
+                left -= credits;
+                pins.push(Pin { grant: Some((grant.id, grant.kind)), credits });
+            }
+        }
+        if left.is_positive() {
+            self.held_overdraft += left;
+            pins.push(Pin { grant: None, credits: left });
+        }
+        Ok(pins)
+    }
+
+    /// Gives held credits free again.
+    pub fn unhold(&mut self, pins: &[Pin]) {
+        for pin in pins {
+            match pin.grant {
+                None => self.held_overdraft -= pin.credits,
+                Some((id, _)) => {
+                    if let Some(grant) = self.grants.iter_mut().find(|g| g.id == id) {
+                        grant.held -= pin.credits;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Charges an authorization: from its pins, then from free credits, then from the overdraft it
+    /// pinned, then from what the limit still allows. `overrun` decides about the rest. The pins
+    /// are lowered by what they paid.
+    pub fn capture(
+        &mut self,
+        now: Moment,
+        action: &str,
+        credits: Amount,
+        limit: Amount,
+        overrun: Overrun,
+        pins: &mut Vec<Pin>,
+    ) -> Result<Vec<Part>, Shortfall> {
+        let mut parts = Vec::new();
+        let mut left = credits;
+        for pin in pins.iter_mut() {
+            let Some((id, _)) = pin.grant else { continue };
+            let Some(grant) = self.grants.iter_mut().find(|g| g.id == id) else { continue };
+            let credits = left.min(pin.credits);
+            if credits.is_positive() {
+                pin.credits -= credits;
+                grant.held -= credits;
+                left -= credits;
+                parts.push(Part { grant: pin.grant, credits, revenue: grant.take(credits) });
+            }
+        }
+        self.drop_empty();
+        let more = self.take_free(now, action, left);
+        left -= total(&more);
+        merge(&mut parts, more);
+
+        let mut owed = Amount::ZERO;
+        for pin in pins.iter_mut().filter(|pin| pin.grant.is_none()) {
+            let credits = left.min(pin.credits);
+            pin.credits -= credits;
+            self.held_overdraft -= credits;
+            left -= credits;
+            owed += credits;
+        }
+        let room = left.min((self.room(limit) - owed).or_zero());
+        left -= room;
+        owed += room;
+        if left.is_positive() {
+            match overrun {
+                Overrun::Reject => {
+                    return Err(Shortfall { needed: credits, available: credits - left });
+                }
+                Overrun::Clamp => {}
+                Overrun::Overdraft => owed += left,
+            }
+        }
+        self.owe(owed, &mut parts);
+        pins.retain(|pin| pin.credits.is_positive());
+        Ok(parts)
+    }
+
+    /// Gives credits back to an open grant, with the revenue their debit took. False when the grant
+    /// is not open: it has to be issued again.
+    pub fn restore(&mut self, id: Uuid, credits: Amount, revenue: Amount) -> bool {
+        match self.grants.iter_mut().find(|g| g.id == id) {
+            None => false,
+            Some(grant) => {
+                grant.remaining += credits;
+                grant.deferred += revenue;
+                true
+            }
+        }
+    }
+
+    /// Takes credits out of a grant for good. At most what is unheld.
+    pub fn remove(&mut self, id: Uuid, credits: Amount) -> Option<Part> {
+        let grant = self.grants.iter_mut().find(|g| g.id == id)?;
+        let credits = credits.min(grant.unheld());
+        let part = Part { grant: Some((id, grant.kind)), credits, revenue: grant.take(credits) };
+        self.drop_empty();
+        Some(part)
+    }
+
+    /// Marks an open grant as revoked: what is still held of it goes when it comes back.
+    pub fn mark_revoked(&mut self, id: Uuid) {
+        if let Some(grant) = self.grants.iter_mut().find(|g| g.id == id) {
+            grant.revoked = true;
+        }
+    }
+
+    // ---- the pieces they share --------------------------------------------------------------
+
+    fn afford(
+        &self,
+        now: Moment,
+        action: &str,
+        credits: Amount,
+        limit: Amount,
+    ) -> Result<(), Shortfall> {
+        // Zero credits are always affordable, whatever is owed.
+        let available = self.available(now, Some(action), limit);
+        if credits > available { Err(Shortfall { needed: credits, available }) } else { Ok(()) }
+    }
+
+    /// Takes up to so many unheld credits from the live grants, in burn order.
+    fn take_free(&mut self, now: Moment, action: &str, wanted: Amount) -> Vec<Part> {
+        let mut parts = Vec::new();
+        let mut left = wanted;
+        for grant in &mut self.grants {
+            if left.is_zero() {
+                break;
+            }
+            if grant.live(now) && grant.pays_for(Some(action)) && grant.unheld().is_positive() {
+                let credits = left.min(grant.unheld());
+                left -= credits;
+                let revenue = grant.take(credits);
+                parts.push(Part { grant: Some((grant.id, grant.kind)), credits, revenue });
+            }
+        }
+        self.drop_empty();
+        parts
+    }
+
+    fn owe(&mut self, credits: Amount, parts: &mut Vec<Part>) {
+        if credits.is_positive() {
+            self.owed += credits;
+            parts.push(Part { grant: None, credits, revenue: Amount::ZERO });
+        }
+    }
+
+    fn drop_empty(&mut self) {
+        self.grants.retain(|g| g.remaining.is_positive());
+    }
+
+    /// The laws that hold within one state.
+    pub fn check(&self) -> Result<(), Corrupt> {
+        let in_wallet = |a: Amount| !a.is_negative() && a < Amount::MAX_WALLET;
+        let ensure = |holds: bool, law: &'static str| if holds { Ok(()) } else { Err(Corrupt(law)) };
+        ensure(self.grants.len() <= MAX_GRANTS, "more than 1000 open grants")?;
+        ensure(in_wallet(self.owed), "owed is out of range")?;
+        ensure(in_wallet(self.held_overdraft), "held_overdraft is out of range")?;
+        let mut total = Amount::ZERO;
+        for grant in &self.grants {
+            ensure(grant.remaining.is_positive(), "an open grant with nothing remaining")?;
+            ensure(in_wallet(grant.remaining), "remaining is out of range")?;
+            ensure(!grant.held.is_negative(), "held is negative")?;
+            ensure(grant.held <= grant.remaining, "more is held in a grant than remains in it")?;
+            ensure(in_wallet(grant.deferred), "deferred is out of range")?;
+            ensure(
+                grant.expires_at.is_none_or(|end| end > grant.effective_at),
+                "a grant ends before it starts",
+            )?;
+            ensure(
+                grant.applies_to.as_ref().is_none_or(|p| !p.is_empty()),
+                "a grant applies to nothing",
+            )?;
+            total += grant.remaining;
+        }
+        ensure(total < Amount::MAX_WALLET, "remaining is out of range")?;
+        // Strict, so that no grant is there twice.
+        ensure(
+            self.grants.is_sorted_by(|a, b| a.burn_order(b).is_lt()),
+            "the grants are not in burn order",
+        )
+    }
+}
+
+/// The credits of all parts.
+pub fn total(parts: &[Part]) -> Amount {
+    parts.iter().map(|part| part.credits).sum()
+}
+
+/// Adds parts to others, one part for each grant.
+fn merge(parts: &mut Vec<Part>, more: Vec<Part>) {
+    for part in more {
+        match parts.iter_mut().find(|p| p.grant == part.grant) {
+            Some(known) => {
+                known.credits += part.credits;
+                known.revenue += part.revenue;
+            }
+            None => parts.push(part),
+        }
+    }
+}

@@ -1,0 +1,28 @@
+//! credyt_pg: credits, prices and margin for AI products, inside your own Postgres transaction.
+//!
+//! The map:
+//!
+//! | module      | what it knows                                                              |
+//! |-------------|----------------------------------------------------------------------------|
+//! | `ledger`    | the arithmetic: amounts, grants, wallets, prices. Knows nothing of Postgres |
+//! | `functions` | one SQL function after another: read arguments, ask the ledger, store      |
+//! | `store`     | every SQL statement, and the one door through which a wallet is opened     |
+//! | `sql_types` | the borders: arguments in, rows out, the wallet type                       |
+//! | `errors`    | every SQLSTATE, message, DETAIL and HINT                                   |
+//!
+//! What exists in the database is in `sql/schema/*.sql`; the install script is those files in the
+//! order of their names: schema, wallet type, tables, result types, functions, views, verify, access.
+
+pub mod ledger;
+
+#[cfg(feature = "extension")]
+mod errors;
+#[cfg(feature = "extension")]
+mod functions;
+#[cfg(feature = "extension")]
+mod sql_types;
+#[cfg(feature = "extension")]
+mod store;
+
+#[cfg(feature = "extension")]
+pgrx::pg_module_magic!();

@@ -1,0 +1,59 @@
+//! The borders between SQL and Rust: arguments in, values and rows out.
+
+pub mod args;
+pub mod row;
+pub mod value;
+
+pub use args::Args;
+pub use row::Row;
+
+use pgrx::pg_sys;
+
+use crate::errors::{Raised, Result};
+
+/// Runs the body of a SQL function. Its error becomes Postgres' error; a panic becomes XX000.
+///
+/// # Safety
+/// To be called by Postgres' function manager only.
+pub unsafe fn call(
+    fcinfo: pg_sys::FunctionCallInfo,
+    body: fn(&Args) -> Result<Option<pg_sys::Datum>>,
+) -> pg_sys::Datum {
+    // SAFETY: this is the outermost frame of ours. Everything the body owned is dropped when the
+    // guard returns; `Raised` owns nothing that has to be dropped.
+    unsafe {
+        let outcome = pg_sys::submodules::panic::pgrx_extern_c_guard(|| {
+            body(&Args::new(fcinfo)).map_err(Raised::from)
+        });
+        match outcome {
+            Ok(Some(datum)) => datum,
+            Ok(None) => {
+                (*fcinfo).isnull = true;
+                pg_sys::Datum::from(0_usize)
+            }
+            Err(raised) => raised.raise(),
+        }
+    }
+}
+
+/// Exports functions to Postgres under the names that `sql/schema/*.sql` gives them.
+#[macro_export]
+macro_rules! sql_functions {
+    ($($symbol:literal => $body:path;)*) => {
+        $(const _: () = {
+            #[unsafe(export_name = concat!("pg_finfo_", $symbol))]
+            extern "C" fn info() -> *const pgrx::pg_sys::Pg_finfo_record {
+                static INFO: pgrx::pg_sys::Pg_finfo_record =
+                    pgrx::pg_sys::Pg_finfo_record { api_version: 1 };
+                &raw const INFO
+            }
+            #[unsafe(export_name = $symbol)]
+            unsafe extern "C-unwind" fn function(
+                fcinfo: pgrx::pg_sys::FunctionCallInfo,
+            ) -> pgrx::pg_sys::Datum {
+                // SAFETY: Postgres calls this.
+                unsafe { $crate::sql_types::call(fcinfo, $body) }
+            }
+        };)*
+    };
+}

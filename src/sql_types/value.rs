@@ -1,0 +1,108 @@
+//! Values that go to Postgres: arguments of statements and columns of rows.
+
+use std::ffi::CString;
+
+use pgrx::{IntoDatum, direct_function_call_as_datum, pg_sys};
+use rust_decimal::Decimal;
+use serde_json::Value as Json;
+use uuid::Uuid;
+
+use crate::errors::{self, Result};
+use crate::ledger::{Amount, Moment};
+
+/// One value, `None` for NULL. It lives in the memory context that was current when it was made.
+pub type Value = Option<pg_sys::Datum>;
+
+pub const NULL: Value = None;
+
+pub fn text(text: &str) -> Value {
+    text.into_datum()
+}
+
+pub fn optional_text(text: Option<&str>) -> Value {
+    text.and_then(IntoDatum::into_datum)
+}
+
+pub fn texts(texts: Option<&[String]>) -> Value {
+    texts.and_then(|texts| texts.to_vec().into_datum())
+}
+
+pub fn bytes(bytes: &[u8]) -> Value {
+    bytes.into_datum()
+}
+
+pub fn bool(value: bool) -> Value {
+    Some(pg_sys::Datum::from(value))
+}
+
+pub fn int(value: i32) -> Value {
+    Some(pg_sys::Datum::from(value))
+}
+
+pub fn bigint(value: i64) -> Value {
+    Some(pg_sys::Datum::from(value))
+}
+
+pub fn moment(moment: Moment) -> Value {
+    bigint(moment.0)
+}
+
+pub fn optional_moment(moment: Option<Moment>) -> Value {
+    moment.and_then(self::moment)
+}
+
+pub fn uuid(id: Uuid) -> Value {
+    pgrx::datum::Uuid::from_bytes(*id.as_bytes()).into_datum()
+}
+
+pub fn optional_uuid(id: Option<Uuid>) -> Value {
+    id.and_then(uuid)
+}
+
+/// Credits: as many decimals as they need.
+pub fn credits(amount: Amount) -> Value {
+    numeric(&amount.to_string())
+}
+
+/// Money: at least two decimals.
+pub fn money(amount: Amount) -> Value {
+    numeric(&amount.money())
+}
+
+pub fn decimal(value: Decimal) -> Value {
+    numeric(&value.normalize().to_string())
+}
+
+/// A `numeric` of its text.
+fn numeric(text: &str) -> Value {
+    let text = CString::new(text).ok()?;
+    // SAFETY: numeric_in takes a C string, a type oid that it ignores and a typmod, -1 for none.
+    unsafe {
+        direct_function_call_as_datum(
+            pg_sys::numeric_in,
+            &[Some(pg_sys::Datum::from(text.as_ptr())), Some(pg_sys::Datum::from(0_u32)), Some(pg_sys::Datum::from(-1_i32))],
+        )
+    }
+}
+
+/// A `jsonb`. A text that Postgres cannot keep (a NUL in a string) is 22023, naming the argument.
+pub fn json(argument: &str, value: &Json) -> Result<Value> {
+    let text = value.to_string();
+    if text.contains("\\u0000") {
+        return Err(errors::invalid(argument, "a string in it holds a NUL character"));
+    }
+    Ok(jsonb(&text))
+}
+
+pub fn optional_json(argument: &str, value: Option<&Json>) -> Result<Value> {
+    value.map_or(Ok(NULL), |value| json(argument, value))
+}
+
+/// A `jsonb` of a JSON text.
+pub fn jsonb(text: &str) -> Value {
+    let text = CString::new(text).ok()?;
+    // SAFETY: jsonb_in takes a C string.
+    unsafe {
+        direct_function_call_as_datum(pg_sys::jsonb_in, &[Some(pg_sys::Datum::from(text.as_ptr()))])
+    }
+}

@@ -1,0 +1,319 @@
+//! The ledger's rows.
+
+use std::str::FromStr;
+
+use rust_decimal::Decimal;
+use serde_json::Value as Json;
+use uuid::Uuid;
+
+use super::statement::{
+    BIGINT, BYTES, INT, JSONB, NUMERIC, RowRef, Statement, Store, TEXT, TEXTS, TIME, UUID,
+};
+use crate::errors::{self, Result};
+use crate::ledger::wallet::{Decided, Due, Part};
+use crate::ledger::{Amount, Kind, Moment};
+use crate::sql_types::value::{self, Value};
+
+/// An idempotency key and the hash of the request it stands for.
+#[derive(Clone, Debug)]
+pub struct Key {
+    pub text: String,
+    pub request: Vec<u8>,
+}
+
+/// A movement, ready to be booked.
+#[derive(Clone, Debug)]
+pub struct Entry {
+    pub id: Uuid,
+    pub kind: &'static str,
+    pub action: Option<String>,
+    pub quantity: Option<Decimal>,
+    /// What comes is positive, what goes negative.
+    pub credits: Amount,
+    /// Earned is positive, given back negative.
+    pub revenue: Amount,
+    pub cost: Option<Decimal>,
+    /// JSON.
+    pub allocations: String,
+    /// The part of it that is owed.
+    pub owed: Amount,
+    pub authorization_id: Option<Uuid>,
+    pub refers_to: Option<Uuid>,
+    pub price_version: Option<i32>,
+    pub scopes: Option<Vec<String>>,
+    pub reason: Option<String>,
+    pub dimensions: Option<Json>,
+    pub usage: Option<Json>,
+    pub key: Option<Key>,
+    pub occurred_at: Moment,
+    pub metadata: Option<Json>,
+}
+
+impl Entry {
+    /// An entry of this kind that moves nothing yet.
+    pub fn new(kind: &'static str, occurred_at: Moment) -> Entry {
+        Entry {
+            id: Uuid::now_v7(),
+            kind,
+            action: None,
+            quantity: None,
+            credits: Amount::ZERO,
+            revenue: Amount::ZERO,
+            cost: None,
+            allocations: "[]".to_owned(),
+            owed: Amount::ZERO,
+            authorization_id: None,
+            refers_to: None,
+            price_version: None,
+            scopes: None,
+            reason: None,
+            dimensions: None,
+            usage: None,
+            key: None,
+            occurred_at,
+            metadata: None,
+        }
+    }
+
+    /// The entry that books what time decided.
+    pub fn of_due(due: &Due) -> Entry {
+        let gone = |kind, part: &Part| Entry {
+            credits: -part.credits,
+            allocations: allocations(std::slice::from_ref(part), "deferred"),
+            refers_to: part.grant.map(|(id, _)| id),
+            ..Entry::new(kind, due.at)
+        };
+        match &due.what {
+            Decided::Expired(part) => gone("expiry", part),
+            Decided::Revoked(part) => gone("revocation", part),
+            Decided::Moved { part, to } => Entry {
+                allocations: moved(part, *to),
+                refers_to: part.grant.map(|(id, _)| id),
+                ..Entry::new("transfer", due.at)
+            },
+            Decided::Settled { debt, action, part } => Entry {
+                action: action.clone(),
+                revenue: part.revenue,
+                allocations: allocations(std::slice::from_ref(part), "revenue"),
+                refers_to: Some(*debt),
+                ..Entry::new("settlement", due.at)
+            },
+        }
+    }
+
+    /// The arguments of the INSERT statements, in the order of the columns.
+    pub fn values(
+        &self,
+        customer: &str,
+        asset: &str,
+        seq: u64,
+        now: Moment,
+    ) -> Result<Vec<Value>> {
+        // One more place than columns: statements that also write the wallet add two.
+        let mut values = Vec::with_capacity(26);
+        values.extend([
+            value::text(customer),
+            value::text(asset),
+            value::uuid(self.id),
+            value::bigint(seq as i64),
+            value::moment(now),
+            value::moment(self.occurred_at),
+            self.price_version.and_then(value::int),
+            value::text(self.kind),
+            value::optional_text(self.action.as_deref()),
+            self.quantity.and_then(value::decimal),
+            value::credits(self.credits),
+            value::money(self.revenue),
+            self.cost.and_then(value::decimal),
+            value::jsonb(&self.allocations),
+            value::optional_uuid(self.authorization_id),
+            value::optional_uuid(self.refers_to),
+            value::texts(self.scopes.as_deref()),
+            value::optional_text(self.reason.as_deref()),
+            value::optional_json("dimensions", self.dimensions.as_ref())?,
+            value::optional_json("usage", self.usage.as_ref())?,
+            self.key.as_ref().and_then(|key| value::text(&key.text)),
+            self.key.as_ref().and_then(|key| value::bytes(&key.request)),
+            value::optional_json("metadata", self.metadata.as_ref())?,
+        ]);
+        Ok(values)
+    }
+}
+
+/// The allocation of credits that moved from one grant to another, with what is deferred for them.
+fn moved(part: &Part, to: Uuid) -> String {
+    let text = allocations(std::slice::from_ref(part), "deferred");
+    text.replace("}]", &format!(r#","to":"{to}"}}]"#))
+}
+
+/// Grant by grant what moved: `[{"grant": "...", "kind": "included", "credits": "3", "revenue":
+/// "0.60"}]`. The money is called `revenue` where it is earned or given back, `deferred` where it
+/// moves unearned.
+pub fn allocations(parts: &[Part], money: &str) -> String {
+    let mut text = String::from("[");
+    for (at, part) in parts.iter().enumerate() {
+        if at > 0 {
+            text.push(',');
+        }
+        match part.grant {
+            Some((id, kind)) => text.push_str(&format!(
+                r#"{{"grant":"{id}","kind":"{kind}","credits":"{}","{money}":"{}"}}"#,
+                part.credits,
+                part.revenue.money()
+            )),
+            None => text.push_str(&format!(
+                r#"{{"grant":null,"kind":"overdraft","credits":"{}"}}"#,
+                part.credits
+            )),
+        }
+    }
+    text.push(']');
+    text
+}
+
+/// Two lists of allocations as one.
+pub fn join(one: &str, other: &str) -> String {
+    match (one.strip_suffix(']'), other.strip_prefix('[')) {
+        (Some("["), _) => other.to_owned(),
+        (Some(one), Some(other)) => format!("{one},{other}"),
+        _ => one.to_owned(),
+    }
+}
+
+/// The columns of a new row and their arguments, $1 to $23.
+macro_rules! insert_entry {
+    () => {
+        "INSERT INTO credyt.ledger (customer, asset, id, seq, created_at, occurred_at, accounted_at,
+             price_version, kind, action, quantity, credits, revenue, cost, allocations,
+             authorization_id, refers_to, scopes, reason, dimensions, usage, idempotency_key,
+             request, metadata)
+         VALUES ($1, $2, $3, $4, $5, $6, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17,
+             $18, $19, $20, $21, $22, $23)"
+    };
+}
+pub(super) use insert_entry;
+
+/// The types of those arguments, and of more.
+macro_rules! entry_types {
+    ($($more:expr),*) => {
+        &[TEXT, TEXT, UUID, BIGINT, TIME, TIME, INT, TEXT, TEXT, NUMERIC, NUMERIC, NUMERIC, NUMERIC,
+          JSONB, UUID, UUID, TEXTS, TEXT, JSONB, JSONB, TEXT, BYTES, JSONB, $($more),*]
+    };
+}
+pub(super) use entry_types;
+
+static INSERT: Statement = Statement { sql: insert_entry!(), args: entry_types!() };
+
+/// Books a movement beside the one that the wallet is written with.
+pub fn insert(
+    store: &Store,
+    customer: &str,
+    asset: &str,
+    seq: u64,
+    now: Moment,
+    entry: &Entry,
+) -> Result<()> {
+    INSERT.run(store, &entry.values(customer, asset, seq, now)?)?;
+    Ok(())
+}
+
+/// A booked row, as its answer needs it.
+pub struct Booked {
+    pub id: Uuid,
+    pub asset: String,
+    pub kind: String,
+    pub action: Option<String>,
+    pub quantity: Option<Decimal>,
+    pub credits: Amount,
+    pub revenue: Amount,
+    pub cost: Option<Decimal>,
+    pub allocations: Json,
+    pub authorization_id: Option<Uuid>,
+    pub refers_to: Option<Uuid>,
+    pub reason: Option<String>,
+    pub created_at: Moment,
+    pub request: Option<Vec<u8>>,
+    pub seq: i64,
+}
+
+impl Booked {
+    /// Its allocations, read back; unearned money that moved counts as revenue zero.
+    pub fn parts(&self) -> Result<Vec<Part>> {
+        let damaged = || errors::corrupted("the allocations of a ledger row", &self.allocations);
+        let list = self.allocations.as_array().ok_or_else(damaged)?;
+        list.iter().map(|part| read_part(part).ok_or_else(damaged)).collect()
+    }
+}
+
+fn read_part(part: &Json) -> Option<Part> {
+    let grant = match part.get("grant")? {
+        Json::Null => None,
+        id => {
+            let id = Uuid::parse_str(id.as_str()?).ok()?;
+            Some((id, Kind::from_str(part.get("kind")?.as_str()?).ok()?))
+        }
+    };
+    let revenue = match part.get("revenue") {
+        Some(revenue) => Amount::parse(revenue.as_str()?)?,
+        None => Amount::ZERO,
+    };
+    Some(Part { grant, credits: Amount::parse(part.get("credits")?.as_str()?)?, revenue })
+}
+
+macro_rules! booked {
+    ($condition:literal) => {
+        concat!(
+            "SELECT l.id, l.asset, l.kind, l.action, l.quantity, l.credits, l.revenue, l.cost,
+                 l.allocations, l.authorization_id, l.refers_to, l.reason, l.created_at, l.request, l.seq
+             FROM credyt.ledger l WHERE ",
+            $condition
+        )
+    };
+}
+
+static BY_KEY: Statement = Statement {
+    sql: booked!("l.customer = $1 AND l.idempotency_key = $2"),
+    args: &[TEXT, TEXT],
+};
+
+static BY_ID: Statement =
+    Statement { sql: booked!("l.customer = $1 AND l.id = $2"), args: &[TEXT, UUID] };
+
+static REFERRING: Statement =
+    Statement { sql: booked!("l.customer = $1 AND l.refers_to = $2 ORDER BY l.seq"), args: &[TEXT, UUID] };
+
+pub fn by_key(store: &Store, customer: &str, key: &str) -> Result<Option<Booked>> {
+    let rows = BY_KEY.run(store, &[value::text(customer), value::text(key)])?;
+    rows.first().map(|row| read(&row)).transpose()
+}
+
+pub fn by_id(store: &Store, customer: &str, id: Uuid) -> Result<Option<Booked>> {
+    let rows = BY_ID.run(store, &[value::text(customer), value::uuid(id)])?;
+    rows.first().map(|row| read(&row)).transpose()
+}
+
+/// The rows that refer to a debit or a grant, in the order they were booked.
+pub fn referring_to(store: &Store, customer: &str, id: Uuid) -> Result<Vec<Booked>> {
+    let rows = REFERRING.run(store, &[value::text(customer), value::uuid(id)])?;
+    rows.iter().map(|row| read(&row)).collect()
+}
+
+fn read(row: &RowRef) -> Result<Booked> {
+    Ok(Booked {
+        id: row.uuid(1)?,
+        asset: row.text(2)?,
+        kind: row.text(3)?,
+        action: row.optional_text(4),
+        quantity: row.optional_decimal(5)?,
+        credits: row.amount(6)?,
+        revenue: row.amount(7)?,
+        cost: row.optional_decimal(8)?,
+        allocations: row.json(9)?,
+        authorization_id: row.optional_uuid(10),
+        refers_to: row.optional_uuid(11),
+        reason: row.optional_text(12),
+        created_at: row.moment(13)?,
+        request: row.optional_bytes(14),
+        seq: row.bigint(15)?,
+    })
+}

@@ -1,0 +1,12 @@
+//! Every SQL statement, and the one door through which a wallet is opened for change.
+
+pub mod authorizations;
+pub mod books;
+pub mod grants;
+pub mod history;
+pub mod ledger;
+pub mod prices;
+mod statement;
+pub mod wallets;
+
+pub use statement::Store;

@@ -1,0 +1,310 @@
+//! SQL statements with kept plans.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::ffi::{CStr, CString, c_char};
+use std::ptr::NonNull;
+
+use pgrx::{FromDatum, Spi, direct_function_call_as_datum, pg_sys};
+use rust_decimal::Decimal;
+use serde_json::Value as Json;
+use uuid::Uuid;
+
+use crate::errors::{self, Result};
+use crate::ledger::number::parse_decimal;
+use crate::ledger::{Amount, Moment};
+use crate::sql_types::value::Value;
+
+pub const TEXT: pg_sys::Oid = pg_sys::TEXTOID;
+pub const TEXTS: pg_sys::Oid = pg_sys::TEXTARRAYOID;
+pub const NUMERIC: pg_sys::Oid = pg_sys::NUMERICOID;
+pub const INT: pg_sys::Oid = pg_sys::INT4OID;
+pub const BIGINT: pg_sys::Oid = pg_sys::INT8OID;
+pub const BOOL: pg_sys::Oid = pg_sys::BOOLOID;
+pub const TIME: pg_sys::Oid = pg_sys::TIMESTAMPTZOID;
+pub const UUID: pg_sys::Oid = pg_sys::UUIDOID;
+pub const JSONB: pg_sys::Oid = pg_sys::JSONBOID;
+pub const BYTES: pg_sys::Oid = pg_sys::BYTEAOID;
+
+/// A connection to the database inside the caller's transaction.
+pub struct Store {
+    read_only: bool,
+}
+
+impl Store {
+    /// For functions that change something: every statement sees what has been committed before it.
+    pub fn write<R>(body: impl FnOnce(&Store) -> Result<R>) -> Result<R> {
+        Store::connect(false, body)
+    }
+
+    /// For functions that only read: every statement sees what the calling statement sees, and a
+    /// standby can run them.
+    pub fn read<R>(body: impl FnOnce(&Store) -> Result<R>) -> Result<R> {
+        Store::connect(true, body)
+    }
+
+    fn connect<R>(read_only: bool, body: impl FnOnce(&Store) -> Result<R>) -> Result<R> {
+        forget_what_was_dropped();
+        Spi::connect_mut(|_| body(&Store { read_only }))
+    }
+}
+
+/// A statement and the types of its arguments. Its plan is made at the first use in a backend.
+pub struct Statement {
+    pub sql: &'static str,
+    pub args: &'static [pg_sys::Oid],
+}
+
+struct Plan(NonNull<pg_sys::_SPI_plan>);
+
+impl Drop for Plan {
+    fn drop(&mut self) {
+        // SAFETY: the plan was kept and is freed once.
+        unsafe {
+            pg_sys::SPI_freeplan(self.0.as_ptr());
+        }
+    }
+}
+
+thread_local! {
+    /// Kept plans, by the address of their statement's text.
+    static PLANS: RefCell<HashMap<usize, Plan>> = RefCell::default();
+    /// The schema the plans were made for.
+    static SCHEMA: RefCell<pg_sys::Oid> = const { RefCell::new(pg_sys::Oid::INVALID) };
+}
+
+/// After DROP and CREATE EXTENSION in one session everything has new oids: plans and compiled
+/// prices of the old one go.
+fn forget_what_was_dropped() {
+    // SAFETY: a syscache lookup of a C string.
+    let schema = unsafe { pg_sys::get_namespace_oid(c"credyt".as_ptr(), true) };
+    SCHEMA.with_borrow_mut(|known| {
+        if *known != schema {
+            *known = schema;
+            PLANS.with_borrow_mut(HashMap::clear);
+            super::prices::forget();
+        }
+    });
+}
+
+impl Statement {
+    /// Runs it with these arguments.
+    pub fn run(&self, store: &Store, args: &[Value]) -> Result<Rows> {
+        let plan = self.plan()?;
+        let mut values: Vec<pg_sys::Datum> = Vec::with_capacity(args.len());
+        let mut nulls: Vec<c_char> = Vec::with_capacity(args.len());
+        for arg in args {
+            values.push(arg.unwrap_or(pg_sys::Datum::from(0_usize)));
+            nulls.push(if arg.is_some() { b' ' } else { b'n' } as c_char);
+        }
+        if args.len() != self.args.len() {
+            return Err(self.broken("a wrong number of arguments"));
+        }
+        // SAFETY: the plan is kept, SPI is connected, and there are as many values as the plan has
+        // arguments. A PL handler or a trigger in between may use SPI too, so its results are taken
+        // at once.
+        unsafe {
+            let code = pg_sys::SPI_execute_plan(
+                plan.as_ptr(),
+                values.as_mut_ptr(),
+                nulls.as_ptr(),
+                store.read_only,
+                0,
+            );
+            if code < 0 {
+                return Err(self.broken("SPI refused it"));
+            }
+            Ok(Rows {
+                table: pg_sys::SPI_tuptable,
+                // More rows than memory holds do not come back.
+                processed: pg_sys::SPI_processed as usize,
+            })
+        }
+    }
+
+    fn plan(&self) -> Result<NonNull<pg_sys::_SPI_plan>> {
+        let key = self.sql.as_ptr() as usize;
+        if let Some(plan) = PLANS.with_borrow(|plans| plans.get(&key).map(|plan| plan.0)) {
+            return Ok(plan);
+        }
+        let sql = CString::new(self.sql).map_err(|_| self.broken("it holds a NUL"))?;
+        let mut types = self.args.to_vec();
+        // SAFETY: SPI is connected. One generic plan is kept for the life of the backend: keys
+        // decide every statement, so no argument would make a better one.
+        let plan = unsafe {
+            let plan = pg_sys::SPI_prepare_cursor(
+                sql.as_ptr(),
+                types.len() as i32,
+                types.as_mut_ptr(),
+                pg_sys::CURSOR_OPT_GENERIC_PLAN as i32,
+            );
+            let plan = NonNull::new(plan).ok_or_else(|| self.broken("it cannot be planned"))?;
+            pg_sys::SPI_keepplan(plan.as_ptr());
+            plan
+        };
+        PLANS.with_borrow_mut(|plans| plans.insert(key, Plan(plan)));
+        Ok(plan)
+    }
+
+    fn broken(&self, why: &str) -> errors::Error {
+        errors::corrupted("the installation", format_args!("{why}: {}", self.sql))
+    }
+}
+
+/// What a statement returned. It lives as long as the connection.
+pub struct Rows {
+    table: *mut pg_sys::SPITupleTable,
+    processed: usize,
+}
+
+impl Rows {
+    /// How many rows were returned, or written.
+    pub fn count(&self) -> usize {
+        self.processed
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = RowRef<'_>> {
+        (0..self.processed).map(|at| RowRef { rows: self, at })
+    }
+
+    pub fn first(&self) -> Option<RowRef<'_>> {
+        self.iter().next()
+    }
+}
+
+/// One row of a result. Columns count from 1; a NULL where none can be is damage.
+pub struct RowRef<'a> {
+    rows: &'a Rows,
+    at: usize,
+}
+
+impl RowRef<'_> {
+    fn value(&self, column: usize) -> Value {
+        let mut is_null = true;
+        // SAFETY: SPI made the table with `processed` rows; SPI_getbinval checks the column.
+        let datum = unsafe {
+            let table = self.rows.table.as_ref()?;
+            let tuple = *table.vals.add(self.at);
+            pg_sys::SPI_getbinval(tuple, table.tupdesc, column as i32, &mut is_null)
+        };
+        if is_null { None } else { Some(datum) }
+    }
+
+    fn get<T: FromDatum>(&self, column: usize) -> Option<T> {
+        // SAFETY: each caller asks for the type that its statement selects.
+        self.value(column).and_then(|datum| unsafe { T::from_datum(datum, false) })
+    }
+
+    pub fn optional_text(&self, column: usize) -> Option<String> {
+        self.get(column)
+    }
+
+    pub fn text(&self, column: usize) -> Result<String> {
+        there(self.get(column))
+    }
+
+    pub fn optional_texts(&self, column: usize) -> Option<Vec<String>> {
+        self.get(column)
+    }
+
+    pub fn optional_bytes(&self, column: usize) -> Option<Vec<u8>> {
+        self.get(column)
+    }
+
+    pub fn bytes(&self, column: usize) -> Result<&[u8]> {
+        there(self.get(column))
+    }
+
+    pub fn bool(&self, column: usize) -> Result<bool> {
+        there(self.get(column))
+    }
+
+    pub fn optional_int(&self, column: usize) -> Option<i32> {
+        self.get(column)
+    }
+
+    pub fn int(&self, column: usize) -> Result<i32> {
+        there(self.get(column))
+    }
+
+    pub fn bigint(&self, column: usize) -> Result<i64> {
+        there(self.get(column))
+    }
+
+    pub fn optional_moment(&self, column: usize) -> Option<Moment> {
+        self.get::<i64>(column).map(Moment)
+    }
+
+    pub fn moment(&self, column: usize) -> Result<Moment> {
+        there(self.optional_moment(column))
+    }
+
+    pub fn optional_uuid(&self, column: usize) -> Option<Uuid> {
+        self.get::<pgrx::datum::Uuid>(column).map(|id| Uuid::from_bytes(*id.as_bytes()))
+    }
+
+    pub fn uuid(&self, column: usize) -> Result<Uuid> {
+        there(self.optional_uuid(column))
+    }
+
+    pub fn optional_amount(&self, column: usize) -> Result<Option<Amount>> {
+        match self.printed(column, pg_sys::numeric_out)? {
+            None => Ok(None),
+            Some(text) => match Amount::parse(&text) {
+                Some(amount) => Ok(Some(amount)),
+                None => Err(errors::corrupted("an amount", text)),
+            },
+        }
+    }
+
+    pub fn amount(&self, column: usize) -> Result<Amount> {
+        there(self.optional_amount(column)?)
+    }
+
+    pub fn optional_decimal(&self, column: usize) -> Result<Option<Decimal>> {
+        match self.printed(column, pg_sys::numeric_out)? {
+            None => Ok(None),
+            Some(text) => match parse_decimal(&text) {
+                Ok(decimal) => Ok(Some(decimal)),
+                Err(why) => Err(errors::corrupted("a number", why)),
+            },
+        }
+    }
+
+    pub fn decimal(&self, column: usize) -> Result<Decimal> {
+        there(self.optional_decimal(column)?)
+    }
+
+    pub fn optional_json(&self, column: usize) -> Result<Option<Json>> {
+        match self.printed(column, pg_sys::jsonb_out)? {
+            None => Ok(None),
+            Some(text) => match serde_json::from_str(&text) {
+                Ok(json) => Ok(Some(json)),
+                Err(why) => Err(errors::corrupted("a document", why)),
+            },
+        }
+    }
+
+    pub fn json(&self, column: usize) -> Result<Json> {
+        there(self.optional_json(column)?)
+    }
+
+    /// The column printed by its type's output function.
+    fn printed(
+        &self,
+        column: usize,
+        print: unsafe fn(pg_sys::FunctionCallInfo) -> pg_sys::Datum,
+    ) -> Result<Option<String>> {
+        let Some(datum) = self.value(column) else { return Ok(None) };
+        // SAFETY: an output function takes a value of its type and returns a C string.
+        let text = unsafe {
+            direct_function_call_as_datum(print, &[Some(datum)])
+                .map(|text| CStr::from_ptr(text.cast_mut_ptr()).to_string_lossy().into_owned())
+        };
+        there(text).map(Some)
+    }
+}
+
+fn there<T>(value: Option<T>) -> Result<T> {
+    value.ok_or_else(|| errors::corrupted("a row", "a column is NULL"))
+}

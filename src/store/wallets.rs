@@ -1,0 +1,427 @@
+//! The one door through which a wallet is opened: lock it, load it, do what is due, let the caller
+//! apply its verb, write it back. Readers look at it the same way, without lock or writing.
+
+use pgrx::pg_sys;
+use serde_json::Value as Json;
+use uuid::Uuid;
+
+use super::authorizations;
+use super::books::{self, Asset};
+use super::ledger::{self, Entry, entry_types, insert_entry};
+use super::statement::{
+    BIGINT, BYTES, INT, JSONB, NUMERIC, RowRef, Statement, Store, TEXT, TEXTS, TIME, UUID,
+};
+use crate::errors::{self, Result};
+use crate::ledger::packed;
+use crate::ledger::wallet::{Debt, Decided, Due, EndedHold, Full};
+use crate::ledger::{Amount, Grant, Moment, Wallet};
+use crate::sql_types::value;
+
+/// A wallet that is open for change: locked until the caller's transaction ends, and as it is now.
+pub struct OpenWallet {
+    pub customer: String,
+    pub asset: Asset,
+    pub status: String,
+    pub limit: Amount,
+    pub now: Moment,
+    pub wallet: Wallet,
+    /// What time has decided since the wallet last changed; booked when it is written back.
+    due: Vec<Due>,
+    /// The holds among it.
+    ended: Vec<Uuid>,
+}
+
+/// A wallet as a reader sees it.
+pub struct WalletView {
+    pub limit: Amount,
+    pub now: Moment,
+    pub wallet: Wallet,
+    /// What time has decided and no writer has booked yet.
+    pub due: Vec<Due>,
+}
+
+macro_rules! load {
+    ($lock:literal) => {
+        concat!(
+            "SELECT w.state::bytea, w.next_due_at, w.status, w.overdraft_limit,
+                 a.scale, a.rounding, a.price_book,
+                 (SELECT c.now FROM credyt.clock c WHERE c.one)
+             FROM credyt.wallets w JOIN credyt.assets a ON a.asset = w.asset
+             WHERE w.customer = $1 AND w.asset = $2",
+            $lock
+        )
+    };
+}
+
+static LOCK: Statement =
+    Statement { sql: load!(" FOR NO KEY UPDATE OF w"), args: &[TEXT, TEXT] };
+
+static LOOK: Statement = Statement { sql: load!(""), args: &[TEXT, TEXT] };
+
+static OPEN: Statement = Statement {
+    sql: "INSERT INTO credyt.wallets
+              (customer, asset, created_at, overdraft_limit, status, metadata, state)
+          VALUES ($1, $2, $3, 0, 'active', NULL, $4::credyt.wallet)
+          ON CONFLICT (customer, asset) DO NOTHING",
+    args: &[TEXT, TEXT, TIME, BYTES],
+};
+
+static WRITE: Statement = Statement {
+    sql: "UPDATE credyt.wallets SET state = $3::credyt.wallet, next_due_at = $4
+          WHERE customer = $1 AND asset = $2",
+    args: &[TEXT, TEXT, BYTES, TIME],
+};
+
+static SET_TERMS: Statement = Statement {
+    sql: "UPDATE credyt.wallets SET overdraft_limit = $3, metadata = coalesce($4, metadata)
+          WHERE customer = $1 AND asset = $2",
+    args: &[TEXT, TEXT, NUMERIC, JSONB],
+};
+
+/// The ledger row and the wallet in one statement: the wallet changes only where the row was new.
+macro_rules! book {
+    ($conflict:literal) => {
+        concat!(
+            "WITH entry AS (",
+            insert_entry!(),
+            $conflict,
+            " RETURNING 1)
+             UPDATE credyt.wallets SET state = $24::credyt.wallet, next_due_at = $25
+             FROM entry WHERE customer = $1 AND asset = $2"
+        )
+    };
+}
+
+static BOOK: Statement = Statement { sql: book!(""), args: entry_types!(BYTES, TIME) };
+
+static BOOK_WITH_KEY: Statement = Statement {
+    sql: book!(
+        " ON CONFLICT (customer, idempotency_key) WHERE idempotency_key IS NOT NULL DO NOTHING"
+    ),
+    args: entry_types!(BYTES, TIME),
+};
+
+static DEBTS: Statement = Statement {
+    sql: "SELECT d.id, d.action, d.owed FROM credyt.debts d
+          WHERE d.customer = $1 AND d.asset = $2 ORDER BY d.seq",
+    args: &[TEXT, TEXT],
+};
+
+static OWE: Statement = Statement {
+    sql: "INSERT INTO credyt.debts (customer, asset, seq, id, action, owed)
+          VALUES ($1, $2, $3, $4, $5, $6)",
+    args: &[TEXT, TEXT, BIGINT, UUID, TEXT, NUMERIC],
+};
+
+static PAY: Statement = Statement {
+    sql: "UPDATE credyt.debts SET owed = owed - $4 WHERE customer = $1 AND asset = $2 AND id = $3",
+    args: &[TEXT, TEXT, UUID, NUMERIC],
+};
+
+static FORGET_PAID: Statement = Statement {
+    sql: "DELETE FROM credyt.debts WHERE customer = $1 AND asset = $2 AND owed = 0",
+    args: &[TEXT, TEXT],
+};
+
+static OWED_BY: Statement = Statement {
+    sql: "SELECT d.owed FROM credyt.debts d WHERE d.customer = $1 AND d.asset = $2 AND d.id = $3",
+    args: &[TEXT, TEXT, UUID],
+};
+
+/// The wall clock, for writers.
+pub fn clock() -> Moment {
+    // SAFETY: reads the time.
+    Moment(unsafe { pg_sys::GetCurrentTimestamp() })
+}
+
+/// When the caller's statement began, for readers.
+fn statement_clock() -> Moment {
+    // SAFETY: reads a variable of the backend.
+    Moment(unsafe { pg_sys::GetCurrentStatementStartTimestamp() })
+}
+
+/// Opens a wallet for change, or WC002, or WC009.
+pub fn open(store: &Store, customer: &str, asset: &str) -> Result<OpenWallet> {
+    match find(store, customer, asset)? {
+        Some(wallet) => Ok(wallet),
+        None => {
+            books::asset(store, asset)?;
+            Err(errors::wallet_not_found(customer, asset))
+        }
+    }
+}
+
+/// Opens a wallet for change; an empty one is made where there is none. WC009 without the asset.
+pub fn open_or_create(store: &Store, customer: &str, asset: &str) -> Result<OpenWallet> {
+    if let Some(wallet) = find(store, customer, asset)? {
+        return Ok(wallet);
+    }
+    let (_, now) = books::asset(store, asset)?;
+    let state = packed::pack(&Wallet::new(now));
+    let args = [value::text(customer), value::text(asset), value::moment(now), value::bytes(&state)];
+    OPEN.run(store, &args)?;
+    open(store, customer, asset)
+}
+
+/// Opens a wallet for change where there is one.
+pub fn find(store: &Store, customer: &str, asset: &str) -> Result<Option<OpenWallet>> {
+    let rows = LOCK.run(store, &[value::text(customer), value::text(asset)])?;
+    let Some(row) = rows.first() else { return Ok(None) };
+    let mut wallet = read_state(row.bytes(1)?)?;
+    // Taken after the lock, so that time in a wallet never runs backwards.
+    let now = row.optional_moment(8).unwrap_or_else(clock).max(wallet.changed_at);
+    let (due, ended) = match row.optional_moment(2) {
+        Some(at) if at <= now => do_what_is_due(store, customer, asset, &mut wallet, now)?,
+        _ => (Vec::new(), Vec::new()),
+    };
+    Ok(Some(OpenWallet {
+        customer: customer.to_owned(),
+        asset: read_asset(asset, &row)?,
+        status: row.text(3)?,
+        limit: row.amount(4)?,
+        now,
+        wallet,
+        due,
+        ended,
+    }))
+}
+
+/// Looks at a wallet as it is at the moment of the caller's statement.
+pub fn look(store: &Store, customer: &str, asset: &str) -> Result<Option<WalletView>> {
+    let rows = LOOK.run(store, &[value::text(customer), value::text(asset)])?;
+    let Some(row) = rows.first() else { return Ok(None) };
+    let mut wallet = read_state(row.bytes(1)?)?;
+    let now = row.optional_moment(8).unwrap_or_else(statement_clock).max(wallet.changed_at);
+    let due = as_of(store, customer, asset, &mut wallet, now)?;
+    Ok(Some(WalletView { limit: row.amount(4)?, now, wallet, due }))
+}
+
+/// Brings a state up to a moment: applies, and returns, what time has decided until then.
+pub fn as_of(
+    store: &Store,
+    customer: &str,
+    asset: &str,
+    wallet: &mut Wallet,
+    now: Moment,
+) -> Result<Vec<Due>> {
+    if wallet.next_due().is_none_or(|at| at > now) {
+        return Ok(Vec::new());
+    }
+    do_what_is_due(store, customer, asset, wallet, now).map(|(due, _)| due)
+}
+
+pub fn read_state(bytes: &[u8]) -> Result<Wallet> {
+    packed::unpack(bytes).map_err(|why| errors::corrupted("a wallet", why))
+}
+
+fn read_asset(name: &str, row: &RowRef) -> Result<Asset> {
+    books::read_asset(name, row.int(5)?, &row.text(6)?, row.bigint(7)?)
+}
+
+/// Works through what has fallen due, in memory. Returns what has to be booked, and the holds that
+/// have ended.
+fn do_what_is_due(
+    store: &Store,
+    customer: &str,
+    asset: &str,
+    wallet: &mut Wallet,
+    now: Moment,
+) -> Result<(Vec<Due>, Vec<Uuid>)> {
+    let holds_end = wallet.next_hold_end.is_some_and(|at| at <= now);
+    let ended = if holds_end {
+        authorizations::ended(store, customer, asset, now)?
+    } else {
+        Vec::new()
+    };
+    let mut debts = debts_of(store, customer, asset, wallet)?;
+    let due = wallet.advance(now, &ended, &mut debts);
+    if holds_end {
+        wallet.next_hold_end = authorizations::next_end(store, customer, asset, now)?;
+    }
+    Ok((due, ended.into_iter().map(|hold: EndedHold| hold.id).collect()))
+}
+
+/// What the wallet owes, debt by debt, the oldest first.
+fn debts_of(store: &Store, customer: &str, asset: &str, wallet: &Wallet) -> Result<Vec<Debt>> {
+    if wallet.owed.is_zero() {
+        return Ok(Vec::new());
+    }
+    let rows = DEBTS.run(store, &[value::text(customer), value::text(asset)])?;
+    rows.iter()
+        .map(|row| {
+            Ok(Debt { id: row.uuid(1)?, action: row.optional_text(2), owed: row.amount(3)? })
+        })
+        .collect()
+}
+
+impl OpenWallet {
+    /// Spending needs an active wallet; WC006 otherwise.
+    pub fn active(&self) -> Result<()> {
+        if self.status == "active" {
+            Ok(())
+        } else {
+            Err(errors::wallet_frozen(&self.customer, &self.asset.name, &self.status))
+        }
+    }
+
+    /// What can be spent on anything.
+    pub fn available(&self) -> Amount {
+        self.wallet.available(self.now, None, self.limit)
+    }
+
+    /// A hold of this wallet ends then.
+    pub fn holds_until(&mut self, end: Moment) {
+        let first = self.wallet.next_hold_end.map_or(end, |known| known.min(end));
+        self.wallet.next_hold_end = Some(first);
+    }
+
+    /// Puts a grant on the stack.
+    pub fn add(&mut self, grant: Grant) -> Result<()> {
+        self.wallet.issue(grant).map_err(|full| match full {
+            Full::TooManyGrants => errors::too_many_grants(&self.customer, &self.asset.name),
+            Full::TooManyCredits => errors::wallet_too_large(&self.customer, &self.asset.name),
+        })
+    }
+
+    /// Puts a new grant on the stack; a live, unlimited one pays debts first. Returns what it paid.
+    pub fn issue(&mut self, store: &Store, grant: Grant) -> Result<Vec<Due>> {
+        let id = grant.id;
+        self.add(grant)?;
+        let mut debts = debts_of(store, &self.customer, &self.asset.name, &self.wallet)?;
+        Ok(self.wallet.settle(self.now, id, &mut debts))
+    }
+
+    /// How much of what this ledger row owes is not paid yet.
+    pub fn owed_by(&self, store: &Store, id: Uuid) -> Result<Amount> {
+        if self.wallet.owed.is_zero() {
+            return Ok(Amount::ZERO);
+        }
+        let args = [value::text(&self.customer), value::text(&self.asset.name), value::uuid(id)];
+        let rows = OWED_BY.run(store, &args)?;
+        rows.first().map_or(Ok(Amount::ZERO), |row| row.amount(1))
+    }
+
+    /// Writes down that a ledger row owes so much less. The wallet's own sum is the caller's.
+    pub fn lower_debt(&self, store: &Store, id: Uuid, credits: Amount) -> Result<()> {
+        if credits.is_zero() {
+            return Ok(());
+        }
+        self.pay(store, id, credits)?;
+        self.forget_paid(store)
+    }
+
+    /// Books a movement and writes the wallet back, with all that is due. `after` is what the
+    /// movement itself brought about: debts it paid, credits it moved on. False, and nothing is
+    /// written, when the movement's key is taken.
+    pub fn book(&mut self, store: &Store, entry: &Entry, mut after: Vec<Due>) -> Result<bool> {
+        let before = std::mem::take(&mut self.due);
+        after.extend(self.wallet.sweep(self.now));
+        let first = self.wallet.seq + 1;
+        let seq = first + before.len() as u64;
+        self.wallet.seq = seq + after.len() as u64;
+
+        let state = self.state()?;
+        let mut args = entry.values(&self.customer, &self.asset.name, seq, self.now)?;
+        args.push(value::bytes(&state));
+        args.push(value::optional_moment(self.wallet.next_due()));
+        let statement = if entry.key.is_some() { &BOOK_WITH_KEY } else { &BOOK };
+        if statement.run(store, &args)?.count() == 0 {
+            return Ok(false);
+        }
+        if entry.owed.is_positive() {
+            let args = [
+                value::text(&self.customer),
+                value::text(&self.asset.name),
+                value::bigint(seq as i64),
+                value::uuid(entry.id),
+                value::optional_text(entry.action.as_deref()),
+                value::credits(entry.owed),
+            ];
+            OWE.run(store, &args)?;
+        }
+        self.book_due(store, first, &before)?;
+        self.book_due(store, seq + 1, &after)?;
+        Ok(true)
+    }
+
+    /// Writes the wallet back where the verb itself moved nothing, with all that is due.
+    pub fn write_back(&mut self, store: &Store) -> Result<()> {
+        let mut due = std::mem::take(&mut self.due);
+        due.extend(self.wallet.sweep(self.now));
+        let first = self.wallet.seq + 1;
+        self.wallet.seq += due.len() as u64;
+        let state = self.state()?;
+        let args = [
+            value::text(&self.customer),
+            value::text(&self.asset.name),
+            value::bytes(&state),
+            value::optional_moment(self.wallet.next_due()),
+        ];
+        WRITE.run(store, &args)?;
+        self.book_due(store, first, &due)
+    }
+
+    /// Sets the overdraft limit, and metadata where there is some.
+    pub fn set_terms(
+        &mut self,
+        store: &Store,
+        limit: Amount,
+        metadata: Option<&Json>,
+    ) -> Result<()> {
+        self.limit = limit;
+        let args = [
+            value::text(&self.customer),
+            value::text(&self.asset.name),
+            value::credits(limit),
+            value::optional_json("metadata", metadata)?,
+        ];
+        SET_TERMS.run(store, &args)?;
+        Ok(())
+    }
+
+    /// The packed state as of now.
+    fn state(&mut self) -> Result<Vec<u8>> {
+        self.wallet.changed_at = self.now;
+        if self.wallet.owed >= Amount::MAX_WALLET {
+            return Err(errors::wallet_too_large(&self.customer, &self.asset.name));
+        }
+        self.wallet.check().map_err(|why| errors::corrupted("a wallet", why))?;
+        Ok(packed::pack(&self.wallet))
+    }
+
+    fn book_due(&mut self, store: &Store, first: u64, due: &[Due]) -> Result<()> {
+        let mut paid = false;
+        for (seq, due) in (first..).zip(due) {
+            let entry = Entry::of_due(due);
+            ledger::insert(store, &self.customer, &self.asset.name, seq, self.now, &entry)?;
+            if let Decided::Settled { debt, part, .. } = &due.what {
+                self.pay(store, *debt, part.credits)?;
+                paid = true;
+            }
+        }
+        if paid {
+            self.forget_paid(store)?;
+        }
+        let ended = std::mem::take(&mut self.ended);
+        if ended.is_empty() {
+            return Ok(());
+        }
+        authorizations::mark_expired(store, &self.customer, &ended)
+    }
+
+    fn pay(&self, store: &Store, debt: Uuid, credits: Amount) -> Result<()> {
+        let args = [
+            value::text(&self.customer),
+            value::text(&self.asset.name),
+            value::uuid(debt),
+            value::credits(credits),
+        ];
+        PAY.run(store, &args)?;
+        Ok(())
+    }
+
+    fn forget_paid(&self, store: &Store) -> Result<()> {
+        FORGET_PAID.run(store, &[value::text(&self.customer), value::text(&self.asset.name)])?;
+        Ok(())
+    }
+}

@@ -1,0 +1,31 @@
+#!/usr/bin/env bash
+# tests/demo.sh <major> [1]: examples/demo.sql on a throwaway Postgres; with 1 the server is left running.
+# Every line of the file is shown as it is read, then what it answers; psql's own commands are not shown.
+# An error ends the demo, unless the file says \set ON_ERROR_STOP off before it, and on after it.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+show() {
+    echo
+    grep -qi '^ *CREATE EXTENSION' examples/demo.sql || psql -X -q -v ON_ERROR_STOP=1 -c 'CREATE EXTENSION credyt_pg'
+    psql -X -q -a -v ON_ERROR_STOP=1 -P pager=off -P footer=off < examples/demo.sql 2>&1 |
+        awk '/^\\/ { next }
+             /^-- / && !comment || error && !/^(DETAIL|HINT|CONTEXT)/ { print "" }
+             { comment = /^-- /; error = /^(ERROR|DETAIL|HINT|CONTEXT)/; print; fflush() }' | cat -s
+}
+
+[ "$1" != show ] || { show; exit; }
+pg_config=$(tests/env.sh "$1")
+tests/build.sh "$pg_config" install
+if [ -z "${2:-}" ]; then
+    tests/server.sh run "$pg_config" -- "$0" show
+else
+    exports=$(tests/server.sh start "$pg_config")
+    eval "$exports"
+    psql=$("$pg_config" --bindir)/psql
+    PATH=${psql%/*}:$PATH show
+    echo
+    echo "The server is still running. To look around, and to stop it and remove everything:"
+    echo "    $psql -h $PGHOST -p $PGPORT -U postgres"
+    echo "    tests/server.sh stop $CREDYT_SERVER"
+fi

