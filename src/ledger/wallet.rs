@@ -331,7 +331,7 @@ impl Wallet {
         limit: Amount,
     ) -> Result<Vec<Part>, Shortfall> {
         self.afford(now, action, credits, limit)?;
-        let mut parts = self.take_free(now, action, credits);
+        let mut parts = self.take(self.choose_free(now, action, credits));
         let rest = credits - total(&parts);
         self.owe(rest, &mut parts);
         Ok(parts)
@@ -346,22 +346,20 @@ impl Wallet {
         limit: Amount,
     ) -> Result<Vec<Pin>, Shortfall> {
         self.afford(now, action, credits, limit)?;
-        let mut pins = Vec::new();
-        let mut left = credits;
-        for grant in &mut self.grants {
-            if left.is_zero() {
-                break;
-            }
-            if grant.live(now) && grant.pays_for(Some(action)) && grant.unheld().is_positive() {
-                let credits = left.min(grant.unheld());
-                grant.held += credits;
-                left -= credits;
-                pins.push(Pin { grant: Some((grant.id, grant.kind)), credits });
-            }
-        }
+        let mut pins = self.choose_free(now, action, credits);
+        let left = credits - pins.iter().map(|pin| pin.credits).sum();
         if left.is_positive() {
-            self.held_overdraft += left;
             pins.push(Pin { grant: None, credits: left });
+        }
+        for pin in &pins {
+            match pin.grant {
+                None => self.held_overdraft += pin.credits,
+                Some((id, _)) => {
+                    if let Some(grant) = self.grants.iter_mut().find(|g| g.id == id) {
+                        grant.held += pin.credits;
+                    }
+                }
+            }
         }
         Ok(pins)
     }
@@ -392,35 +390,24 @@ impl Wallet {
         overrun: Overrun,
         pins: &mut Vec<Pin>,
     ) -> Result<Vec<Part>, Shortfall> {
-        let mut parts = Vec::new();
+        // First only who pays how much, so that a refusal changes nothing.
         let mut left = credits;
-        for pin in pins.iter_mut() {
-            let Some((id, _)) = pin.grant else { continue };
-            let Some(grant) = self.grants.iter_mut().find(|g| g.id == id) else { continue };
-            let credits = left.min(pin.credits);
-            if credits.is_positive() {
-                pin.credits -= credits;
-                grant.held -= credits;
-                left -= credits;
-                parts.push(Part { grant: pin.grant, credits, revenue: grant.take(credits) });
-            }
-        }
-        self.drop_empty();
-        let more = self.take_free(now, action, left);
-        left -= total(&more);
-        merge(&mut parts, more);
-
-        let mut owed = Amount::ZERO;
-        for pin in pins.iter_mut().filter(|pin| pin.grant.is_none()) {
-            let credits = left.min(pin.credits);
-            pin.credits -= credits;
-            self.held_overdraft -= credits;
+        let mut pay = |most: Amount| {
+            let credits = left.min(most);
             left -= credits;
-            owed += credits;
+            credits
+        };
+        let mut used: Vec<Pin> = pins.clone();
+        for pin in used.iter_mut().filter(|pin| pin.grant.is_some()) {
+            pin.credits = pay(pin.credits);
         }
-        let room = left.min((self.room(limit) - owed).or_zero());
-        left -= room;
-        owed += room;
+        let free = self.choose_free(now, action, pay(self.free(now, Some(action))));
+        let mut owed = Amount::ZERO;
+        for pin in used.iter_mut().filter(|pin| pin.grant.is_none()) {
+            pin.credits = pay(pin.credits);
+            owed += pin.credits;
+        }
+        owed += pay(self.room(limit));
         if left.is_positive() {
             match overrun {
                 Overrun::Reject => {
@@ -430,8 +417,17 @@ impl Wallet {
                 Overrun::Overdraft => owed += left,
             }
         }
-        self.owe(owed, &mut parts);
+
+        self.unhold(&used);
+        for (pin, used) in pins.iter_mut().zip(&used) {
+            pin.credits -= used.credits;
+        }
         pins.retain(|pin| pin.credits.is_positive());
+        used.retain(|pin| pin.grant.is_some() && pin.credits.is_positive());
+        // One movement takes its share of a grant's revenue once.
+        merge(&mut used, free);
+        let mut parts = self.take(used);
+        self.owe(owed, &mut parts);
         Ok(parts)
     }
 
@@ -478,19 +474,29 @@ impl Wallet {
         if credits > available { Err(Shortfall { needed: credits, available }) } else { Ok(()) }
     }
 
-    /// Takes up to so many unheld credits from the live grants, in burn order.
-    fn take_free(&mut self, now: Moment, action: &str, wanted: Amount) -> Vec<Part> {
-        let mut parts = Vec::new();
+    /// Up to so many unheld credits of the live grants, in burn order.
+    fn choose_free(&self, now: Moment, action: &str, wanted: Amount) -> Vec<Pin> {
+        let mut chosen = Vec::new();
         let mut left = wanted;
-        for grant in &mut self.grants {
+        for grant in &self.grants {
             if left.is_zero() {
                 break;
             }
             if grant.live(now) && grant.pays_for(Some(action)) && grant.unheld().is_positive() {
                 let credits = left.min(grant.unheld());
                 left -= credits;
-                let revenue = grant.take(credits);
-                parts.push(Part { grant: Some((grant.id, grant.kind)), credits, revenue });
+                chosen.push(Pin { grant: Some((grant.id, grant.kind)), credits });
+            }
+        }
+        chosen
+    }
+
+    /// Takes what was chosen, with its revenue.
+    fn take(&mut self, chosen: Vec<Pin>) -> Vec<Part> {
+        let mut parts = Vec::with_capacity(chosen.len());
+        for Pin { grant: from, credits } in chosen {
+            if let Some(grant) = self.grants.iter_mut().find(|g| Some(g.id) == from.map(|f| f.0)) {
+                parts.push(Part { grant: from, credits, revenue: grant.take(credits) });
             }
         }
         self.drop_empty();
@@ -546,15 +552,12 @@ pub fn total(parts: &[Part]) -> Amount {
     parts.iter().map(|part| part.credits).sum()
 }
 
-/// Adds parts to others, one part for each grant.
-fn merge(parts: &mut Vec<Part>, more: Vec<Part>) {
-    for part in more {
-        match parts.iter_mut().find(|p| p.grant == part.grant) {
-            Some(known) => {
-                known.credits += part.credits;
-                known.revenue += part.revenue;
-            }
-            None => parts.push(part),
+/// Adds pins to others, one for each grant.
+fn merge(pins: &mut Vec<Pin>, more: Vec<Pin>) {
+    for pin in more {
+        match pins.iter_mut().find(|p| p.grant == pin.grant) {
+            Some(known) => known.credits += pin.credits,
+            None => pins.push(pin),
         }
     }
 }
