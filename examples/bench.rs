@@ -6,11 +6,11 @@
 //! ```
 //!
 //! 1. Debits a second, case by case, through prepared statements over one connection with synchronous_commit off. The
-//!    cases take turns, a few seconds each, in several rounds; what is shown are medians, and each ratio is the median
-//!    over the rounds of a case against the floor of the same round. The floor is one statement that updates a balance and
-//!    inserts a row (`bench/floor.sql`); the version by hand is `bench/plpgsql.sql`. Every case has a customer of its own
-//!    among 1,000 others, with more credits than it can spend. The grants of a stack differ in priority, end, credits and
-//!    price, by a fixed seed, so that packed states do not compress.
+//!    cases take turns of a tenth of a second, some seconds each in every round. What is shown are medians; a ratio is
+//!    the median over the rounds of a case against the floor of the same round. The floor is one statement that updates
+//!    a balance and inserts a row (`bench/floor.sql`); the version by hand is `bench/plpgsql.sql`. Every case has a
+//!    customer of its own among 1,000 others, with more credits than it can spend. The grants of a stack differ in
+//!    priority, end, credits and price, by a fixed seed, so that packed states do not compress.
 //! 2. WAL and HOT updates a debit, 3. the memory of a backend, 4. reads in a large ledger: each says how it is measured.
 //!
 //! The server is the one of PGHOST, PGPORT, PGUSER and PGDATABASE, as a superuser; the benchmark makes a database of its
@@ -90,7 +90,7 @@ impl Options {
 
 fn main() -> ExitCode {
     if std::env::args().any(|argument| argument == "--help") {
-        println!("{USAGE}\nNames: {}; {}", NAMES.join(", "), PARTS.join(", "));
+        println!("{USAGE}\n--only knows {}; {}", NAMES.join(", "), PARTS.join(", "));
         return ExitCode::SUCCESS;
     }
     let options = match Options::read() {
@@ -130,20 +130,13 @@ fn bench(options: &Options) -> Result<()> {
     introduce(&mut client, options)?;
     let mut cases = cases::set_up(&mut client, options)?;
 
-    let wal = match options.wants("wal") {
-        true => Some(measures::wal(&scratch, options)?),
-        false => None,
-    };
+    let wal = options.wants("wal").then(|| measures::wal(&scratch, options)).transpose()?;
     cases::run(&mut client, &mut cases, options)?;
     cases::print(&cases);
-    let memory = match options.wants("memory") {
-        true => Some(measures::memory(&scratch, options)?),
-        false => None,
-    };
-    let reads = match options.wants("reads") {
-        true => Some(measures::reads(&mut client, options)?),
-        false => None,
-    };
+    let memory =
+        options.wants("memory").then(|| measures::memory(&scratch, options)).transpose()?;
+    let reads =
+        options.wants("reads").then(|| measures::reads(&mut client, options)).transpose()?;
 
     let ratio = |what, name: &str, of: &str, at_least: f64| {
         let seen = cases::ratio(&cases, name, of);

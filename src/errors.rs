@@ -145,13 +145,23 @@ pub fn asset_not_found(asset: &str) -> Error {
 
 /// An id that is not this customer's.
 pub fn not_found(what: &str, customer: &str, id: impl Display) -> Error {
+    let view = match what {
+        "grant" => "grant_balances",
+        "authorization" => "open_authorizations",
+        _ => "statement",
+    };
     Error::new(Code::NotFound, format!("customer {customer} has no {what} {id}"))
         .with("customer", customer)
         .with("id", id)
+        .hint(format!(
+            "An id counts for its own customer only. See what there is: SELECT * FROM credyt.{view} WHERE customer = {};",
+            literal(customer)
+        ))
 }
 
-pub fn price_not_found(action: &str, asset: &str, why: impl Display) -> Error {
-    Error::new(Code::PriceNotFound, format!("no price for action {action} in {asset}: {why}"))
+/// None is set, or it was withdrawn.
+pub fn price_not_found(action: &str, asset: &str) -> Error {
+    Error::new(Code::PriceNotFound, format!("action {action} has no price in {asset}"))
         .with("action", action)
         .with("asset", asset)
         .hint(format!(
@@ -159,6 +169,14 @@ pub fn price_not_found(action: &str, asset: &str, why: impl Display) -> Error {
             literal(action),
             literal(asset)
         ))
+}
+
+/// A price whose cases match what is asked for not at all, or ambiguously.
+pub fn price_does_not_match(action: &str, asset: &str, why: impl Display) -> Error {
+    Error::new(Code::PriceNotFound, format!("no price for action {action} in {asset}: {why}"))
+        .with("action", action)
+        .with("asset", asset)
+        .hint("Pass dimensions that one case of the price matches best, or credits; or set a price with a case for all others.")
 }
 
 /// The vendor cost that a cost_plus price starts from cannot be computed.
@@ -174,8 +192,8 @@ pub fn cost_unknown(action: &str, asset: &str) -> Error {
 
 // ---- what the wallet refuses ----------------------------------------------------------------
 
-pub fn insufficient_credits(customer: &str, asset: &str, short: Shortfall) -> Error {
-    let missing = short.needed - short.available;
+/// More credits are asked for than there are.
+fn short_of(customer: &str, asset: &str, short: Shortfall) -> Error {
     Error::new(
         Code::InsufficientCredits,
         format!("{customer} needs {} {asset}, {} available", short.needed, short.available),
@@ -184,11 +202,23 @@ pub fn insufficient_credits(customer: &str, asset: &str, short: Shortfall) -> Er
     .with("asset", asset)
     .with("needed", short.needed)
     .with("available", short.available)
-    .hint(format!(
+}
+
+/// The wallet cannot pay. `over` is the debt that a grant has to pay before its credits can be spent.
+pub fn insufficient_credits(customer: &str, asset: &str, short: Shortfall, over: Amount) -> Error {
+    let missing = short.needed - short.available + over;
+    short_of(customer, asset, short).hint(format!(
         "Grant at least {missing} more: SELECT * FROM credyt.grant_credits({}, {missing}, asset => {});",
         literal(customer),
         literal(asset)
     ))
+}
+
+/// More is to be revoked than is unheld.
+pub fn revocation_exceeds(customer: &str, asset: &str, short: Shortfall) -> Error {
+    short_of(customer, asset, short).hint(
+        "Pass credits => NULL to revoke the whole grant: what no hold pins at once, the rest as it comes back.",
+    )
 }
 
 /// A capture above the hold that free credits cannot pay.
@@ -200,16 +230,7 @@ pub fn capture_exceeds(
     short: Shortfall,
 ) -> Error {
     let payable = total - (short.needed - short.available);
-    Error::new(
-        Code::InsufficientCredits,
-        format!("{customer} needs {} {asset}, {} available", short.needed, short.available),
-    )
-    .with("customer", customer)
-    .with("asset", asset)
-    .with("authorization_id", &authorization)
-    .with("needed", short.needed)
-    .with("available", short.available)
-    .hint(format!(
+    short_of(customer, asset, short).with("authorization_id", &authorization).hint(format!(
         "The authorization stays open. Capture what can be paid: SELECT * FROM credyt.capture({}, '{authorization}', credits => {payable});",
         literal(customer)
     ))
@@ -224,8 +245,8 @@ pub fn wallet_frozen(customer: &str, asset: &str, status: &str) -> Error {
     .with("asset", asset)
     .with("status", status);
     match status {
-        "frozen" => error.hint("Captures, releases and refunds go on; new spending waits until it is unfrozen."),
-        _ => error,
+        "frozen" => error.hint("Captures, releases and refunds go on; new spending does not."),
+        _ => error.hint("It takes no new spending."),
     }
 }
 
@@ -258,14 +279,13 @@ pub fn refund_exceeds_debit(
 }
 
 /// The same key with another request.
-pub fn idempotency_conflict(customer: &str, key: &str, first: impl Display) -> Error {
+pub fn idempotency_conflict(customer: &str, key: &str) -> Error {
     Error::new(
         Code::IdempotencyConflict,
         format!("idempotency key {key} of customer {customer} was used for another request"),
     )
     .with("customer", customer)
     .with("idempotency_key", key)
-    .with("first", first)
     .hint("A key stands for one request for ever: use a new key for a new request.")
 }
 
@@ -370,7 +390,7 @@ mod raise {
                     if !self.hint.is_null() {
                         errhint(TEXT, self.hint);
                     }
-                    errfinish(c"credyt_pg".as_ptr(), 0, c"credyt_pg".as_ptr());
+                    errfinish(std::ptr::null(), 0, std::ptr::null());
                 }
             }
             unreachable!("errfinish(ERROR) does not return")

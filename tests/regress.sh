@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # tests/regress.sh <pg_config>: every file of tests/sql against tests/expected, and of tests/specs, on the running server
 # that PGHOST and PGPORT name, with the extension installed. Each file has a new database to itself; the extension is in
-# it already, unless the file says CREATE EXTENSION.
+# it already, unless the file says CREATE EXTENSION. The documents are tests too: what their SQL answers is what they say.
 # ACCEPT=1 makes what came out the expected output; ONLY=name runs one file.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -12,24 +12,24 @@ tools=$(dirname "$("$1" --pgxs)")/../test
 export PGUSER PGOPTIONS="-c client_min_messages=warning"
 database=credyt_regress
 out=target/regress
-rm -rf $out && mkdir -p $out tests/expected
+rm -rf $out && mkdir -p $out/docs tests/expected
 passed=0 failed=0
 
 sql() { "$bin/psql" -XqAt -v ON_ERROR_STOP=1 -h "$PGHOST" -p "$PGPORT" "$@"; }
 
-try() { # runner file
-    local name
-    name=$(basename "${2%.*}")
+try() { # runner folder file: the folder has the file in sql or specs, and what it answers in expected
+    local name expected result
+    name=$(basename "${3%.*}")
+    expected=$2/expected/$name.out result=$out/results/$name.out
     [ -n "${ONLY:-}" ] && [ "$ONLY" != "$name" ] && return
     sql -d postgres -c "DROP DATABASE IF EXISTS $database" -c "CREATE DATABASE $database TEMPLATE template0"
-    grep -qi '^ *CREATE EXTENSION.*credyt_pg' "$2" || sql -d $database -c 'CREATE EXTENSION credyt_pg'
-    local expected=tests/expected/$name.out result=$out/results/$name.out
+    grep -qi '^ *CREATE EXTENSION.*credyt_pg' "$3" || sql -d $database -c 'CREATE EXTENSION credyt_pg'
     [ -z "${ACCEPT:-}" ] || touch "$expected"
-    if "$1" --inputdir=tests --outputdir=$out --bindir="$bin" --use-existing --dbname=$database \
+    if "$1" --inputdir="$2" --outputdir=$out --bindir="$bin" --use-existing --dbname=$database \
         --host="$PGHOST" --port="$PGPORT" --user="$PGUSER" "$name" > $out/run.out 2>&1; then
         echo "ok        $name"
         passed=$((passed + 1))
-    elif [ -n "${ACCEPT:-}" ] && [ -s "$result" ]; then
+    elif [ -n "${ACCEPT:-}" ] && [ "$2" = tests ] && [ -s "$result" ]; then
         echo "accepted  $name"
         cp "$result" "$expected"
     else
@@ -40,10 +40,42 @@ try() { # runner file
     fi
 }
 
+# The README's tour is the test of that name, word for word.
+same_tour() {
+    tests/docs.sh README.md $out/tour '## Tour'
+    if diff -u tests/sql/tour.sql $out/tour/sql/doc_README.sql && diff -u tests/expected/tour.out $out/tour/expected/doc_README.out; then
+        echo "ok        the README's tour is tests/sql/tour.sql"
+        passed=$((passed + 1))
+    else
+        echo "FAILED    the README's tour is not tests/sql/tour.sql"
+        failed=$((failed + 1))
+    fi
+}
+
+# The demo runs through, and every law holds after it.
+demo_runs() {
+    sql -d postgres -c "DROP DATABASE IF EXISTS $database" -c "CREATE DATABASE $database TEMPLATE template0"
+    if sql -d $database -f examples/demo.sql > $out/demo.out 2>&1 &&
+        [ -z "$(sql -d $database -c 'SELECT * FROM credyt.verify()')" ]; then
+        echo "ok        examples/demo.sql"
+        passed=$((passed + 1))
+    else
+        echo "FAILED    examples/demo.sql"
+        tail -n 5 $out/demo.out
+        failed=$((failed + 1))
+    fi
+}
+
 shopt -s nullglob
 export LC_ALL=C
-for file in tests/sql/*.sql; do try "$tools/regress/pg_regress" "$file"; done
-for file in tests/specs/*.spec; do try "$tools/isolation/pg_isolation_regress" "$file"; done
+for file in tests/sql/*.sql; do try "$tools/regress/pg_regress" tests "$file"; done
+for document in README.md docs/*.md; do
+    tests/docs.sh "$document" $out/docs
+    try "$tools/regress/pg_regress" $out/docs "$out/docs/sql/doc_$(basename "$document" .md).sql"
+done
+same_tour
+demo_runs
+for file in tests/specs/*.spec; do try "$tools/isolation/pg_isolation_regress" tests "$file"; done
 sql -d postgres -c "DROP DATABASE IF EXISTS $database"
 echo "$passed passed, $failed failed"
 [ $failed = 0 ]

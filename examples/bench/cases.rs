@@ -1,7 +1,7 @@
 //! The cases that take turns, and the wallets they spend from.
 
 use std::io::{IsTerminal, stderr};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 use postgres::{Client, Statement};
@@ -72,8 +72,6 @@ impl Keys {
 
 /// Tables, prices, wallets, and the cases that `--only` wants.
 pub fn set_up(client: &mut Client, options: &Options) -> Result<Vec<Case>> {
-    client.batch_execute(include_str!("floor.sql")).map_err(said("floor.sql"))?;
-    client.batch_execute(include_str!("plpgsql.sql")).map_err(said("plpgsql.sql"))?;
     client
         .batch_execute(
             r#"SELECT credyt.create_asset('credits');
@@ -85,6 +83,12 @@ pub fn set_up(client: &mut Client, options: &Options) -> Result<Vec<Case>> {
     let bystanders = "
         SELECT count(*) FROM generate_series(1, $1) n, LATERAL credyt.grant_credits('bystander ' || n, 1000, paid => 10)";
     client.execute(bystanders, &[&BYSTANDERS]).map_err(said(bystanders))?;
+    let debits = "
+        SELECT count(*) FROM generate_series(1, 10 * $1) n,
+             LATERAL credyt.debit_credits('bystander ' || 1 + n % $1, 'image.generate', idempotency_key => n::text)";
+    client.execute(debits, &[&BYSTANDERS]).map_err(said(debits))?;
+    client.batch_execute(include_str!("floor.sql")).map_err(said("floor.sql"))?;
+    client.batch_execute(include_str!("plpgsql.sql")).map_err(said("plpgsql.sql"))?;
     for (customer, grants) in [
         ("debit", 3),
         ("debit_nokey", 3),
@@ -303,46 +307,58 @@ fn prepare(client: &mut Client, sql: &str) -> Result<Statement> {
 
 // Rounds.
 
-/// Every case in every round, each round beginning with another one.
+/// A turn of one case: short, so that whatever else the machine does meets all cases alike.
+const TURN: Duration = Duration::from_millis(100);
+
+/// Every case in every round, turn by turn, each turn beginning with another one.
 pub fn run(client: &mut Client, cases: &mut [Case], options: &Options) -> Result<()> {
     if cases.is_empty() {
         return Ok(());
     }
-    let bar = ProgressBar::new((options.rounds * cases.len()) as u64);
+    client.batch_execute("CHECKPOINT").map_err(said("CHECKPOINT"))?;
+    let turns = options.slice.div_duration_f64(TURN).ceil().max(1.0) as usize;
+    let bar = ProgressBar::new((options.rounds * turns) as u64);
     let style = ProgressStyle::with_template("  {bar:40} {msg}  {eta} left");
     bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
     for round in 0..options.rounds {
+        bar.set_message(format!("round {} of {}", round + 1, options.rounds));
         if !stderr().is_terminal() {
             eprintln!("  round {} of {}", round + 1, options.rounds);
         }
-        for at in 0..cases.len() {
-            let at = (at + round) % cases.len();
-            let case = &mut cases[at];
-            bar.set_message(case.name);
-            let rate = rate(client, case, options).map_err(said(case.name))?;
-            case.rates.push(rate);
+        let mut sums = vec![(0, Duration::ZERO); cases.len()];
+        for turn in 0..turns {
+            for at in 0..cases.len() {
+                let at = (at + turn) % cases.len();
+                let (steps, took) =
+                    self::turn(client, &mut cases[at]).map_err(said(cases[at].name))?;
+                sums[at].0 += steps;
+                sums[at].1 += took;
+            }
             bar.inc(1);
+        }
+        for (case, (steps, took)) in cases.iter_mut().zip(sums) {
+            case.rates.push(f64::from(steps) / took.as_secs_f64());
         }
     }
     bar.finish_and_clear();
     Ok(())
 }
 
-fn rate(
+/// Steps and the time they took; a few before them find their way back into the caches.
+fn turn(
     client: &mut Client,
     case: &mut Case,
-    options: &Options,
-) -> std::result::Result<f64, postgres::Error> {
-    for _ in 0..50 {
+) -> std::result::Result<(u32, Duration), postgres::Error> {
+    for _ in 0..5 {
         (case.step)(client)?;
     }
     let began = Instant::now();
     let mut steps = 0;
-    while began.elapsed() < options.slice {
+    while began.elapsed() < TURN {
         (case.step)(client)?;
         steps += 1;
     }
-    Ok(f64::from(steps) / began.elapsed().as_secs_f64())
+    Ok((steps, began.elapsed()))
 }
 
 pub fn print(cases: &[Case]) {

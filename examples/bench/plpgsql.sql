@@ -14,7 +14,7 @@ CREATE TABLE bench.grants (
     effective_at  timestamptz NOT NULL DEFAULT now(),
     expires_at    timestamptz,
     PRIMARY KEY (customer, id)       -- and no index on what changes: updates stay HOT
-) WITH (fillfactor = 50);
+) WITH (fillfactor = 100);
 
 CREATE TABLE bench.debits (
     id               bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
@@ -95,3 +95,5 @@ $$;
 INSERT INTO bench.grants (customer, kind, priority, credits, paid, remaining, deferred, expires_at)
 SELECT 'bystander ' || n, 'purchased', 100, 1000, 10, 1000, 10, now() + interval '1 year'
 FROM generate_series(1, 1000) n;
+INSERT INTO bench.debits (customer, action, credits, revenue, allocations, idempotency_key)
+SELECT 'bystander ' || n % 1000, 'image.generate', 1, 0.01, '[]', gen_random_uuid() FROM generate_series(1, 10000) n;

@@ -94,7 +94,7 @@ pub enum Way {
     Hold,
     /// Authorize the worst case, capture the answer so far, several times.
     Stream { parts: u32 },
-    /// Authorize too little, capture more.
+    /// Authorize the question alone, capture it with its answer.
     Overrun,
     /// Authorize for a second, capture after it.
     Late,
@@ -106,12 +106,12 @@ pub enum Way {
 
 /// Each way, how many of 1000 requests take it, and what the report calls it.
 pub const WAYS: [(Way, u32, &str); 9] = [
-    (Way::Debit, 380, "debited directly"),
+    (Way::Debit, 350, "debited directly"),
     (Way::Transaction, 100, "debited beside a row of the application"),
     (Way::RolledBack, 10, "the same, rolled back once"),
     (Way::Hold, 300, "authorized, then captured"),
     (Way::Stream { parts: 0 }, 100, "streamed in several captures"),
-    (Way::Overrun, 50, "captured above the hold"),
+    (Way::Overrun, 80, "captured above the hold"),
     (Way::Late, 20, "captured after the hold has ended"),
     (Way::Release { partly: false }, 30, "released"),
     (Way::Extend, 10, "extended, then captured"),
@@ -259,9 +259,9 @@ fn customer(rng: &mut StdRng, rank: usize, demand: Decimal) -> Customer {
     }
     let tight = rng.random_bool(0.25);
     let buys = rng.random_bool(0.5);
-    let part = |share: Decimal, at_least: Decimal| (demand * share).round_dp(2).max(at_least);
+    let part = |share| (demand * decimal(share)).round_dp(2).max(decimal("0.05"));
     if tight && buys {
-        customer.pack = Some(part(decimal("0.2"), decimal("0.5")));
+        customer.pack = Some(part("0.2"));
     }
     let mut give = |kind, credits: Decimal, price: Decimal, ends_in: Option<f64>, priority| {
         customer.grants.push(Grant {
@@ -275,18 +275,17 @@ fn customer(rng: &mut StdRng, rank: usize, demand: Decimal) -> Customer {
         });
         customer.grants.len() - 1
     };
-    give("included", part(decimal("0.3"), decimal("0.5")), decimal("0.008"), Some(30.0 * DAY), 50);
+    give("included", part("0.3"), decimal("0.008"), Some(30.0 * DAY), 50);
     // A gift for chatting. Some of them end while the replay runs.
     let ends_in = if rng.random_bool(0.4) { rng.random_range(2.0..8.0) } else { 7.0 * DAY };
-    let gift =
-        give("promotional", part(decimal("0.1"), decimal("0.2")), decimal("0"), Some(ends_in), 100);
+    let gift = give("promotional", part("0.1"), decimal("0"), Some(ends_in), 100);
     let packs = if tight { 1 } else { rng.random_range(1..=3) };
-    let share = if tight { decimal("0.3") } else { decimal("0.9") };
+    let share = if tight { "0.3" } else { "0.9" };
     let mut last = gift;
     for pack in 0..packs {
         let ends_in = if pack == 0 { None } else { Some(rng.random_range(90.0..400.0) * DAY) };
         let price = [decimal("0.01"), decimal("0.009"), decimal("0.0125")][pack];
-        last = give("purchased", part(share, decimal("0.5")), price, ends_in, 100);
+        last = give("purchased", part(share), price, ends_in, 100);
     }
     customer.grants[gift].applies_to = Some(vec!["chat.*"]);
     if packs > 1 && rng.random_bool(0.3) {

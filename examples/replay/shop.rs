@@ -48,7 +48,7 @@ impl Call {
 }
 
 const DEBIT: &str = "
-    SELECT id, quantity::text, credits::text, revenue::text, cost::text, replayed, reason
+    SELECT id, quantity::text, credits::text, revenue::text, cost::text, replayed, reason, allocations
     FROM credyt.debit_credits(customer => $1, action => $2, dimensions => $3, cost => $4::text::numeric,
                               idempotency_key => $5)";
 const AUTHORIZE: &str = "
@@ -56,7 +56,7 @@ const AUTHORIZE: &str = "
     FROM credyt.authorize(customer => $1, action => $2, dimensions => $3, cost => $4::text::numeric,
                           ttl_seconds => $5, overrun => $6, idempotency_key => $7)";
 const CAPTURE: &str = "
-    SELECT id, quantity::text, credits::text, revenue::text, cost::text, replayed, reason
+    SELECT id, quantity::text, credits::text, revenue::text, cost::text, replayed, reason, allocations
     FROM credyt.capture(customer => $1, authorization_id => $2, dimensions => $3, cost => $4::text::numeric,
                         credits => $5::text::numeric, keep_open => $6)";
 const RELEASE: &str = "
@@ -65,7 +65,7 @@ const RELEASE: &str = "
 const EXTEND: &str = "
     SELECT id, status FROM credyt.extend(customer => $1, authorization_id => $2, ttl_seconds => 600)";
 const REFUND: &str = "
-    SELECT id, quantity::text, credits::text, revenue::text, cost::text, replayed, reason
+    SELECT id, quantity::text, credits::text, revenue::text, cost::text, replayed, reason, allocations
     FROM credyt.refund(customer => $1, debit_id => $2, credits => $3::text::numeric,
                        reason => 'the customer was not happy', idempotency_key => $4)";
 const GRANT: &str = "
@@ -167,6 +167,8 @@ struct Charge {
     credits: Decimal,
     revenue: Decimal,
     cost: Decimal,
+    /// The part of the credits that no grant paid.
+    owed: Decimal,
     replayed: bool,
     reason: Option<String>,
 }
@@ -179,16 +181,39 @@ impl Charge {
                 None => Decimal::ZERO,
             })
         };
-        Ok(Charge {
+        let charge = Charge {
             id: row.try_get("id")?,
             quantity: number("quantity")?,
             credits: number("credits")?,
             revenue: number("revenue")?,
             cost: number("cost")?,
+            owed: allocated(row, "credits", Some("overdraft"))?,
             replayed: row.try_get("replayed")?,
             reason: row.try_get("reason")?,
-        })
+        };
+        let (credits, revenue) =
+            (allocated(row, "credits", None)?, allocated(row, "revenue", None)?);
+        if (credits, revenue) != (charge.credits, charge.revenue) {
+            return Err(format!(
+                "{}: {} credits and a revenue of {}, but allocations of {credits} and {revenue}",
+                charge.id, charge.credits, charge.revenue
+            )
+            .into());
+        }
+        Ok(charge)
     }
+}
+
+/// The sum of an amount over the allocations of a row, or over those of a kind.
+fn allocated(row: &Row, amount: &str, kind: Option<&str>) -> Result<Decimal> {
+    let allocations: serde_json::Value = row.try_get("allocations")?;
+    let mut sum = Decimal::ZERO;
+    for part in allocations.as_array().into_iter().flatten() {
+        if kind.is_none_or(|kind| part["kind"] == kind) {
+            sum += Decimal::from_str_exact(part[amount].as_str().unwrap_or("0"))?;
+        }
+    }
+    Ok(sum)
 }
 
 /// What the server answered: a row, or one of the refusals that an application must expect.
@@ -342,7 +367,7 @@ impl<'a> Shop<'a> {
 
     fn hold(&mut self, request: &'a Request) -> Result<Option<Charge>> {
         let worst = match request.way {
-            Way::Overrun => request.tokens.with_output(request.tokens.output / 4),
+            Way::Overrun => request.tokens.with_output(0),
             _ => request.tokens.with_output(MAX_OUTPUT.max(request.tokens.output)),
         };
         let ttl = if matches!(request.way, Way::Late | Way::Extend) { 1 } else { 900 };
@@ -439,11 +464,12 @@ impl<'a> Shop<'a> {
                 ));
             }
         }
-        if charge.credits < price
-            && request.overrun == "clamp"
-            && matches!(request.way, Way::Overrun | Way::Late)
-        {
-            self.tally.count("above the hold, forgiven in part");
+        if !charge.owed.is_zero() {
+            self.tally.count("above the hold, owed");
+        }
+        let may_exceed = matches!(request.way, Way::Overrun | Way::Late);
+        if charge.credits < price && request.overrun == "clamp" && may_exceed {
+            self.tally.count("above the hold, forgiven");
         } else {
             self.expect_price(request, &charge.credits, request.tokens)?;
         }

@@ -7,7 +7,6 @@ CREATE TABLE credyt.assets (
     rounding    text NOT NULL,
     currency    text NOT NULL,
     timezone    text NOT NULL,
-    price_book  bigint NOT NULL DEFAULT 0,
     created_at  timestamptz NOT NULL
 );
 COMMENT ON TABLE credyt.assets IS 'Units of value. Written by credyt.create_asset; a definition never changes.';
@@ -16,7 +15,6 @@ COMMENT ON COLUMN credyt.assets.scale IS 'Decimal places of an amount, 0 to 10.'
 COMMENT ON COLUMN credyt.assets.rounding IS 'How a price is rounded to the scale: up, down, half_up or half_even.';
 COMMENT ON COLUMN credyt.assets.currency IS 'The currency of paid, cost and revenue: three capital letters.';
 COMMENT ON COLUMN credyt.assets.timezone IS 'The time zone in which its days and months are counted.';
-COMMENT ON COLUMN credyt.assets.price_book IS 'Raised by every set_price, so that every backend sees that its compiled prices are old.';
 COMMENT ON COLUMN credyt.assets.created_at IS 'When it was created.';
 
 CREATE TABLE credyt.prices (
@@ -55,7 +53,7 @@ COMMENT ON TABLE credyt.wallets IS 'One hot row per customer and asset; a debit 
 COMMENT ON COLUMN credyt.wallets.customer IS 'Whose wallet it is.';
 COMMENT ON COLUMN credyt.wallets.asset IS 'In which asset.';
 COMMENT ON COLUMN credyt.wallets.created_at IS 'When it was opened.';
-COMMENT ON COLUMN credyt.wallets.next_due_at IS 'The next moment at which time alone changes the state; NULL: never.';
+COMMENT ON COLUMN credyt.wallets.next_due_at IS 'Before this moment time alone changes nothing in the state; NULL: never. A debit leaves it as it is, so it may be early.';
 COMMENT ON COLUMN credyt.wallets.overdraft_limit IS 'Credits that may be owed.';
 COMMENT ON COLUMN credyt.wallets.status IS 'active, frozen or closed.';
 COMMENT ON COLUMN credyt.wallets.metadata IS 'The application''s own notes.';
@@ -92,7 +90,7 @@ COMMENT ON COLUMN credyt.grants.settled_revenue IS 'Money earned by them.';
 COMMENT ON COLUMN credyt.grants.effective_at IS 'Live from here on ...';
 COMMENT ON COLUMN credyt.grants.expires_at IS '... and before this moment; NULL: it never ends.';
 COMMENT ON COLUMN credyt.grants.applies_to IS 'Patterns of the actions it may pay for, such as image.*; NULL: all.';
-COMMENT ON COLUMN credyt.grants.origin IS 'The grant it came from: re-issued by a refund, rolled over or transferred.';
+COMMENT ON COLUMN credyt.grants.origin IS 'The grant it came from: re-issued by a refund.';
 COMMENT ON COLUMN credyt.grants.created_at IS 'When it was issued.';
 COMMENT ON COLUMN credyt.grants.metadata IS 'The application''s own notes.';
 
@@ -189,9 +187,6 @@ CREATE TABLE credyt.ledger (
 CREATE UNIQUE INDEX ledger_key ON credyt.ledger (customer, idempotency_key)
     WHERE idempotency_key IS NOT NULL;
 CREATE INDEX ledger_refers_to ON credyt.ledger (customer, refers_to) WHERE refers_to IS NOT NULL;
-CREATE INDEX ledger_authorization ON credyt.ledger (customer, authorization_id)
-    WHERE authorization_id IS NOT NULL;
-CREATE INDEX ledger_expiry ON credyt.ledger (customer, asset) WHERE kind = 'expiry';
 COMMENT ON TABLE credyt.ledger IS 'Everything that moved credits, append-only. What leaves the wallet is negative; revenue earned is positive.';
 COMMENT ON COLUMN credyt.ledger.customer IS 'Whose wallet moved.';
 COMMENT ON COLUMN credyt.ledger.asset IS 'In which asset.';
@@ -242,6 +237,13 @@ CREATE TABLE credyt.clock (
 COMMENT ON TABLE credyt.clock IS 'For tests only: a row here stands in for the clock. Empty in production; superusers only; never dumped.';
 COMMENT ON COLUMN credyt.clock.now IS 'What time it is.';
 COMMENT ON COLUMN credyt.clock.one IS 'Always true: there is at most one row.';
+
+CREATE FUNCTION credyt.announce_clock() RETURNS trigger
+    AS 'MODULE_PATHNAME', 'credyt_announce_clock' LANGUAGE c;
+COMMENT ON FUNCTION credyt.announce_clock() IS 'Tells every backend that credyt.clock has changed.';
+CREATE TRIGGER announce AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON credyt.clock
+    FOR EACH STATEMENT EXECUTE FUNCTION credyt.announce_clock();
+ALTER TABLE credyt.clock ENABLE ALWAYS TRIGGER announce;
 
 -- Facts never change.
 CREATE FUNCTION credyt.refuse_change() RETURNS trigger

@@ -58,7 +58,7 @@ COMMENT ON COLUMN credyt.authorization.customer IS 'Whose credits are held.';
 COMMENT ON COLUMN credyt.authorization.asset IS 'In which asset.';
 COMMENT ON COLUMN credyt.authorization.action IS 'What for.';
 COMMENT ON COLUMN credyt.authorization.approved IS 'Go on, or not.';
-COMMENT ON COLUMN credyt.authorization.reason IS 'Why refused: insufficient_credits, wallet_not_found, wallet_frozen or limit_exceeded; or why released.';
+COMMENT ON COLUMN credyt.authorization.reason IS 'Why refused: insufficient_credits, wallet_not_found or wallet_frozen; or why released.';
 COMMENT ON COLUMN credyt.authorization.credits IS 'Credits authorized, or asked for.';
 COMMENT ON COLUMN credyt.authorization.captured IS 'Credits captured so far.';
 COMMENT ON COLUMN credyt.authorization.available IS 'Credits that can be spent on this action now.';

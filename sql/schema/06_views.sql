@@ -43,7 +43,7 @@ SELECT g.customer, g.id, g.asset, g.kind, g.priority, g.credits,
        coalesce(o.remaining, 0) AS remaining,
        coalesce(o.held, 0) AS held,
        g.paid,
-       coalesce(o.deferred, 0) AS deferred,
+       coalesce(o.deferred, 0.00) AS deferred,
        g.effective_at, g.expires_at, g.applies_to, g.origin,
        false AS replayed
 FROM credyt.grants g

@@ -127,7 +127,7 @@ WHERE w.owed < 0 OR w.held < 0 OR w.held_overdraft < 0
 UNION ALL
 SELECT 3, w.customer, w.asset, format('next_due_at is %s, the state says %s', w.next_due_at, credyt.next_due(w.state))
 FROM wallet w
-WHERE w.next_due_at IS DISTINCT FROM credyt.next_due(w.state)
+WHERE coalesce(w.next_due_at, 'infinity') > coalesce(credyt.next_due(w.state), 'infinity')
 
 -- 4: where the money of a grant is
 UNION ALL
@@ -185,11 +185,13 @@ WHERE e.credits <> p.credits OR e.revenue <> p.revenue
 UNION ALL
 SELECT 6, w.customer, w.asset, format('the wallet counts %s ledger rows, there are %s, numbered up to %s', w.seq, e.rows, e.last)
 FROM wallet w
-LEFT JOIN LATERAL (SELECT coalesce(sum(n.rows), 0) AS rows, coalesce(max(n.last), 0) AS last
-                   FROM (SELECT e.customer, e.asset, count(DISTINCT e.seq) AS rows, max(e.seq) AS last
+LEFT JOIN LATERAL (SELECT coalesce(sum(n.rows), 0) AS rows, coalesce(sum(n.numbers), 0) AS numbers,
+                          coalesce(max(n.last), 0) AS last
+                   FROM (SELECT e.customer, e.asset, count(*) AS rows, count(DISTINCT e.seq) AS numbers,
+                                max(e.seq) AS last
                          FROM entry e GROUP BY 1, 2) n
                    WHERE n.customer = w.customer AND n.asset = w.asset) e ON true
-WHERE w.seq <> e.rows OR w.seq <> e.last
+WHERE w.seq <> e.rows OR w.seq <> e.numbers OR w.seq <> e.last
 UNION ALL
 SELECT 6, g.customer, g.asset, format('grant %s was issued by no ledger row', g.id)
 FROM grants g

@@ -6,6 +6,7 @@ use uuid::Uuid;
 
 use crate::errors::Result;
 use crate::ledger::{Amount, Grant, Moment};
+use crate::sql_types::value::Value;
 use crate::sql_types::{Args, Row, value};
 use crate::store::Store;
 use crate::store::authorizations::Authorization;
@@ -46,7 +47,7 @@ pub struct DebitAnswer {
     credits: Amount,
     revenue: Amount,
     cost: Option<Decimal>,
-    allocations: String,
+    allocations: Value,
     authorization_id: Option<Uuid>,
     reason: Option<String>,
     created_at: Moment,
@@ -89,7 +90,7 @@ impl DebitAnswer {
             credits: positive(first.credits),
             revenue: positive(first.revenue),
             cost: first.cost,
-            allocations: first.allocations.to_string(),
+            allocations: value::jsonb(&first.allocations.to_string()),
             authorization_id: first.authorization_id,
             reason: first.reason,
             created_at: first.created_at,
@@ -108,11 +109,11 @@ impl DebitAnswer {
             self.quantity.and_then(value::decimal),
             value::credits(self.credits),
             value::money(self.revenue),
-            self.cost.and_then(value::decimal),
-            margin.and_then(value::decimal),
+            self.cost.and_then(value::money_decimal),
+            margin.and_then(value::money_decimal),
             value::credits(self.standing.available),
             value::credits(self.standing.held),
-            value::jsonb(&self.allocations),
+            self.allocations,
             value::optional_uuid(self.authorization_id),
             value::bool(self.replayed),
             value::optional_text(self.reason.as_deref()),

@@ -1,23 +1,26 @@
 //! `debit_credits`: spend credits on an action.
 
+use std::rc::Rc;
+
 use pgrx::pg_sys;
 use uuid::Uuid;
 
 use super::answers::DebitAnswer;
-use super::request::{self, Charge};
+use super::request::{self, Charge, Pricing};
 use crate::errors::{self, Error, Result};
 use crate::ledger::wallet::{Part, total};
 use crate::ledger::{Amount, Moment};
-use crate::sql_types::Args;
+use crate::sql_types::{Args, value};
 use crate::store::Store;
+use crate::store::books;
 use crate::store::ledger::{self, Booked, Entry, Key, allocations};
-use crate::store::wallets::{self, OpenWallet};
+use crate::store::wallets::{self, OpenWallet, Spend};
 
 struct Request {
     customer: String,
     action: String,
     asset: String,
-    charge: Charge,
+    charge: Rc<Charge>,
     key: Option<Key>,
     scopes: Option<Vec<String>>,
     occurred_at: Option<Moment>,
@@ -54,45 +57,50 @@ fn read(args: &Args) -> Result<Request> {
         customer,
         action,
         asset,
-        charge,
+        charge: Rc::new(charge),
     })
 }
 
 /// Books the debit; `None` when its key is taken.
 fn spend(store: &Store, request: &Request) -> Result<Option<DebitAnswer>> {
+    let asset = books::asset(store, &request.asset)?;
+    let pricing =
+        Pricing::new(store, &asset, &request.action, &request.customer, &request.charge)?;
+    let price = Box::new(move |now| pricing.at(now));
+    let spend = Rc::new(Spend { action: request.action.clone(), price });
+    // Where nothing has fallen due, two statements do: one for the wallet and one for the ledger.
+    if let Some(spent) = wallets::spend(store, &request.customer, &request.asset, &spend)? {
+        let entry = request.entry(&spent.parts, spent.price_version, spent.open.now)?;
+        return Ok(spent.book(store, &entry)?.then(|| DebitAnswer::booked(&spent.open, entry)));
+    }
     let mut open = wallets::open(store, &request.customer, &request.asset)?;
-    open.active()?;
-    let occurred_at = match request.occurred_at {
-        Some(at) if at > open.now => {
-            return Err(errors::invalid("occurred_at", format_args!("{at} is in the future")));
-        }
-        at => at.unwrap_or(open.now),
-    };
-    let (credits, price_version) = request::credits(
-        store,
-        &open.asset,
-        &request.action,
-        &request.customer,
-        &request.charge,
-        open.now,
-    )?;
-    let parts = open
-        .wallet
-        .spend(open.now, &request.action, credits, open.limit)
-        .map_err(|short| errors::insufficient_credits(&open.customer, &open.asset.name, short))?;
-    let entry = Entry {
-        action: Some(request.action.clone()),
-        quantity: request.charge.quantity,
-        cost: request.charge.cost,
-        price_version,
-        scopes: request.scopes.clone(),
-        dimensions: request.charge.stored_dimensions(),
-        usage: request.charge.usage.clone(),
-        key: request.key.clone(),
-        metadata: request.metadata.clone(),
-        ..debit_entry(&parts, occurred_at)
-    };
+    let (parts, price_version) = open.spend(&spend)?;
+    let entry = request.entry(&parts, price_version, open.now)?;
     book(store, &mut open, entry)
+}
+
+impl Request {
+    fn entry(&self, parts: &[Part], price_version: Option<i32>, now: Moment) -> Result<Entry> {
+        let occurred_at = self.occurred_at.unwrap_or(now);
+        if occurred_at > now {
+            return Err(errors::invalid(
+                "occurred_at",
+                format_args!("{occurred_at} is in the future"),
+            ));
+        }
+        Ok(Entry {
+            action: Some(self.action.clone()),
+            quantity: self.charge.quantity,
+            cost: self.charge.cost,
+            price_version,
+            scopes: self.scopes.clone(),
+            dimensions: self.charge.stored_dimensions(),
+            usage: self.charge.usage.clone(),
+            key: self.key.clone(),
+            metadata: self.metadata.clone(),
+            ..debit_entry(parts, occurred_at)
+        })
+    }
 }
 
 /// A debit that these parts pay.
@@ -100,7 +108,7 @@ pub fn debit_entry(parts: &[Part], occurred_at: Moment) -> Entry {
     Entry {
         credits: -total(parts),
         revenue: parts.iter().map(|part| part.revenue).sum(),
-        allocations: allocations(parts, "revenue"),
+        allocations: value::jsonb(&allocations(parts, "revenue")),
         owed: owed(parts),
         ..Entry::new("debit", occurred_at)
     }
@@ -140,7 +148,7 @@ pub fn once<A>(
 fn first(store: &Store, customer: &str, key: &Key) -> Result<Option<Booked>> {
     match ledger::by_key(store, customer, &key.text)? {
         Some(booked) if booked.request.as_deref() == Some(&key.request) => Ok(Some(booked)),
-        Some(booked) => Err(errors::idempotency_conflict(customer, &key.text, booked.id)),
+        Some(_) => Err(errors::idempotency_conflict(customer, &key.text)),
         None => Ok(None),
     }
 }

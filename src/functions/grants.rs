@@ -130,7 +130,7 @@ fn issue(store: &Store, request: &NewGrant) -> Result<Option<GrantAnswer>> {
     let effective_at = request.effective_at.unwrap_or(open.now);
     if let Some(end) = request.expires_at {
         if end <= effective_at {
-            return Err(errors::invalid("expires_at", format_args!("it ends at {end}, before it starts")));
+            return Err(errors::invalid("expires_at", format_args!("it ends at {end}, not after it starts")));
         }
         if end <= open.now {
             return Err(errors::invalid("expires_at", format_args!("{end} is over")));
@@ -162,7 +162,7 @@ fn issue(store: &Store, request: &NewGrant) -> Result<Option<GrantAnswer>> {
     let part = Part { grant: Some((grant.id, grant.kind)), credits, revenue: request.paid };
     let entry = Entry {
         credits,
-        allocations: allocations(&[part], "deferred"),
+        allocations: value::jsonb(&allocations(&[part], "deferred")),
         refers_to: Some(grant.id),
         key: request.key.clone(),
         ..Entry::new("grant", open.now)
@@ -257,6 +257,7 @@ fn revoke(store: &Store, request: &Revoke) -> Result<Option<GrantAnswer>> {
     let missing = || errors::not_found("grant", customer, request.grant_id);
     let grant = grants::by_id(store, customer, request.grant_id)?.ok_or_else(missing)?;
     let mut open = wallets::open(store, customer, &grant.asset)?;
+    open.book_due_now(store)?;
     let unheld = open.wallet.grant(grant.id).map_or(Amount::ZERO, |g| g.unheld());
     let wanted = match request.credits {
         None => unheld,
@@ -264,7 +265,7 @@ fn revoke(store: &Store, request: &Revoke) -> Result<Option<GrantAnswer>> {
     };
     if wanted > unheld {
         let short = Shortfall { needed: wanted, available: unheld };
-        return Err(errors::insufficient_credits(customer, &grant.asset, short));
+        return Err(errors::revocation_exceeds(customer, &grant.asset, short));
     }
 
     let mut taken = Vec::new();
@@ -280,7 +281,10 @@ fn revoke(store: &Store, request: &Revoke) -> Result<Option<GrantAnswer>> {
     if request.owe_spent {
         (owed, revenue) = grants::spent(store, customer, grant.id)?;
     }
-    if owed.is_positive() {
+    // Less than nothing: refunds came back since it was all owed.
+    if !owed.is_positive() {
+        (owed, revenue) = (Amount::ZERO, Amount::ZERO);
+    } else {
         open.wallet.owed += owed;
         let spent = Part { grant: Some((grant.id, grant.kind)), credits: owed, revenue };
         let debt = Part { grant: None, credits: owed, revenue: Amount::ZERO };
@@ -290,7 +294,7 @@ fn revoke(store: &Store, request: &Revoke) -> Result<Option<GrantAnswer>> {
         quantity: request.credits,
         credits: -(total(&taken) + owed),
         revenue: -revenue,
-        allocations: text,
+        allocations: value::jsonb(&text),
         owed,
         refers_to: Some(grant.id),
         reason: request.reason.clone(),

@@ -1,5 +1,6 @@
 //! Credits held for an action that has not finished: `authorize`, `capture`, `release`, `extend`.
 
+use std::rc::Rc;
 use std::str::FromStr;
 
 use pgrx::pg_sys;
@@ -8,7 +9,7 @@ use uuid::Uuid;
 
 use super::answers::{AuthorizationAnswer, DebitAnswer};
 use super::debit::{book, debit_entry, movement};
-use super::request::{self, Charge, hash, no_price};
+use super::request::{self, Charge, Pricing, hash, in_force};
 use crate::errors::{self, Result};
 use crate::ledger::wallet::{Overrun, total};
 use crate::ledger::{Amount, Moment};
@@ -26,7 +27,7 @@ struct Request {
     customer: String,
     action: String,
     asset: String,
-    charge: Charge,
+    charge: Rc<Charge>,
     ttl_seconds: i32,
     overrun: Overrun,
     /// What is compared when the key comes again.
@@ -74,7 +75,7 @@ fn read(args: &Args) -> Result<Request> {
         customer,
         action,
         asset,
-        charge,
+        charge: Rc::new(charge),
         ttl_seconds,
         overrun,
     })
@@ -95,27 +96,14 @@ fn ends(now: Moment, ttl_seconds: i32) -> Result<Moment> {
 
 /// Holds the credits, or says why not; `None` when the key is taken.
 fn hold(store: &Store, request: &Request) -> Result<Option<AuthorizationAnswer>> {
+    let action = request.action.as_str();
+    let asset = books::asset(store, &request.asset)?;
+    let pricing = Pricing::new(store, &asset, action, &request.customer, &request.charge)?;
     let Some(mut open) = wallets::find(store, &request.customer, &request.asset)? else {
-        let (asset, now) = books::asset(store, &request.asset)?;
-        let (credits, _) = request::credits(
-            store,
-            &asset,
-            &request.action,
-            &request.customer,
-            &request.charge,
-            now,
-        )?;
+        let (credits, _) = pricing.at(books::now(store)?)?;
         return Ok(Some(refusal(request, "wallet_not_found", credits, Amount::ZERO)));
     };
-    let (credits, priced) = request::credits(
-        store,
-        &open.asset,
-        &request.action,
-        &request.customer,
-        &request.charge,
-        open.now,
-    )?;
-    let action = request.action.as_str();
+    let (credits, priced) = pricing.at(open.now)?;
     let available = open.wallet.available(open.now, Some(action), open.limit);
     if open.active().is_err() {
         return Ok(Some(refusal(request, "wallet_frozen", credits, available)));
@@ -126,7 +114,8 @@ fn hold(store: &Store, request: &Request) -> Result<Option<AuthorizationAnswer>>
     // Captures are priced at this version, also where the hold itself was given in credits.
     let price_version = match priced {
         Some(version) => Some(version),
-        None => prices::current(store, &open.asset, action, Some(&request.customer), open.now)?
+        None => prices::applicable(store, &asset, action, Some(&request.customer))?
+            .at(open.now)
             .map(|price| price.version),
     };
     let expires_at = ends(open.now, request.ttl_seconds)?;
@@ -195,7 +184,7 @@ fn held_before(store: &Store, request: &Request) -> Result<Option<AuthorizationA
         return Ok(None);
     };
     if first.request != key.request {
-        return Err(errors::idempotency_conflict(&request.customer, &key.text, first.id));
+        return Err(errors::idempotency_conflict(&request.customer, &key.text));
     }
     replay(store, &request.customer, first).map(Some)
 }
@@ -361,9 +350,7 @@ impl Capture {
             Some(version) => prices::version(store, &open.asset, action, version)?,
             None => None,
         };
-        let (version, price) = version
-            .and_then(|v| v.price.map(|price| (v.version, price)))
-            .ok_or_else(|| no_price(action, &open.asset.name))?;
+        let (version, price) = in_force(version, action, &open.asset)?;
         Ok(whole(charge.price(&price, action, &open.asset)?, Some(version)))
     }
 }

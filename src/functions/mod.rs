@@ -1,7 +1,6 @@
 //! The SQL functions, one file a family: read the arguments, ask the ledger, write through the store.
 
 mod answers;
-mod append_only;
 mod debit;
 mod grants;
 mod holds;
@@ -9,6 +8,7 @@ mod reading;
 mod refund;
 mod request;
 mod setup;
+mod triggers;
 mod wallet_type;
 
 crate::sql_functions! {
@@ -28,6 +28,7 @@ crate::sql_functions! {
     "credyt_grants_of" => reading::grants_of;
     "credyt_advanced" => reading::advanced;
     "credyt_due" => reading::due;
+    "credyt_spend" => wallet_type::spend;
     "credyt_wallet_in" => wallet_type::input;
     "credyt_wallet_out" => wallet_type::output;
     "credyt_wallet_recv" => wallet_type::receive;
@@ -41,5 +42,6 @@ crate::sql_functions! {
     "credyt_wallet_available" => wallet_type::available;
     "credyt_wallet_owed" => wallet_type::owed;
     "credyt_wallet_next_expiry" => wallet_type::next_expiry;
-    "credyt_refuse_change" => append_only::refuse_change;
+    "credyt_refuse_change" => triggers::refuse_change;
+    "credyt_announce_clock" => triggers::announce_clock;
 }

@@ -133,7 +133,7 @@ pub fn due(args: &Args) -> Result<Option<pg_sys::Datum>> {
             value::optional_text(entry.action.as_deref()),
             value::credits(entry.credits),
             value::money(entry.revenue),
-            value::jsonb(&entry.allocations),
+            entry.allocations,
             value::optional_uuid(entry.refers_to),
         ])
     });

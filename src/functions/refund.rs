@@ -10,7 +10,7 @@ use super::request;
 use crate::errors::{self, Result};
 use crate::ledger::wallet::{Decided, Due, Part, total};
 use crate::ledger::{Amount, Kind, Moment};
-use crate::sql_types::{Args, args};
+use crate::sql_types::{Args, args, value};
 use crate::store::Store;
 use crate::store::grants::{self, Issued};
 use crate::store::ledger::{self, Booked, Entry, Key, allocations};
@@ -69,6 +69,7 @@ fn give_back(store: &Store, request: &Request) -> Result<Option<DebitAnswer>> {
         return Err(errors::invalid("restore_until", "it is not in the future"));
     }
     // Read under the lock: what was refunded and settled before counts.
+    open.book_due_now(store)?;
     let history = ledger::referring_to(store, customer, request.debit_id)?;
     let Refundable { grants: paid, left } = refundable(&seen, &history)?;
     let asked = match request.credits {
@@ -97,7 +98,7 @@ fn give_back(store: &Store, request: &Request) -> Result<Option<DebitAnswer>> {
         action: seen.action.clone(),
         credits: total(&parts),
         revenue: -parts.iter().map(|part| part.revenue).sum::<Amount>(),
-        allocations: allocations(&parts, "revenue"),
+        allocations: value::jsonb(&allocations(&parts, "revenue")),
         refers_to: Some(request.debit_id),
         reason: request.reason.clone(),
         key: request.key.clone(),

@@ -5,6 +5,7 @@ use rust_decimal::Decimal;
 use serde_json::{Map, Value as Json};
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
+use std::rc::Rc;
 
 use crate::errors::{self, Error, Result};
 use crate::ledger::price::{Measure, Price, PriceError};
@@ -15,7 +16,8 @@ use crate::store::Store;
 use crate::store::authorizations::Authorization;
 use crate::store::books::Asset;
 use crate::store::ledger::Key;
-use crate::store::prices;
+use crate::store::prices::{self, Applicable, Version};
+use crate::store::wallets::Priced;
 
 /// The decimals of a vendor cost that are kept.
 const COST_DECIMALS: u32 = 12;
@@ -141,42 +143,64 @@ impl Charge {
     fn priced(&self, why: PriceError, action: &str, asset: &Asset) -> Error {
         match why {
             PriceError::Invalid(why) => errors::invalid("dimensions", why),
-            PriceError::NotFound(why) => errors::price_not_found(action, &asset.name, why),
+            PriceError::NotFound(why) => errors::price_does_not_match(action, &asset.name, why),
             PriceError::OutOfRange(why) => errors::out_of_range("credits", why),
             PriceError::CostMissing if self.usage.is_some() => {
                 errors::cost_unknown(action, &asset.name)
             }
             PriceError::CostMissing => errors::invalid(
                 "cost",
-                format_args!("the price of {action} starts from the vendor cost: pass cost, usage or credits"),
+                format_args!("the price of {action} starts from the vendor cost: pass cost or credits"),
             ),
         }
     }
 }
 
-/// What an action costs: credits, and the version of the price that says so (`None` where credits
-/// were given).
-pub fn credits(
-    store: &Store,
-    asset: &Asset,
-    action: &str,
-    customer: &str,
-    charge: &Charge,
-    at: Moment,
-) -> Result<(Amount, Option<i32>)> {
-    if let Some(given) = charge.given(asset)? {
-        return Ok((given, None));
-    }
-    let version = prices::current(store, asset, action, Some(customer), at)?;
-    let (version, price) = version
-        .and_then(|v| v.price.map(|price| (v.version, price)))
-        .ok_or_else(|| no_price(action, &asset.name))?;
-    Ok((charge.price(&price, action, asset)?, Some(version)))
+/// What an action may cost: what is known before the wallet says what time it is.
+pub struct Pricing {
+    action: String,
+    asset: Rc<Asset>,
+    charge: Rc<Charge>,
+    /// Not asked for where credits are given.
+    prices: Option<Applicable>,
 }
 
-/// The action has no price now.
-pub fn no_price(action: &str, asset: &str) -> Error {
-    errors::price_not_found(action, asset, "none is set, or it was withdrawn")
+impl Pricing {
+    pub fn new(
+        store: &Store,
+        asset: &Rc<Asset>,
+        action: &str,
+        customer: &str,
+        charge: &Rc<Charge>,
+    ) -> Result<Pricing> {
+        let prices = match charge.credits {
+            Some(_) => None,
+            None => Some(prices::applicable(store, asset, action, Some(customer))?),
+        };
+        let (action, asset, charge) = (action.to_owned(), asset.clone(), charge.clone());
+        Ok(Pricing { action, asset, charge, prices })
+    }
+
+    /// What it costs at this moment.
+    pub fn at(&self, now: Moment) -> Result<Priced> {
+        let Some(prices) = &self.prices else {
+            let given = self.charge.given(&self.asset)?;
+            return Ok((given.unwrap_or_default(), None));
+        };
+        let (version, price) = in_force(prices.at(now), &self.action, &self.asset)?;
+        Ok((self.charge.price(&price, &self.action, &self.asset)?, Some(version)))
+    }
+}
+
+/// A version and its rule, or WC003 where there is none or it was withdrawn.
+pub fn in_force(
+    version: Option<Version>,
+    action: &str,
+    asset: &Asset,
+) -> Result<(i32, Rc<Price>)> {
+    version
+        .and_then(|v| v.price.map(|price| (v.version, price)))
+        .ok_or_else(|| errors::price_not_found(action, &asset.name))
 }
 
 /// A usage is `{"vendor": ..., "body": ...}` or an array of such objects.

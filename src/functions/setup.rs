@@ -6,7 +6,7 @@ use pgrx::pg_sys;
 use rust_decimal::Decimal;
 use serde_json::Value as Json;
 
-use super::request::{Charge, no_price};
+use super::request::{Charge, in_force};
 use crate::errors::{self, Result};
 use crate::ledger::amount::DECIMALS;
 use crate::ledger::price::{Price, Rounding};
@@ -14,7 +14,6 @@ use crate::sql_types::{Args, Row, value};
 use crate::store::Store;
 use crate::store::books::{self, Definition};
 use crate::store::prices;
-use crate::store::wallets::clock;
 
 pub fn create_asset(args: &Args) -> Result<Option<pg_sys::Datum>> {
     let new = Definition {
@@ -41,7 +40,7 @@ pub fn create_asset(args: &Args) -> Result<Option<pg_sys::Datum>> {
                 format_args!("{:?} is not in pg_timezone_names", new.timezone),
             ));
         }
-        books::create(store, &new, clock())?;
+        books::create(store, &new, books::now(store)?)?;
         books::definition(store, &new.asset)?.ok_or_else(|| errors::asset_not_found(&new.asset))
     })?;
     if known != new {
@@ -70,7 +69,8 @@ pub fn set_price(args: &Args) -> Result<Option<pg_sys::Datum>> {
         Price::parse(&rule).map_err(|why| errors::invalid("price", why))?;
     }
     let (version, effective_at, now) = Store::write(|store| {
-        let (_, now) = books::asset(store, &asset)?;
+        books::lock(store, &asset)?;
+        let now = books::now(store)?;
         let from = effective_at.unwrap_or(now);
         if from < now {
             return Err(errors::invalid(
@@ -100,11 +100,9 @@ pub fn quote(args: &Args) -> Result<Option<pg_sys::Datum>> {
     let customer = args.optional_name(4, "customer")?;
     let charge = Charge::read_quote(args)?;
     let (credits, version, breakdown) = Store::read(|store| {
-        let (asset, now) = books::asset(store, &asset)?;
-        let version = prices::current(store, &asset, &action, customer.as_deref(), now)?;
-        let (version, price) = version
-            .and_then(|v| v.price.map(|price| (v.version, price)))
-            .ok_or_else(|| no_price(&action, &asset.name))?;
+        let asset = books::asset(store, &asset)?;
+        let prices = prices::applicable(store, &asset, &action, customer.as_deref())?;
+        let (version, price) = in_force(prices.at(books::now(store)?), &action, &asset)?;
         let (credits, breakdown) = charge.explain(&price, &action, &asset)?;
         Ok((credits, version, breakdown))
     })?;

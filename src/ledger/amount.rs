@@ -124,17 +124,26 @@ impl Amount {
     /// The text with at least `decimals` decimals and no trailing zeros behind them.
     pub fn text(self, decimals: usize) -> String {
         let size = self.0.unsigned_abs();
-        let (whole, part) = (size / ONE as u128, size % ONE as u128);
+        // 1e10 units each; what a wallet can hold has less than 2^64 whole units.
+        let (whole, mut part) = (size / ONE as u128, (size % ONE as u128) as u64);
         let mut text = String::with_capacity(24);
         if self.0 < 0 {
             text.push('-');
         }
-        text.push_str(&whole.to_string());
-        let digits = format!("{part:010}");
-        let keep = digits.trim_end_matches('0').len().max(decimals);
+        match u64::try_from(whole) {
+            Ok(whole) => text.push_str(&whole.to_string()),
+            Err(_) => text.push_str(&whole.to_string()),
+        }
+        let mut digits = [b'0'; DECIMALS as usize];
+        for digit in digits.iter_mut().rev() {
+            *digit += (part % 10) as u8;
+            part /= 10;
+        }
+        let needed = digits.iter().rposition(|digit| *digit != b'0').map_or(0, |last| last + 1);
+        let keep = needed.max(decimals);
         if keep > 0 {
             text.push('.');
-            text.push_str(&digits[..keep]);
+            text.extend(digits[..keep].iter().map(|digit| char::from(*digit)));
         }
         text
     }

@@ -1,6 +1,7 @@
 //! The text form of a wallet: JSON that a person can read and a dump can carry.
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use uuid::Uuid;
 
 use super::wallet::Corrupt;
@@ -65,7 +66,8 @@ pub fn print(wallet: &Wallet) -> String {
 
 /// The wallet of a JSON text, or why it is none.
 pub fn parse(text: &str) -> Result<Wallet, String> {
-    let text: WalletText = serde_json::from_str(text).map_err(|error| error.to_string())?;
+    let text = objects(text)?;
+    let text: WalletText = serde_json::from_value(text).map_err(|error| error.to_string())?;
     if text.version != 1 {
         return Err(format!("version {} is not known", text.version));
     }
@@ -99,6 +101,16 @@ pub fn parse(text: &str) -> Result<Wallet, String> {
         grants,
     )
     .map_err(|Corrupt(law)| law.to_owned())
+}
+
+/// The document, where it has the right shape: without this a list would do for an object.
+fn objects(text: &str) -> Result<Value, String> {
+    let text: Value = serde_json::from_str(text).map_err(|error| error.to_string())?;
+    match text.get("grants").and_then(Value::as_array) {
+        _ if !text.is_object() => Err("it is no JSON object".to_owned()),
+        Some(grants) if grants.iter().all(Value::is_object) => Ok(text),
+        _ => Err("grants is no list of objects".to_owned()),
+    }
 }
 
 fn moment(text: &str) -> Result<Moment, String> {

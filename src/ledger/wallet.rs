@@ -222,6 +222,11 @@ impl Wallet {
         (limit - self.owed - self.held_overdraft).or_zero()
     }
 
+    /// What a new grant pays before its credits count: debt beyond the limit.
+    pub fn owed_beyond(&self, limit: Amount) -> Amount {
+        (self.owed + self.held_overdraft - limit).or_zero().min(self.owed)
+    }
+
     // ---- the verbs --------------------------------------------------------------------------
 
     /// Works through what has fallen due up to now, in the order of time: grants begin (and pay

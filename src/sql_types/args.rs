@@ -172,7 +172,10 @@ impl Args {
             text.map(|text| CStr::from_ptr(text.cast_mut_ptr()).to_string_lossy())
         };
         let text = required(name, text)?;
-        serde_json::from_str(&text).map(Some).map_err(|why| errors::invalid(name, why))
+        // A jsonb is well-formed: depth is all that can be wrong with it.
+        serde_json::from_str(&text)
+            .map(Some)
+            .map_err(|_| errors::invalid(name, "it is nested deeper than 127 levels"))
     }
 
     /// A JSON object; or NULL.

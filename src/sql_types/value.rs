@@ -69,6 +69,16 @@ pub fn money(amount: Amount) -> Value {
     numeric(&amount.money())
 }
 
+/// Money with more decimals than an amount keeps: a vendor cost, or a margin over one.
+pub fn money_decimal(value: Decimal) -> Value {
+    let value = value.normalize();
+    let mut text = value.to_string();
+    if value.scale() < 2 {
+        text.push_str([".00", "0"][value.scale() as usize]);
+    }
+    numeric(&text)
+}
+
 pub fn decimal(value: Decimal) -> Value {
     numeric(&value.normalize().to_string())
 }
@@ -88,10 +98,20 @@ fn numeric(text: &str) -> Value {
 /// A `jsonb`. A text that Postgres cannot keep (a NUL in a string) is 22023, naming the argument.
 pub fn json(argument: &str, value: &Json) -> Result<Value> {
     let text = value.to_string();
-    if text.contains("\\u0000") {
+    // The escape may also be text that looks like one, after a backslash that is escaped itself.
+    if text.contains("\\u0000") && holds_nul(value) {
         return Err(errors::invalid(argument, "a string in it holds a NUL character"));
     }
     Ok(jsonb(&text))
+}
+
+fn holds_nul(value: &Json) -> bool {
+    match value {
+        Json::String(text) => text.contains('\0'),
+        Json::Array(list) => list.iter().any(holds_nul),
+        Json::Object(object) => object.iter().any(|(key, value)| key.contains('\0') || holds_nul(value)),
+        _ => false,
+    }
 }
 
 pub fn optional_json(argument: &str, value: Option<&Json>) -> Result<Value> {

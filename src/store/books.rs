@@ -1,21 +1,29 @@
-//! Assets.
+//! Assets, and what time it is.
 
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::rc::Rc;
 use std::str::FromStr;
 
+use pgrx::pg_sys;
+
+use super::edition;
+use super::prices::Book;
 use super::statement::{INT, Statement, Store, TEXT, TIME};
 use crate::errors::{self, Result};
 use crate::ledger::Moment;
 use crate::ledger::price::Rounding;
 use crate::sql_types::value;
 
-/// What every call needs to know of an asset.
-#[derive(Clone, Debug)]
+/// What every call needs to know of an asset, with the prices that have been asked for.
 pub struct Asset {
     pub name: String,
     pub scale: u32,
     pub rounding: Rounding,
-    /// Which edition of the price book this is: compiled prices of another one are old.
-    pub price_book: i64,
+    /// The edition it was read in.
+    pub(super) edition: u64,
+    /// Compiled prices by action.
+    pub(super) prices: RefCell<HashMap<String, Book>>,
 }
 
 /// An asset as it was defined.
@@ -28,9 +36,14 @@ pub struct Definition {
     pub timezone: String,
 }
 
+thread_local! {
+    static ASSETS: RefCell<HashMap<String, Rc<Asset>>> = RefCell::default();
+    /// The edition in which the clock was looked at, and the moment that stands in for it.
+    static CLOCK: Cell<(u64, Option<Moment>)> = const { Cell::new((0, None)) };
+}
+
 static ASSET: Statement = Statement {
-    sql: "SELECT a.scale, a.rounding, a.price_book, (SELECT c.now FROM credyt.clock c WHERE c.one)
-          FROM credyt.assets a WHERE a.asset = $1",
+    sql: "SELECT a.scale, a.rounding FROM credyt.assets a WHERE a.asset = $1",
     args: &[TEXT],
 };
 
@@ -46,28 +59,87 @@ static INSERT: Statement = Statement {
     args: &[TEXT, INT, TEXT, TEXT, TEXT, TIME],
 };
 
+/// Prices of one asset are set one after another. An update, though it changes nothing: a snapshot
+/// that is older than the last price is then refused with 40001, before its version is taken twice.
+static LOCK: Statement = Statement {
+    sql: "UPDATE credyt.assets a SET scale = a.scale WHERE a.asset = $1",
+    args: &[TEXT],
+};
+
 static TIMEZONE: Statement = Statement {
     sql: "SELECT 1 FROM pg_catalog.pg_timezone_names WHERE name = $1",
     args: &[TEXT],
 };
 
-/// The asset and the time it is, or WC009.
-pub fn asset(store: &Store, name: &str) -> Result<(Asset, Moment)> {
+static STANDS_IN: Statement =
+    Statement { sql: "SELECT c.now FROM credyt.clock c WHERE c.one", args: &[] };
+
+/// The asset, or WC009.
+pub fn asset(store: &Store, name: &str) -> Result<Rc<Asset>> {
+    let edition = edition::current();
+    if edition::remembers() {
+        let known = ASSETS.with_borrow(|assets| assets.get(name).cloned());
+        if let Some(asset) = known.filter(|asset| asset.edition == edition) {
+            return Ok(asset);
+        }
+    }
     let rows = ASSET.run(store, &[value::text(name)])?;
     let row = rows.first().ok_or_else(|| errors::asset_not_found(name))?;
-    let now = row.optional_moment(4).unwrap_or_else(super::wallets::clock);
-    Ok((read_asset(name, row.int(1)?, &row.text(2)?, row.bigint(3)?)?, now))
+    let damaged = |why: &str| errors::corrupted("an asset", why);
+    let asset = Rc::new(Asset {
+        name: name.to_owned(),
+        scale: u32::try_from(row.int(1)?).map_err(|_| damaged("its scale is negative"))?,
+        rounding: Rounding::from_str(&row.text(2)?).map_err(|why| damaged(&why))?,
+        edition,
+        prices: RefCell::default(),
+    });
+    if edition::remembers() {
+        ASSETS.with_borrow_mut(|assets| {
+            assets.retain(|_, asset| asset.edition == edition);
+            assets.insert(name.to_owned(), asset.clone());
+        });
+    }
+    Ok(asset)
 }
 
-/// An asset from its columns.
-pub fn read_asset(name: &str, scale: i32, rounding: &str, price_book: i64) -> Result<Asset> {
-    let damaged = |why: &str| errors::corrupted("an asset", why);
-    Ok(Asset {
-        name: name.to_owned(),
-        scale: u32::try_from(scale).map_err(|_| damaged("its scale is negative"))?,
-        rounding: Rounding::from_str(rounding).map_err(|why| damaged(&why))?,
-        price_book,
-    })
+/// Locks an asset's price book until the transaction ends, or WC009.
+pub fn lock(store: &Store, name: &str) -> Result<()> {
+    match LOCK.run(store, &[value::text(name)])?.count() {
+        0 => Err(errors::asset_not_found(name)),
+        _ => Ok(()),
+    }
+}
+
+/// What time it is for a writer: the wall clock, unless a test stands in for it.
+pub fn now(store: &Store) -> Result<Moment> {
+    Ok(stands_in(store)?.unwrap_or_else(wall_clock))
+}
+
+pub fn wall_clock() -> Moment {
+    // SAFETY: reads the time.
+    Moment(unsafe { pg_sys::GetCurrentTimestamp() })
+}
+
+/// What time it is for a reader: when the caller's statement began.
+pub fn statement_now(store: &Store) -> Result<Moment> {
+    // SAFETY: reads a variable of the backend.
+    let began = || Moment(unsafe { pg_sys::GetCurrentStatementStartTimestamp() });
+    Ok(stands_in(store)?.unwrap_or_else(began))
+}
+
+/// The row of `credyt.clock`, if there is one.
+pub fn stands_in(store: &Store) -> Result<Option<Moment>> {
+    let edition = edition::current();
+    let (seen_in, moment) = CLOCK.get();
+    if edition::remembers() && seen_in == edition {
+        return Ok(moment);
+    }
+    let rows = STANDS_IN.run(store, &[])?;
+    let moment = rows.first().and_then(|row| row.optional_moment(1));
+    if edition::remembers() {
+        CLOCK.set((edition, moment));
+    }
+    Ok(moment)
 }
 
 pub fn definition(store: &Store, name: &str) -> Result<Option<(Definition, Moment)>> {
@@ -96,6 +168,8 @@ pub fn create(store: &Store, new: &Definition, now: Moment) -> Result<()> {
             value::moment(now),
         ],
     )?;
+    // Should it be rolled back, nobody remembers it.
+    edition::announce(c"assets");
     Ok(())
 }
 

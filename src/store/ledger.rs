@@ -33,8 +33,8 @@ pub struct Entry {
     /// Earned is positive, given back negative.
     pub revenue: Amount,
     pub cost: Option<Decimal>,
-    /// JSON.
-    pub allocations: String,
+    /// jsonb.
+    pub allocations: Value,
     /// The part of it that is owed.
     pub owed: Amount,
     pub authorization_id: Option<Uuid>,
@@ -60,7 +60,7 @@ impl Entry {
             credits: Amount::ZERO,
             revenue: Amount::ZERO,
             cost: None,
-            allocations: "[]".to_owned(),
+            allocations: value::NULL,
             owed: Amount::ZERO,
             authorization_id: None,
             refers_to: None,
@@ -79,7 +79,7 @@ impl Entry {
     pub fn of_due(due: &Due) -> Entry {
         let gone = |kind, part: &Part| Entry {
             credits: -part.credits,
-            allocations: allocations(std::slice::from_ref(part), "deferred"),
+            allocations: value::jsonb(&allocations(std::slice::from_ref(part), "deferred")),
             refers_to: part.grant.map(|(id, _)| id),
             ..Entry::new(kind, due.at)
         };
@@ -87,14 +87,14 @@ impl Entry {
             Decided::Expired(part) => gone("expiry", part),
             Decided::Revoked(part) => gone("revocation", part),
             Decided::Moved { part, to } => Entry {
-                allocations: moved(part, *to),
+                allocations: value::jsonb(&moved(part, *to)),
                 refers_to: part.grant.map(|(id, _)| id),
                 ..Entry::new("transfer", due.at)
             },
             Decided::Settled { debt, action, part } => Entry {
                 action: action.clone(),
                 revenue: part.revenue,
-                allocations: allocations(std::slice::from_ref(part), "revenue"),
+                allocations: value::jsonb(&allocations(std::slice::from_ref(part), "revenue")),
                 refers_to: Some(*debt),
                 ..Entry::new("settlement", due.at)
             },
@@ -109,9 +109,7 @@ impl Entry {
         seq: u64,
         now: Moment,
     ) -> Result<Vec<Value>> {
-        // One more place than columns: statements that also write the wallet add two.
-        let mut values = Vec::with_capacity(26);
-        values.extend([
+        Ok(vec![
             value::text(customer),
             value::text(asset),
             value::uuid(self.id),
@@ -124,8 +122,8 @@ impl Entry {
             self.quantity.and_then(value::decimal),
             value::credits(self.credits),
             value::money(self.revenue),
-            self.cost.and_then(value::decimal),
-            value::jsonb(&self.allocations),
+            self.cost.and_then(value::money_decimal),
+            self.allocations,
             value::optional_uuid(self.authorization_id),
             value::optional_uuid(self.refers_to),
             value::texts(self.scopes.as_deref()),
@@ -135,8 +133,7 @@ impl Entry {
             self.key.as_ref().and_then(|key| value::text(&key.text)),
             self.key.as_ref().and_then(|key| value::bytes(&key.request)),
             value::optional_json("metadata", self.metadata.as_ref())?,
-        ]);
-        Ok(values)
+        ])
     }
 }
 
@@ -180,31 +177,36 @@ pub fn join(one: &str, other: &str) -> String {
     }
 }
 
-/// The columns of a new row and their arguments, $1 to $23.
-macro_rules! insert_entry {
-    () => {
-        "INSERT INTO credyt.ledger (customer, asset, id, seq, created_at, occurred_at, accounted_at,
-             price_version, kind, action, quantity, credits, revenue, cost, allocations,
-             authorization_id, refers_to, scopes, reason, dimensions, usage, idempotency_key,
-             request, metadata)
-         VALUES ($1, $2, $3, $4, $5, $6, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17,
-             $18, $19, $20, $21, $22, $23)"
+/// The columns of a new row; $1 to $23 are their values.
+macro_rules! insert {
+    ($conflict:literal) => {
+        concat!(
+            "INSERT INTO credyt.ledger (customer, asset, id, seq, created_at, occurred_at,
+                 accounted_at, price_version, kind, action, quantity, credits, revenue, cost,
+                 allocations, authorization_id, refers_to, scopes, reason, dimensions, usage,
+                 idempotency_key, request, metadata)
+             VALUES ($1, $2, $3, $4, $5, $6, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17,
+                 $18, $19, $20, $21, $22, $23)",
+            $conflict
+        )
     };
 }
-pub(super) use insert_entry;
 
-/// The types of those arguments, and of more.
-macro_rules! entry_types {
-    ($($more:expr),*) => {
-        &[TEXT, TEXT, UUID, BIGINT, TIME, TIME, INT, TEXT, TEXT, NUMERIC, NUMERIC, NUMERIC, NUMERIC,
-          JSONB, UUID, UUID, TEXTS, TEXT, JSONB, JSONB, TEXT, BYTES, JSONB, $($more),*]
-    };
-}
-pub(super) use entry_types;
+const ENTRY: &[pgrx::pg_sys::Oid] = &[
+    TEXT, TEXT, UUID, BIGINT, TIME, TIME, INT, TEXT, TEXT, NUMERIC, NUMERIC, NUMERIC, NUMERIC, JSONB,
+    UUID, UUID, TEXTS, TEXT, JSONB, JSONB, TEXT, BYTES, JSONB,
+];
 
-static INSERT: Statement = Statement { sql: insert_entry!(), args: entry_types!() };
+static INSERT: Statement = Statement { sql: insert!(""), args: ENTRY };
 
-/// Books a movement beside the one that the wallet is written with.
+static INSERT_ONCE: Statement = Statement {
+    sql: insert!(
+        " ON CONFLICT (customer, idempotency_key) WHERE idempotency_key IS NOT NULL DO NOTHING"
+    ),
+    args: ENTRY,
+};
+
+/// Books a movement. False, and nothing is written, when its key is taken.
 pub fn insert(
     store: &Store,
     customer: &str,
@@ -212,9 +214,10 @@ pub fn insert(
     seq: u64,
     now: Moment,
     entry: &Entry,
-) -> Result<()> {
-    INSERT.run(store, &entry.values(customer, asset, seq, now)?)?;
-    Ok(())
+) -> Result<bool> {
+    let values = entry.values(customer, asset, seq, now)?;
+    let statement = if entry.key.is_some() { &INSERT_ONCE } else { &INSERT };
+    Ok(statement.run(store, &values)?.count() > 0)
 }
 
 /// A booked row, as its answer needs it.

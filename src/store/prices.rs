@@ -1,25 +1,20 @@
-//! The price book, with its rules compiled once in each backend.
-//!
-//! Every `set_price` raises `assets.price_book` in the same transaction, and every call reads that
-//! number with its asset. A compiled book of another number is read again. So a price set elsewhere
-//! is used by the next statement, one that was rolled back never, and a REPEATABLE READ transaction
-//! keeps the prices of its snapshot.
+//! The price book, with its rules compiled once in each backend, edition by edition.
 
-use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
 
 use serde_json::Value as Json;
 
 use super::books::Asset;
-use super::statement::{BIGINT, INT, JSONB, RowRef, Statement, Store, TEXT, TIME};
+use super::edition;
+use super::statement::{INT, JSONB, RowRef, Statement, Store, TEXT, TIME};
 use crate::errors::{self, Result};
 use crate::ledger::Moment;
 use crate::ledger::price::Price;
 use crate::sql_types::value;
 
-/// More books than this are not kept compiled.
-const MAX_BOOKS: usize = 1000;
+/// More customers' own prices of an action, or actions of an asset, are not kept compiled.
+const MAX_KEPT: usize = 1000;
 
 /// One version of a price; `price` is `None` where it was withdrawn.
 #[derive(Clone)]
@@ -29,19 +24,30 @@ pub struct Version {
     pub price: Option<Rc<Price>>,
 }
 
-/// The versions of one action's price: the list's, or one customer's own.
+/// The versions of one action's price, the latest first: the list's, or one customer's own.
 type Versions = Rc<[Version]>;
 
-struct Book {
-    edition: i64,
-    /// Has any customer a price of their own for this action?
-    has_own: bool,
+/// The prices of one action.
+pub(super) struct Book {
     list: Versions,
+    /// Has any customer a price of their own?
+    has_own: bool,
     own: HashMap<String, Versions>,
 }
 
-thread_local! {
-    static BOOKS: RefCell<HashMap<(String, String), Book>> = RefCell::default();
+/// The prices of an action that may apply to a customer, whenever it is.
+#[derive(Clone)]
+pub struct Applicable {
+    own: Option<Versions>,
+    list: Versions,
+}
+
+impl Applicable {
+    /// What counts at a moment: the customer's own price, or else the list's.
+    pub fn at(&self, at: Moment) -> Option<Version> {
+        let own = self.own.as_ref().and_then(|own| in_force(own, at));
+        own.or_else(|| in_force(&self.list, at))
+    }
 }
 
 static LIST: Statement = Statement {
@@ -70,11 +76,6 @@ static VERSION: Statement = Statement {
     args: &[TEXT, TEXT, INT],
 };
 
-static NEW_EDITION: Statement = Statement {
-    sql: "UPDATE credyt.assets a SET price_book = a.price_book + 1 WHERE a.asset = $1",
-    args: &[TEXT],
-};
-
 static INSERT: Statement = Statement {
     sql: "INSERT INTO credyt.prices (asset, action, version, customer, price, effective_at, created_at)
           SELECT $1, $2, coalesce(max(p.version), 0) + 1, $3, $4, $5, $6
@@ -83,37 +84,66 @@ static INSERT: Statement = Statement {
     args: &[TEXT, TEXT, TEXT, JSONB, TIME, TIME],
 };
 
-static EDITION: Statement = Statement {
-    sql: "SELECT a.price_book FROM credyt.assets a WHERE a.asset = $1 AND a.price_book <> $2",
-    args: &[TEXT, BIGINT],
-};
-
-/// Forgets all compiled books.
-pub fn forget() {
-    BOOKS.with_borrow_mut(HashMap::clear);
-}
-
-/// The price of an action for a customer at a moment: the customer's own, or else the list's.
-pub fn current(
+/// The prices of an action that may apply to a customer.
+pub fn applicable(
     store: &Store,
     asset: &Asset,
     action: &str,
     customer: Option<&str>,
-    at: Moment,
-) -> Result<Option<Version>> {
-    let (list, has_own) = list(store, asset, action)?;
-    if let (true, Some(customer)) = (has_own, customer) {
-        let own = own(store, asset, action, customer)?;
-        if let Some(version) = in_force(&own, at) {
-            return Ok(Some(version));
+) -> Result<Applicable> {
+    let known = asset.prices.borrow().get(action).and_then(|book| {
+        let own = match customer.filter(|_| book.has_own) {
+            None => None,
+            Some(customer) => Some(book.own.get(customer)?.clone()),
+        };
+        Some(Applicable { own, list: book.list.clone() })
+    });
+    match known {
+        Some(known) => Ok(known),
+        None => read_applicable(store, asset, action, customer),
+    }
+}
+
+fn read_applicable(
+    store: &Store,
+    asset: &Asset,
+    action: &str,
+    customer: Option<&str>,
+) -> Result<Applicable> {
+    let args = [value::text(&asset.name), value::text(action), value::optional_text(customer)];
+    let list = read_all(LIST.run(store, &args[..2])?.iter())?;
+    let has_own = match ANY_OWN.run(store, &args[..2])?.first() {
+        Some(row) => row.bool(1)?,
+        None => false,
+    };
+    let own = match customer.filter(|_| has_own) {
+        Some(_) => Some(read_all(OWN.run(store, &args)?.iter())?),
+        None => None,
+    };
+    // What was announced while it was read may or may not be in it: then it is used once.
+    if edition::current() == asset.edition {
+        let mut prices = asset.prices.borrow_mut();
+        if prices.len() >= MAX_KEPT {
+            prices.clear();
+        }
+        let book = prices.entry(action.to_owned()).or_insert_with(|| Book {
+            list: list.clone(),
+            has_own,
+            own: HashMap::new(),
+        });
+        if let (Some(customer), Some(own)) = (customer, &own) {
+            if book.own.len() >= MAX_KEPT {
+                book.own.clear();
+            }
+            book.own.insert(customer.to_owned(), own.clone());
         }
     }
-    Ok(in_force(&list, at))
+    Ok(Applicable { own, list })
 }
 
 /// One version of a price, whenever it counts.
 pub fn version(store: &Store, asset: &Asset, action: &str, version: i32) -> Result<Option<Version>> {
-    let (list, _) = list(store, asset, action)?;
+    let list = applicable(store, asset, action, None)?.list;
     if let Some(found) = list.iter().find(|v| v.version == version) {
         return Ok(Some(found.clone()));
     }
@@ -121,7 +151,7 @@ pub fn version(store: &Store, asset: &Asset, action: &str, version: i32) -> Resu
     VERSION.run(store, &args)?.first().map(|row| read(&row)).transpose()
 }
 
-/// Sets a price; the version it became. Prices of one asset are set one after another.
+/// Sets a price; the version it became.
 pub fn set(
     store: &Store,
     asset: &str,
@@ -131,7 +161,6 @@ pub fn set(
     effective_at: Moment,
     now: Moment,
 ) -> Result<i32> {
-    NEW_EDITION.run(store, &[value::text(asset)])?;
     let rows = INSERT.run(
         store,
         &[
@@ -143,6 +172,7 @@ pub fn set(
             value::moment(now),
         ],
     )?;
+    edition::announce(c"prices");
     let row = rows.first().ok_or_else(|| errors::corrupted("the price book", "a price is lost"))?;
     row.int(1)
 }
@@ -151,62 +181,6 @@ pub fn set(
 fn in_force(versions: &[Version], at: Moment) -> Option<Version> {
     let latest = versions.iter().find(|version| version.effective_at <= at)?;
     latest.price.as_ref().map(|_| latest.clone())
-}
-
-fn list(store: &Store, asset: &Asset, action: &str) -> Result<(Versions, bool)> {
-    let key = (asset.name.clone(), action.to_owned());
-    let known = BOOKS.with_borrow(|books| {
-        let book = books.get(&key).filter(|book| book.edition == asset.price_book)?;
-        Some((book.list.clone(), book.has_own))
-    });
-    if let Some(known) = known {
-        return Ok(known);
-    }
-    let args = [value::text(&asset.name), value::text(action)];
-    let list = read_all(LIST.run(store, &args)?.iter())?;
-    let has_own = match ANY_OWN.run(store, &args)?.first() {
-        Some(row) => row.bool(1)?,
-        None => false,
-    };
-    // The book may be newer than the edition that was read with the asset: then it is used once.
-    let args = [value::text(&asset.name), value::bigint(asset.price_book)];
-    if EDITION.run(store, &args)?.count() == 0 {
-        BOOKS.with_borrow_mut(|books| {
-            if books.len() >= MAX_BOOKS {
-                books.clear();
-            }
-            let edition = asset.price_book;
-            let book = Book { edition, has_own, list: list.clone(), own: HashMap::new() };
-            books.insert(key, book);
-        });
-    }
-    Ok((list, has_own))
-}
-
-fn own(store: &Store, asset: &Asset, action: &str, customer: &str) -> Result<Versions> {
-    let key = (asset.name.clone(), action.to_owned());
-    let known = BOOKS.with_borrow(|books| {
-        let book = books.get(&key).filter(|book| book.edition == asset.price_book)?;
-        book.own.get(customer).cloned()
-    });
-    if let Some(known) = known {
-        return Ok(known);
-    }
-    let args = [value::text(&asset.name), value::text(action), value::text(customer)];
-    let own = read_all(OWN.run(store, &args)?.iter())?;
-    let args = [value::text(&asset.name), value::bigint(asset.price_book)];
-    if EDITION.run(store, &args)?.count() == 0 {
-        BOOKS.with_borrow_mut(|books| {
-            let book = books.get_mut(&key).filter(|book| book.edition == asset.price_book);
-            if let Some(book) = book {
-                if book.own.len() >= MAX_BOOKS {
-                    book.own.clear();
-                }
-                book.own.insert(customer.to_owned(), own.clone());
-            }
-        });
-    }
-    Ok(own)
 }
 
 fn read_all<'a>(rows: impl Iterator<Item = RowRef<'a>>) -> Result<Versions> {

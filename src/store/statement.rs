@@ -10,6 +10,7 @@ use rust_decimal::Decimal;
 use serde_json::Value as Json;
 use uuid::Uuid;
 
+use super::edition;
 use crate::errors::{self, Result};
 use crate::ledger::number::parse_decimal;
 use crate::ledger::{Amount, Moment};
@@ -44,8 +45,17 @@ impl Store {
     }
 
     fn connect<R>(read_only: bool, body: impl FnOnce(&Store) -> Result<R>) -> Result<R> {
-        forget_what_was_dropped();
-        Spi::connect_mut(|_| body(&Store { read_only }))
+        // SAFETY: reads a variable of the backend.
+        let caller = unsafe { pg_sys::CurrentMemoryContext };
+        if edition::listen() {
+            PLANS.with_borrow_mut(HashMap::clear);
+        }
+        Spi::connect_mut(|_| {
+            // What the body makes outlives the connection: it goes into the answer, too.
+            // SAFETY: the context that was current is the caller's, and SPI switches back to it.
+            unsafe { pg_sys::MemoryContextSwitchTo(caller) };
+            body(&Store { read_only })
+        })
     }
 }
 
@@ -69,22 +79,6 @@ impl Drop for Plan {
 thread_local! {
     /// Kept plans, by the address of their statement's text.
     static PLANS: RefCell<HashMap<usize, Plan>> = RefCell::default();
-    /// The schema the plans were made for.
-    static SCHEMA: RefCell<pg_sys::Oid> = const { RefCell::new(pg_sys::Oid::INVALID) };
-}
-
-/// After DROP and CREATE EXTENSION in one session everything has new oids: plans and compiled
-/// prices of the old one go.
-fn forget_what_was_dropped() {
-    // SAFETY: a syscache lookup of a C string.
-    let schema = unsafe { pg_sys::get_namespace_oid(c"credyt".as_ptr(), true) };
-    SCHEMA.with_borrow_mut(|known| {
-        if *known != schema {
-            *known = schema;
-            PLANS.with_borrow_mut(HashMap::clear);
-            super::prices::forget();
-        }
-    });
 }
 
 impl Statement {

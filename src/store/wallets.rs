@@ -1,26 +1,26 @@
 //! The one door through which a wallet is opened: lock it, load it, do what is due, let the caller
 //! apply its verb, write it back. Readers look at it the same way, without lock or writing.
 
-use pgrx::pg_sys;
+use std::cell::RefCell;
+use std::rc::Rc;
+
 use serde_json::Value as Json;
 use uuid::Uuid;
 
 use super::authorizations;
 use super::books::{self, Asset};
-use super::ledger::{self, Entry, entry_types, insert_entry};
-use super::statement::{
-    BIGINT, BYTES, INT, JSONB, NUMERIC, RowRef, Statement, Store, TEXT, TEXTS, TIME, UUID,
-};
+use super::ledger::{self, Entry};
+use super::statement::{BIGINT, BYTES, JSONB, NUMERIC, Statement, Store, TEXT, TIME, UUID};
 use crate::errors::{self, Result};
 use crate::ledger::packed;
-use crate::ledger::wallet::{Debt, Decided, Due, EndedHold, Full};
+use crate::ledger::wallet::{Debt, Decided, Due, EndedHold, Full, Part};
 use crate::ledger::{Amount, Grant, Moment, Wallet};
 use crate::sql_types::value;
 
 /// A wallet that is open for change: locked until the caller's transaction ends, and as it is now.
 pub struct OpenWallet {
     pub customer: String,
-    pub asset: Asset,
+    pub asset: Rc<Asset>,
     pub status: String,
     pub limit: Amount,
     pub now: Moment,
@@ -29,6 +29,25 @@ pub struct OpenWallet {
     due: Vec<Due>,
     /// The holds among it.
     ended: Vec<Uuid>,
+}
+
+/// A spend that is to be applied while the wallet's row is updated.
+pub struct Spend {
+    pub action: String,
+    /// What it costs at a moment, with what the caller wants to know of that.
+    pub price: Box<dyn Fn(Moment) -> Result<Priced>>,
+}
+
+/// Credits, and the version of the price that says so (`None` where credits were given).
+pub type Priced = (Amount, Option<i32>);
+
+/// A spend that was applied: the wallet as it is now, and what paid.
+pub struct Spent {
+    pub open: OpenWallet,
+    pub parts: Vec<Part>,
+    pub price_version: Option<i32>,
+    /// The state before, should the call turn out to be a replay.
+    before: Vec<u8>,
 }
 
 /// A wallet as a reader sees it.
@@ -43,18 +62,15 @@ pub struct WalletView {
 macro_rules! load {
     ($lock:literal) => {
         concat!(
-            "SELECT w.state::bytea, w.next_due_at, w.status, w.overdraft_limit,
-                 a.scale, a.rounding, a.price_book,
-                 (SELECT c.now FROM credyt.clock c WHERE c.one)
-             FROM credyt.wallets w JOIN credyt.assets a ON a.asset = w.asset
-             WHERE w.customer = $1 AND w.asset = $2",
+            "SELECT w.state::bytea, w.next_due_at, w.status, w.overdraft_limit
+             FROM credyt.wallets w WHERE w.customer = $1 AND w.asset = $2",
             $lock
         )
     };
 }
 
 static LOCK: Statement =
-    Statement { sql: load!(" FOR NO KEY UPDATE OF w"), args: &[TEXT, TEXT] };
+    Statement { sql: load!(" FOR NO KEY UPDATE"), args: &[TEXT, TEXT] };
 
 static LOOK: Statement = Statement { sql: load!(""), args: &[TEXT, TEXT] };
 
@@ -72,33 +88,25 @@ static WRITE: Statement = Statement {
     args: &[TEXT, TEXT, BYTES, TIME],
 };
 
+/// One statement locks the newest row, reads it, spends and writes. The function in it finds the
+/// spend that this backend is about (`PENDING`), and after waiting for another transaction it is
+/// asked again with the newest row.
+static SPEND: Statement = Statement {
+    sql: "UPDATE credyt.wallets w
+          SET state = credyt.spend(w.state, w.next_due_at, w.status, w.overdraft_limit)
+          WHERE w.customer = $1 AND w.asset = $2",
+    args: &[TEXT, TEXT],
+};
+
+static RESTORE: Statement = Statement {
+    sql: "UPDATE credyt.wallets SET state = $3::credyt.wallet WHERE customer = $1 AND asset = $2",
+    args: &[TEXT, TEXT, BYTES],
+};
+
 static SET_TERMS: Statement = Statement {
     sql: "UPDATE credyt.wallets SET overdraft_limit = $3, metadata = coalesce($4, metadata)
           WHERE customer = $1 AND asset = $2",
     args: &[TEXT, TEXT, NUMERIC, JSONB],
-};
-
-/// The ledger row and the wallet in one statement: the wallet changes only where the row was new.
-macro_rules! book {
-    ($conflict:literal) => {
-        concat!(
-            "WITH entry AS (",
-            insert_entry!(),
-            $conflict,
-            " RETURNING 1)
-             UPDATE credyt.wallets SET state = $24::credyt.wallet, next_due_at = $25
-             FROM entry WHERE customer = $1 AND asset = $2"
-        )
-    };
-}
-
-static BOOK: Statement = Statement { sql: book!(""), args: entry_types!(BYTES, TIME) };
-
-static BOOK_WITH_KEY: Statement = Statement {
-    sql: book!(
-        " ON CONFLICT (customer, idempotency_key) WHERE idempotency_key IS NOT NULL DO NOTHING"
-    ),
-    args: entry_types!(BYTES, TIME),
 };
 
 static DEBTS: Statement = Statement {
@@ -128,26 +136,19 @@ static OWED_BY: Statement = Statement {
     args: &[TEXT, TEXT, UUID],
 };
 
-/// The wall clock, for writers.
-pub fn clock() -> Moment {
-    // SAFETY: reads the time.
-    Moment(unsafe { pg_sys::GetCurrentTimestamp() })
-}
-
-/// When the caller's statement began, for readers.
-fn statement_clock() -> Moment {
-    // SAFETY: reads a variable of the backend.
-    Moment(unsafe { pg_sys::GetCurrentStatementStartTimestamp() })
-}
-
 /// Opens a wallet for change, or WC002, or WC009.
 pub fn open(store: &Store, customer: &str, asset: &str) -> Result<OpenWallet> {
     match find(store, customer, asset)? {
         Some(wallet) => Ok(wallet),
-        None => {
-            books::asset(store, asset)?;
-            Err(errors::wallet_not_found(customer, asset))
-        }
+        None => Err(missing(store, customer, asset)),
+    }
+}
+
+/// WC002, or WC009 where there is no such asset.
+fn missing(store: &Store, customer: &str, asset: &str) -> errors::Error {
+    match books::asset(store, asset) {
+        Ok(_) => errors::wallet_not_found(customer, asset),
+        Err(error) => error,
     }
 }
 
@@ -156,7 +157,8 @@ pub fn open_or_create(store: &Store, customer: &str, asset: &str) -> Result<Open
     if let Some(wallet) = find(store, customer, asset)? {
         return Ok(wallet);
     }
-    let (_, now) = books::asset(store, asset)?;
+    books::asset(store, asset)?;
+    let now = books::now(store)?;
     let state = packed::pack(&Wallet::new(now));
     let args = [value::text(customer), value::text(asset), value::moment(now), value::bytes(&state)];
     OPEN.run(store, &args)?;
@@ -169,14 +171,14 @@ pub fn find(store: &Store, customer: &str, asset: &str) -> Result<Option<OpenWal
     let Some(row) = rows.first() else { return Ok(None) };
     let mut wallet = read_state(row.bytes(1)?)?;
     // Taken after the lock, so that time in a wallet never runs backwards.
-    let now = row.optional_moment(8).unwrap_or_else(clock).max(wallet.changed_at);
+    let now = books::now(store)?.max(wallet.changed_at);
     let (due, ended) = match row.optional_moment(2) {
         Some(at) if at <= now => do_what_is_due(store, customer, asset, &mut wallet, now)?,
         _ => (Vec::new(), Vec::new()),
     };
     Ok(Some(OpenWallet {
         customer: customer.to_owned(),
-        asset: read_asset(asset, &row)?,
+        asset: books::asset(store, asset)?,
         status: row.text(3)?,
         limit: row.amount(4)?,
         now,
@@ -191,7 +193,7 @@ pub fn look(store: &Store, customer: &str, asset: &str) -> Result<Option<WalletV
     let rows = LOOK.run(store, &[value::text(customer), value::text(asset)])?;
     let Some(row) = rows.first() else { return Ok(None) };
     let mut wallet = read_state(row.bytes(1)?)?;
-    let now = row.optional_moment(8).unwrap_or_else(statement_clock).max(wallet.changed_at);
+    let now = books::statement_now(store)?.max(wallet.changed_at);
     let due = as_of(store, customer, asset, &mut wallet, now)?;
     Ok(Some(WalletView { limit: row.amount(4)?, now, wallet, due }))
 }
@@ -212,10 +214,6 @@ pub fn as_of(
 
 pub fn read_state(bytes: &[u8]) -> Result<Wallet> {
     packed::unpack(bytes).map_err(|why| errors::corrupted("a wallet", why))
-}
-
-fn read_asset(name: &str, row: &RowRef) -> Result<Asset> {
-    books::read_asset(name, row.int(5)?, &row.text(6)?, row.bigint(7)?)
 }
 
 /// Works through what has fallen due, in memory. Returns what has to be booked, and the holds that
@@ -254,6 +252,135 @@ fn debts_of(store: &Store, customer: &str, asset: &str, wallet: &Wallet) -> Resu
         .collect()
 }
 
+// ---- spending while the row is updated ------------------------------------------------------------
+
+/// What the running SPEND statement is about, and what came of it.
+struct Pending {
+    customer: String,
+    asset: Rc<Asset>,
+    spend: Rc<Spend>,
+    clock: Option<Moment>,
+    outcome: Option<Outcome>,
+}
+
+enum Outcome {
+    Spent(Box<Spent>),
+    Refused(errors::Error),
+    /// Something has fallen due: that takes more than one row.
+    Due,
+}
+
+thread_local! {
+    static PENDING: RefCell<Option<Pending>> = const { RefCell::new(None) };
+}
+
+/// Spends in the fewest statements: one for the wallet and one for the ledger. `None` when something
+/// has fallen due, and the wallet has to be opened.
+pub fn spend(
+    store: &Store,
+    customer: &str,
+    asset: &str,
+    spend: &Rc<Spend>,
+) -> Result<Option<Spent>> {
+    let pending = Pending {
+        customer: customer.to_owned(),
+        asset: books::asset(store, asset)?,
+        spend: spend.clone(),
+        clock: books::stands_in(store)?,
+        outcome: None,
+    };
+    PENDING.set(Some(pending));
+    let forget = Forget;
+    let found = SPEND.run(store, &[value::text(customer), value::text(asset)])?.count();
+    let outcome = PENDING.take().and_then(|pending| pending.outcome);
+    drop(forget);
+    match outcome {
+        Some(Outcome::Spent(spent)) => Ok(Some(*spent)),
+        Some(Outcome::Refused(error)) => Err(error),
+        // Also where the statement ran elsewhere, so that nothing was pending there.
+        Some(Outcome::Due) | None if found > 0 => Ok(None),
+        _ => Err(missing(store, customer, asset)),
+    }
+}
+
+/// Nothing stays pending, also where the statement fails.
+struct Forget;
+
+impl Drop for Forget {
+    fn drop(&mut self) {
+        PENDING.set(None);
+    }
+}
+
+/// The function in SPEND: the new state, or `None` to leave the state as it is.
+pub fn spend_in_place(
+    state: &[u8],
+    next_due_at: Option<Moment>,
+    status: &str,
+    limit: Amount,
+) -> Result<Option<Vec<u8>>> {
+    PENDING.with_borrow_mut(|pending| {
+        let Some(pending) = pending else { return Ok(None) };
+        let wallet = read_state(state)?;
+        let now = pending.clock.unwrap_or_else(books::wall_clock).max(wallet.changed_at);
+        if next_due_at.is_some_and(|at| at <= now) {
+            pending.outcome = Some(Outcome::Due);
+            return Ok(None);
+        }
+        let open = OpenWallet {
+            customer: pending.customer.clone(),
+            asset: pending.asset.clone(),
+            status: status.to_owned(),
+            limit,
+            now,
+            wallet,
+            due: Vec::new(),
+            ended: Vec::new(),
+        };
+        match spend_and_pack(open, &pending.spend, state) {
+            Ok((state, spent)) => {
+                pending.outcome = Some(Outcome::Spent(Box::new(spent)));
+                Ok(Some(state))
+            }
+            Err(error) => {
+                pending.outcome = Some(Outcome::Refused(error));
+                Ok(None)
+            }
+        }
+    })
+}
+
+/// Spends, and counts the row that the debit will be.
+fn spend_and_pack(
+    mut open: OpenWallet,
+    spend: &Spend,
+    before: &[u8],
+) -> Result<(Vec<u8>, Spent)> {
+    let (parts, price_version) = open.spend(spend)?;
+    open.wallet.seq += 1;
+    let state = open.state()?;
+    Ok((state, Spent { open, parts, price_version, before: before.to_vec() }))
+}
+
+impl Spent {
+    /// Books the debit. False, and the wallet is as it was, when its key is taken.
+    pub fn book(&self, store: &Store, entry: &Entry) -> Result<bool> {
+        let open = &self.open;
+        let seq = open.wallet.seq;
+        if !ledger::insert(store, &open.customer, &open.asset.name, seq, open.now, entry)? {
+            let args = [
+                value::text(&open.customer),
+                value::text(&open.asset.name),
+                value::bytes(&self.before),
+            ];
+            RESTORE.run(store, &args)?;
+            return Ok(false);
+        }
+        open.owe(store, seq, entry)?;
+        Ok(true)
+    }
+}
+
 impl OpenWallet {
     /// Spending needs an active wallet; WC006 otherwise.
     pub fn active(&self) -> Result<()> {
@@ -262,6 +389,20 @@ impl OpenWallet {
         } else {
             Err(errors::wallet_frozen(&self.customer, &self.asset.name, &self.status))
         }
+    }
+
+    /// Spends: what paid, and the version of the price. WC001, WC003, WC006.
+    pub fn spend(&mut self, spend: &Spend) -> Result<(Vec<Part>, Option<i32>)> {
+        self.active()?;
+        let (credits, price_version) = (spend.price)(self.now)?;
+        let parts = self
+            .wallet
+            .spend(self.now, &spend.action, credits, self.limit)
+            .map_err(|short| {
+                let over = self.wallet.owed_beyond(self.limit);
+                errors::insufficient_credits(&self.customer, &self.asset.name, short, over)
+            })?;
+        Ok((parts, price_version))
     }
 
     /// What can be spent on anything.
@@ -283,8 +424,15 @@ impl OpenWallet {
         })
     }
 
+    /// Books what time has decided at once, so that what a verb reads of the books is as of now: a
+    /// grant that has started may have paid the debt that the verb asks for.
+    pub fn book_due_now(&mut self, store: &Store) -> Result<()> {
+        if self.due.is_empty() { Ok(()) } else { self.write_back(store) }
+    }
+
     /// Puts a new grant on the stack; a live, unlimited one pays debts first. Returns what it paid.
     pub fn issue(&mut self, store: &Store, grant: Grant) -> Result<Vec<Due>> {
+        self.book_due_now(store)?;
         let id = grant.id;
         self.add(grant)?;
         let mut debts = debts_of(store, &self.customer, &self.asset.name, &self.wallet)?;
@@ -320,25 +468,13 @@ impl OpenWallet {
         let seq = first + before.len() as u64;
         self.wallet.seq = seq + after.len() as u64;
 
+        // Asked before the row is written: a wallet that is too large books nothing.
         let state = self.state()?;
-        let mut args = entry.values(&self.customer, &self.asset.name, seq, self.now)?;
-        args.push(value::bytes(&state));
-        args.push(value::optional_moment(self.wallet.next_due()));
-        let statement = if entry.key.is_some() { &BOOK_WITH_KEY } else { &BOOK };
-        if statement.run(store, &args)?.count() == 0 {
+        if !ledger::insert(store, &self.customer, &self.asset.name, seq, self.now, entry)? {
             return Ok(false);
         }
-        if entry.owed.is_positive() {
-            let args = [
-                value::text(&self.customer),
-                value::text(&self.asset.name),
-                value::bigint(seq as i64),
-                value::uuid(entry.id),
-                value::optional_text(entry.action.as_deref()),
-                value::credits(entry.owed),
-            ];
-            OWE.run(store, &args)?;
-        }
+        self.write(store, &state)?;
+        self.owe(store, seq, entry)?;
         self.book_due(store, first, &before)?;
         self.book_due(store, seq + 1, &after)?;
         Ok(true)
@@ -351,14 +487,19 @@ impl OpenWallet {
         let first = self.wallet.seq + 1;
         self.wallet.seq += due.len() as u64;
         let state = self.state()?;
+        self.write(store, &state)?;
+        self.book_due(store, first, &due)
+    }
+
+    fn write(&self, store: &Store, state: &[u8]) -> Result<()> {
         let args = [
             value::text(&self.customer),
             value::text(&self.asset.name),
-            value::bytes(&state),
+            value::bytes(state),
             value::optional_moment(self.wallet.next_due()),
         ];
         WRITE.run(store, &args)?;
-        self.book_due(store, first, &due)
+        Ok(())
     }
 
     /// Sets the overdraft limit, and metadata where there is some.
@@ -407,6 +548,23 @@ impl OpenWallet {
             return Ok(());
         }
         authorizations::mark_expired(store, &self.customer, &ended)
+    }
+
+    /// Writes down what a new ledger row owes.
+    fn owe(&self, store: &Store, seq: u64, entry: &Entry) -> Result<()> {
+        if entry.owed.is_zero() {
+            return Ok(());
+        }
+        let args = [
+            value::text(&self.customer),
+            value::text(&self.asset.name),
+            value::bigint(seq as i64),
+            value::uuid(entry.id),
+            value::optional_text(entry.action.as_deref()),
+            value::credits(entry.owed),
+        ];
+        OWE.run(store, &args)?;
+        Ok(())
     }
 
     fn pay(&self, store: &Store, debt: Uuid, credits: Amount) -> Result<()> {

@@ -4,6 +4,8 @@
 //! test is killed.
 #![allow(dead_code)] // each test program uses a part of this
 
+pub mod sql;
+
 use postgres::{Client, NoTls};
 use std::path::Path;
 use std::process::{Command, Stdio};

@@ -1,0 +1,709 @@
+//! Whatever is passed: an answer, or a refusal that names the argument. Never XX000, never a panic,
+//! and the connection goes on.
+
+mod support;
+
+use postgres::Client;
+use support::sql::{Database, Refusal, attempt, clock, quoted, refusal, rows, value};
+
+/// How an argument is tried.
+#[derive(Clone, Copy)]
+enum Kind {
+    Text,
+    Number,
+    Int,
+    Json,
+    Id,
+    Time,
+    Texts,
+    Bool,
+}
+use Kind::{Bool, Id, Int, Json, Number, Text, Texts, Time};
+
+/// A function with arguments that make a good call.
+struct Function {
+    name: &'static str,
+    arguments: &'static [(&'static str, Kind, &'static str)],
+}
+
+const CHARGE: [(&str, Kind, &str); 5] = [
+    ("quantity", Number, "2"),
+    ("dimensions", Json, "'{\"model\": \"x\"}'"),
+    ("usage", Json, "NULL"),
+    ("cost", Number, "0.01"),
+    ("credits", Number, "NULL"),
+];
+
+const FUNCTIONS: [Function; 13] = [
+    Function {
+        name: "create_asset",
+        arguments: &[
+            ("asset", Text, "'points'"),
+            ("scale", Int, "2"),
+            ("rounding", Text, "'up'"),
+            ("currency", Text, "'USD'"),
+            ("timezone", Text, "'UTC'"),
+        ],
+    },
+    Function {
+        name: "set_price",
+        arguments: &[
+            ("action", Text, "'image'"),
+            ("price", Json, "'2'"),
+            ("asset", Text, "'credits'"),
+            ("customer", Text, "NULL"),
+            ("effective_at", Time, "NULL"),
+        ],
+    },
+    Function {
+        name: "quote",
+        arguments: &[
+            ("action", Text, "'image'"),
+            CHARGE[0],
+            CHARGE[1],
+            ("asset", Text, "'credits'"),
+            ("customer", Text, "'ann'"),
+            CHARGE[2],
+            CHARGE[3],
+        ],
+    },
+    Function {
+        name: "open_wallet",
+        arguments: &[
+            ("customer", Text, "'ann'"),
+            ("asset", Text, "'credits'"),
+            ("overdraft_limit", Number, "5"),
+            ("metadata", Json, "'{}'"),
+        ],
+    },
+    Function {
+        name: "grant_credits",
+        arguments: &[
+            ("customer", Text, "'ann'"),
+            ("credits", Number, "5"),
+            ("kind", Text, "'included'"),
+            ("asset", Text, "'credits'"),
+            ("paid", Number, "1"),
+            ("expires_at", Time, "NULL"),
+            ("effective_at", Time, "NULL"),
+            ("priority", Int, "100"),
+            ("applies_to", Texts, "'{image}'"),
+            ("idempotency_key", Text, "'key'"),
+            ("metadata", Json, "'{}'"),
+        ],
+    },
+    Function {
+        name: "revoke_grant",
+        arguments: &[
+            ("customer", Text, "'ann'"),
+            ("grant_id", Id, "'$grant'"),
+            ("credits", Number, "NULL"),
+            ("spent", Text, "'keep'"),
+            ("reason", Text, "'why'"),
+            ("idempotency_key", Text, "'key'"),
+        ],
+    },
+    Function {
+        name: "debit_credits",
+        arguments: &[
+            ("customer", Text, "'ann'"),
+            ("action", Text, "'image'"),
+            CHARGE[0],
+            CHARGE[1],
+            CHARGE[2],
+            CHARGE[3],
+            CHARGE[4],
+            ("asset", Text, "'credits'"),
+            ("idempotency_key", Text, "'key'"),
+            ("scopes", Texts, "'{user:a}'"),
+            ("occurred_at", Time, "NULL"),
+            ("metadata", Json, "'{}'"),
+        ],
+    },
+    Function {
+        name: "authorize",
+        arguments: &[
+            ("customer", Text, "'ann'"),
+            ("action", Text, "'image'"),
+            CHARGE[0],
+            CHARGE[1],
+            CHARGE[2],
+            CHARGE[3],
+            CHARGE[4],
+            ("ttl_seconds", Int, "900"),
+            ("overrun", Text, "'reject'"),
+            ("asset", Text, "'credits'"),
+            ("idempotency_key", Text, "'key'"),
+            ("scopes", Texts, "'{user:a}'"),
+            ("metadata", Json, "'{}'"),
+        ],
+    },
+    Function {
+        name: "capture",
+        arguments: &[
+            ("customer", Text, "'ann'"),
+            ("authorization_id", Id, "'$hold'"),
+            CHARGE[0],
+            CHARGE[1],
+            CHARGE[2],
+            CHARGE[3],
+            CHARGE[4],
+            ("keep_open", Bool, "false"),
+            ("metadata", Json, "'{}'"),
+        ],
+    },
+    Function {
+        name: "release",
+        arguments: &[
+            ("customer", Text, "'ann'"),
+            ("authorization_id", Id, "'$hold'"),
+            ("reason", Text, "'why'"),
+        ],
+    },
+    Function {
+        name: "extend",
+        arguments: &[
+            ("customer", Text, "'ann'"),
+            ("authorization_id", Id, "'$hold'"),
+            ("ttl_seconds", Int, "60"),
+        ],
+    },
+    Function {
+        name: "refund",
+        arguments: &[
+            ("customer", Text, "'ann'"),
+            ("debit_id", Id, "'$debit'"),
+            ("credits", Number, "1"),
+            ("restore_until", Time, "NULL"),
+            ("reason", Text, "'why'"),
+            ("idempotency_key", Text, "'key'"),
+        ],
+    },
+    Function {
+        name: "balance",
+        arguments: &[
+            ("customer", Text, "'ann'"),
+            ("asset", Text, "'credits'"),
+            ("at", Time, "NULL"),
+        ],
+    },
+];
+
+/// What is tried for an argument of this kind, as SQL.
+fn hostile(kind: Kind) -> Vec<String> {
+    let texts = [
+        "''",
+        "repeat('x', 1048576)",
+        "repeat('é', 128)",
+        "E'\\n'",
+        "E'it''s \"\\\\ $1 %s {} \\t'",
+        "'''; DROP SCHEMA credyt CASCADE; --'",
+        "E'\\u202e\\U0001F600\\u0301'",
+        "'NULL'",
+        "' '",
+    ];
+    let numbers = [
+        "0",
+        "-1",
+        "-0.0000000001",
+        "'NaN'",
+        "'Infinity'",
+        "'-Infinity'",
+        "1e30",
+        "-1e30",
+        "1e131071",
+        "1e-16383",
+        "0.001",
+        "0.00000000000000000001",
+        "999999999999999.99",
+        "1000000000000000",
+        "79228162514264337593543950336",
+        "1.0000000000000000000000000000000000000",
+    ];
+    let ints = ["0", "-1", "1", "11", "2147483647", "-2147483648"];
+    let documents = [
+        "'null'",
+        "'[]'",
+        "'{}'",
+        "'[null]'",
+        "'\"\"'",
+        "'\"1\"'",
+        "'-1'",
+        "'1e400'",
+        "'1e-400'",
+        "'true'",
+        "'{\"\": {}}'",
+        "'{\"a\": null}'",
+        "'{\"model\": [[[]]]}'",
+        "'{\"model\": 1e30}'",
+        "to_jsonb(repeat('x', 1048576))",
+        "jsonb_build_object(repeat('k', 1048576), 1)",
+        "(repeat('[', 1000) || repeat(']', 1000))::jsonb",
+        "(repeat('{\"match\":[{\"price\":', 1000) || '1' || repeat('}]}', 1000))::jsonb",
+        "(repeat('{\"a\":', 1000) || '1' || repeat('}', 1000))::jsonb",
+        "'{\"a\": \"\\\\u0000\"}'",
+        "'{\"vendor\": 1, \"body\": {}}'",
+        "'{\"vendor\": \"v\", \"body\": []}'",
+        "'{\"vendor\": \"v\", \"body\": {\"n\": 1e99}}'",
+        "'[{\"vendor\": \"v\", \"body\": {}}, 1]'",
+        "'{\"per_unit\": \"NaN\"}'",
+        "'{\"per_unit\": -1}'",
+        "'{\"per_unit\": 1, \"more\": 1}'",
+        "'{\"package\": {\"size\": 0, \"credits\": 1}}'",
+        "'{\"graduated\": []}'",
+        "'{\"volume\": [{\"up_to\": 1, \"per_unit\": 1}]}'",
+        "'{\"meters\": {\"model\": {\"per\": 1, \"credits\": 1}}}'",
+        "'{\"cost_plus\": {\"markup\": -1, \"credit_value\": 0}}'",
+        "'{\"match\": [{\"when\": {\"model\": \"x\"}, \"price\": 1}, {\"when\": {\"model\": \"x\"}, \"price\": 1}]}'",
+        "'{\"per_unit\": \"1e28\"}'",
+        "'{\"per_unit\": 9999999999999999999999999999}'",
+    ];
+    let ids = [
+        "'00000000-0000-0000-0000-000000000000'",
+        "'ffffffff-ffff-ffff-ffff-ffffffffffff'",
+        "'$bob'",
+        "'$grant'",
+        "'$debit'",
+        "'$hold'",
+    ];
+    let times = [
+        "'infinity'",
+        "'-infinity'",
+        "'4714-11-24 00:00:00+00 BC'",
+        "'0001-01-01Z'",
+        "'9999-12-31 23:59:59.999999Z'",
+        "'10000-01-01Z'",
+        "'100000-01-01Z'",
+        "'294276-12-31Z'",
+        "'2000-01-01Z'",
+        "now()",
+        "now() + interval '1 hour'",
+    ];
+    let lists = [
+        "'{}'",
+        "ARRAY[NULL]::text[]",
+        "ARRAY['a', NULL]",
+        "ARRAY['']",
+        "ARRAY['*']",
+        "ARRAY['a*b']",
+        "ARRAY['**']",
+        "array_fill('x'::text, ARRAY[101])",
+        "array_fill('x'::text, ARRAY[2, 2])",
+        "'[-5:-4]={a,b}'::text[]",
+        "ARRAY[repeat('x', 1048576)]",
+        "array_fill('x'::text, ARRAY[100000])",
+        "ARRAY[E'\\n', '''']",
+    ];
+    let list: &[&str] = match kind {
+        Text => &texts,
+        Number => &numbers,
+        Int => &ints,
+        Json => &documents,
+        Id => &ids,
+        Time => &times,
+        Texts => &lists,
+        Bool => &["true"],
+    };
+    std::iter::once("NULL")
+        .chain(list.iter().copied())
+        .map(str::to_owned)
+        .collect()
+}
+
+/// An answer of ours: it explains itself. 22023 and 22003 name an argument.
+fn check(refused: &Refusal, call: &str) {
+    let slug = match refused.code.as_str() {
+        "22023" => "invalid_input",
+        "22003" => "out_of_range",
+        "54000" => "too_many_grants",
+        "WC001" => "insufficient_credits",
+        "WC002" => "wallet_not_found",
+        "WC003" => "price_not_found",
+        "WC004" => "authorization_closed",
+        "WC005" => "idempotency_conflict",
+        "WC008" => "refund_exceeds_debit",
+        "WC009" => "asset_not_found",
+        "WC011" => "not_found",
+        _ => panic!("{call}: {refused:?}"),
+    };
+    let detail = refused.json();
+    assert_eq!(detail["error"], slug, "{call}: {refused:?}");
+    if let Some(argument) = detail["argument"].as_str() {
+        assert!(refused.message.contains(argument), "{call}: {refused:?}");
+    }
+    assert!(
+        refused.code.starts_with('2') || !refused.hint.is_empty(),
+        "{call}: {refused:?}"
+    );
+    for trace in [
+        "panicked",
+        ".rs",
+        "RUST_BACKTRACE",
+        "unwrap",
+        "Decimal",
+        "serde",
+        "line 1 column",
+    ] {
+        let told = format!("{} {} {}", refused.message, refused.detail, refused.hint);
+        assert!(!told.contains(trace), "{call}: {refused:?}");
+    }
+    assert!(
+        refused.message.len() < 2000 && refused.detail.len() < 2000,
+        "a message of {} bytes: {call}",
+        refused.message.len()
+    );
+}
+
+/// A database with something to refer to; `$grant`, `$debit`, `$hold` are ann's, `$bob` is bob's.
+fn prepared(name: &str) -> (Database, Client, [(&'static str, String); 4]) {
+    let database = Database::new(name);
+    let mut client = database.connect();
+    let grant = "SELECT id FROM credyt.grant_credits('$who', 100, paid => 10)";
+    let ids = [
+        ("$grant", value(&mut client, &grant.replace("$who", "ann"))),
+        (
+            "$debit",
+            value(
+                &mut client,
+                "SELECT id FROM credyt.debit_credits('ann', 'image', 3)",
+            ),
+        ),
+        (
+            "$hold",
+            value(
+                &mut client,
+                "SELECT id FROM credyt.authorize('ann', 'image', 5)",
+            ),
+        ),
+        ("$bob", value(&mut client, &grant.replace("$who", "bob"))),
+    ];
+    (database, client, ids)
+}
+
+fn with_ids(sql: &str, ids: &[(&str, String)]) -> String {
+    ids.iter()
+        .fold(sql.to_owned(), |sql, (name, id)| sql.replace(name, id))
+}
+
+#[test]
+fn every_argument_of_every_function() {
+    let (database, mut client, ids) = prepared("arguments");
+    let known = "SELECT count(*) FROM pg_proc WHERE pronamespace = 'credyt'::regnamespace AND proname = ANY('{$names}')";
+    let names: Vec<&str> = FUNCTIONS.iter().map(|function| function.name).collect();
+    assert_eq!(
+        value(&mut client, &known.replace("$names", &names.join(","))),
+        names.len().to_string()
+    );
+    let mut refusals = 0;
+    for function in &FUNCTIONS {
+        let call = |changed: Option<(&str, &str)>| {
+            let argument = |(name, _, good): &(&str, Kind, &str)| match changed {
+                Some((this, bad)) if this == *name => format!("{name} => {bad}"),
+                _ => format!("{name} => {good}"),
+            };
+            let arguments: Vec<String> = function.arguments.iter().map(argument).collect();
+            with_ids(
+                &format!(
+                    "SELECT * FROM credyt.{}({})",
+                    function.name,
+                    arguments.join(", ")
+                ),
+                &ids,
+            )
+        };
+        rows(&mut client, &format!("BEGIN; {}; ROLLBACK", call(None)));
+        for (name, kind, good) in function.arguments {
+            for bad in hostile(*kind) {
+                let sql = call(Some((name, &bad)));
+                rows(&mut client, "BEGIN");
+                if let Err(refused) = attempt(&mut client, &sql) {
+                    // Postgres' own parsing of a JSON text or a year.
+                    if !["22P05", "22008"].contains(&refused.code.as_str()) {
+                        check(&refused, &sql);
+                        let told = refused.json();
+                        let about = told["argument"].as_str().unwrap_or(name);
+                        // A quantity may be fine by itself and cost too much.
+                        let named = about == *name
+                            || (refused.code == "22003" && about == "credits")
+                            || *name == "effective_at";
+                        assert!(named, "{sql}: {refused:?}");
+                        refusals += 1;
+                    }
+                } else if bad == "NULL" {
+                    let optional = [
+                        "usage",
+                        "cost",
+                        "credits",
+                        "customer",
+                        "effective_at",
+                        "expires_at",
+                        "applies_to",
+                        "idempotency_key",
+                        "metadata",
+                        "reason",
+                        "scopes",
+                        "occurred_at",
+                        "restore_until",
+                        "at",
+                        "quantity",
+                        "dimensions",
+                    ];
+                    assert!(
+                        *good == "NULL" || optional.contains(name),
+                        "NULL taken: {sql}"
+                    );
+                }
+                rows(&mut client, "ROLLBACK");
+            }
+        }
+    }
+    assert!(refusals > 400, "{refusals}");
+    assert_eq!(database.broken_laws(), [""; 0]);
+}
+
+#[test]
+fn names_are_only_names() {
+    let database = Database::new("names");
+    let mut client = database.connect();
+    for name in [
+        "o'brien",
+        "\"quoted\"",
+        "back\\slash",
+        "new\nline",
+        "tab\t",
+        "$1",
+        "%s%n",
+        "{}",
+        "null",
+        "'; DROP SCHEMA credyt CASCADE; --",
+        "Ünïcödé",
+        "日本語",
+        "\u{202e}rtl",
+        "e\u{301}",
+        "😀",
+        " ",
+        "*",
+        "a*",
+        &"é".repeat(127),
+    ] {
+        let who = quoted(name);
+        rows(
+            &mut client,
+            &format!(
+                "SELECT credyt.create_asset({who});
+                 SELECT credyt.set_price({who}, '2', asset => {who}, customer => {who});
+                 SELECT credyt.grant_credits({who}, 10, asset => {who}, idempotency_key => {who}, applies_to => NULL,
+                                             metadata => jsonb_build_object({who}, {who}));
+                 SELECT credyt.debit_credits({who}, {who}, asset => {who}, scopes => ARRAY[{who}], idempotency_key => {who} || '2',
+                                             dimensions => jsonb_build_object({who}, {who}));
+                 SELECT credyt.release({who}, h.id, {who}) FROM credyt.authorize({who}, {who}, asset => {who}) h"
+            ),
+        );
+        let balance = format!("SELECT available FROM credyt.balance({who}, {who})");
+        assert_eq!(value(&mut client, &balance), "8", "{name}");
+        let short = refusal(
+            &mut client,
+            &format!("SELECT credyt.debit_credits({who}, {who}, 5, asset => {who})"),
+        );
+        assert_eq!(short.json()["customer"], name);
+        rows(&mut client, short.remedy());
+        assert_eq!(value(&mut client, &balance), "10", "{name}");
+        let exists =
+            format!("SELECT count(*) FROM credyt.ledger WHERE customer = {who} AND asset = {who}");
+        assert_eq!(value(&mut client, &exists), "3");
+    }
+}
+
+#[test]
+fn a_text_that_looks_like_an_escape_is_kept() {
+    let database = Database::new("escapes");
+    let mut client = database.connect();
+    // Six characters, not a NUL.
+    let metadata = r#"'{"a": "\\u0000", "\\u0000": 1}'"#;
+    rows(
+        &mut client,
+        &format!("SELECT credyt.grant_credits('ann', 1, metadata => {metadata})"),
+    );
+    assert_eq!(
+        value(
+            &mut client,
+            "SELECT metadata = '{\"a\": \"\\\\u0000\", \"\\\\u0000\": 1}' FROM credyt.grants"
+        ),
+        "t"
+    );
+    let price = r#"SELECT credyt.set_price('odd', '{"match": [{"when": {"\\u0000": "\\u0000"}, "price": 3}, {"price": 1}]}')"#;
+    rows(&mut client, price);
+    let quote =
+        r#"SELECT credits FROM credyt.quote('odd', dimensions => '{"\\u0000": "\\u0000"}')"#;
+    assert_eq!(value(&mut client, quote), "3");
+}
+
+#[test]
+fn metadata_comes_back_as_it_was() {
+    let database = Database::new("metadata");
+    let mut client = database.connect();
+    for json in [
+        r#"{"a": 1.10, "b": 1e2, "c": 0.1234567890123456789012345678901234567890}"#,
+        r#"[1, "x", null, true, {"deep": [[[[]]]]}]"#,
+        r#""text""#,
+        "123456789012345678901234567890123456789012345678901234567890",
+        "null",
+    ] {
+        let grant = format!(
+            "SELECT id FROM credyt.grant_credits('ann', 1, metadata => {})",
+            quoted(json)
+        );
+        let id = value(&mut client, &grant);
+        let kept = format!(
+            "SELECT metadata::text = {}::jsonb::text FROM credyt.grants WHERE id = '{id}'",
+            quoted(json)
+        );
+        assert_eq!(value(&mut client, &kept), "t", "{json}");
+    }
+}
+
+#[test]
+fn times_at_the_ends() {
+    let (_database, mut client, _) = prepared("times");
+    clock(&mut client, "9999-12-30 00:00Z");
+    rows(
+        &mut client,
+        "SELECT credyt.grant_credits('cy', 5, expires_at => '9999-12-30 22:00Z')",
+    );
+    assert_eq!(
+        value(&mut client, "SELECT settled FROM credyt.balance('cy')"),
+        "5"
+    );
+    let hold = refusal(
+        &mut client,
+        "SELECT credyt.authorize('cy', 'image', ttl_seconds => 2147483647)",
+    );
+    assert_eq!(
+        (hold.code.as_str(), &hold.json()["argument"]),
+        ("22003", &"ttl_seconds".into())
+    );
+}
+
+#[test]
+fn a_wallet_s_text_is_read_with_suspicion() {
+    let (_database, mut client, _) = prepared("wallet_text");
+    let good = value(
+        &mut client,
+        "SELECT state::text FROM credyt.wallets WHERE customer = 'ann'",
+    );
+    let read = |client: &mut Client, text: &str| {
+        attempt(client, &format!("SELECT {}::credyt.wallet", quoted(text)))
+    };
+    assert!(read(&mut client, &good).is_ok());
+    for cut in 0..good.len() {
+        assert_eq!(
+            read(&mut client, &good[..cut]).unwrap_err().code,
+            "22P02",
+            "cut at {cut}"
+        );
+    }
+    let held = "\"held\":\"5\"";
+    assert!(good.contains(held), "{good}");
+    for (what, with) in [
+        (held, "\"held\":\"-5\""),
+        (held, "\"held\":\"98\""),
+        (held, "\"held\":5"),
+        (held, "\"held\":\"NaN\""),
+        (held, "\"held\":\"1e3\""),
+        (
+            held,
+            "\"held\":\"99999999999999999999999999999999999999999999\"",
+        ),
+        (held, "\"held\":\"0.00000000001\""),
+        (held, "\"held\":\"5\",\"held\":\"5\""),
+        (held, "\"more\":1,\"held\":\"5\""),
+        ("\"version\":1", "\"version\":2"),
+        ("\"version\":1", "\"version\":-1"),
+        ("\"version\":1", "\"version\":1e999"),
+        ("\"seq\":", "\"seq\":-"),
+        ("\"seq\":", "\"seq\":99999999999999999999"),
+        ("\"owed\":\"0\"", "\"owed\":\"-1\""),
+        ("\"purchased\"", "\"stolen\""),
+        ("\"changed_at\":\"2", "\"changed_at\":\"x2"),
+        ("\"changed_at\":\"2", "\"changed_at\":\"+99999"),
+        ("\"applies_to\":null", "\"applies_to\":[null]"),
+        ("\"expires_at\":null", "\"expires_at\":\"infinity\""),
+    ] {
+        let bad = good.replacen(what, with, 1);
+        assert_ne!(bad, good, "{what}");
+        let refused = read(&mut client, &bad).map(|_| ()).unwrap_err();
+        assert_eq!(refused.code, "22P02", "{with}: {refused:?}");
+        assert!(refused.message.contains("credyt.wallet"), "{refused:?}");
+    }
+    for text in [
+        "",
+        "null",
+        "[]",
+        "{}",
+        "\u{1}",
+        &"[".repeat(100_000),
+        &"x".repeat(1 << 20),
+    ] {
+        assert_eq!(
+            read(&mut client, text).map(|_| ()).unwrap_err().code,
+            "22P02"
+        );
+    }
+}
+
+#[test]
+fn the_helpers_of_the_views_take_anything() {
+    let (_database, mut client, _) = prepared("helpers");
+    let state = "(SELECT state FROM credyt.wallets WHERE customer = 'ann')";
+    for at in [
+        "NULL",
+        "'infinity'",
+        "'-infinity'",
+        "'100000-01-01Z'",
+        "'4714-11-24 00:00:00+00 BC'",
+        "now()",
+    ] {
+        for call in [
+            "settled($s, $t)",
+            "next_expiry($s, $t)",
+            "available($s, 0, $t)",
+            "advanced('ann', 'credits', $s, $t)",
+            "due('ann', 'credits', $s, $t)",
+        ] {
+            let call = call.replace("$s", state).replace("$t", at);
+            if let Err(refused) = attempt(&mut client, &format!("SELECT credyt.{call}")) {
+                check(&refused, &call);
+            }
+        }
+    }
+    for limit in ["NULL", "'NaN'", "'Infinity'", "-1", "1e30", "0.00000000001"] {
+        if let Err(refused) = attempt(
+            &mut client,
+            &format!("SELECT credyt.available({state}, {limit}, now())"),
+        ) {
+            check(&refused, limit);
+        }
+    }
+    // The half of a debit that only a debit may run.
+    for call in [
+        format!("spend({state}, NULL, 'active', 0)"),
+        format!("spend({state}, now(), 'x', 0)"),
+        "spend(NULL, NULL, NULL, NULL)".to_owned(),
+        format!("spend({state}, 'infinity', '', 'NaN')"),
+    ] {
+        if let Err(refused) = attempt(&mut client, &format!("SELECT credyt.{call}")) {
+            check(&refused, &call);
+        }
+    }
+    assert_eq!(
+        value(
+            &mut client,
+            &format!("SELECT credyt.spend({state}, NULL, 'active', 0)::text = {state}::text")
+        ),
+        "t"
+    );
+    rows(
+        &mut client,
+        "SELECT credyt.verify(NULL), credyt.verify(''), credyt.verify(repeat('x', 1048576))",
+    );
+}

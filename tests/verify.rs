@@ -1,0 +1,262 @@
+//! `credyt.verify()` finds damage. Each case damages one thing behind the extension's back and is
+//! rolled back; the row found has to name the law and the customer.
+
+mod support;
+
+use postgres::Client;
+use support::sql::{Database, rows, value, values};
+
+/// Three customers with all that can be damaged: `ann` in every way, `bob` owing, `cy` untouched.
+const SETUP: &str = "
+    SELECT credyt.grant_credits('ann', 100, paid => 10, expires_at => now() + interval '1 day', idempotency_key => 'g');
+    SELECT credyt.grant_credits('ann', 20, 'included', paid => 3, priority => 5);
+    SELECT credyt.debit_credits('ann', 'image', 30, idempotency_key => 'd');
+    SELECT credyt.debit_credits('ann', 'image', 0);
+    SELECT credyt.refund('ann', id, 4) FROM credyt.ledger WHERE idempotency_key = 'd';
+    SELECT credyt.authorize('ann', 'image', 10);
+    SELECT credyt.capture('ann', id, 3, keep_open => true) FROM credyt.authorizations WHERE customer = 'ann';
+    SELECT credyt.open_wallet('bob', overdraft_limit => 50);
+    SELECT credyt.grant_credits('bob', 5, paid => 1);
+    SELECT credyt.debit_credits('bob', 'image', 12);
+    SELECT credyt.authorize('bob', 'image', 6);
+    SELECT credyt.grant_credits('cy', 5, paid => 1);
+    SELECT credyt.debit_credits('cy', 'image', 2)";
+
+fn damaged_database(name: &str) -> (Database, Client) {
+    let database = Database::new(name).lawless();
+    let mut client = database.connect();
+    rows(&mut client, SETUP);
+    assert_eq!(database.broken_laws(), [""; 0]);
+    (database, client)
+}
+
+/// What `verify()` says after this damage, which is then undone: the laws broken, in order.
+fn laws_broken(client: &mut Client, damage: &str, customer: &str) -> Vec<String> {
+    rows(
+        client,
+        "BEGIN; SET LOCAL session_replication_role = replica",
+    );
+    rows(client, damage);
+    let found = values(
+        client,
+        "SELECT DISTINCT law, customer FROM credyt.verify() ORDER BY 1",
+    );
+    let named: Vec<String> = found
+        .iter()
+        .map(|line| match line.split_once(' ') {
+            Some((law, who)) if who == customer => law.to_owned(),
+            _ => panic!("{damage}: {line}"),
+        })
+        .collect();
+    // Asked for one customer it says the same, and of another nothing.
+    let one = format!("SELECT DISTINCT law FROM credyt.verify('{customer}') ORDER BY 1");
+    assert_eq!(values(client, &one), named, "{damage}");
+    assert_eq!(
+        values(client, "SELECT * FROM credyt.verify('cy')"),
+        [""; 0],
+        "{damage}"
+    );
+    rows(client, "ROLLBACK");
+    named
+}
+
+/// Each of these is found, under this law at least.
+fn finds(client: &mut Client, customer: &str, cases: &[(&str, &str)]) {
+    for (law, damage) in cases {
+        let laws = laws_broken(client, damage, customer);
+        assert!(
+            laws.iter().any(|found| found == law),
+            "law {law}, found {laws:?}: {damage}"
+        );
+    }
+}
+
+/// An edit of a wallet's state through its JSON text.
+fn edit(customer: &str, path: &str, new: &str) -> String {
+    format!(
+        "UPDATE credyt.wallets SET state = jsonb_set(state::jsonb, '{{{path}}}', '{new}')::text::credyt.wallet
+         WHERE customer = '{customer}'"
+    )
+}
+
+#[test]
+fn a_damaged_wallet_is_found() {
+    let (_database, mut client) = damaged_database("wallets");
+    let cases = [
+        ("1", edit("ann", "grants,1,remaining", "\"90\"")),
+        ("2", edit("ann", "grants,1,remaining", "\"90\"")),
+        ("4", edit("ann", "grants,1,deferred", "\"9.0000000001\"")),
+        ("3", edit("ann", "grants,1,held", "\"8\"")),
+        ("3", edit("ann", "grants,1,held", "\"0\"")),
+        ("1", edit("ann", "owed", "\"1\"")),
+        ("3", edit("ann", "held_overdraft", "\"1\"")),
+        ("3", edit("ann", "next_hold_end", "null")),
+        ("6", edit("ann", "seq", "7")),
+        ("6", edit("ann", "seq", "5")),
+        ("2", edit("ann", "grants,1,kind", "\"included\"")),
+        ("2", edit("ann", "grants,1,priority", "101")),
+        ("2", edit("ann", "grants,1,applies_to", "[\"image\"]")),
+        ("2", edit("ann", "grants,1,effective_at", "\"2020-01-01T00:00:00Z\"")),
+        ("2", edit("ann", "grants,1,expires_at", "null")),
+        ("2", edit("ann", "grants,1,id", "\"00000000-0000-7000-8000-000000000000\"")),
+        ("3", "UPDATE credyt.wallets SET next_due_at = NULL WHERE customer = 'ann'".to_owned()),
+        ("3", "UPDATE credyt.wallets SET next_due_at = next_due_at + interval '1 us' WHERE customer = 'ann'".to_owned()),
+        ("1", "DELETE FROM credyt.wallets WHERE customer = 'ann'".to_owned()),
+    ];
+    // The stack burns the second grant first, and that is spent: what is left is one grant.
+    let cases: Vec<_> = cases
+        .iter()
+        .map(|(law, sql)| (*law, sql.replace("grants,1", "grants,0")))
+        .collect();
+    let cases: Vec<_> = cases
+        .iter()
+        .map(|(law, sql)| (*law, sql.as_str()))
+        .collect();
+    finds(&mut client, "ann", &cases);
+    let bob = [
+        ("1", edit("bob", "owed", "\"6\"")),
+        ("3", edit("bob", "held_overdraft", "\"5\"")),
+    ];
+    finds(
+        &mut client,
+        "bob",
+        &bob.each_ref().map(|(law, sql)| (*law, sql.as_str())),
+    );
+}
+
+#[test]
+fn a_damaged_grant_is_found() {
+    let (_database, mut client) = damaged_database("grants");
+    finds(
+        &mut client,
+        "ann",
+        &[
+            ("2", "UPDATE credyt.grants SET credits = 101 WHERE kind = 'purchased' AND customer = 'ann'"),
+            ("4", "UPDATE credyt.grants SET paid = 10.01 WHERE kind = 'purchased' AND customer = 'ann'"),
+            ("6", "UPDATE credyt.grants SET credits = 21 WHERE kind = 'included'"),
+            ("2", "UPDATE credyt.grants SET priority = 1 WHERE kind = 'purchased' AND customer = 'ann'"),
+            ("2", "UPDATE credyt.grants SET kind = 'promotional' WHERE kind = 'purchased' AND customer = 'ann'"),
+            ("2", "UPDATE credyt.grants SET expires_at = NULL WHERE kind = 'purchased' AND customer = 'ann'"),
+            ("2", "DELETE FROM credyt.grants WHERE kind = 'purchased' AND customer = 'ann'"),
+            ("2", "DELETE FROM credyt.grants WHERE kind = 'included'"),
+            (
+                "6",
+                "INSERT INTO credyt.grants SELECT customer, gen_random_uuid(), asset, kind, priority, credits, paid, settled,
+                     settled_revenue, effective_at, expires_at, applies_to, origin, created_at, metadata
+                 FROM credyt.grants WHERE kind = 'included'",
+            ),
+        ],
+    );
+}
+
+#[test]
+fn a_damaged_ledger_row_is_found() {
+    let (_database, mut client) = damaged_database("ledger");
+    finds(
+        &mut client,
+        "ann",
+        &[
+            ("1", "UPDATE credyt.ledger SET credits = credits - 1 WHERE idempotency_key = 'd'"),
+            ("6", "UPDATE credyt.ledger SET credits = credits - 1 WHERE idempotency_key = 'd'"),
+            ("6", "UPDATE credyt.ledger SET revenue = revenue + 1 WHERE idempotency_key = 'd'"),
+            ("2", "UPDATE credyt.ledger SET allocations = jsonb_set(allocations, '{0,credits}', '\"19\"') WHERE idempotency_key = 'd'"),
+            ("4", "UPDATE credyt.ledger SET allocations = jsonb_set(allocations, '{0,revenue}', '\"2\"') WHERE idempotency_key = 'd'"),
+            (
+                "2",
+                "UPDATE credyt.ledger SET allocations = jsonb_set(allocations, '{0,grant}', allocations->1->'grant') WHERE idempotency_key = 'd'",
+            ),
+            ("6", "UPDATE credyt.ledger SET allocations = '[]' WHERE idempotency_key = 'd'"),
+            ("6", "UPDATE credyt.ledger SET seq = seq + 100 WHERE idempotency_key = 'd'"),
+            ("1", "UPDATE credyt.ledger SET asset = 'other' WHERE idempotency_key = 'd'"),
+            ("1", "DELETE FROM credyt.ledger WHERE idempotency_key = 'd'"),
+            ("6", "DELETE FROM credyt.ledger WHERE idempotency_key = 'd'"),
+            ("6", "DELETE FROM credyt.ledger WHERE idempotency_key = 'g'"),
+            // Rows that moved nothing are missed too.
+            ("6", "DELETE FROM credyt.ledger WHERE kind = 'debit' AND credits = 0"),
+            ("2", "DELETE FROM credyt.ledger WHERE kind = 'refund'"),
+            ("5", "DELETE FROM credyt.ledger WHERE authorization_id IS NOT NULL"),
+            ("5", "UPDATE credyt.ledger SET authorization_id = NULL WHERE authorization_id IS NOT NULL"),
+            ("5", "UPDATE credyt.ledger SET refers_to = gen_random_uuid() WHERE kind = 'refund'"),
+            ("5", "UPDATE credyt.ledger SET credits = 31 WHERE kind = 'refund'"),
+            (
+                "5",
+                "DROP INDEX credyt.ledger_key; UPDATE credyt.ledger SET idempotency_key = 'd' WHERE idempotency_key = 'g'",
+            ),
+            (
+                "6",
+                "INSERT INTO credyt.ledger (customer, asset, id, seq, created_at, occurred_at, accounted_at, kind, credits, revenue, allocations)
+                 SELECT customer, asset, gen_random_uuid(), seq, created_at, occurred_at, accounted_at, kind, credits, revenue, allocations
+                 FROM credyt.ledger WHERE kind = 'debit' AND credits = 0",
+            ),
+        ],
+    );
+}
+
+#[test]
+fn a_damaged_authorization_is_found() {
+    let (_database, mut client) = damaged_database("authorizations");
+    finds(
+        &mut client,
+        "ann",
+        &[
+            (
+                "5",
+                "UPDATE credyt.authorizations SET captured = 4 WHERE customer = 'ann'",
+            ),
+            (
+                "3",
+                "UPDATE credyt.authorizations SET pins = '[]' WHERE customer = 'ann'",
+            ),
+            (
+                "3",
+                "UPDATE credyt.authorizations SET pins = jsonb_set(pins, '{0,credits}', '\"8\"') WHERE customer = 'ann'",
+            ),
+            (
+                "3",
+                "UPDATE credyt.authorizations SET status = 'released' WHERE customer = 'ann'",
+            ),
+            (
+                "3",
+                "DELETE FROM credyt.authorizations WHERE customer = 'ann'",
+            ),
+        ],
+    );
+    finds(
+        &mut client,
+        "bob",
+        &[
+            (
+                "3",
+                "UPDATE credyt.authorizations SET pins = '[]' WHERE customer = 'bob'",
+            ),
+            (
+                "1",
+                "UPDATE credyt.debts SET owed = 6 WHERE customer = 'bob'",
+            ),
+            ("1", "DELETE FROM credyt.debts WHERE customer = 'bob'"),
+        ],
+    );
+}
+
+#[test]
+fn a_wallet_s_bytes_are_checked_before_they_are_believed() {
+    let (_database, mut client) = damaged_database("bytes");
+    let bytes = value(
+        &mut client,
+        "SELECT encode(state::bytea, 'hex') FROM credyt.wallets WHERE customer = 'ann'",
+    );
+    for at in (0..bytes.len()).step_by(2) {
+        let flipped = u8::from_str_radix(&bytes[at..at + 2], 16).unwrap() ^ 1;
+        let damaged = format!("{}{flipped:02x}{}", &bytes[..at], &bytes[at + 2..]);
+        let refused =
+            support::sql::refusal(&mut client, &format!("SELECT credyt.pack('\\x{damaged}')"));
+        assert_eq!(refused.code, "22P02", "byte {}", at / 2);
+        let cut = format!("SELECT credyt.pack('\\x{}')", &bytes[..at]);
+        assert_eq!(
+            support::sql::refusal(&mut client, &cut).code,
+            "22P02",
+            "cut at {}",
+            at / 2
+        );
+    }
+}
