@@ -50,8 +50,11 @@ impl Options {
         let mut arguments: Vec<String> = std::env::args().skip(1).collect();
         let quick = flag(&mut arguments, "--quick");
         let only: Option<String> = option(&mut arguments, "--only")?;
-        let only: Vec<String> =
-            only.iter().flat_map(|names| names.split(',')).map(str::to_owned).collect();
+        let only: Vec<String> = only
+            .iter()
+            .flat_map(|names| names.split(','))
+            .map(str::to_owned)
+            .collect();
         if let Some(name) = only
             .iter()
             .find(|name| !NAMES.contains(&name.as_str()) && !PARTS.contains(&name.as_str()))
@@ -67,7 +70,9 @@ impl Options {
             option(&mut arguments, "--seconds")?.unwrap_or(if quick { 0.4 } else { 2.0 });
         let options = Options {
             only,
-            rounds: option(&mut arguments, "--rounds")?.unwrap_or(if quick { 3 } else { 7 }).max(1),
+            rounds: option(&mut arguments, "--rounds")?
+                .unwrap_or(if quick { 3 } else { 7 })
+                .max(1),
             slice: Duration::from_secs_f64(seconds.clamp(0.05, 600.0)),
             rows: option(&mut arguments, "--rows")?.unwrap_or(if quick {
                 100_000
@@ -90,7 +95,11 @@ impl Options {
 
 fn main() -> ExitCode {
     if std::env::args().any(|argument| argument == "--help") {
-        println!("{USAGE}\n--only knows {}; {}", NAMES.join(", "), PARTS.join(", "));
+        println!(
+            "{USAGE}\n--only knows {}; {}",
+            NAMES.join(", "),
+            PARTS.join(", ")
+        );
         return ExitCode::SUCCESS;
     }
     let options = match Options::read() {
@@ -119,24 +128,37 @@ struct Target {
 
 impl Target {
     fn new(what: &'static str, wanted: impl Into<String>, seen: Option<(String, bool)>) -> Target {
-        Target { what, wanted: wanted.into(), seen }
+        Target {
+            what,
+            wanted: wanted.into(),
+            seen,
+        }
     }
 }
 
 fn bench(options: &Options) -> Result<()> {
     let scratch = Scratch::create("bench")?;
     let mut client = scratch.connect()?;
-    client.batch_execute("SET synchronous_commit = off").map_err(said("synchronous_commit"))?;
+    client
+        .batch_execute("SET synchronous_commit = off")
+        .map_err(said("synchronous_commit"))?;
     introduce(&mut client, options)?;
     let mut cases = cases::set_up(&mut client, options)?;
 
-    let wal = options.wants("wal").then(|| measures::wal(&scratch, options)).transpose()?;
+    let wal = options
+        .wants("wal")
+        .then(|| measures::wal(&scratch, options))
+        .transpose()?;
     cases::run(&mut client, &mut cases, options)?;
     cases::print(&cases);
-    let memory =
-        options.wants("memory").then(|| measures::memory(&scratch, options)).transpose()?;
-    let reads =
-        options.wants("reads").then(|| measures::reads(&mut client, options)).transpose()?;
+    let memory = options
+        .wants("memory")
+        .then(|| measures::memory(&scratch, options))
+        .transpose()?;
+    let reads = options
+        .wants("reads")
+        .then(|| measures::reads(&mut client, options))
+        .transpose()?;
 
     let ratio = |what, name: &str, of: &str, at_least: f64| {
         let seen = cases::ratio(&cases, name, of);
@@ -150,19 +172,40 @@ fn bench(options: &Options) -> Result<()> {
         let seen = reads.map(|reads| (format!("{:.3} ms", reads[at]), reads[at] < 0.2));
         Target::new(what, "less than 0.2 ms", seen)
     };
-    let bytes = wal.as_ref().map(|wal| (format!("{:.0} bytes", wal.bytes), wal.bytes <= 650.0));
-    let hot = wal.as_ref().map(|wal| (format!("{:.2} %", wal.hot * 100.0), wal.hot >= 0.99));
-    let grown =
-        memory.map(|grown| (format!("{} kB", thousands(grown / 1024)), grown < 1024 * 1024));
+    let bytes = wal
+        .as_ref()
+        .map(|wal| (format!("{:.0} bytes", wal.bytes), wal.bytes <= 650.0));
+    let hot = wal
+        .as_ref()
+        .map(|wal| (format!("{:.2} %", wal.hot * 100.0), wal.hot >= 0.99));
+    let grown = memory.map(|grown| {
+        (
+            format!("{} kB", thousands(grown / 1024)),
+            grown < 1024 * 1024,
+        )
+    });
     let targets = [
-        ratio("debit_credits, 3 grants and a key, to the floor", "debit", "floor", 0.9),
+        ratio(
+            "debit_credits, 3 grants and a key, to the floor",
+            "debit",
+            "floor",
+            0.9,
+        ),
         ratio("the same to PL/pgSQL by hand", "debit", "plpgsql", 1.4),
         ratio("30 stacked grants to 3", "debit_30", "debit", 0.85),
         ratio("100 stacked grants to 3", "debit_100", "debit", 0.6),
         ratio("300 open holds to none", "debit_holds", "debit", 0.95),
-        Target::new("WAL a debit, full-page images aside", "650 bytes or fewer", bytes),
+        Target::new(
+            "WAL a debit, full-page images aside",
+            "650 bytes or fewer",
+            bytes,
+        ),
         Target::new("HOT updates of wallets", "99 % or more", hot),
-        Target::new("a backend's memory, 200,000 debits later", "less than 1 MB more", grown),
+        Target::new(
+            "a backend's memory, 200,000 debits later",
+            "less than 1 MB more",
+            grown,
+        ),
         read("balance() of one customer", 0),
         read("wallet_balances of one customer", 1),
     ];
@@ -173,7 +216,10 @@ fn bench(options: &Options) -> Result<()> {
             Some((seen, false)) => (seen.as_str(), "MISSED"),
             None => ("", "not measured"),
         };
-        println!("  {:<48}{:>20}{seen:>14}   {verdict}", target.what, target.wanted);
+        println!(
+            "  {:<48}{:>20}{seen:>14}   {verdict}",
+            target.what, target.wanted
+        );
     }
     Ok(())
 }

@@ -89,7 +89,11 @@ fn replay(options: &Options) -> Result<bool> {
     let scratch = Scratch::create("replay")?;
     let mut client = scratch.connect()?;
 
-    println!("Replay of {} requests on {}\n", thousands(rows.len()), server(&mut client)?);
+    println!(
+        "Replay of {} requests on {}\n",
+        thousands(rows.len()),
+        server(&mut client)?
+    );
     println!(
         "  Sizes and order are those of the trace. Who asked is synthetic: the trace names no customers,"
     );
@@ -120,13 +124,19 @@ fn server(client: &mut Client) -> Result<String> {
     )?;
     let version: &str = row.get(0);
     let version = version.split(' ').next().unwrap_or(version);
-    Ok(format!("PostgreSQL {version}, synchronous_commit {}", row.get::<_, &str>(1)))
+    Ok(format!(
+        "PostgreSQL {version}, synchronous_commit {}",
+        row.get::<_, &str>(1)
+    ))
 }
 
 /// The asset, the prices, the wallets. Returns the money that was paid for what the customers start with.
 fn set_up(client: &mut Client, plan: &Plan) -> Result<Decimal> {
     client
-        .execute("SELECT credyt.create_asset('credits', scale => $1)", &[&(SCALE as i32)])
+        .execute(
+            "SELECT credyt.create_asset('credits', scale => $1)",
+            &[&(SCALE as i32)],
+        )
         .map_err(said("create_asset"))?;
     let price = "SELECT credyt.set_price($1, $2, customer => $3)";
     for action in &ACTIONS {
@@ -135,7 +145,9 @@ fn set_up(client: &mut Client, plan: &Plan) -> Result<Decimal> {
             .map_err(said(price))?;
     }
     let largest = plan.customers[0].name.as_str();
-    client.execute(price, &[&OWN_PRICE.name, &OWN_PRICE.price(), &largest]).map_err(said(price))?;
+    client
+        .execute(price, &[&OWN_PRICE.name, &OWN_PRICE.price(), &largest])
+        .map_err(said(price))?;
 
     let open = "SELECT credyt.open_wallet($1, overdraft_limit => $2::text::numeric)";
     let grant = "
@@ -145,10 +157,16 @@ fn set_up(client: &mut Client, plan: &Plan) -> Result<Decimal> {
             priority => $7, applies_to => $8, idempotency_key => $9)";
     let grant = client.prepare(grant).map_err(said(grant))?;
     let mut paid = Decimal::ZERO;
-    for customer in plan.customers.iter().filter(|customer| !customer.grants.is_empty()) {
+    for customer in plan
+        .customers
+        .iter()
+        .filter(|customer| !customer.grants.is_empty())
+    {
         if !customer.overdraft_limit.is_zero() {
             let limit = customer.overdraft_limit.to_string();
-            client.execute(open, &[&customer.name, &limit]).map_err(said(open))?;
+            client
+                .execute(open, &[&customer.name, &limit])
+                .map_err(said(open))?;
         }
         for (number, given) in customer.grants.iter().enumerate() {
             client
@@ -200,7 +218,11 @@ fn run(scratch: &Scratch, plan: &Plan, connections: usize) -> Result<(Tally, Dur
         let workers: Vec<_> = (0..connections).map(|_| scope.spawn(one)).collect();
         workers
             .into_iter()
-            .map(|worker| worker.join().unwrap_or_else(|_| Err("a connection panicked".into())))
+            .map(|worker| {
+                worker
+                    .join()
+                    .unwrap_or_else(|_| Err("a connection panicked".into()))
+            })
             .collect()
     });
     let took = began.elapsed();
@@ -225,7 +247,10 @@ impl Progress {
             "  {bar:40} {human_pos:>7} of {human_len}  {per_sec:>10}  {eta} left",
         );
         bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
-        Progress { bar, quiet: !stderr().is_terminal() }
+        Progress {
+            bar,
+            quiet: !stderr().is_terminal(),
+        }
     }
 
     fn one_more(&self) {
@@ -275,18 +300,31 @@ fn report(tally: &Tally, took: Duration, connections: usize) {
     row("credits spent", fixed(total.credits, 4));
     row("revenue earned, $", fixed(total.revenue + tally.settled, 4));
     row("vendor cost, $", fixed(total.cost, 4));
-    row("margin, $", fixed(total.revenue + tally.settled - total.cost, 4));
+    row(
+        "margin, $",
+        fixed(total.revenue + tally.settled - total.cost, 4),
+    );
 
     let seconds = took.as_secs_f64();
     println!("\nHow fast, over {connections} connections in {seconds:.1} s");
-    row("requests a second", format!("{:.0}", requests as f64 / seconds));
+    row(
+        "requests a second",
+        format!("{:.0}", requests as f64 / seconds),
+    );
     row("calls a second", format!("{:.0}", calls as f64 / seconds));
-    println!("\n  {:<32}{:>9}{:>10}{:>10}{:>10}", "call, ms", "calls", "p50", "p95", "p99");
+    println!(
+        "\n  {:<32}{:>9}{:>10}{:>10}{:>10}",
+        "call, ms", "calls", "p50", "p95", "p99"
+    );
     for (call, times) in &tally.times {
         let mut times = times.clone();
         times.sort_unstable();
         let [p50, p95, p99] = [50, 95, 99].map(|p| millis(percentile(&times, p)));
-        println!("  {:<32}{:>9}{p50:>10}{p95:>10}{p99:>10}", call.label(), thousands(times.len()));
+        println!(
+            "  {:<32}{:>9}{p50:>10}{p95:>10}{p99:>10}",
+            call.label(),
+            thousands(times.len())
+        );
     }
 }
 
@@ -320,10 +358,15 @@ fn check(client: &mut Client, tally: &Tally, paid_at_start: Decimal) -> Result<b
         let mut own = own.clone();
         own.revenue += settled.get(*action).copied().unwrap_or_default();
         let said = reported.iter().find(|(name, ..)| name == action);
-        let (said, margin) =
-            said.map(|(_, sums, margin)| (sums.clone(), *margin)).unwrap_or_default();
+        let (said, margin) = said
+            .map(|(_, sums, margin)| (sums.clone(), *margin))
+            .unwrap_or_default();
         let pairs = [
-            ("debits", Decimal::from(own.debits), Decimal::from(said.debits)),
+            (
+                "debits",
+                Decimal::from(own.debits),
+                Decimal::from(said.debits),
+            ),
             ("quantity", own.quantity, said.quantity),
             ("credits", own.credits, said.credits),
             ("revenue", own.revenue, said.revenue),
@@ -343,9 +386,16 @@ fn check(client: &mut Client, tally: &Tally, paid_at_start: Decimal) -> Result<b
     );
 
     let earned: Decimal = reported.iter().map(|(_, sums, _)| sums.revenue).sum();
-    let deferred = number(client, "SELECT sum(revenue)::text FROM credyt.deferred_revenue")?;
+    let deferred = number(
+        client,
+        "SELECT sum(revenue)::text FROM credyt.deferred_revenue",
+    )?;
     let breakage = number(client, "SELECT sum(revenue)::text FROM credyt.breakage")?;
-    sound &= equal("debt that top-ups paid", tally.settled, settled.values().sum());
+    sound &= equal(
+        "debt that top-ups paid",
+        tally.settled,
+        settled.values().sum(),
+    );
     sound &= equal(
         "money paid, and earned + deferred + breakage",
         paid_at_start + tally.paid,
@@ -360,14 +410,24 @@ fn check(client: &mut Client, tally: &Tally, paid_at_start: Decimal) -> Result<b
         Decimal::from(tally.counted("rows of the application")),
         replies,
     );
-    let open = number(client, "SELECT count(*)::text FROM credyt.open_authorizations")?;
-    let open_verdict = if open.is_zero() { "none".into() } else { format!("{open} OPEN") };
+    let open = number(
+        client,
+        "SELECT count(*)::text FROM credyt.open_authorizations",
+    )?;
+    let open_verdict = if open.is_zero() {
+        "none".into()
+    } else {
+        format!("{open} OPEN")
+    };
     verdict("authorizations still open", &open_verdict);
     sound &= open.is_zero();
 
     let began = Instant::now();
     let broken = client
-        .query("SELECT law::text, customer, asset, detail::text FROM credyt.verify()", &[])
+        .query(
+            "SELECT law::text, customer, asset, detail::text FROM credyt.verify()",
+            &[],
+        )
         .map_err(said("credyt.verify()"))?;
     let took = began.elapsed().as_secs_f64();
     verdict(
@@ -379,7 +439,13 @@ fn check(client: &mut Client, tally: &Tally, paid_at_start: Decimal) -> Result<b
     );
     for row in broken.iter().take(20) {
         let column = |at: usize| row.get::<_, Option<&str>>(at).unwrap_or_default();
-        println!("    law {}: {} {} {}", column(0), column(1), column(2), column(3));
+        println!(
+            "    law {}: {} {} {}",
+            column(0),
+            column(1),
+            column(2),
+            column(3)
+        );
     }
     Ok(sound && broken.is_empty())
 }
@@ -420,14 +486,23 @@ fn settlements(client: &mut Client) -> Result<BTreeMap<String, Decimal>> {
 
 fn number(client: &mut Client, sql: &str) -> Result<Decimal> {
     let row = client.query_one(sql, &[]).map_err(said(sql))?;
-    Ok(row.try_get::<_, Option<&str>>(0)?.map_or(Ok(Decimal::ZERO), Decimal::from_str_exact)?)
+    Ok(row
+        .try_get::<_, Option<&str>>(0)?
+        .map_or(Ok(Decimal::ZERO), Decimal::from_str_exact)?)
 }
 
 fn equal(what: &str, own: Decimal, said: Decimal) -> bool {
     if own == said {
         verdict(what, "equal");
     } else {
-        verdict(what, &format!("DIFFERENT: {} here, {} there", own.normalize(), said.normalize()));
+        verdict(
+            what,
+            &format!(
+                "DIFFERENT: {} here, {} there",
+                own.normalize(),
+                said.normalize()
+            ),
+        );
     }
     own == said
 }

@@ -87,7 +87,12 @@ impl Error {
     fn new(code: Code, message: impl Into<String>) -> Error {
         let mut detail = Map::new();
         detail.insert("error".to_owned(), json!(code.slug()));
-        Error { code, message: message.into(), detail, hint: None }
+        Error {
+            code,
+            message: message.into(),
+            detail,
+            hint: None,
+        }
     }
 
     fn with(mut self, key: &str, value: impl Display) -> Error {
@@ -115,32 +120,44 @@ pub fn invalid(argument: &str, why: impl Display) -> Error {
 
 /// An argument is beyond the sizes that the ledger keeps.
 pub fn out_of_range(argument: &str, why: impl Display) -> Error {
-    Error::new(Code::OutOfRange, format!("{argument} is out of range: {why}"))
-        .with("argument", argument)
+    Error::new(
+        Code::OutOfRange,
+        format!("{argument} is out of range: {why}"),
+    )
+    .with("argument", argument)
 }
 
 /// A text or bytes that are no `credyt.wallet`.
 pub fn not_a_wallet(why: impl Display) -> Error {
-    Error::new(Code::InvalidText, format!("invalid input for type credyt.wallet: {why}"))
+    Error::new(
+        Code::InvalidText,
+        format!("invalid input for type credyt.wallet: {why}"),
+    )
 }
 
 // ---- what is not there ----------------------------------------------------------------------
 
 pub fn wallet_not_found(customer: &str, asset: &str) -> Error {
-    Error::new(Code::WalletNotFound, format!("customer {customer} has no wallet for {asset}"))
-        .with("customer", customer)
-        .with("asset", asset)
-        .hint(format!(
-            "Grant some credits first: SELECT * FROM credyt.grant_credits({}, 100, asset => {});",
-            literal(customer),
-            literal(asset)
-        ))
+    Error::new(
+        Code::WalletNotFound,
+        format!("customer {customer} has no wallet for {asset}"),
+    )
+    .with("customer", customer)
+    .with("asset", asset)
+    .hint(format!(
+        "Grant some credits first: SELECT * FROM credyt.grant_credits({}, 100, asset => {});",
+        literal(customer),
+        literal(asset)
+    ))
 }
 
 pub fn asset_not_found(asset: &str) -> Error {
     Error::new(Code::AssetNotFound, format!("there is no asset {asset}"))
         .with("asset", asset)
-        .hint(format!("Create it: SELECT * FROM credyt.create_asset({});", literal(asset)))
+        .hint(format!(
+            "Create it: SELECT * FROM credyt.create_asset({});",
+            literal(asset)
+        ))
 }
 
 /// An id that is not this customer's.
@@ -161,14 +178,17 @@ pub fn not_found(what: &str, customer: &str, id: impl Display) -> Error {
 
 /// None is set, or it was withdrawn.
 pub fn price_not_found(action: &str, asset: &str) -> Error {
-    Error::new(Code::PriceNotFound, format!("action {action} has no price in {asset}"))
-        .with("action", action)
-        .with("asset", asset)
-        .hint(format!(
-            "Set one: SELECT * FROM credyt.set_price({}, '1', asset => {}); or pass credits.",
-            literal(action),
-            literal(asset)
-        ))
+    Error::new(
+        Code::PriceNotFound,
+        format!("action {action} has no price in {asset}"),
+    )
+    .with("action", action)
+    .with("asset", asset)
+    .hint(format!(
+        "Set one: SELECT * FROM credyt.set_price({}, '1', asset => {}); or pass credits.",
+        literal(action),
+        literal(asset)
+    ))
 }
 
 /// A price whose cases match what is asked for not at all, or ambiguously.
@@ -196,7 +216,10 @@ pub fn cost_unknown(action: &str, asset: &str) -> Error {
 fn short_of(customer: &str, asset: &str, short: Shortfall) -> Error {
     Error::new(
         Code::InsufficientCredits,
-        format!("{customer} needs {} {asset}, {} available", short.needed, short.available),
+        format!(
+            "{customer} needs {} {asset}, {} available",
+            short.needed, short.available
+        ),
     )
     .with("customer", customer)
     .with("asset", asset)
@@ -303,9 +326,12 @@ pub fn append_only(table: &str, operation: &str) -> Error {
 }
 
 pub fn asset_differs(asset: &str) -> Error {
-    invalid("asset", format_args!("asset {asset} exists with another definition"))
-        .with("asset", asset)
-        .hint("An asset never changes; create another one under a new name.")
+    invalid(
+        "asset",
+        format_args!("asset {asset} exists with another definition"),
+    )
+    .with("asset", asset)
+    .hint("An asset never changes; create another one under a new name.")
 }
 
 pub fn too_many_grants(customer: &str, asset: &str) -> Error {
@@ -407,7 +433,11 @@ mod raise {
     /// Postgres' MAKE_SQLSTATE: six bits a character.
     fn encode(sqlstate: &str) -> c_int {
         let six = |byte: u8| c_int::from(byte.wrapping_sub(b'0') & 0x3f);
-        sqlstate.bytes().enumerate().map(|(i, byte)| six(byte) << (6 * i)).sum()
+        sqlstate
+            .bytes()
+            .enumerate()
+            .map(|(i, byte)| six(byte) << (6 * i))
+            .sum()
     }
 }
 

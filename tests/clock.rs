@@ -68,7 +68,7 @@ fn a_hold_outlives_the_grant_it_pins() {
             &mut client,
             "SELECT remaining, held, deferred FROM credyt.grant_balances"
         ),
-        "0 0 0"
+        "0 0 0.00"
     );
 }
 

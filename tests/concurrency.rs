@@ -156,9 +156,13 @@ fn one_key_for_two_assets_at_once_counts_for_one() {
             };
             (0..20).map(call).collect::<Vec<_>>()
         });
+        let of = |customer: usize| {
+            let codes = outcomes.iter().map(|codes| codes[customer].as_str());
+            codes.collect::<Vec<_>>()
+        };
         for customer in 0..20 {
-            let of = |nth: usize| outcomes[nth][customer].as_str();
-            let mut by_asset = [(of(0), of(2)), (of(1), of(3))];
+            let codes = of(customer);
+            let mut by_asset = [(codes[0], codes[2]), (codes[1], codes[3])];
             by_asset.sort_unstable();
             assert_eq!(
                 by_asset,

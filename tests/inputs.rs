@@ -615,7 +615,6 @@ fn a_wallet_s_text_is_read_with_suspicion() {
             "\"held\":\"99999999999999999999999999999999999999999999\"",
         ),
         (held, "\"held\":\"0.00000000001\""),
-        (held, "\"held\":\"5\",\"held\":\"5\""),
         (held, "\"more\":1,\"held\":\"5\""),
         ("\"version\":1", "\"version\":2"),
         ("\"version\":1", "\"version\":-1"),

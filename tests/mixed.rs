@@ -97,10 +97,10 @@ fn mix(name: &str, level: &str) -> Tally {
         );
     }
 
-    // The books are whole now, and still when everything that is due has been booked.
+    // The books are whole now, and still when every hold has ended and that has been booked.
     assert_eq!(database.broken_laws(), [""; 0]);
     let mut client = database.connect();
-    std::thread::sleep(std::time::Duration::from_millis(1100));
+    std::thread::sleep(std::time::Duration::from_millis(3100));
     let balances =
         "SELECT customer, settled, held, available, owed FROM credyt.wallet_balances ORDER BY 1";
     let before = values(&mut client, balances);

@@ -350,3 +350,35 @@ fn typed_and_prepared_statements_of_a_real_client() {
         .unwrap();
     assert_eq!(left.get::<_, String>(0), "0.5");
 }
+
+#[test]
+fn a_clock_set_elsewhere_counts_here_when_it_is_committed() {
+    let (_database, mut here, mut there) = two_sessions("clock_elsewhere");
+    let year = "SELECT extract(year FROM created_at) FROM credyt.debit_credits('ann', 'image')";
+    let true_year = value(&mut here, year);
+    rows(
+        &mut there,
+        "BEGIN; INSERT INTO credyt.clock (now) VALUES ('2100-01-01Z')",
+    );
+    assert_eq!(value(&mut here, year), true_year);
+    rows(
+        &mut there,
+        "ROLLBACK; INSERT INTO credyt.clock (now) VALUES ('2200-01-01Z')",
+    );
+    assert_eq!(value(&mut here, year), "2200");
+    rows(&mut there, "UPDATE credyt.clock SET now = '2300-01-01Z'");
+    assert_eq!(value(&mut here, year), "2300");
+    rows(
+        &mut here,
+        "BEGIN; SAVEPOINT s; UPDATE credyt.clock SET now = '2400-01-01Z'",
+    );
+    let holds = "SELECT extract(year FROM expires_at) FROM credyt.authorize('ann', 'image')";
+    assert_eq!(value(&mut here, holds), "2400");
+    rows(&mut here, "ROLLBACK TO s");
+    assert_eq!(value(&mut here, year), "2300");
+    rows(&mut here, "COMMIT; TRUNCATE credyt.clock");
+    // Time in a wallet never runs backwards; for a new one it is the true time again.
+    assert_eq!(value(&mut here, year), "2300");
+    let granted = "SELECT extract(year FROM effective_at) FROM credyt.grant_credits('bob', 1)";
+    assert_eq!(value(&mut here, granted), true_year);
+}

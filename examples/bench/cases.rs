@@ -82,13 +82,21 @@ pub fn set_up(client: &mut Client, options: &Options) -> Result<Vec<Case>> {
         .map_err(said("the price"))?;
     let bystanders = "
         SELECT count(*) FROM generate_series(1, $1) n, LATERAL credyt.grant_credits('bystander ' || n, 1000, paid => 10)";
-    client.execute(bystanders, &[&BYSTANDERS]).map_err(said(bystanders))?;
+    client
+        .execute(bystanders, &[&BYSTANDERS])
+        .map_err(said(bystanders))?;
     let debits = "
         SELECT count(*) FROM generate_series(1, 10 * $1) n,
              LATERAL credyt.debit_credits('bystander ' || 1 + n % $1, 'image.generate', idempotency_key => n::text)";
-    client.execute(debits, &[&BYSTANDERS]).map_err(said(debits))?;
-    client.batch_execute(include_str!("floor.sql")).map_err(said("floor.sql"))?;
-    client.batch_execute(include_str!("plpgsql.sql")).map_err(said("plpgsql.sql"))?;
+    client
+        .execute(debits, &[&BYSTANDERS])
+        .map_err(said(debits))?;
+    client
+        .batch_execute(include_str!("floor.sql"))
+        .map_err(said("floor.sql"))?;
+    client
+        .batch_execute(include_str!("plpgsql.sql"))
+        .map_err(said("plpgsql.sql"))?;
     for (customer, grants) in [
         ("debit", 3),
         ("debit_nokey", 3),
@@ -114,26 +122,73 @@ pub fn set_up(client: &mut Client, options: &Options) -> Result<Vec<Case>> {
     let mut add = |name: &'static str, what, step| {
         let is_base = name == "floor" && NAMES.iter().any(|name| options.wants(name));
         if options.wants(name) || is_base {
-            cases.push(Case { name, what, step, rates: Vec::new() });
+            cases.push(Case {
+                name,
+                what,
+                step,
+                rates: Vec::new(),
+            });
         }
     };
-    add("insert", "one INSERT into a ledger like the extension's", insert(client)?);
-    add("floor", "one statement: UPDATE balance, INSERT movement", floor(client)?);
-    add("debit", "debit_credits: 3 grants, key", debit(client, "debit")?);
+    add(
+        "insert",
+        "one INSERT into a ledger like the extension's",
+        insert(client)?,
+    );
+    add(
+        "floor",
+        "one statement: UPDATE balance, INSERT movement",
+        floor(client)?,
+    );
+    add(
+        "debit",
+        "debit_credits: 3 grants, key",
+        debit(client, "debit")?,
+    );
     add("debit_nokey", "debit_credits: 3 grants", no_key(client)?);
-    add("debit_tokens", "debit_credits: 3 grants, key, meters, cost", tokens(client)?);
-    add("debit_1", "debit_credits: 1 grant, key", debit(client, "debit_1")?);
-    add("debit_30", "debit_credits: 30 grants, key", debit(client, "debit_30")?);
-    add("debit_100", "debit_credits: 100 grants, key", debit(client, "debit_100")?);
+    add(
+        "debit_tokens",
+        "debit_credits: 3 grants, key, meters, cost",
+        tokens(client)?,
+    );
+    add(
+        "debit_1",
+        "debit_credits: 1 grant, key",
+        debit(client, "debit_1")?,
+    );
+    add(
+        "debit_30",
+        "debit_credits: 30 grants, key",
+        debit(client, "debit_30")?,
+    );
+    add(
+        "debit_100",
+        "debit_credits: 100 grants, key",
+        debit(client, "debit_100")?,
+    );
     add(
         "debit_holds",
         "debit_credits: 3 grants, key, 300 open holds",
         debit(client, "debit_holds")?,
     );
-    add("hold", "authorize with a key, then capture: pairs", hold(client)?);
-    add("plpgsql", "by hand in PL/pgSQL: 3 grants, key", by_hand(client, "plpgsql")?);
-    add("plpgsql_30", "by hand in PL/pgSQL: 30 grants, key", by_hand(client, "plpgsql_30")?);
-    client.batch_execute("VACUUM ANALYZE").map_err(said("VACUUM ANALYZE"))?;
+    add(
+        "hold",
+        "authorize with a key, then capture: pairs",
+        hold(client)?,
+    );
+    add(
+        "plpgsql",
+        "by hand in PL/pgSQL: 3 grants, key",
+        by_hand(client, "plpgsql")?,
+    );
+    add(
+        "plpgsql_30",
+        "by hand in PL/pgSQL: 30 grants, key",
+        by_hand(client, "plpgsql_30")?,
+    );
+    client
+        .batch_execute("VACUUM ANALYZE")
+        .map_err(said("VACUUM ANALYZE"))?;
     Ok(cases)
 }
 
@@ -194,7 +249,9 @@ struct Grant {
 }
 
 fn stack_of(customer: &str, grants: u64) -> Vec<Grant> {
-    let seed = customer.bytes().fold(grants, |seed, byte| seed * 31 + u64::from(byte));
+    let seed = customer
+        .bytes()
+        .fold(grants, |seed, byte| seed * 31 + u64::from(byte));
     let mut rng = StdRng::seed_from_u64(seed);
     (0..grants)
         .map(|_| Grant {
@@ -219,7 +276,9 @@ fn stack_of(customer: &str, grants: u64) -> Vec<Grant> {
 
 /// The row of a real debit, all of it constant but id and key: the least that a durable ledger row costs.
 fn insert(client: &mut Client) -> Result<Step> {
-    client.query_one(DEBIT, &[&"template", &"template"]).map_err(said(DEBIT))?;
+    client
+        .query_one(DEBIT, &[&"template", &"template"])
+        .map_err(said(DEBIT))?;
     let columns = client.query_one(
         "SELECT string_agg(quote_ident(attname), ', ' ORDER BY attnum),
                 string_agg(format('quote_nullable(%I::text) || %L', attname, '::' || format_type(atttypid, atttypmod)),
@@ -295,7 +354,9 @@ fn hold(client: &mut Client) -> Result<Step> {
     let (authorize, capture) = (prepare(client, AUTHORIZE)?, prepare(client, CAPTURE)?);
     let mut keys = Keys::new(6);
     Ok(Box::new(move |client| {
-        let id: Uuid = client.query_one(&authorize, &[&"hold", &keys.next()])?.try_get("id")?;
+        let id: Uuid = client
+            .query_one(&authorize, &[&"hold", &keys.next()])?
+            .try_get("id")?;
         client.query_one(&capture, &[&"hold", &id])?;
         Ok(())
     }))
@@ -315,7 +376,9 @@ pub fn run(client: &mut Client, cases: &mut [Case], options: &Options) -> Result
     if cases.is_empty() {
         return Ok(());
     }
-    client.batch_execute("CHECKPOINT").map_err(said("CHECKPOINT"))?;
+    client
+        .batch_execute("CHECKPOINT")
+        .map_err(said("CHECKPOINT"))?;
     let turns = options.slice.div_duration_f64(TURN).ceil().max(1.0) as usize;
     let bar = ProgressBar::new((options.rounds * turns) as u64);
     let style = ProgressStyle::with_template("  {bar:40} {msg}  {eta} left");
@@ -365,7 +428,10 @@ pub fn print(cases: &[Case]) {
     if cases.is_empty() {
         return;
     }
-    println!("\n{:<16}{:<48}{:>8}{:>18}{:>8}", "Speed", "", "tps", "min .. max", "ratio");
+    println!(
+        "\n{:<16}{:<48}{:>8}{:>18}{:>8}",
+        "Speed", "", "tps", "min .. max", "ratio"
+    );
     for case in cases {
         let mut rates = case.rates.clone();
         rates.sort_by(f64::total_cmp);
@@ -386,8 +452,16 @@ fn whole(rate: f64) -> String {
 
 /// The median over the rounds of one case's rate against another's in the same round.
 pub fn ratio(cases: &[Case], name: &str, of: &str) -> Option<f64> {
-    let rates = |name: &str| cases.iter().find(|case| case.name == name).map(|case| &case.rates);
-    let ratios = rates(name)?.iter().zip(rates(of)?).map(|(rate, of)| rate / of);
+    let rates = |name: &str| {
+        cases
+            .iter()
+            .find(|case| case.name == name)
+            .map(|case| &case.rates)
+    };
+    let ratios = rates(name)?
+        .iter()
+        .zip(rates(of)?)
+        .map(|(rate, of)| rate / of);
     Some(median(ratios.collect()))
 }
 

@@ -24,7 +24,10 @@ pub struct Wal {
 /// WAL and HOT updates of several stacks. Returns those of the stack of three.
 pub fn wal(scratch: &Scratch, options: &Options) -> Result<Wal> {
     println!("\nWritten by one debit");
-    println!("  {:<46}{:>10}{:>10}{:>10}{:>10}", "", "WAL bytes", "records", "images", "HOT");
+    println!(
+        "  {:<46}{:>10}{:>10}{:>10}{:>10}",
+        "", "WAL bytes", "records", "images", "HOT"
+    );
     let wal = written(
         scratch,
         options,
@@ -91,11 +94,15 @@ fn written(
     let mut keys = Keys::new(7);
     let mut debits = |client: &mut Client, count: u32| -> Result<()> {
         for _ in 0..count {
-            client.query_one(&debit, &[&customer, &keys.next()]).map_err(said(sql))?;
+            client
+                .query_one(&debit, &[&customer, &keys.next()])
+                .map_err(said(sql))?;
         }
         Ok(())
     };
-    client.batch_execute("CHECKPOINT").map_err(said("CHECKPOINT"))?;
+    client
+        .batch_execute("CHECKPOINT")
+        .map_err(said("CHECKPOINT"))?;
     debits(&mut client, 5 * WINDOW)?;
 
     let mut windows = Vec::new();
@@ -116,8 +123,12 @@ fn written(
     let clean = windows.iter().any(|(images, ..)| *images == 0.0);
     windows.retain(|(images, ..)| !clean || *images == 0.0);
     let each = f64::from(WINDOW);
-    let bytes =
-        median(windows.iter().map(|(images, bytes, _)| (bytes - images * 8192.0) / each).collect());
+    let bytes = median(
+        windows
+            .iter()
+            .map(|(images, bytes, _)| (bytes - images * 8192.0) / each)
+            .collect(),
+    );
     let records = median(windows.iter().map(|(.., records)| records / each).collect());
     let hot = (before.hot - first.hot) / (before.updates - first.updates).max(1.0);
     println!(
@@ -154,7 +165,9 @@ pub fn memory(scratch: &Scratch, options: &Options) -> Result<i64> {
     let bar = ProgressBar::new(u64::from(options.memory));
     let mut debits = |client: &mut Client, count: u32| -> Result<()> {
         for _ in 0..count {
-            client.query_one(&debit, &[&"debit", &keys.next()]).map_err(said(DEBIT))?;
+            client
+                .query_one(&debit, &[&"debit", &keys.next()])
+                .map_err(said(DEBIT))?;
             bar.inc(1);
         }
         Ok(())
@@ -172,7 +185,10 @@ pub fn memory(scratch: &Scratch, options: &Options) -> Result<i64> {
     };
     println!(
         "\n{:<48}{:>10}{:>10}{:>10}",
-        format!("A backend, {} debits in one session", thousands(options.memory)),
+        format!(
+            "A backend, {} debits in one session",
+            thousands(options.memory)
+        ),
         "kB",
         "after",
         "more"
@@ -191,7 +207,10 @@ fn held(client: &mut Client) -> Result<(i64, Option<i64>)> {
     let contexts = "SELECT sum(total_bytes)::bigint FROM pg_backend_memory_contexts";
     let contexts = client.query_one(contexts, &[])?.get(0);
     let status = "SELECT substring(pg_read_file('/proc/self/status') from 'RssAnon:\\s*(\\d+) kB')::bigint * 1024";
-    let resident = client.query_one(status, &[]).ok().and_then(|row| row.get(0));
+    let resident = client
+        .query_one(status, &[])
+        .ok()
+        .and_then(|row| row.get(0));
     Ok((contexts, resident))
 }
 
@@ -205,18 +224,26 @@ pub fn reads(client: &mut Client, options: &Options) -> Result<[f64; 2]> {
     )?;
     let grants = "SELECT count(*) FROM generate_series(0, $1::int - 1) n,
                        LATERAL generate_series(1, 3) g, LATERAL credyt.grant_credits('reader ' || n, 1000000, paid => 100 * g)";
-    client.execute(grants, &[&CUSTOMERS]).map_err(said(grants))?;
+    client
+        .execute(grants, &[&CUSTOMERS])
+        .map_err(said(grants))?;
     let bar = ProgressBar::new(options.rows.unsigned_abs().into());
     let began = Instant::now();
     for from in (0..options.rows).step_by(CHUNK as usize) {
         let to = (from + CHUNK).min(options.rows) - 1;
-        client.execute(&fill, &[&from, &to, &CUSTOMERS]).map_err(said("filling the ledger"))?;
+        client
+            .execute(&fill, &[&from, &to, &CUSTOMERS])
+            .map_err(said("filling the ledger"))?;
         bar.inc(CHUNK as u64);
     }
     bar.finish_and_clear();
     let rate = f64::from(options.rows) / began.elapsed().as_secs_f64();
-    client.batch_execute("VACUUM ANALYZE credyt.wallets, credyt.ledger").map_err(said("VACUUM"))?;
-    let rows: i64 = client.query_one("SELECT count(*) FROM credyt.ledger", &[])?.get(0);
+    client
+        .batch_execute("VACUUM ANALYZE credyt.wallets, credyt.ledger")
+        .map_err(said("VACUUM"))?;
+    let rows: i64 = client
+        .query_one("SELECT count(*) FROM credyt.ledger", &[])?
+        .get(0);
     println!(
         "\nReads in a ledger of {} rows ({} of them debited in bulk, {} a second)",
         thousands(rows),
@@ -231,12 +258,20 @@ pub fn reads(client: &mut Client, options: &Options) -> Result<[f64; 2]> {
         let mut times = timed(client, sql, CUSTOMERS)?;
         times.sort_unstable();
         let [p50, p95, p99] = [50, 95, 99].map(|p| percentile(&times, p));
-        println!("  {what:<46}{:>10}{:>10}{:>10}", millis(p50), millis(p95), millis(p99));
+        println!(
+            "  {what:<46}{:>10}{:>10}{:>10}",
+            millis(p50),
+            millis(p95),
+            millis(p99)
+        );
         Ok(p50.as_secs_f64() * 1000.0)
     };
     row("a bare round trip: SELECT $1", "SELECT $1::text")?;
     Ok([
-        row("SELECT * FROM credyt.balance($1)", "SELECT * FROM credyt.balance($1)")?,
+        row(
+            "SELECT * FROM credyt.balance($1)",
+            "SELECT * FROM credyt.balance($1)",
+        )?,
         row(
             "... FROM wallet_balances WHERE customer = $1",
             "SELECT * FROM credyt.wallet_balances WHERE customer = $1",
@@ -251,7 +286,9 @@ fn timed(client: &mut Client, sql: &str, customers: i32) -> Result<Vec<Duration>
     for at in 0..2100 {
         let customer = format!("reader {}", rng.random_range(0..customers));
         let began = Instant::now();
-        client.query_one(&statement, &[&customer]).map_err(said(sql))?;
+        client
+            .query_one(&statement, &[&customer])
+            .map_err(said(sql))?;
         if at >= 100 {
             times.push(began.elapsed());
         }

@@ -14,7 +14,7 @@ CREATE TABLE bench.grants (
     effective_at  timestamptz NOT NULL DEFAULT now(),
     expires_at    timestamptz,
     PRIMARY KEY (customer, id)       -- and no index on what changes: updates stay HOT
-) WITH (fillfactor = 100);
+) WITH (fillfactor = 70);
 
 CREATE TABLE bench.debits (
     id               bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,

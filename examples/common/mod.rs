@@ -26,11 +26,19 @@ impl Scratch {
             .connect(NoTls)
             .map_err(|error| format!("no Postgres to connect to: {}", explain(&error)))?;
         client
-            .batch_execute(&format!("CREATE DATABASE {name} TEMPLATE template0 ENCODING 'UTF8'"))
+            .batch_execute(&format!(
+                "CREATE DATABASE {name} TEMPLATE template0 ENCODING 'UTF8'"
+            ))
             .map_err(said("CREATE DATABASE"))?;
         let mut config = server.clone();
-        config.dbname(&name).application_name(&format!("credyt_pg {purpose}"));
-        let scratch = Scratch { server, config, name };
+        config
+            .dbname(&name)
+            .application_name(&format!("credyt_pg {purpose}"));
+        let scratch = Scratch {
+            server,
+            config,
+            name,
+        };
         scratch
             .connect()?
             .batch_execute("CREATE EXTENSION credyt_pg")
@@ -46,10 +54,17 @@ impl Scratch {
 impl Drop for Scratch {
     fn drop(&mut self) {
         let dropped = self.server.connect(NoTls).and_then(|mut client| {
-            client.batch_execute(&format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", self.name))
+            client.batch_execute(&format!(
+                "DROP DATABASE IF EXISTS {} WITH (FORCE)",
+                self.name
+            ))
         });
         if let Err(error) = dropped {
-            eprintln!("The database {} is still there: {}", self.name, explain(&error));
+            eprintln!(
+                "The database {} is still there: {}",
+                self.name,
+                explain(&error)
+            );
         }
     }
 }
@@ -57,11 +72,17 @@ impl Drop for Scratch {
 /// The server of the usual variables, with the defaults of psql.
 fn server() -> Config {
     let set = |name| env::var(name).ok().filter(|value| !value.is_empty());
-    let user = set("PGUSER").or_else(|| set("USER")).unwrap_or_else(|| "postgres".into());
+    let user = set("PGUSER")
+        .or_else(|| set("USER"))
+        .unwrap_or_else(|| "postgres".into());
     let mut config = Config::new();
     config
         .host(&set("PGHOST").unwrap_or_else(|| "/var/run/postgresql".into()))
-        .port(set("PGPORT").and_then(|port| port.parse().ok()).unwrap_or(5432))
+        .port(
+            set("PGPORT")
+                .and_then(|port| port.parse().ok())
+                .unwrap_or(5432),
+        )
         .dbname(&set("PGDATABASE").unwrap_or_else(|| user.clone()))
         .user(&user);
     if let Some(password) = set("PGPASSWORD") {
@@ -79,9 +100,11 @@ pub fn explain(error: &postgres::Error) -> String {
         };
     };
     let mut text = format!("{}: {}", said.code().code(), said.message());
-    for (label, part) in
-        [("DETAIL", said.detail()), ("HINT", said.hint()), ("WHERE", said.where_())]
-    {
+    for (label, part) in [
+        ("DETAIL", said.detail()),
+        ("HINT", said.hint()),
+        ("WHERE", said.where_()),
+    ] {
         if let Some(part) = part {
             text += &format!("\n  {label}: {part}");
         }
@@ -139,7 +162,10 @@ pub fn thousands(number: impl TryInto<i128>) -> String {
 /// The p-th percentile of sorted values.
 pub fn percentile<T: Copy + Default>(sorted: &[T], p: usize) -> T {
     let last = sorted.len().saturating_sub(1);
-    sorted.get((sorted.len() * p / 100).min(last)).copied().unwrap_or_default()
+    sorted
+        .get((sorted.len() * p / 100).min(last))
+        .copied()
+        .unwrap_or_default()
 }
 
 /// Milliseconds, with as many decimals as one wants to read.

@@ -26,13 +26,32 @@ pub struct Action {
 }
 
 pub const ACTIONS: [Action; 3] = [
-    Action { name: "chat.reply", input: "0.1", output: "0.4", minimum: "0.01" },
-    Action { name: "chat.write", input: "0.1", output: "0.5", minimum: "0.1" },
-    Action { name: "document.answer", input: "0.08", output: "0.4", minimum: "0.25" },
+    Action {
+        name: "chat.reply",
+        input: "0.1",
+        output: "0.4",
+        minimum: "0.01",
+    },
+    Action {
+        name: "chat.write",
+        input: "0.1",
+        output: "0.5",
+        minimum: "0.1",
+    },
+    Action {
+        name: "document.answer",
+        input: "0.08",
+        output: "0.4",
+        minimum: "0.25",
+    },
 ];
 /// What the largest customer has negotiated for the last of them.
-pub const OWN_PRICE: Action =
-    Action { name: "document.answer", input: "0.06", output: "0.36", minimum: "0" };
+pub const OWN_PRICE: Action = Action {
+    name: "document.answer",
+    input: "0.06",
+    output: "0.36",
+    minimum: "0",
+};
 
 impl Action {
     /// The rule that `credyt.set_price` is given.
@@ -107,10 +126,18 @@ pub enum Way {
 /// Each way, how many of 1000 requests take it, and what the report calls it.
 pub const WAYS: [(Way, u32, &str); 9] = [
     (Way::Debit, 350, "debited directly"),
-    (Way::Transaction, 100, "debited beside a row of the application"),
+    (
+        Way::Transaction,
+        100,
+        "debited beside a row of the application",
+    ),
     (Way::RolledBack, 10, "the same, rolled back once"),
     (Way::Hold, 300, "authorized, then captured"),
-    (Way::Stream { parts: 0 }, 100, "streamed in several captures"),
+    (
+        Way::Stream { parts: 0 },
+        100,
+        "streamed in several captures",
+    ),
     (Way::Overrun, 80, "captured above the hold"),
     (Way::Late, 20, "captured after the hold has ended"),
     (Way::Release { partly: false }, 30, "released"),
@@ -177,7 +204,10 @@ impl Plan {
     pub fn make(rows: &[Tokens], customers: usize, seed: u64) -> Plan {
         let mut rng = StdRng::seed_from_u64(seed);
         let zipf = Zipf::new(customers);
-        let mut plan = Plan { customers: Vec::new(), requests: Vec::new() };
+        let mut plan = Plan {
+            customers: Vec::new(),
+            requests: Vec::new(),
+        };
         plan.requests = rows
             .iter()
             .enumerate()
@@ -251,7 +281,11 @@ fn customer(rng: &mut StdRng, rank: usize, demand: Decimal) -> Customer {
     let mut customer = Customer {
         name: format!("cus_{rank:04}"),
         grants: Vec::new(),
-        overdraft_limit: if rng.random_bool(0.1) { decimal("2") } else { decimal("0") },
+        overdraft_limit: if rng.random_bool(0.1) {
+            decimal("2")
+        } else {
+            decimal("0")
+        },
         pack: None,
     };
     if rank % 100 == 77 {
@@ -275,15 +309,29 @@ fn customer(rng: &mut StdRng, rank: usize, demand: Decimal) -> Customer {
         });
         customer.grants.len() - 1
     };
-    give("included", part("0.3"), decimal("0.008"), Some(30.0 * DAY), 50);
+    give(
+        "included",
+        part("0.3"),
+        decimal("0.008"),
+        Some(30.0 * DAY),
+        50,
+    );
     // A gift for chatting. Some of them end while the replay runs.
-    let ends_in = if rng.random_bool(0.4) { rng.random_range(2.0..8.0) } else { 7.0 * DAY };
+    let ends_in = if rng.random_bool(0.4) {
+        rng.random_range(2.0..8.0)
+    } else {
+        7.0 * DAY
+    };
     let gift = give("promotional", part("0.1"), decimal("0"), Some(ends_in), 100);
     let packs = if tight { 1 } else { rng.random_range(1..=3) };
     let share = if tight { "0.3" } else { "0.9" };
     let mut last = gift;
     for pack in 0..packs {
-        let ends_in = if pack == 0 { None } else { Some(rng.random_range(90.0..400.0) * DAY) };
+        let ends_in = if pack == 0 {
+            None
+        } else {
+            Some(rng.random_range(90.0..400.0) * DAY)
+        };
         let price = [decimal("0.01"), decimal("0.009"), decimal("0.0125")][pack];
         last = give("purchased", part(share), price, ends_in, 100);
     }
@@ -321,14 +369,21 @@ impl Zipf {
 pub fn read_trace(path: &str) -> Result<Vec<Tokens>> {
     let text = fs::read_to_string(path).map_err(|error| format!("{path}: {error}"))?;
     let mut lines = text.lines();
-    let header = lines.next().unwrap_or_default().trim_start_matches('\u{feff}').trim_end();
+    let header = lines
+        .next()
+        .unwrap_or_default()
+        .trim_start_matches('\u{feff}')
+        .trim_end();
     if header != "TIMESTAMP,ContextTokens,GeneratedTokens" {
         return Err(
-            format!("{path}: these are not the columns of an Azure LLM trace: {header}").into()
+            format!("{path}: these are not the columns of an Azure LLM trace: {header}").into(),
         );
     }
     let mut rows = Vec::new();
-    for (at, line) in lines.enumerate().filter(|(_, line)| !line.trim().is_empty()) {
+    for (at, line) in lines
+        .enumerate()
+        .filter(|(_, line)| !line.trim().is_empty())
+    {
         let mut fields = line.trim_end().split(',').skip(1).map(str::parse);
         match (fields.next(), fields.next()) {
             (Some(Ok(input)), Some(Ok(output))) => rows.push(Tokens { input, output }),

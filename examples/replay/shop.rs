@@ -191,8 +191,10 @@ impl Charge {
             replayed: row.try_get("replayed")?,
             reason: row.try_get("reason")?,
         };
-        let (credits, revenue) =
-            (allocated(row, "credits", None)?, allocated(row, "revenue", None)?);
+        let (credits, revenue) = (
+            allocated(row, "credits", None)?,
+            allocated(row, "revenue", None)?,
+        );
         if (credits, revenue) != (charge.credits, charge.revenue) {
             return Err(format!(
                 "{}: {} credits and a revenue of {}, but allocations of {credits} and {revenue}",
@@ -224,8 +226,15 @@ enum Answer {
 
 /// What waits for its moment.
 enum Later<'a> {
-    Capture { request: &'a Request, authorization: Uuid },
-    Debit { request: &'a Request, id: Uuid, credits: Decimal },
+    Capture {
+        request: &'a Request,
+        authorization: Uuid,
+    },
+    Debit {
+        request: &'a Request,
+        id: Uuid,
+        credits: Decimal,
+    },
 }
 
 pub struct Shop<'a> {
@@ -240,12 +249,22 @@ impl<'a> Shop<'a> {
     pub fn open(scratch: &Scratch, plan: &'a Plan) -> Result<Shop<'a>> {
         let mut client = scratch.connect()?;
         let sql = Statements::prepare(&mut client)?;
-        Ok(Shop { client, sql, plan, waiting: VecDeque::new(), tally: Tally::default() })
+        Ok(Shop {
+            client,
+            sql,
+            plan,
+            waiting: VecDeque::new(),
+            tally: Tally::default(),
+        })
     }
 
     /// One request of the trace.
     pub fn serve(&mut self, request: &'a Request) -> Result<()> {
-        while self.waiting.front().is_some_and(|(due, _)| *due <= Instant::now()) {
+        while self
+            .waiting
+            .front()
+            .is_some_and(|(due, _)| *due <= Instant::now())
+        {
             self.next_waiting()?;
         }
         self.tally.count("requests");
@@ -279,16 +298,27 @@ impl<'a> Shop<'a> {
 
     fn next_waiting(&mut self) -> Result<()> {
         match self.waiting.pop_front() {
-            Some((_, Later::Capture { request, authorization })) => {
+            Some((
+                _,
+                Later::Capture {
+                    request,
+                    authorization,
+                },
+            )) => {
                 let charge = self.capture_all(request, authorization)?;
                 match charge {
                     Some(charge) => self.refund(request, &charge),
                     None => Ok(()),
                 }
             }
-            Some((_, Later::Debit { request, id, credits })) => {
-                self.debit_again(request, id, credits)
-            }
+            Some((
+                _,
+                Later::Debit {
+                    request,
+                    id,
+                    credits,
+                },
+            )) => self.debit_again(request, id, credits),
             None => Ok(()),
         }
     }
@@ -301,12 +331,18 @@ impl<'a> Shop<'a> {
 
     fn debit(&mut self, request: &'a Request) -> Result<Option<Charge>> {
         let answer = self.ask_debit(Call::Debit, request)?;
-        let Some(charge) = self.first_charge(request, answer)? else { return Ok(None) };
+        let Some(charge) = self.first_charge(request, answer)? else {
+            return Ok(None);
+        };
         self.expect_price(request, &charge.credits, request.tokens)?;
         if request.retry {
             let Charge { id, credits, .. } = charge;
             self.debit_again(request, id, credits)?;
-            self.wait(Later::Debit { request, id, credits });
+            self.wait(Later::Debit {
+                request,
+                id,
+                credits,
+            });
         }
         Ok(Some(charge))
     }
@@ -323,7 +359,17 @@ impl<'a> Shop<'a> {
         let (customer, action, key) = self.names(request);
         let cost = request.tokens.cost().to_string();
         let sql = self.sql.debit.clone();
-        self.ask(call, &sql, &[&customer, &action, &request.tokens.dimensions(), &cost, &key])
+        self.ask(
+            call,
+            &sql,
+            &[
+                &customer,
+                &action,
+                &request.tokens.dimensions(),
+                &cost,
+                &key,
+            ],
+        )
     }
 
     /// A debit and a row of the application's own in one transaction.
@@ -368,19 +414,35 @@ impl<'a> Shop<'a> {
     fn hold(&mut self, request: &'a Request) -> Result<Option<Charge>> {
         let worst = match request.way {
             Way::Overrun => request.tokens.with_output(0),
-            _ => request.tokens.with_output(MAX_OUTPUT.max(request.tokens.output)),
+            _ => request
+                .tokens
+                .with_output(MAX_OUTPUT.max(request.tokens.output)),
         };
-        let ttl = if matches!(request.way, Way::Late | Way::Extend) { 1 } else { 900 };
-        let Some(authorization) = self.authorize(request, worst, ttl)? else { return Ok(None) };
+        let ttl = if matches!(request.way, Way::Late | Way::Extend) {
+            1
+        } else {
+            900
+        };
+        let Some(authorization) = self.authorize(request, worst, ttl)? else {
+            return Ok(None);
+        };
         match request.way {
             Way::Late => {
-                self.wait(Later::Capture { request, authorization });
+                self.wait(Later::Capture {
+                    request,
+                    authorization,
+                });
                 Ok(None)
             }
             Way::Release { partly } => {
                 if partly {
                     let output = request.tokens.output / 2;
-                    self.capture(request, authorization, request.tokens.with_output(output), true)?;
+                    self.capture(
+                        request,
+                        authorization,
+                        request.tokens.with_output(output),
+                        true,
+                    )?;
                 }
                 self.release(request, authorization)?;
                 Ok(None)
@@ -398,8 +460,15 @@ impl<'a> Shop<'a> {
         let (customer, action, key) = self.names(request);
         let (cost, dimensions) = (worst.cost().to_string(), worst.dimensions());
         let sql = self.sql.authorize.clone();
-        let parameters: [&(dyn ToSql + Sync); 7] =
-            [&customer, &action, &dimensions, &cost, &ttl, &request.overrun, &key];
+        let parameters: [&(dyn ToSql + Sync); 7] = [
+            &customer,
+            &action,
+            &dimensions,
+            &cost,
+            &ttl,
+            &request.overrun,
+            &key,
+        ];
         let row = self.ask_row(Call::Authorize, &sql, &parameters)?;
         if !row.try_get::<_, bool>("approved")? {
             self.decline(request, row.try_get("reason")?)?;
@@ -416,7 +485,10 @@ impl<'a> Shop<'a> {
             let again = self.ask_row(Call::Retry, &sql, &parameters)?;
             self.tally.count("retries");
             if again.try_get::<_, Uuid>("id")? != id || !again.try_get::<_, bool>("replayed")? {
-                return Err(wrong(request, "the retry of its authorization is another one"));
+                return Err(wrong(
+                    request,
+                    "the retry of its authorization is another one",
+                ));
             }
         }
         Ok(Some(id))
@@ -431,7 +503,9 @@ impl<'a> Shop<'a> {
     ) -> Result<Option<Charge>> {
         let mut captured = Decimal::ZERO;
         for part in 1..=parts {
-            let so_far = request.tokens.with_output(request.tokens.output * part / parts);
+            let so_far = request
+                .tokens
+                .with_output(request.tokens.output * part / parts);
             if let Some(charge) = self.capture(request, authorization, so_far, true)? {
                 captured += charge.credits;
             }
@@ -440,7 +514,10 @@ impl<'a> Shop<'a> {
         self.expect_price(request, &captured, request.tokens)?;
         // The same totals without keep_open: closes it and charges nothing.
         let last = self.capture(request, authorization, request.tokens, false)?;
-        if last.as_ref().is_some_and(|charge| !charge.credits.is_zero()) {
+        if last
+            .as_ref()
+            .is_some_and(|charge| !charge.credits.is_zero())
+        {
             return Err(wrong(request, "closing its stream was charged"));
         }
         Ok(None)
@@ -488,8 +565,14 @@ impl<'a> Shop<'a> {
         let (cost, dimensions) = (so_far.cost().to_string(), so_far.dimensions());
         let sql = self.sql.capture.clone();
         let credits: Option<&str> = None;
-        let parameters: [&(dyn ToSql + Sync); 6] =
-            [&customer, &authorization, &dimensions, &cost, &credits, &keep_open];
+        let parameters: [&(dyn ToSql + Sync); 6] = [
+            &customer,
+            &authorization,
+            &dimensions,
+            &cost,
+            &credits,
+            &keep_open,
+        ];
         let charge = match self.ask(Call::Capture, &sql, &parameters)? {
             Answer::Row(row) => Charge::read(&row)?,
             Answer::Refused(slug) => {
@@ -564,7 +647,10 @@ impl<'a> Shop<'a> {
             [&customer, &charge.id, &text, &format!("{key} refund")];
         let back = Charge::read(&self.ask_row(Call::Refund, &sql, &parameters)?)?;
         if back.credits != credits.unwrap_or(charge.credits) || back.replayed {
-            return Err(wrong(request, format!("its refund gave back {}", back.credits)));
+            return Err(wrong(
+                request,
+                format!("its refund gave back {}", back.credits),
+            ));
         }
         self.tally.count("refunds");
         self.book(request, &back, true);
@@ -621,7 +707,10 @@ impl<'a> Shop<'a> {
             _ => false,
         };
         if !expected {
-            return Err(wrong(request, format!("{} was declined: {reason}", customer.name)));
+            return Err(wrong(
+                request,
+                format!("{} was declined: {reason}", customer.name),
+            ));
         }
         let buys = customer.pack.filter(|_| request.number.is_multiple_of(4));
         *self.tally.declines.entry(reason).or_default() += 1;
@@ -633,7 +722,10 @@ impl<'a> Shop<'a> {
         if *credits == price {
             return Ok(());
         }
-        Err(wrong(request, format!("{credits} credits instead of {price}")))
+        Err(wrong(
+            request,
+            format!("{credits} credits instead of {price}"),
+        ))
     }
 
     fn expect_replay(
@@ -659,7 +751,11 @@ impl<'a> Shop<'a> {
     /// Counts a debit, or a refund: one gives back credits and revenue, and neither quantity nor cost.
     fn book(&mut self, request: &Request, charge: &Charge, refunded: bool) {
         let sums = if refunded {
-            Sums { credits: -charge.credits, revenue: -charge.revenue, ..Sums::default() }
+            Sums {
+                credits: -charge.credits,
+                revenue: -charge.revenue,
+                ..Sums::default()
+            }
         } else {
             Sums {
                 debits: 1,
@@ -670,7 +766,11 @@ impl<'a> Shop<'a> {
             }
         };
         if !charge.replayed {
-            self.tally.actions.entry(ACTIONS[request.action].name).or_default().add(&sums);
+            self.tally
+                .actions
+                .entry(ACTIONS[request.action].name)
+                .or_default()
+                .add(&sums);
         }
     }
 
@@ -679,7 +779,11 @@ impl<'a> Shop<'a> {
     /// Customer, action and idempotency key.
     fn names(&self, request: &Request) -> (&'a str, &'static str, String) {
         let customer = self.plan.customers[request.customer].name.as_str();
-        (customer, ACTIONS[request.action].name, format!("request {}", request.number))
+        (
+            customer,
+            ACTIONS[request.action].name,
+            format!("request {}", request.number),
+        )
     }
 
     fn ask(
@@ -707,7 +811,11 @@ impl<'a> Shop<'a> {
     }
 
     fn took(&mut self, call: Call, began: Instant) {
-        self.tally.times.entry(call).or_default().push(began.elapsed());
+        self.tally
+            .times
+            .entry(call)
+            .or_default()
+            .push(began.elapsed());
     }
 }
 
@@ -722,12 +830,17 @@ fn answered(result: std::result::Result<Row, postgres::Error>) -> Result<Answer>
         Some("WC002") => "wallet_not_found",
         _ => return Err(explain(&error).into()),
     };
-    let detail = error.as_db_error().and_then(|said| said.detail()).unwrap_or_default();
+    let detail = error
+        .as_db_error()
+        .and_then(|said| said.detail())
+        .unwrap_or_default();
     let detail: serde_json::Value = serde_json::from_str(detail).unwrap_or_default();
     if detail["error"] != slug || !detail["customer"].is_string() {
-        return Err(
-            format!("DETAIL does not say {slug} and the customer:\n{}", explain(&error)).into()
-        );
+        return Err(format!(
+            "DETAIL does not say {slug} and the customer:\n{}",
+            explain(&error)
+        )
+        .into());
     }
     Ok(Answer::Refused(slug.into()))
 }
@@ -736,5 +849,9 @@ fn wrong(
     request: &Request,
     what: impl std::fmt::Display,
 ) -> Box<dyn std::error::Error + Send + Sync> {
-    format!("request {} of customer {}: {what}", request.number, request.customer).into()
+    format!(
+        "request {} of customer {}: {what}",
+        request.number, request.customer
+    )
+    .into()
 }

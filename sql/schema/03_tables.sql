@@ -115,7 +115,7 @@ CREATE TABLE credyt.authorizations (
     pins               jsonb NOT NULL,
     last_capture       uuid,
     last_request       bytea,
-    request            bytea NOT NULL,
+    request            bytea,
     dimensions         jsonb,
     usage              jsonb,
     scopes             text[],

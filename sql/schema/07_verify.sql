@@ -10,7 +10,8 @@ wallet AS MATERIALIZED (
     SELECT w.customer, w.asset, w.next_due_at, w.state,
            credyt.owed(w.state) AS owed, credyt.held(w.state) AS held,
            (w.state::jsonb->>'seq')::bigint AS seq,
-           (w.state::jsonb->>'held_overdraft')::numeric AS held_overdraft
+           (w.state::jsonb->>'held_overdraft')::numeric AS held_overdraft,
+           (w.state::jsonb->>'next_hold_end')::timestamptz AS next_hold_end
     FROM credyt.wallets w
     WHERE verify.customer IS NULL OR w.customer = verify.customer
 ),
@@ -128,6 +129,13 @@ UNION ALL
 SELECT 3, w.customer, w.asset, format('next_due_at is %s, the state says %s', w.next_due_at, credyt.next_due(w.state))
 FROM wallet w
 WHERE coalesce(w.next_due_at, 'infinity') > coalesce(credyt.next_due(w.state), 'infinity')
+UNION ALL
+SELECT 3, w.customer, w.asset, format('an open authorization ends at %s, the wallet waits for %s', h.first_end, w.next_hold_end)
+FROM wallet w
+JOIN (SELECT h.customer, h.asset, min(h.expires_at) AS first_end FROM credyt.authorizations h
+      WHERE h.status = 'open' AND (verify.customer IS NULL OR h.customer = verify.customer)
+      GROUP BY h.customer, h.asset) h ON h.customer = w.customer AND h.asset = w.asset
+WHERE h.first_end < coalesce(w.next_hold_end, 'infinity')
 
 -- 4: where the money of a grant is
 UNION ALL

@@ -23,16 +23,25 @@ pub struct Standing {
 
 impl Standing {
     pub fn of(open: &OpenWallet) -> Standing {
-        Standing { available: open.available(), held: open.wallet.held() }
+        Standing {
+            available: open.available(),
+            held: open.wallet.held(),
+        }
     }
 
     /// Without locking: for answers that change nothing.
     pub fn now(store: &Store, customer: &str, asset: &str) -> Result<Standing> {
         let view = wallets::look(store, customer, asset)?;
-        Ok(view.map_or(Standing { available: Amount::ZERO, held: Amount::ZERO }, |view| Standing {
-            available: view.wallet.available(view.now, None, view.limit),
-            held: view.wallet.held(),
-        }))
+        Ok(view.map_or(
+            Standing {
+                available: Amount::ZERO,
+                held: Amount::ZERO,
+            },
+            |view| Standing {
+                available: view.wallet.available(view.now, None, view.limit),
+                held: view.wallet.held(),
+            },
+        ))
     }
 }
 
@@ -99,7 +108,9 @@ impl DebitAnswer {
     }
 
     pub fn row(self, args: &Args) -> Result<Option<pg_sys::Datum>> {
-        let margin = self.cost.and_then(|cost| Some(self.revenue.to_decimal()? - cost));
+        let margin = self
+            .cost
+            .and_then(|cost| Some(self.revenue.to_decimal()? - cost));
         Row::new(vec![
             value::uuid(self.id),
             value::text(&self.customer),
@@ -158,7 +169,11 @@ impl AuthorizationAnswer {
             credits: authorization.credits,
             captured: authorization.captured,
             available,
-            status: Some(if ended { "expired".to_owned() } else { authorization.status }),
+            status: Some(if ended {
+                "expired".to_owned()
+            } else {
+                authorization.status
+            }),
             expires_at: Some(authorization.expires_at),
             replayed: false,
         }
@@ -199,11 +214,7 @@ impl GrantAnswer {
         GrantAnswer::standing(&open.customer, grant, &open.wallet)
     }
 
-    pub fn standing(
-        customer: &str,
-        grant: Issued,
-        wallet: &crate::ledger::Wallet,
-    ) -> GrantAnswer {
+    pub fn standing(customer: &str, grant: Issued, wallet: &crate::ledger::Wallet) -> GrantAnswer {
         let open = wallet.grant(grant.id);
         GrantAnswer {
             customer: customer.to_owned(),
@@ -261,6 +272,9 @@ pub fn open_grant_row(grant: &Grant) -> Row {
 }
 
 fn positive(amount: Amount) -> Amount {
-    if amount.is_negative() { -amount } else { amount }
+    if amount.is_negative() {
+        -amount
+    } else {
+        amount
+    }
 }
-

@@ -46,11 +46,9 @@ fn read(args: &Args) -> Result<Request> {
     let action = args.name(1, "action")?;
     let charge = Charge::read_new(args, 2)?;
     let asset = args.name(7, "asset")?;
-    let mut fields = vec![("asset", Some(asset.clone())), ("action", Some(action.clone()))];
-    fields.extend(charge.fields());
     let key_text = args.optional_name(8, "idempotency_key")?;
     Ok(Request {
-        key: request::key(key_text, "debit_credits", &customer, &fields),
+        key: request::key(key_text, "debit_credits", || charge.fields(&asset, &action)),
         scopes: args.names(9, "scopes")?,
         occurred_at: args.optional_moment(10, "occurred_at")?,
         metadata: args.optional_json(11, "metadata")?,
@@ -64,14 +62,24 @@ fn read(args: &Args) -> Result<Request> {
 /// Books the debit; `None` when its key is taken.
 fn spend(store: &Store, request: &Request) -> Result<Option<DebitAnswer>> {
     let asset = books::asset(store, &request.asset)?;
-    let pricing =
-        Pricing::new(store, &asset, &request.action, &request.customer, &request.charge)?;
+    let pricing = Pricing::new(
+        store,
+        &asset,
+        &request.action,
+        &request.customer,
+        &request.charge,
+    )?;
     let price = Box::new(move |now| pricing.at(now));
-    let spend = Rc::new(Spend { action: request.action.clone(), price });
+    let spend = Rc::new(Spend {
+        action: request.action.clone(),
+        price,
+    });
     // Where nothing has fallen due, two statements do: one for the wallet and one for the ledger.
     if let Some(spent) = wallets::spend(store, &request.customer, &request.asset, &spend)? {
         let entry = request.entry(&spent.parts, spent.price_version, spent.open.now)?;
-        return Ok(spent.book(store, &entry)?.then(|| DebitAnswer::booked(&spent.open, entry)));
+        return Ok(spent
+            .book(store, &entry)?
+            .then(|| DebitAnswer::booked(&spent.open, entry)));
     }
     let mut open = wallets::open(store, &request.customer, &request.asset)?;
     let (parts, price_version) = open.spend(&spend)?;
@@ -115,12 +123,18 @@ pub fn debit_entry(parts: &[Part], occurred_at: Moment) -> Entry {
 }
 
 fn owed(parts: &[Part]) -> Amount {
-    parts.iter().filter(|part| part.grant.is_none()).map(|part| part.credits).sum()
+    parts
+        .iter()
+        .filter(|part| part.grant.is_none())
+        .map(|part| part.credits)
+        .sum()
 }
 
 /// Books an entry with its wallet; `None` when its key is taken.
 pub fn book(store: &Store, open: &mut OpenWallet, entry: Entry) -> Result<Option<DebitAnswer>> {
-    Ok(open.book(store, &entry, Vec::new())?.then(|| DebitAnswer::booked(open, entry)))
+    Ok(open
+        .book(store, &entry, Vec::new())?
+        .then(|| DebitAnswer::booked(open, entry)))
 }
 
 /// Runs a call that books a movement under a key at most once: a key that is taken answers with the
@@ -138,7 +152,11 @@ pub fn once<A>(
         Ok(None) => unbooked(),
         Err(error) => error,
     };
-    match key.map(|key| first(store, customer, key)).transpose()?.flatten() {
+    match key
+        .map(|key| first(store, customer, key))
+        .transpose()?
+        .flatten()
+    {
         Some(booked) => again(booked),
         None => Err(refused),
     }
@@ -155,7 +173,10 @@ fn first(store: &Store, customer: &str, key: &Key) -> Result<Option<Booked>> {
 
 /// Nothing was booked although nothing spoke against it.
 fn unbooked() -> Error {
-    errors::corrupted("the ledger", "a movement found neither a place nor a row with its key")
+    errors::corrupted(
+        "the ledger",
+        "a movement found neither a place nor a row with its key",
+    )
 }
 
 /// A movement of this customer, or WC011.

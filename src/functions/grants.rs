@@ -81,7 +81,10 @@ fn read(args: &Args) -> Result<NewGrant> {
     }
     let kind_text = args.name(2, "kind")?;
     let kind = Kind::from_str(&kind_text).map_err(|_| {
-        errors::invalid("kind", format_args!("{kind_text:?} is none of included, promotional, purchased"))
+        errors::invalid(
+            "kind",
+            format_args!("{kind_text:?} is none of included, promotional, purchased"),
+        )
     })?;
     let asset = args.name(3, "asset")?;
     let paid = args.amount(4, "paid", amount::DECIMALS)?;
@@ -95,7 +98,7 @@ fn read(args: &Args) -> Result<NewGrant> {
     ];
     let key_text = args.optional_name(9, "idempotency_key")?;
     Ok(NewGrant {
-        key: request::key(key_text, "grant_credits", &customer, &fields),
+        key: request::key(key_text, "grant_credits", || fields.to_vec()),
         expires_at: args.optional_moment(5, "expires_at")?,
         effective_at: args.optional_moment(6, "effective_at")?,
         priority: args.int(7, "priority")?,
@@ -111,13 +114,21 @@ fn read(args: &Args) -> Result<NewGrant> {
 
 /// A pattern is an action, or the beginning of one and `*`.
 fn check_patterns(patterns: Option<&[String]>) -> Result<()> {
-    let Some(patterns) = patterns else { return Ok(()) };
+    let Some(patterns) = patterns else {
+        return Ok(());
+    };
     if patterns.is_empty() {
-        return Err(errors::invalid("applies_to", "an empty list pays for nothing; NULL pays for all"));
+        return Err(errors::invalid(
+            "applies_to",
+            "an empty list pays for nothing; NULL pays for all",
+        ));
     }
     for pattern in patterns {
         if pattern.strip_suffix('*').unwrap_or(pattern).contains('*') {
-            return Err(errors::invalid("applies_to", format_args!("{pattern:?}: * may stand at the end only")));
+            return Err(errors::invalid(
+                "applies_to",
+                format_args!("{pattern:?}: * may stand at the end only"),
+            ));
         }
     }
     Ok(())
@@ -130,7 +141,10 @@ fn issue(store: &Store, request: &NewGrant) -> Result<Option<GrantAnswer>> {
     let effective_at = request.effective_at.unwrap_or(open.now);
     if let Some(end) = request.expires_at {
         if end <= effective_at {
-            return Err(errors::invalid("expires_at", format_args!("it ends at {end}, not after it starts")));
+            return Err(errors::invalid(
+                "expires_at",
+                format_args!("it ends at {end}, not after it starts"),
+            ));
         }
         if end <= open.now {
             return Err(errors::invalid("expires_at", format_args!("{end} is over")));
@@ -154,12 +168,20 @@ fn issue(store: &Store, request: &NewGrant) -> Result<Option<GrantAnswer>> {
     };
     let paid_debts = open.issue(store, grant.open(credits, request.paid, false))?;
     for due in &paid_debts {
-        if let Due { what: Decided::Settled { part, .. }, .. } = due {
+        if let Due {
+            what: Decided::Settled { part, .. },
+            ..
+        } = due
+        {
             grant.settled += part.credits;
             grant.settled_revenue += part.revenue;
         }
     }
-    let part = Part { grant: Some((grant.id, grant.kind)), credits, revenue: request.paid };
+    let part = Part {
+        grant: Some((grant.id, grant.kind)),
+        credits,
+        revenue: request.paid,
+    };
     let entry = Entry {
         credits,
         allocations: value::jsonb(&allocations(&[part], "deferred")),
@@ -212,7 +234,10 @@ pub fn revoke_grant(args: &Args) -> Result<Option<pg_sys::Datum>> {
             || revoke(store, &request),
             |first| {
                 let now = standing(store, &request.customer, first.refers_to)?;
-                Ok(GrantAnswer { replayed: true, ..now })
+                Ok(GrantAnswer {
+                    replayed: true,
+                    ..now
+                })
             },
         )
     })?;
@@ -227,13 +252,24 @@ fn read_revoke(args: &Args) -> Result<Revoke> {
     let owe_spent = match spent.as_str() {
         "keep" => false,
         "owe" => true,
-        _ => return Err(errors::invalid("spent", format_args!("{spent:?} is neither keep nor owe"))),
+        _ => {
+            return Err(errors::invalid(
+                "spent",
+                format_args!("{spent:?} is neither keep nor owe"),
+            ));
+        }
     };
     if credits.is_some_and(|credits| credits.is_zero()) {
-        return Err(errors::invalid("credits", "zero credits; NULL revokes the whole grant"));
+        return Err(errors::invalid(
+            "credits",
+            "zero credits; NULL revokes the whole grant",
+        ));
     }
     if owe_spent && credits.is_some() {
-        return Err(errors::invalid("spent", "owe revokes the whole grant: pass credits NULL"));
+        return Err(errors::invalid(
+            "spent",
+            "owe revokes the whole grant: pass credits NULL",
+        ));
     }
     let fields = [
         ("grant_id", Some(grant_id.to_string())),
@@ -242,7 +278,7 @@ fn read_revoke(args: &Args) -> Result<Revoke> {
     ];
     let key_text = args.optional_name(5, "idempotency_key")?;
     Ok(Revoke {
-        key: request::key(key_text, "revoke_grant", &customer, &fields),
+        key: request::key(key_text, "revoke_grant", || fields.to_vec()),
         reason: args.text(4, "reason")?,
         customer,
         grant_id,
@@ -258,13 +294,19 @@ fn revoke(store: &Store, request: &Revoke) -> Result<Option<GrantAnswer>> {
     let grant = grants::by_id(store, customer, request.grant_id)?.ok_or_else(missing)?;
     let mut open = wallets::open(store, customer, &grant.asset)?;
     open.book_due_now(store)?;
-    let unheld = open.wallet.grant(grant.id).map_or(Amount::ZERO, |g| g.unheld());
+    let unheld = open
+        .wallet
+        .grant(grant.id)
+        .map_or(Amount::ZERO, |g| g.unheld());
     let wanted = match request.credits {
         None => unheld,
         Some(credits) => arguments::amount("credits", credits, open.asset.scale)?,
     };
     if wanted > unheld {
-        let short = Shortfall { needed: wanted, available: unheld };
+        let short = Shortfall {
+            needed: wanted,
+            available: unheld,
+        };
         return Err(errors::revocation_exceeds(customer, &grant.asset, short));
     }
 
@@ -286,8 +328,16 @@ fn revoke(store: &Store, request: &Revoke) -> Result<Option<GrantAnswer>> {
         (owed, revenue) = (Amount::ZERO, Amount::ZERO);
     } else {
         open.wallet.owed += owed;
-        let spent = Part { grant: Some((grant.id, grant.kind)), credits: owed, revenue };
-        let debt = Part { grant: None, credits: owed, revenue: Amount::ZERO };
+        let spent = Part {
+            grant: Some((grant.id, grant.kind)),
+            credits: owed,
+            revenue,
+        };
+        let debt = Part {
+            grant: None,
+            credits: owed,
+            revenue: Amount::ZERO,
+        };
         text = ledger::join(&text, &allocations(&[spent, debt], "revenue"));
     }
     let entry = Entry {

@@ -30,8 +30,6 @@ struct Request {
     charge: Rc<Charge>,
     ttl_seconds: i32,
     overrun: Overrun,
-    /// What is compared when the key comes again.
-    request: Vec<u8>,
     key: Option<Key>,
     scopes: Option<Vec<String>>,
     metadata: Option<serde_json::Value>,
@@ -61,15 +59,15 @@ fn read(args: &Args) -> Result<Request> {
     let ttl_seconds = ttl(args, 7)?;
     let overrun_text = args.name(8, "overrun")?;
     let overrun = Overrun::from_str(&overrun_text).map_err(|_| {
-        errors::invalid("overrun", format_args!("{overrun_text:?} is none of reject, clamp, overdraft"))
+        errors::invalid(
+            "overrun",
+            format_args!("{overrun_text:?} is none of reject, clamp, overdraft"),
+        )
     })?;
     let asset = args.name(9, "asset")?;
-    let mut fields = vec![("asset", Some(asset.clone())), ("action", Some(action.clone()))];
-    fields.extend(charge.fields());
     let key_text = args.optional_name(10, "idempotency_key")?;
     Ok(Request {
-        request: hash("authorize", &fields),
-        key: request::key(key_text, "authorize", &customer, &fields),
+        key: request::key(key_text, "authorize", || charge.fields(&asset, &action)),
         scopes: args.names(11, "scopes")?,
         metadata: args.optional_json(12, "metadata")?,
         customer,
@@ -84,14 +82,18 @@ fn read(args: &Args) -> Result<Request> {
 fn ttl(args: &Args, at: usize) -> Result<i32> {
     let seconds = args.int(at, "ttl_seconds")?;
     if seconds < 1 {
-        return Err(errors::invalid("ttl_seconds", format_args!("{seconds} is less than 1")));
+        return Err(errors::invalid(
+            "ttl_seconds",
+            format_args!("{seconds} is less than 1"),
+        ));
     }
     Ok(seconds)
 }
 
 fn ends(now: Moment, ttl_seconds: i32) -> Result<Moment> {
-    now.plus_seconds(ttl_seconds.into())
-        .ok_or_else(|| errors::out_of_range("ttl_seconds", "the hold would end beyond the year 9999"))
+    now.plus_seconds(ttl_seconds.into()).ok_or_else(|| {
+        errors::out_of_range("ttl_seconds", "the hold would end beyond the year 9999")
+    })
 }
 
 /// Holds the credits, or says why not; `None` when the key is taken.
@@ -101,7 +103,12 @@ fn hold(store: &Store, request: &Request) -> Result<Option<AuthorizationAnswer>>
     let pricing = Pricing::new(store, &asset, action, &request.customer, &request.charge)?;
     let Some(mut open) = wallets::find(store, &request.customer, &request.asset)? else {
         let (credits, _) = pricing.at(books::now(store)?)?;
-        return Ok(Some(refusal(request, "wallet_not_found", credits, Amount::ZERO)));
+        return Ok(Some(refusal(
+            request,
+            "wallet_not_found",
+            credits,
+            Amount::ZERO,
+        )));
     };
     let (credits, priced) = pricing.at(open.now)?;
     let available = open.wallet.available(open.now, Some(action), open.limit);
@@ -109,7 +116,12 @@ fn hold(store: &Store, request: &Request) -> Result<Option<AuthorizationAnswer>>
         return Ok(Some(refusal(request, "wallet_frozen", credits, available)));
     }
     let Ok(pins) = open.wallet.hold(open.now, action, credits, open.limit) else {
-        return Ok(Some(refusal(request, "insufficient_credits", credits, available)));
+        return Ok(Some(refusal(
+            request,
+            "insufficient_credits",
+            credits,
+            available,
+        )));
     };
     // Captures are priced at this version, also where the hold itself was given in credits.
     let price_version = match priced {
@@ -139,20 +151,30 @@ fn hold(store: &Store, request: &Request) -> Result<Option<AuthorizationAnswer>>
         pins,
         last_capture: None,
         last_request: None,
-        request: request.key.as_ref().map_or(&request.request, |key| &key.request).clone(),
+        request: request.key.as_ref().map(|key| key.request.clone()),
         dimensions: request.charge.stored_dimensions(),
         usage: request.charge.usage.clone(),
         scopes: request.scopes.clone(),
         reason: None,
         metadata: request.metadata.clone(),
     };
-    if !authorizations::insert(store, &request.customer, &authorization, request.key.as_ref())? {
+    if !authorizations::insert(
+        store,
+        &request.customer,
+        &authorization,
+        request.key.as_ref(),
+    )? {
         return Ok(None);
     }
     open.holds_until(expires_at);
     open.write_back(store)?;
     let available = open.wallet.available(open.now, Some(action), open.limit);
-    Ok(Some(AuthorizationAnswer::of(&request.customer, authorization, available, open.now)))
+    Ok(Some(AuthorizationAnswer::of(
+        &request.customer,
+        authorization,
+        available,
+        open.now,
+    )))
 }
 
 /// A refusal is an answer, not an error: the caller's transaction goes on.
@@ -179,11 +201,13 @@ fn refusal(
 
 /// The first answer to this key; WC005 when the key stood for another request.
 fn held_before(store: &Store, request: &Request) -> Result<Option<AuthorizationAnswer>> {
-    let Some(key) = &request.key else { return Ok(None) };
+    let Some(key) = &request.key else {
+        return Ok(None);
+    };
     let Some(first) = authorizations::by_key(store, &request.customer, &key.text)? else {
         return Ok(None);
     };
-    if first.request != key.request {
+    if first.request.as_ref() != Some(&key.request) {
         return Err(errors::idempotency_conflict(&request.customer, &key.text));
     }
     replay(store, &request.customer, first).map(Some)
@@ -200,7 +224,10 @@ fn replay(
     let action = Some(authorization.action.as_str());
     let available = view.wallet.available(view.now, action, view.limit);
     let answer = AuthorizationAnswer::of(customer, authorization, available, view.now);
-    Ok(AuthorizationAnswer { replayed: true, ..answer })
+    Ok(AuthorizationAnswer {
+        replayed: true,
+        ..answer
+    })
 }
 
 // ---- capture ----------------------------------------------------------------------------------
@@ -213,7 +240,11 @@ pub fn capture(args: &Args) -> Result<Option<pg_sys::Datum>> {
     let metadata = args.optional_json(8, "metadata")?;
     let answer = Store::write(|store| {
         let (mut open, authorization) = open_authorization(store, &customer, id)?;
-        let totals = Capture { charge, keep_open, metadata };
+        let totals = Capture {
+            charge,
+            keep_open,
+            metadata,
+        };
         totals.run(store, &mut open, authorization)
     })?;
     answer.row(args)
@@ -255,7 +286,7 @@ impl Capture {
         open: &mut OpenWallet,
         mut authorization: Authorization,
     ) -> Result<DebitAnswer> {
-        let request = hash("capture", &self.charge.fields());
+        let request = hash("capture", &self.charge.totals());
         let again = authorization.last_request.as_ref() == Some(&request);
         match authorization.status.as_str() {
             "captured" if again => return last_capture(store, open, &authorization),
@@ -274,7 +305,9 @@ impl Capture {
         let credits = (totals.credits - settled).or_zero();
         let quantity = (totals.quantity - authorization.captured_quantity).max(Decimal::ZERO);
         let known_cost = authorization.captured_cost.unwrap_or_default();
-        let cost = totals.cost.map(|cost| (cost - known_cost).max(Decimal::ZERO));
+        let cost = totals
+            .cost
+            .map(|cost| (cost - known_cost).max(Decimal::ZERO));
         let adds = credits.is_positive()
             || quantity > Decimal::ZERO
             || cost.is_some_and(|cost| cost > Decimal::ZERO);
@@ -283,10 +316,21 @@ impl Capture {
         }
 
         let late = authorization.status == "expired" || authorization.expires_at <= open.now;
-        let mut pins = if late { Vec::new() } else { std::mem::take(&mut authorization.pins) };
+        let mut pins = if late {
+            Vec::new()
+        } else {
+            std::mem::take(&mut authorization.pins)
+        };
         let parts = open
             .wallet
-            .capture(open.now, &authorization.action, credits, open.limit, authorization.overrun, &mut pins)
+            .capture(
+                open.now,
+                &authorization.action,
+                credits,
+                open.limit,
+                authorization.overrun,
+                &mut pins,
+            )
             .map_err(|short| {
                 let (customer, asset) = (&open.customer, &open.asset.name);
                 errors::capture_exceeds(customer, asset, authorization.id, totals.credits, short)
@@ -311,7 +355,9 @@ impl Capture {
         authorization.captured += total(&parts);
         authorization.forgiven += credits - total(&parts);
         authorization.captured_quantity += quantity;
-        authorization.captured_cost = cost.map(|cost| known_cost + cost).or(authorization.captured_cost);
+        authorization.captured_cost = cost
+            .map(|cost| known_cost + cost)
+            .or(authorization.captured_cost);
         authorization.last_capture = Some(entry.id);
         authorization.last_request = Some(request);
         authorization.pins = pins;
@@ -337,7 +383,12 @@ impl Capture {
         charge: &Charge,
     ) -> Result<Totals> {
         let quantity = charge.quantity.unwrap_or(Decimal::ONE);
-        let whole = |credits, price_version| Totals { credits, quantity, cost: charge.cost, price_version };
+        let whole = |credits, price_version| Totals {
+            credits,
+            quantity,
+            cost: charge.cost,
+            price_version,
+        };
         if self.charge.is_empty() {
             let version = authorization.price_version.filter(|_| authorization.priced);
             return Ok(whole(authorization.credits, version));
@@ -351,7 +402,10 @@ impl Capture {
             None => None,
         };
         let (version, price) = in_force(version, action, &open.asset)?;
-        Ok(whole(charge.price(&price, action, &open.asset)?, Some(version)))
+        Ok(whole(
+            charge.price(&price, action, &open.asset)?,
+            Some(version),
+        ))
     }
 }
 
@@ -369,7 +423,12 @@ fn last_capture(
 }
 
 fn closed(open: &OpenWallet, authorization: &Authorization, verb: &str) -> errors::Error {
-    errors::authorization_closed(&open.customer, authorization.id, &authorization.status, verb)
+    errors::authorization_closed(
+        &open.customer,
+        authorization.id,
+        &authorization.status,
+        verb,
+    )
 }
 
 // ---- release and extend -------------------------------------------------------------------------

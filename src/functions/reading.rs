@@ -25,7 +25,12 @@ pub fn balance(args: &Args) -> Result<Option<pg_sys::Datum>> {
             }
             (None, Some(_)) => {
                 books::asset(store, &asset)?;
-                Ok(Standing { held: None, available: None, limit: None, ..Standing::default() })
+                Ok(Standing {
+                    held: None,
+                    available: None,
+                    limit: None,
+                    ..Standing::default()
+                })
             }
             (Some(view), None) => Ok(Standing::now(&view)),
             (Some(view), Some(at)) => Standing::past(store, &customer, &asset, &view, at),
@@ -87,7 +92,14 @@ impl Standing {
                 Decided::Moved { .. } => {}
             }
         }
-        Ok(Standing { settled, owed, held: None, available: None, limit: None, next_expiry: None })
+        Ok(Standing {
+            settled,
+            owed,
+            held: None,
+            available: None,
+            limit: None,
+            next_expiry: None,
+        })
     }
 
     fn row(self) -> Row {

@@ -44,12 +44,18 @@ fn read(args: &Args) -> Result<Request> {
     let debit_id = args.uuid(1, "debit_id")?;
     let credits = args.optional_quantity(2, "credits")?;
     if credits.is_some_and(|credits| credits.is_zero()) {
-        return Err(errors::invalid("credits", "zero credits; NULL refunds the rest"));
+        return Err(errors::invalid(
+            "credits",
+            "zero credits; NULL refunds the rest",
+        ));
     }
-    let fields = [("debit_id", Some(debit_id.to_string())), request::number("credits", credits)];
+    let fields = [
+        ("debit_id", Some(debit_id.to_string())),
+        request::number("credits", credits),
+    ];
     let key_text = args.optional_name(5, "idempotency_key")?;
     Ok(Request {
-        key: request::key(key_text, "refund", &customer, &fields),
+        key: request::key(key_text, "refund", || fields.to_vec()),
         restore_until: args.optional_moment(3, "restore_until")?,
         reason: args.text(4, "reason")?,
         customer,
@@ -77,7 +83,12 @@ fn give_back(store: &Store, request: &Request) -> Result<Option<DebitAnswer>> {
         None => left,
     };
     if asked > left || left.is_zero() && !seen.credits.is_zero() {
-        return Err(errors::refund_exceeds_debit(customer, request.debit_id, asked, left));
+        return Err(errors::refund_exceeds_debit(
+            customer,
+            request.debit_id,
+            asked,
+            left,
+        ));
     }
 
     let forgiven = asked.min(open.owed_by(store, request.debit_id)?);
@@ -92,7 +103,12 @@ fn give_back(store: &Store, request: &Request) -> Result<Option<DebitAnswer>> {
     };
     back.forgive(forgiven);
     back.restore(paid, asked - forgiven)?;
-    let Back { parts, moved, reissued, .. } = back;
+    let Back {
+        parts,
+        moved,
+        reissued,
+        ..
+    } = back;
 
     let entry = Entry {
         action: seen.action.clone(),
@@ -130,7 +146,11 @@ impl Back<'_> {
     /// Credits that were owed are not owed any more.
     fn forgive(&mut self, credits: Amount) {
         if credits.is_positive() {
-            self.parts.push(Part { grant: None, credits, revenue: Amount::ZERO });
+            self.parts.push(Part {
+                grant: None,
+                credits,
+                revenue: Amount::ZERO,
+            });
         }
     }
 
@@ -151,7 +171,11 @@ impl Back<'_> {
             } else {
                 paid.revenue.share(credits, paid.credits)
             };
-            let part = Part { grant: Some((paid.id, paid.kind)), credits, revenue };
+            let part = Part {
+                grant: Some((paid.id, paid.kind)),
+                credits,
+                revenue,
+            };
             self.parts.push(part.clone());
             self.put_back(paid.id, part, revocation.whole)?;
         }
@@ -178,12 +202,17 @@ impl Back<'_> {
                 created_at: self.open.now,
                 ..origin
             };
-            self.open.add(grant.open(part.credits, part.revenue, false))?;
+            self.open
+                .add(grant.open(part.credits, part.revenue, false))?;
             let what = Decided::Moved { part, to: grant.id };
-            self.moved.push(Due { at: self.open.now, what });
+            self.moved.push(Due {
+                at: self.open.now,
+                what,
+            });
             self.reissued.push(grant);
         } else if !self.open.wallet.restore(id, part.credits, part.revenue) {
-            self.open.add(origin.open(part.credits, part.revenue, revoked))?;
+            self.open
+                .add(origin.open(part.credits, part.revenue, revoked))?;
         }
         Ok(())
     }
@@ -217,12 +246,20 @@ fn refundable(debit: &Booked, history: &[Booked]) -> Result<Refundable> {
             left -= row.credits;
         }
         for part in row.parts()? {
-            let Some((id, kind)) = part.grant else { continue };
+            let Some((id, kind)) = part.grant else {
+                continue;
+            };
             let at = match grants.iter().position(|paid| paid.id == id) {
                 Some(at) => at,
                 None => {
                     let (credits, revenue) = (Amount::ZERO, Amount::ZERO);
-                    grants.push(Paid { id, kind, credits, revenue, seq: row.seq });
+                    grants.push(Paid {
+                        id,
+                        kind,
+                        credits,
+                        revenue,
+                        seq: row.seq,
+                    });
                     grants.len() - 1
                 }
             };

@@ -11,7 +11,7 @@ use crate::errors::{self, Error, Result};
 use crate::ledger::price::{Measure, Price, PriceError};
 use crate::ledger::{Amount, Moment};
 use crate::sql_types::Args;
-use crate::sql_types::args;
+use crate::sql_types::args::{self, required};
 use crate::store::Store;
 use crate::store::authorizations::Authorization;
 use crate::store::books::Asset;
@@ -57,9 +57,10 @@ impl Charge {
 
     /// The same, where quantity and dimensions may not be NULL.
     pub fn read_new(args: &Args, first: usize) -> Result<Charge> {
-        args.quantity(first, "quantity")?;
-        args.object(first + 1, "dimensions")?;
-        Charge::read(args, first)
+        let charge = Charge::read(args, first)?;
+        required("quantity", charge.quantity.as_ref())?;
+        required("dimensions", charge.dimensions.as_ref())?;
+        Ok(charge)
     }
 
     /// Nothing is given.
@@ -88,14 +89,30 @@ impl Charge {
 
     /// The dimensions to store: NULL where there are none.
     pub fn stored_dimensions(&self) -> Option<Json> {
-        self.dimensions.as_ref().filter(|d| !d.is_empty()).map(|d| Json::Object(d.clone()))
+        self.dimensions
+            .as_ref()
+            .filter(|d| !d.is_empty())
+            .map(|d| Json::Object(d.clone()))
     }
 
-    /// The parts of a request's hash.
-    pub fn fields(&self) -> [Field; 5] {
+    /// What is compared of a request to spend.
+    pub fn fields(&self, asset: &str, action: &str) -> Vec<Field> {
+        let mut fields = vec![
+            ("asset", Some(asset.to_owned())),
+            ("action", Some(action.to_owned())),
+        ];
+        fields.extend(self.totals());
+        fields
+    }
+
+    /// What is compared of a capture.
+    pub fn totals(&self) -> [Field; 5] {
         [
             number("quantity", self.quantity),
-            ("dimensions", self.stored_dimensions().map(|json| json.to_string())),
+            (
+                "dimensions",
+                self.stored_dimensions().map(|json| json.to_string()),
+            ),
             ("usage", self.usage.as_ref().map(Json::to_string)),
             number("cost", self.cost),
             number("credits", self.credits),
@@ -124,7 +141,9 @@ impl Charge {
 
     /// The credits that were given instead of a price.
     pub fn given(&self, asset: &Asset) -> Result<Option<Amount>> {
-        self.credits.map(|credits| args::amount("credits", credits, asset.scale)).transpose()
+        self.credits
+            .map(|credits| args::amount("credits", credits, asset.scale))
+            .transpose()
     }
 
     fn measure<'a>(
@@ -150,7 +169,9 @@ impl Charge {
             }
             PriceError::CostMissing => errors::invalid(
                 "cost",
-                format_args!("the price of {action} starts from the vendor cost: pass cost or credits"),
+                format_args!(
+                    "the price of {action} starts from the vendor cost: pass cost or credits"
+                ),
             ),
         }
     }
@@ -178,7 +199,12 @@ impl Pricing {
             None => Some(prices::applicable(store, asset, action, Some(customer))?),
         };
         let (action, asset, charge) = (action.to_owned(), asset.clone(), charge.clone());
-        Ok(Pricing { action, asset, charge, prices })
+        Ok(Pricing {
+            action,
+            asset,
+            charge,
+            prices,
+        })
     }
 
     /// What it costs at this moment.
@@ -188,16 +214,15 @@ impl Pricing {
             return Ok((given.unwrap_or_default(), None));
         };
         let (version, price) = in_force(prices.at(now), &self.action, &self.asset)?;
-        Ok((self.charge.price(&price, &self.action, &self.asset)?, Some(version)))
+        Ok((
+            self.charge.price(&price, &self.action, &self.asset)?,
+            Some(version),
+        ))
     }
 }
 
 /// A version and its rule, or WC003 where there is none or it was withdrawn.
-pub fn in_force(
-    version: Option<Version>,
-    action: &str,
-    asset: &Asset,
-) -> Result<(i32, Rc<Price>)> {
+pub fn in_force(version: Option<Version>, action: &str, asset: &Asset) -> Result<(i32, Rc<Price>)> {
     version
         .and_then(|v| v.price.map(|price| (v.version, price)))
         .ok_or_else(|| errors::price_not_found(action, &asset.name))
@@ -216,9 +241,13 @@ fn check_usage(usage: &Json) -> Result<()> {
         }
     };
     for one in list {
-        let object =
-            one.as_object().ok_or_else(|| errors::invalid("usage", "an element is no object"))?;
-        let vendor = object.get("vendor").and_then(Json::as_str).unwrap_or_default();
+        let object = one
+            .as_object()
+            .ok_or_else(|| errors::invalid("usage", "an element is no object"))?;
+        let vendor = object
+            .get("vendor")
+            .and_then(Json::as_str)
+            .unwrap_or_default();
         if vendor.is_empty() {
             return Err(errors::invalid("usage", "it names no vendor"));
         }
@@ -231,10 +260,16 @@ fn check_usage(usage: &Json) -> Result<()> {
 
 fn check_cost(cost: Decimal) -> Result<()> {
     if cost.normalize().scale() > COST_DECIMALS {
-        return Err(errors::invalid("cost", format_args!("{cost} has more than {COST_DECIMALS} decimals")));
+        return Err(errors::invalid(
+            "cost",
+            format_args!("{cost} has more than {COST_DECIMALS} decimals"),
+        ));
     }
     if cost >= Decimal::from(1_000_000_000_000_000_i64) {
-        return Err(errors::out_of_range("cost", format_args!("{cost} is not below 1e15")));
+        return Err(errors::out_of_range(
+            "cost",
+            format_args!("{cost} is not below 1e15"),
+        ));
     }
     Ok(())
 }
@@ -269,12 +304,10 @@ pub fn hash(function: &str, fields: &[Field]) -> Vec<u8> {
 pub fn key(
     text: Option<String>,
     function: &str,
-    customer: &str,
-    fields: &[Field],
+    fields: impl FnOnce() -> Vec<Field>,
 ) -> Option<Key> {
-    text.map(|text| {
-        let mut all = vec![("customer", Some(customer.to_owned()))];
-        all.extend_from_slice(fields);
-        Key { text, request: hash(function, &all) }
+    text.map(|text| Key {
+        text,
+        request: hash(function, &fields()),
     })
 }

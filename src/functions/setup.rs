@@ -24,13 +24,19 @@ pub fn create_asset(args: &Args) -> Result<Option<pg_sys::Datum>> {
         timezone: args.name(4, "timezone")?,
     };
     if !(0..=DECIMALS as i32).contains(&new.scale) {
-        return Err(errors::invalid("scale", format_args!("{} is not between 0 and {DECIMALS}", new.scale)));
+        return Err(errors::invalid(
+            "scale",
+            format_args!("{} is not between 0 and {DECIMALS}", new.scale),
+        ));
     }
     Rounding::from_str(&new.rounding).map_err(|why| errors::invalid("rounding", why))?;
     if new.currency.len() != 3 || !new.currency.bytes().all(|byte| byte.is_ascii_uppercase()) {
         return Err(errors::invalid(
             "currency",
-            format_args!("{:?} is no code of three capital letters, such as USD", new.currency),
+            format_args!(
+                "{:?} is no code of three capital letters, such as USD",
+                new.currency
+            ),
         ));
     }
     let (known, created_at) = Store::write(|store| {
@@ -59,9 +65,12 @@ pub fn create_asset(args: &Args) -> Result<Option<pg_sys::Datum>> {
 
 pub fn set_price(args: &Args) -> Result<Option<pg_sys::Datum>> {
     let action = args.name(0, "action")?;
-    let rule = args
-        .optional_json(1, "price")?
-        .ok_or_else(|| errors::invalid("price", "it may not be NULL; the JSON value null withdraws a price"))?;
+    let rule = args.optional_json(1, "price")?.ok_or_else(|| {
+        errors::invalid(
+            "price",
+            "it may not be NULL; the JSON value null withdraws a price",
+        )
+    })?;
     let asset = args.name(2, "asset")?;
     let customer = args.optional_name(3, "customer")?;
     let effective_at = args.optional_moment(4, "effective_at")?;
@@ -78,7 +87,15 @@ pub fn set_price(args: &Args) -> Result<Option<pg_sys::Datum>> {
                 format_args!("{from} is in the past: a price takes effect now or later"),
             ));
         }
-        let version = prices::set(store, &asset, &action, customer.as_deref(), &rule, from, now)?;
+        let version = prices::set(
+            store,
+            &asset,
+            &action,
+            customer.as_deref(),
+            &rule,
+            from,
+            now,
+        )?;
         Ok((version, from, now))
     })?;
     Row::new(vec![

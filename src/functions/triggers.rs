@@ -14,7 +14,10 @@ pub fn refuse_change(args: &Args) -> Result<Option<pg_sys::Datum>> {
     let trigger = unsafe {
         let context = (*args.fcinfo()).context;
         if context.is_null() || (*context).type_ != pg_sys::NodeTag::T_TriggerData {
-            return Err(errors::invalid("trigger", "refuse_change is a trigger function"));
+            return Err(errors::invalid(
+                "trigger",
+                "refuse_change is a trigger function",
+            ));
         }
         &*context.cast::<pg_sys::TriggerData>()
     };

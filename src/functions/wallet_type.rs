@@ -81,7 +81,9 @@ pub fn owed(args: &Args) -> Answer {
 }
 
 pub fn next_expiry(args: &Args) -> Answer {
-    Ok(value::optional_moment(state(args)?.next_expiry(args.moment(1, "at")?)))
+    Ok(value::optional_moment(
+        state(args)?.next_expiry(args.moment(1, "at")?),
+    ))
 }
 
 fn state(args: &Args) -> Result<Wallet> {

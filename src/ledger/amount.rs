@@ -85,7 +85,9 @@ impl Amount {
 
     /// The same value as a decimal; `None` for sums of 7.9e18 and more, which no wallet holds.
     pub fn to_decimal(self) -> Option<Decimal> {
-        Decimal::try_from_i128_with_scale(self.0, DECIMALS).ok().map(|value| value.normalize())
+        Decimal::try_from_i128_with_scale(self.0, DECIMALS)
+            .ok()
+            .map(|value| value.normalize())
     }
 
     pub fn is_zero(self) -> bool {
@@ -110,7 +112,10 @@ impl Amount {
     ///
     /// None may be negative, and `part` may not exceed `whole`. The product is taken in 256 bits.
     pub fn share(self, part: Amount, whole: Amount) -> Amount {
-        assert!(self.0 >= 0 && part.0 >= 0 && part.0 <= whole.0, "a share lies within its whole");
+        assert!(
+            self.0 >= 0 && part.0 >= 0 && part.0 <= whole.0,
+            "a share lies within its whole"
+        );
         if part == whole {
             return self;
         }
@@ -139,7 +144,10 @@ impl Amount {
             *digit += (part % 10) as u8;
             part /= 10;
         }
-        let needed = digits.iter().rposition(|digit| *digit != b'0').map_or(0, |last| last + 1);
+        let needed = digits
+            .iter()
+            .rposition(|digit| *digit != b'0')
+            .map_or(0, |last| last + 1);
         let keep = needed.max(decimals);
         if keep > 0 {
             text.push('.');
@@ -217,7 +225,11 @@ mod tests {
             ("1.00", "1", "1.00"),
             ("0.6", "0.6", "0.60"),
             ("-12.0000000001", "-12.0000000001", "-12.0000000001"),
-            ("999999999999999.9999999999", "999999999999999.9999999999", "999999999999999.9999999999"),
+            (
+                "999999999999999.9999999999",
+                "999999999999999.9999999999",
+                "999999999999999.9999999999",
+            ),
         ] {
             assert_eq!(Amount::parse(input), Some(amount(input)));
             assert_eq!(amount(input).to_string(), short);
@@ -227,7 +239,17 @@ mod tests {
 
     #[test]
     fn parses_plain_decimals_only() {
-        for text in ["", "-", ".5", "1e3", "+1", "1.00000000001", "NaN", "1 ", "123456789012345678901"] {
+        for text in [
+            "",
+            "-",
+            ".5",
+            "1e3",
+            "+1",
+            "1.00000000001",
+            "NaN",
+            "1 ",
+            "123456789012345678901",
+        ] {
             assert_eq!(Amount::parse(text), None, "{text}");
         }
         assert_eq!(Amount::parse("1.000000000000"), Some(amount("1")));
@@ -244,7 +266,10 @@ mod tests {
             Amount::from_decimal(decimal("1000000000000000"), 0),
             Err(NotAnAmount::TooLarge)
         );
-        assert_eq!(Amount::from_decimal(Decimal::MAX, 0), Err(NotAnAmount::TooLarge));
+        assert_eq!(
+            Amount::from_decimal(Decimal::MAX, 0),
+            Err(NotAnAmount::TooLarge)
+        );
     }
 
     proptest! {

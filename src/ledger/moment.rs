@@ -15,7 +15,9 @@ impl Moment {
     /// The moment of an RFC 3339 text, `None` when it is not one.
     pub fn parse(text: &str) -> Option<Moment> {
         let stamp: Timestamp = text.parse().ok()?;
-        Some(Moment(stamp.as_microsecond().checked_sub(UNIX_TO_POSTGRES)?))
+        Some(Moment(
+            stamp.as_microsecond().checked_sub(UNIX_TO_POSTGRES)?,
+        ))
     }
 
     /// This moment and so many seconds, `None` beyond the year 9999.
@@ -46,7 +48,11 @@ mod tests {
 
     #[test]
     fn text_goes_both_ways() {
-        for text in ["2000-01-01T00:00:00Z", "2026-11-22T14:07:00.000001Z", "1999-12-31T23:59:59Z"] {
+        for text in [
+            "2000-01-01T00:00:00Z",
+            "2026-11-22T14:07:00.000001Z",
+            "1999-12-31T23:59:59Z",
+        ] {
             assert_eq!(Moment::parse(text).unwrap().to_string(), text);
         }
         assert_eq!(Moment::parse("2000-01-01T00:00:00Z"), Some(Moment(0)));

@@ -146,7 +146,11 @@ fn take_terms(input: &mut Input) -> Result<Grant, Corrupt> {
     let priority = i32::try_from((zigzag >> 1) ^ -(zigzag & 1))
         .map_err(|_| Corrupt("priority is out of range"))?;
     let effective_at = Moment(input.i64()?);
-    let expires_at = if flags & HAS_END != 0 { Some(Moment(input.i64()?)) } else { None };
+    let expires_at = if flags & HAS_END != 0 {
+        Some(Moment(input.i64()?))
+    } else {
+        None
+    };
     let applies_to = if flags & HAS_PATTERNS != 0 {
         let count = input.length()?;
         let mut patterns = Vec::with_capacity(count);
@@ -199,18 +203,29 @@ struct Input<'a> {
 
 impl<'a> Input<'a> {
     fn slice(&mut self, length: usize) -> Result<&'a [u8], Corrupt> {
-        let end = self.at.checked_add(length).ok_or(Corrupt("it ends too early"))?;
-        let slice = self.bytes.get(self.at..end).ok_or(Corrupt("it ends too early"))?;
+        let end = self
+            .at
+            .checked_add(length)
+            .ok_or(Corrupt("it ends too early"))?;
+        let slice = self
+            .bytes
+            .get(self.at..end)
+            .ok_or(Corrupt("it ends too early"))?;
         self.at = end;
         Ok(slice)
     }
 
     fn array<const N: usize>(&mut self) -> Result<[u8; N], Corrupt> {
-        self.slice(N)?.try_into().map_err(|_| Corrupt("it ends too early"))
+        self.slice(N)?
+            .try_into()
+            .map_err(|_| Corrupt("it ends too early"))
     }
 
     fn byte(&mut self) -> Result<u8, Corrupt> {
-        let byte = *self.bytes.get(self.at).ok_or(Corrupt("it ends too early"))?;
+        let byte = *self
+            .bytes
+            .get(self.at)
+            .ok_or(Corrupt("it ends too early"))?;
         self.at += 1;
         Ok(byte)
     }
@@ -267,20 +282,26 @@ mod tests {
             prop::option::of(1..1_000_000_000_i64),
             prop::option::of(prop::collection::vec("[a-z.*]{1,12}", 1..4)),
             any::<bool>(),
-            (1..Amount::MAX_ISSUE.units(), 0..=100_i128, 0..Amount::MAX_ISSUE.units()),
+            (
+                1..Amount::MAX_ISSUE.units(),
+                0..=100_i128,
+                0..Amount::MAX_ISSUE.units(),
+            ),
         )
-            .prop_map(|(id, kind, priority, start, end, applies_to, revoked, amounts)| Grant {
-                id: Uuid::from_u128(id),
-                kind: [Kind::Included, Kind::Promotional, Kind::Purchased][usize::from(kind)],
-                priority,
-                effective_at: Moment(start),
-                expires_at: end.map(|e| Moment(start + e)),
-                applies_to,
-                revoked,
-                remaining: Amount::from_units(amounts.0),
-                held: Amount::from_units(amounts.0 / 100 * amounts.1),
-                deferred: Amount::from_units(amounts.2),
-            });
+            .prop_map(
+                |(id, kind, priority, start, end, applies_to, revoked, amounts)| Grant {
+                    id: Uuid::from_u128(id),
+                    kind: [Kind::Included, Kind::Promotional, Kind::Purchased][usize::from(kind)],
+                    priority,
+                    effective_at: Moment(start),
+                    expires_at: end.map(|e| Moment(start + e)),
+                    applies_to,
+                    revoked,
+                    remaining: Amount::from_units(amounts.0),
+                    held: Amount::from_units(amounts.0 / 100 * amounts.1),
+                    deferred: Amount::from_units(amounts.2),
+                },
+            );
         prop::collection::vec(grant, 0..40)
     }
 
@@ -347,11 +368,22 @@ mod tests {
         }
         let before = pack(&wallet);
         let credit = Amount::from_units(10_000_000_000);
-        wallet.spend(Moment(1), "image", credit, Amount::ZERO).unwrap();
+        wallet
+            .spend(Moment(1), "image", credit, Amount::ZERO)
+            .unwrap();
         wallet.seq += 1;
         let after = pack(&wallet);
-        let same_start = before.iter().zip(&after).take_while(|(a, b)| a == b).count();
-        let same_end = before.iter().rev().zip(after.iter().rev()).take_while(|(a, b)| a == b).count();
+        let same_start = before
+            .iter()
+            .zip(&after)
+            .take_while(|(a, b)| a == b)
+            .count();
+        let same_end = before
+            .iter()
+            .rev()
+            .zip(after.iter().rev())
+            .take_while(|(a, b)| a == b)
+            .count();
         assert!(after.len() - same_start - same_end < 45);
     }
 }

@@ -78,7 +78,11 @@ pub enum Decided {
     /// Credits that came back to a revoked grant are gone with it.
     Revoked(Part),
     /// A grant paid a debt.
-    Settled { debt: Uuid, action: Option<String>, part: Part },
+    Settled {
+        debt: Uuid,
+        action: Option<String>,
+        part: Part,
+    },
     /// Credits that came back to a grant moved on to a new one.
     Moved { part: Part, to: Uuid },
 }
@@ -166,7 +170,14 @@ impl Wallet {
         next_hold_end: Option<Moment>,
         grants: Vec<Grant>,
     ) -> Result<Wallet, Corrupt> {
-        let wallet = Wallet { changed_at, seq, owed, held_overdraft, next_hold_end, grants };
+        let wallet = Wallet {
+            changed_at,
+            seq,
+            owed,
+            held_overdraft,
+            next_hold_end,
+            grants,
+        };
         wallet.check()?;
         Ok(wallet)
     }
@@ -184,8 +195,11 @@ impl Wallet {
 
     /// What remains in live or held grants, less what is owed.
     pub fn settled(&self, now: Moment) -> Amount {
-        let remaining: Amount =
-            self.grants.iter().map(|g| if g.live(now) { g.remaining } else { g.held }).sum();
+        let remaining: Amount = self
+            .grants
+            .iter()
+            .map(|g| if g.live(now) { g.remaining } else { g.held })
+            .sum();
         remaining - self.owed
     }
 
@@ -201,19 +215,34 @@ impl Wallet {
 
     /// When the first live grant with credits ends.
     pub fn next_expiry(&self, now: Moment) -> Option<Moment> {
-        self.grants.iter().filter(|g| g.live(now)).filter_map(|g| g.expires_at).min()
+        self.grants
+            .iter()
+            .filter(|g| g.live(now))
+            .filter_map(|g| g.expires_at)
+            .min()
     }
 
     /// The next moment at which time alone changes something that has to be booked.
     pub fn next_due(&self) -> Option<Moment> {
-        let starts = self.grants.iter().map(|g| g.effective_at).filter(|at| *at > self.changed_at);
-        let ends = self.grants.iter().filter(|g| g.unheld().is_positive()).filter_map(|g| g.expires_at);
+        let starts = self
+            .grants
+            .iter()
+            .map(|g| g.effective_at)
+            .filter(|at| *at > self.changed_at);
+        let ends = self
+            .grants
+            .iter()
+            .filter(|g| g.unheld().is_positive())
+            .filter_map(|g| g.expires_at);
         starts.chain(ends).chain(self.next_hold_end).min()
     }
 
     /// Unheld credits of the live grants that may pay for this action.
     fn free(&self, now: Moment, action: Option<&str>) -> Amount {
-        let payers = self.grants.iter().filter(|g| g.live(now) && g.pays_for(action));
+        let payers = self
+            .grants
+            .iter()
+            .filter(|g| g.live(now) && g.pays_for(action));
         payers.map(Grant::unheld).sum()
     }
 
@@ -224,7 +253,9 @@ impl Wallet {
 
     /// What a new grant pays before its credits count: debt beyond the limit.
     pub fn owed_beyond(&self, limit: Amount) -> Amount {
-        (self.owed + self.held_overdraft - limit).or_zero().min(self.owed)
+        (self.owed + self.held_overdraft - limit)
+            .or_zero()
+            .min(self.owed)
     }
 
     // ---- the verbs --------------------------------------------------------------------------
@@ -277,8 +308,11 @@ impl Wallet {
                     credits: unheld,
                     revenue: grant.take(unheld),
                 };
-                let what =
-                    if grant.revoked { Decided::Revoked(part) } else { Decided::Expired(part) };
+                let what = if grant.revoked {
+                    Decided::Revoked(part)
+                } else {
+                    Decided::Expired(part)
+                };
                 due.push(Due { at: now, what });
             }
         }
@@ -295,7 +329,9 @@ impl Wallet {
         if total + grant.remaining >= Amount::MAX_WALLET {
             return Err(Full::TooManyCredits);
         }
-        let place = self.grants.partition_point(|g| g.burn_order(&grant).is_lt());
+        let place = self
+            .grants
+            .partition_point(|g| g.burn_order(&grant).is_lt());
         self.grants.insert(place, grant);
         Ok(())
     }
@@ -303,7 +339,9 @@ impl Wallet {
     /// Lets a live, unlimited grant pay what is owed, the oldest debt first.
     pub fn settle(&mut self, now: Moment, id: Uuid, debts: &mut Vec<Debt>) -> Vec<Due> {
         let mut due = Vec::new();
-        let Some(grant) = self.grants.iter_mut().find(|g| g.id == id) else { return due };
+        let Some(grant) = self.grants.iter_mut().find(|g| g.id == id) else {
+            return due;
+        };
         if !grant.live(now) || grant.applies_to.is_some() {
             return due;
         }
@@ -317,7 +355,11 @@ impl Wallet {
                 };
                 debt.owed -= credits;
                 self.owed -= credits;
-                let what = Decided::Settled { debt: debt.id, action: debt.action.clone(), part };
+                let what = Decided::Settled {
+                    debt: debt.id,
+                    action: debt.action.clone(),
+                    part,
+                };
                 due.push(Due { at: now, what });
             }
         }
@@ -354,7 +396,10 @@ impl Wallet {
         let mut pins = self.choose_free(now, action, credits);
         let left = credits - pins.iter().map(|pin| pin.credits).sum();
         if left.is_positive() {
-            pins.push(Pin { grant: None, credits: left });
+            pins.push(Pin {
+                grant: None,
+                credits: left,
+            });
         }
         for pin in &pins {
             match pin.grant {
@@ -416,7 +461,10 @@ impl Wallet {
         if left.is_positive() {
             match overrun {
                 Overrun::Reject => {
-                    return Err(Shortfall { needed: credits, available: credits - left });
+                    return Err(Shortfall {
+                        needed: credits,
+                        available: credits - left,
+                    });
                 }
                 Overrun::Clamp => {}
                 Overrun::Overdraft => owed += left,
@@ -453,7 +501,11 @@ impl Wallet {
     pub fn remove(&mut self, id: Uuid, credits: Amount) -> Option<Part> {
         let grant = self.grants.iter_mut().find(|g| g.id == id)?;
         let credits = credits.min(grant.unheld());
-        let part = Part { grant: Some((id, grant.kind)), credits, revenue: grant.take(credits) };
+        let part = Part {
+            grant: Some((id, grant.kind)),
+            credits,
+            revenue: grant.take(credits),
+        };
         self.drop_empty();
         Some(part)
     }
@@ -476,7 +528,14 @@ impl Wallet {
     ) -> Result<(), Shortfall> {
         // Zero credits are always affordable, whatever is owed.
         let available = self.available(now, Some(action), limit);
-        if credits > available { Err(Shortfall { needed: credits, available }) } else { Ok(()) }
+        if credits > available {
+            Err(Shortfall {
+                needed: credits,
+                available,
+            })
+        } else {
+            Ok(())
+        }
     }
 
     /// Up to so many unheld credits of the live grants, in burn order.
@@ -490,7 +549,10 @@ impl Wallet {
             if grant.live(now) && grant.pays_for(Some(action)) && grant.unheld().is_positive() {
                 let credits = left.min(grant.unheld());
                 left -= credits;
-                chosen.push(Pin { grant: Some((grant.id, grant.kind)), credits });
+                chosen.push(Pin {
+                    grant: Some((grant.id, grant.kind)),
+                    credits,
+                });
             }
         }
         chosen
@@ -499,9 +561,21 @@ impl Wallet {
     /// Takes what was chosen, with its revenue.
     fn take(&mut self, chosen: Vec<Pin>) -> Vec<Part> {
         let mut parts = Vec::with_capacity(chosen.len());
-        for Pin { grant: from, credits } in chosen {
-            if let Some(grant) = self.grants.iter_mut().find(|g| Some(g.id) == from.map(|f| f.0)) {
-                parts.push(Part { grant: from, credits, revenue: grant.take(credits) });
+        for Pin {
+            grant: from,
+            credits,
+        } in chosen
+        {
+            if let Some(grant) = self
+                .grants
+                .iter_mut()
+                .find(|g| Some(g.id) == from.map(|f| f.0))
+            {
+                parts.push(Part {
+                    grant: from,
+                    credits,
+                    revenue: grant.take(credits),
+                });
             }
         }
         self.drop_empty();
@@ -511,7 +585,11 @@ impl Wallet {
     fn owe(&mut self, credits: Amount, parts: &mut Vec<Part>) {
         if credits.is_positive() {
             self.owed += credits;
-            parts.push(Part { grant: None, credits, revenue: Amount::ZERO });
+            parts.push(Part {
+                grant: None,
+                credits,
+                revenue: Amount::ZERO,
+            });
         }
     }
 
@@ -522,16 +600,29 @@ impl Wallet {
     /// The laws that hold within one state.
     pub fn check(&self) -> Result<(), Corrupt> {
         let in_wallet = |a: Amount| !a.is_negative() && a < Amount::MAX_WALLET;
-        let ensure = |holds: bool, law: &'static str| if holds { Ok(()) } else { Err(Corrupt(law)) };
-        ensure(self.grants.len() <= MAX_GRANTS, "more than 1000 open grants")?;
+        let ensure =
+            |holds: bool, law: &'static str| if holds { Ok(()) } else { Err(Corrupt(law)) };
+        ensure(
+            self.grants.len() <= MAX_GRANTS,
+            "more than 1000 open grants",
+        )?;
         ensure(in_wallet(self.owed), "owed is out of range")?;
-        ensure(in_wallet(self.held_overdraft), "held_overdraft is out of range")?;
+        ensure(
+            in_wallet(self.held_overdraft),
+            "held_overdraft is out of range",
+        )?;
         let mut total = Amount::ZERO;
         for grant in &self.grants {
-            ensure(grant.remaining.is_positive(), "an open grant with nothing remaining")?;
+            ensure(
+                grant.remaining.is_positive(),
+                "an open grant with nothing remaining",
+            )?;
             ensure(in_wallet(grant.remaining), "remaining is out of range")?;
             ensure(!grant.held.is_negative(), "held is negative")?;
-            ensure(grant.held <= grant.remaining, "more is held in a grant than remains in it")?;
+            ensure(
+                grant.held <= grant.remaining,
+                "more is held in a grant than remains in it",
+            )?;
             ensure(in_wallet(grant.deferred), "deferred is out of range")?;
             ensure(
                 grant.expires_at.is_none_or(|end| end > grant.effective_at),

@@ -46,7 +46,9 @@ impl Args {
 
     /// Any text, or NULL.
     pub fn text(&self, at: usize, name: &str) -> Result<Option<String>> {
-        let Some(bytes) = self.get::<&[u8]>(at) else { return Ok(None) };
+        let Some(bytes) = self.get::<&[u8]>(at) else {
+            return Ok(None);
+        };
         match std::str::from_utf8(bytes) {
             Ok(text) => Ok(Some(text.to_owned())),
             Err(_) => Err(errors::invalid(name, "it is not UTF-8")),
@@ -69,7 +71,9 @@ impl Args {
 
     /// A list of texts without NULLs, at most 100; or NULL.
     pub fn names(&self, at: usize, name: &str) -> Result<Option<Vec<String>>> {
-        let Some(list) = self.get::<Vec<Option<String>>>(at) else { return Ok(None) };
+        let Some(list) = self.get::<Vec<Option<String>>>(at) else {
+            return Ok(None);
+        };
         if list.len() > 100 {
             return Err(errors::invalid(name, "more than 100 elements"));
         }
@@ -94,7 +98,9 @@ impl Args {
 
     /// A number that is not negative, read exactly; or NULL.
     pub fn optional_quantity(&self, at: usize, name: &str) -> Result<Option<Decimal>> {
-        let Some(datum) = self.datum(at) else { return Ok(None) };
+        let Some(datum) = self.datum(at) else {
+            return Ok(None);
+        };
         // SAFETY: the argument is declared numeric; numeric_out returns a C string.
         let text = unsafe {
             let text = direct_function_call_as_datum(pg_sys::numeric_out, &[Some(datum)]);
@@ -103,11 +109,18 @@ impl Args {
         let text = required(name, text)?;
         match text.as_ref() {
             "NaN" | "Infinity" | "-Infinity" => {
-                return Err(errors::invalid(name, format_args!("{text} is not a number to count with")));
+                return Err(errors::invalid(
+                    name,
+                    format_args!("{text} is not a number to count with"),
+                ));
             }
             _ => {}
         }
-        let whole_digits = text.trim_start_matches('-').split('.').next().map_or(0, str::len);
+        let whole_digits = text
+            .trim_start_matches('-')
+            .split('.')
+            .next()
+            .map_or(0, str::len);
         if whole_digits > 28 {
             return Err(errors::out_of_range(name, "it has more than 28 digits"));
         }
@@ -137,7 +150,8 @@ impl Args {
     // ---- the rest ---------------------------------------------------------------------------
 
     pub fn optional_uuid(&self, at: usize) -> Option<Uuid> {
-        self.get::<pgrx::datum::Uuid>(at).map(|id| Uuid::from_bytes(*id.as_bytes()))
+        self.get::<pgrx::datum::Uuid>(at)
+            .map(|id| Uuid::from_bytes(*id.as_bytes()))
     }
 
     pub fn uuid(&self, at: usize, name: &str) -> Result<Uuid> {
@@ -149,9 +163,10 @@ impl Args {
         // A timestamptz is an i64 of microseconds, its ends the infinities.
         match self.datum(at).map(|datum| Moment(datum.value() as i64)) {
             None => Ok(None),
-            Some(Moment(i64::MAX | i64::MIN)) => {
-                Err(errors::invalid(name, "it is infinite; NULL stands for no end"))
-            }
+            Some(Moment(i64::MAX | i64::MIN)) => Err(errors::invalid(
+                name,
+                "it is infinite; NULL stands for no end",
+            )),
             Some(moment) => match moment.plus_seconds(0) {
                 Some(moment) => Ok(Some(moment)),
                 None => Err(errors::out_of_range(name, "it lies beyond the year 9999")),
@@ -165,7 +180,9 @@ impl Args {
 
     /// Any JSON, its numbers exact; or NULL.
     pub fn optional_json(&self, at: usize, name: &str) -> Result<Option<Json>> {
-        let Some(datum) = self.datum(at) else { return Ok(None) };
+        let Some(datum) = self.datum(at) else {
+            return Ok(None);
+        };
         // SAFETY: the argument is declared jsonb; jsonb_out returns a C string.
         let text = unsafe {
             let text = direct_function_call_as_datum(pg_sys::jsonb_out, &[Some(datum)]);
@@ -203,21 +220,26 @@ impl Args {
     /// The C string that a type's input function gets.
     pub fn cstring(&self, at: usize, name: &str) -> Result<String> {
         let text = required(name, self.get::<&CStr>(at))?;
-        text.to_str().map(str::to_owned).map_err(|_| errors::invalid(name, "it is not UTF-8"))
+        text.to_str()
+            .map(str::to_owned)
+            .map_err(|_| errors::invalid(name, "it is not UTF-8"))
     }
 }
 
 /// The amount of a decimal that is not negative.
 pub fn amount(name: &str, value: Decimal, scale: u32) -> Result<Amount> {
     Amount::from_decimal(value, scale).map_err(|why| match why {
-        NotAnAmount::TooPrecise { allowed } => {
-            errors::invalid(name, format_args!("{value} has more than {allowed} decimals"))
+        NotAnAmount::TooPrecise { allowed } => errors::invalid(
+            name,
+            format_args!("{value} has more than {allowed} decimals"),
+        ),
+        NotAnAmount::TooLarge => {
+            errors::out_of_range(name, format_args!("{value} is not below 1e15"))
         }
-        NotAnAmount::TooLarge => errors::out_of_range(name, format_args!("{value} is not below 1e15")),
     })
 }
 
-fn required<T>(name: &str, value: Option<T>) -> Result<T> {
+pub fn required<T>(name: &str, value: Option<T>) -> Result<T> {
     value.ok_or_else(|| errors::invalid(name, "it may not be NULL"))
 }
 
@@ -228,7 +250,10 @@ fn check_name(name: &str, text: &str) -> Result<()> {
     if text.len() > MAX_NAME_BYTES {
         return Err(errors::invalid(
             name,
-            format_args!("it is {} bytes long, {MAX_NAME_BYTES} are allowed", text.len()),
+            format_args!(
+                "it is {} bytes long, {MAX_NAME_BYTES} are allowed",
+                text.len()
+            ),
         ));
     }
     Ok(())

@@ -39,7 +39,11 @@ impl Row {
                 "the library and the SQL objects are of different versions; run ALTER EXTENSION credyt_pg UPDATE",
             ));
         }
-        Ok(self.0.into_iter().map(|v| (v.unwrap_or(pg_sys::Datum::from(0_usize)), v.is_none())).unzip())
+        Ok(self
+            .0
+            .into_iter()
+            .map(|v| (v.unwrap_or(pg_sys::Datum::from(0_usize)), v.is_none()))
+            .unzip())
     }
 }
 
@@ -62,4 +66,3 @@ pub fn rows(args: &Args, rows: Vec<Row>) -> Result<Option<pg_sys::Datum>> {
     }
     Ok(None)
 }
-

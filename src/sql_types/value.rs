@@ -90,7 +90,11 @@ fn numeric(text: &str) -> Value {
     unsafe {
         direct_function_call_as_datum(
             pg_sys::numeric_in,
-            &[Some(pg_sys::Datum::from(text.as_ptr())), Some(pg_sys::Datum::from(0_u32)), Some(pg_sys::Datum::from(-1_i32))],
+            &[
+                Some(pg_sys::Datum::from(text.as_ptr())),
+                Some(pg_sys::Datum::from(0_u32)),
+                Some(pg_sys::Datum::from(-1_i32)),
+            ],
         )
     }
 }
@@ -100,7 +104,10 @@ pub fn json(argument: &str, value: &Json) -> Result<Value> {
     let text = value.to_string();
     // The escape may also be text that looks like one, after a backslash that is escaped itself.
     if text.contains("\\u0000") && holds_nul(value) {
-        return Err(errors::invalid(argument, "a string in it holds a NUL character"));
+        return Err(errors::invalid(
+            argument,
+            "a string in it holds a NUL character",
+        ));
     }
     Ok(jsonb(&text))
 }
@@ -109,7 +116,9 @@ fn holds_nul(value: &Json) -> bool {
     match value {
         Json::String(text) => text.contains('\0'),
         Json::Array(list) => list.iter().any(holds_nul),
-        Json::Object(object) => object.iter().any(|(key, value)| key.contains('\0') || holds_nul(value)),
+        Json::Object(object) => object
+            .iter()
+            .any(|(key, value)| key.contains('\0') || holds_nul(value)),
         _ => false,
     }
 }
@@ -123,6 +132,9 @@ pub fn jsonb(text: &str) -> Value {
     let text = CString::new(text).ok()?;
     // SAFETY: jsonb_in takes a C string.
     unsafe {
-        direct_function_call_as_datum(pg_sys::jsonb_in, &[Some(pg_sys::Datum::from(text.as_ptr()))])
+        direct_function_call_as_datum(
+            pg_sys::jsonb_in,
+            &[Some(pg_sys::Datum::from(text.as_ptr()))],
+        )
     }
 }

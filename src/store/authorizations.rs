@@ -41,7 +41,8 @@ pub struct Authorization {
     pub pins: Vec<Pin>,
     pub last_capture: Option<Uuid>,
     pub last_request: Option<Vec<u8>>,
-    pub request: Vec<u8>,
+    /// Hash of what was asked, where a key came with it.
+    pub request: Option<Vec<u8>>,
     pub dimensions: Option<Json>,
     pub usage: Option<Json>,
     pub scopes: Option<Vec<String>>,
@@ -68,7 +69,9 @@ static UPDATE: Statement = Statement {
               expires_at = $7, pins = $8, last_capture = $9, last_request = $10, reason = $11,
               forgiven = $12
           WHERE customer = $1 AND id = $2",
-    args: &[TEXT, UUID, TEXT, NUMERIC, NUMERIC, NUMERIC, TIME, JSONB, UUID, BYTES, TEXT, NUMERIC],
+    args: &[
+        TEXT, UUID, TEXT, NUMERIC, NUMERIC, NUMERIC, TIME, JSONB, UUID, BYTES, TEXT, NUMERIC,
+    ],
 };
 
 static MARK_EXPIRED: Statement = Statement {
@@ -108,13 +111,23 @@ macro_rules! authorization {
     };
 }
 
-static BY_ID: Statement = Statement { sql: authorization!("h.id = $2"), args: &[TEXT, UUID] };
+static BY_ID: Statement = Statement {
+    sql: authorization!("h.id = $2"),
+    args: &[TEXT, UUID],
+};
 
-static BY_KEY: Statement =
-    Statement { sql: authorization!("h.idempotency_key = $2"), args: &[TEXT, TEXT] };
+static BY_KEY: Statement = Statement {
+    sql: authorization!("h.idempotency_key = $2"),
+    args: &[TEXT, TEXT],
+};
 
 /// Keeps a new authorization. False, and nothing is written, when its key is taken.
-pub fn insert(store: &Store, customer: &str, new: &Authorization, key: Option<&Key>) -> Result<bool> {
+pub fn insert(
+    store: &Store,
+    customer: &str,
+    new: &Authorization,
+    key: Option<&Key>,
+) -> Result<bool> {
     let args = [
         value::text(customer),
         value::uuid(new.id),
@@ -129,7 +142,7 @@ pub fn insert(store: &Store, customer: &str, new: &Authorization, key: Option<&K
         value::moment(new.created_at),
         value::moment(new.expires_at),
         value::jsonb(&print_pins(&new.pins)),
-        value::bytes(&new.request),
+        new.request.as_deref().and_then(value::bytes),
         value::optional_json("dimensions", new.dimensions.as_ref())?,
         value::optional_json("usage", new.usage.as_ref())?,
         value::texts(new.scopes.as_deref()),
@@ -169,19 +182,34 @@ pub fn mark_expired(store: &Store, customer: &str, ids: &[Uuid]) -> Result<()> {
 
 /// The holds of a wallet that have ended and still pin credits, the first to end first.
 pub fn ended(store: &Store, customer: &str, asset: &str, now: Moment) -> Result<Vec<EndedHold>> {
-    let args = [value::text(customer), value::text(asset), value::moment(now)];
+    let args = [
+        value::text(customer),
+        value::text(asset),
+        value::moment(now),
+    ];
     let rows = ENDED.run(store, &args)?;
     rows.iter()
         .map(|row| {
-            Ok(EndedHold { id: row.uuid(1)?, at: row.moment(2)?, pins: read_pins(&row.json(3)?)? })
+            Ok(EndedHold {
+                id: row.uuid(1)?,
+                at: row.moment(2)?,
+                pins: read_pins(&row.json(3)?)?,
+            })
         })
         .collect()
 }
 
 /// When the next open hold of a wallet ends.
 pub fn next_end(store: &Store, customer: &str, asset: &str, now: Moment) -> Result<Option<Moment>> {
-    let args = [value::text(customer), value::text(asset), value::moment(now)];
-    Ok(NEXT_END.run(store, &args)?.first().and_then(|row| row.optional_moment(1)))
+    let args = [
+        value::text(customer),
+        value::text(asset),
+        value::moment(now),
+    ];
+    Ok(NEXT_END
+        .run(store, &args)?
+        .first()
+        .and_then(|row| row.optional_moment(1)))
 }
 
 /// The asset of an authorization, which never changes; `None` where the customer has none with
@@ -223,7 +251,7 @@ fn read(row: &RowRef) -> Result<Authorization> {
         pins: read_pins(&row.json(16)?)?,
         last_capture: row.optional_uuid(17),
         last_request: row.optional_bytes(18),
-        request: row.bytes(19)?.to_vec(),
+        request: row.optional_bytes(19),
         dimensions: row.optional_json(20)?,
         usage: row.optional_json(21)?,
         scopes: row.optional_texts(22),
@@ -251,7 +279,9 @@ fn print_pins(pins: &[Pin]) -> String {
 fn read_pins(pins: &Json) -> Result<Vec<Pin>> {
     let damaged = || errors::corrupted("the pins of an authorization", pins);
     let list = pins.as_array().ok_or_else(damaged)?;
-    list.iter().map(|pin| read_pin(pin).ok_or_else(damaged)).collect()
+    list.iter()
+        .map(|pin| read_pin(pin).ok_or_else(damaged))
+        .collect()
 }
 
 fn read_pin(pin: &Json) -> Option<Pin> {
@@ -262,5 +292,8 @@ fn read_pin(pin: &Json) -> Option<Pin> {
             Some((id, Kind::from_str(pin.get("kind")?.as_str()?).ok()?))
         }
     };
-    Some(Pin { grant, credits: Amount::parse(pin.get("credits")?.as_str()?)? })
+    Some(Pin {
+        grant,
+        credits: Amount::parse(pin.get("credits")?.as_str()?)?,
+    })
 }

@@ -71,8 +71,10 @@ static TIMEZONE: Statement = Statement {
     args: &[TEXT],
 };
 
-static STANDS_IN: Statement =
-    Statement { sql: "SELECT c.now FROM credyt.clock c WHERE c.one", args: &[] };
+static STANDS_IN: Statement = Statement {
+    sql: "SELECT c.now FROM credyt.clock c WHERE c.one",
+    args: &[],
+};
 
 /// The asset, or WC009.
 pub fn asset(store: &Store, name: &str) -> Result<Rc<Asset>> {
@@ -144,7 +146,9 @@ pub fn stands_in(store: &Store) -> Result<Option<Moment>> {
 
 pub fn definition(store: &Store, name: &str) -> Result<Option<(Definition, Moment)>> {
     let rows = DEFINITION.run(store, &[value::text(name)])?;
-    let Some(row) = rows.first() else { return Ok(None) };
+    let Some(row) = rows.first() else {
+        return Ok(None);
+    };
     let definition = Definition {
         asset: name.to_owned(),
         scale: row.int(1)?,

@@ -5,9 +5,7 @@ use std::str::FromStr;
 use serde_json::Value as Json;
 use uuid::Uuid;
 
-use super::statement::{
-    INT, JSONB, NUMERIC, RowRef, Statement, Store, TEXT, TEXTS, TIME, UUID,
-};
+use super::statement::{INT, JSONB, NUMERIC, RowRef, Statement, Store, TEXT, TEXTS, TIME, UUID};
 use crate::errors::{self, Result};
 use crate::ledger::{Amount, Grant, Kind, Moment};
 use crate::sql_types::value;
@@ -61,7 +59,8 @@ static INSERT: Statement = Statement {
 };
 
 static BY_ID: Statement = Statement {
-    sql: "SELECT g.id, g.asset, g.kind, g.priority, g.credits, g.paid, g.settled, g.settled_revenue,
+    sql:
+        "SELECT g.id, g.asset, g.kind, g.priority, g.credits, g.paid, g.settled, g.settled_revenue,
               g.effective_at, g.expires_at, g.applies_to, g.origin, g.created_at, g.metadata
           FROM credyt.grants g WHERE g.customer = $1 AND g.id = $2",
     args: &[TEXT, UUID],
@@ -129,8 +128,14 @@ pub fn by_id(store: &Store, customer: &str, id: Uuid) -> Result<Option<Issued>> 
 pub fn revocation_of(store: &Store, customer: &str, id: Uuid) -> Result<Revocation> {
     let rows = REVOCATION.run(store, &[value::text(customer), value::uuid(id)])?;
     match rows.first() {
-        Some(row) => Ok(Revocation { whole: row.bool(1)?, reclaimed_at: row.bigint(2)? }),
-        None => Ok(Revocation { whole: false, reclaimed_at: 0 }),
+        Some(row) => Ok(Revocation {
+            whole: row.bool(1)?,
+            reclaimed_at: row.bigint(2)?,
+        }),
+        None => Ok(Revocation {
+            whole: false,
+            reclaimed_at: 0,
+        }),
     }
 }
 

@@ -28,7 +28,12 @@ static SETTLED_AT: Statement = Statement {
 };
 
 /// What was settled and what was owed at a past moment.
-pub fn settled_at(store: &Store, customer: &str, asset: &str, at: Moment) -> Result<(Amount, Amount)> {
+pub fn settled_at(
+    store: &Store,
+    customer: &str,
+    asset: &str,
+    at: Moment,
+) -> Result<(Amount, Amount)> {
     let args = [value::text(customer), value::text(asset), value::moment(at)];
     let rows = SETTLED_AT.run(store, &args)?;
     match rows.first() {

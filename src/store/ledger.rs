@@ -102,13 +102,7 @@ impl Entry {
     }
 
     /// The arguments of the INSERT statements, in the order of the columns.
-    pub fn values(
-        &self,
-        customer: &str,
-        asset: &str,
-        seq: u64,
-        now: Moment,
-    ) -> Result<Vec<Value>> {
+    pub fn values(&self, customer: &str, asset: &str, seq: u64, now: Moment) -> Result<Vec<Value>> {
         Ok(vec![
             value::text(customer),
             value::text(asset),
@@ -193,11 +187,14 @@ macro_rules! insert {
 }
 
 const ENTRY: &[pgrx::pg_sys::Oid] = &[
-    TEXT, TEXT, UUID, BIGINT, TIME, TIME, INT, TEXT, TEXT, NUMERIC, NUMERIC, NUMERIC, NUMERIC, JSONB,
-    UUID, UUID, TEXTS, TEXT, JSONB, JSONB, TEXT, BYTES, JSONB,
+    TEXT, TEXT, UUID, BIGINT, TIME, TIME, INT, TEXT, TEXT, NUMERIC, NUMERIC, NUMERIC, NUMERIC,
+    JSONB, UUID, UUID, TEXTS, TEXT, JSONB, JSONB, TEXT, BYTES, JSONB,
 ];
 
-static INSERT: Statement = Statement { sql: insert!(""), args: ENTRY };
+static INSERT: Statement = Statement {
+    sql: insert!(""),
+    args: ENTRY,
+};
 
 static INSERT_ONCE: Statement = Statement {
     sql: insert!(
@@ -216,7 +213,11 @@ pub fn insert(
     entry: &Entry,
 ) -> Result<bool> {
     let values = entry.values(customer, asset, seq, now)?;
-    let statement = if entry.key.is_some() { &INSERT_ONCE } else { &INSERT };
+    let statement = if entry.key.is_some() {
+        &INSERT_ONCE
+    } else {
+        &INSERT
+    };
     Ok(statement.run(store, &values)?.count() > 0)
 }
 
@@ -244,7 +245,9 @@ impl Booked {
     pub fn parts(&self) -> Result<Vec<Part>> {
         let damaged = || errors::corrupted("the allocations of a ledger row", &self.allocations);
         let list = self.allocations.as_array().ok_or_else(damaged)?;
-        list.iter().map(|part| read_part(part).ok_or_else(damaged)).collect()
+        list.iter()
+            .map(|part| read_part(part).ok_or_else(damaged))
+            .collect()
     }
 }
 
@@ -260,7 +263,11 @@ fn read_part(part: &Json) -> Option<Part> {
         Some(revenue) => Amount::parse(revenue.as_str()?)?,
         None => Amount::ZERO,
     };
-    Some(Part { grant, credits: Amount::parse(part.get("credits")?.as_str()?)?, revenue })
+    Some(Part {
+        grant,
+        credits: Amount::parse(part.get("credits")?.as_str()?)?,
+        revenue,
+    })
 }
 
 macro_rules! booked {
@@ -279,11 +286,15 @@ static BY_KEY: Statement = Statement {
     args: &[TEXT, TEXT],
 };
 
-static BY_ID: Statement =
-    Statement { sql: booked!("l.customer = $1 AND l.id = $2"), args: &[TEXT, UUID] };
+static BY_ID: Statement = Statement {
+    sql: booked!("l.customer = $1 AND l.id = $2"),
+    args: &[TEXT, UUID],
+};
 
-static REFERRING: Statement =
-    Statement { sql: booked!("l.customer = $1 AND l.refers_to = $2 ORDER BY l.seq"), args: &[TEXT, UUID] };
+static REFERRING: Statement = Statement {
+    sql: booked!("l.customer = $1 AND l.refers_to = $2 ORDER BY l.seq"),
+    args: &[TEXT, UUID],
+};
 
 pub fn by_key(store: &Store, customer: &str, key: &str) -> Result<Option<Booked>> {
     let rows = BY_KEY.run(store, &[value::text(customer), value::text(key)])?;

@@ -96,7 +96,10 @@ pub fn applicable(
             None => None,
             Some(customer) => Some(book.own.get(customer)?.clone()),
         };
-        Some(Applicable { own, list: book.list.clone() })
+        Some(Applicable {
+            own,
+            list: book.list.clone(),
+        })
     });
     match known {
         Some(known) => Ok(known),
@@ -110,7 +113,11 @@ fn read_applicable(
     action: &str,
     customer: Option<&str>,
 ) -> Result<Applicable> {
-    let args = [value::text(&asset.name), value::text(action), value::optional_text(customer)];
+    let args = [
+        value::text(&asset.name),
+        value::text(action),
+        value::optional_text(customer),
+    ];
     let list = read_all(LIST.run(store, &args[..2])?.iter())?;
     let has_own = match ANY_OWN.run(store, &args[..2])?.first() {
         Some(row) => row.bool(1)?,
@@ -142,13 +149,26 @@ fn read_applicable(
 }
 
 /// One version of a price, whenever it counts.
-pub fn version(store: &Store, asset: &Asset, action: &str, version: i32) -> Result<Option<Version>> {
+pub fn version(
+    store: &Store,
+    asset: &Asset,
+    action: &str,
+    version: i32,
+) -> Result<Option<Version>> {
     let list = applicable(store, asset, action, None)?.list;
     if let Some(found) = list.iter().find(|v| v.version == version) {
         return Ok(Some(found.clone()));
     }
-    let args = [value::text(&asset.name), value::text(action), value::int(version)];
-    VERSION.run(store, &args)?.first().map(|row| read(&row)).transpose()
+    let args = [
+        value::text(&asset.name),
+        value::text(action),
+        value::int(version),
+    ];
+    VERSION
+        .run(store, &args)?
+        .first()
+        .map(|row| read(&row))
+        .transpose()
 }
 
 /// Sets a price; the version it became.
@@ -173,7 +193,9 @@ pub fn set(
         ],
     )?;
     edition::announce(c"prices");
-    let row = rows.first().ok_or_else(|| errors::corrupted("the price book", "a price is lost"))?;
+    let row = rows
+        .first()
+        .ok_or_else(|| errors::corrupted("the price book", "a price is lost"))?;
     row.int(1)
 }
 
@@ -193,8 +215,14 @@ fn read(row: &RowRef) -> Result<Version> {
         Json::Null => None,
         rule => {
             let price = Price::parse(rule);
-            Some(Rc::new(price.map_err(|why| errors::corrupted("a price", why))?))
+            Some(Rc::new(
+                price.map_err(|why| errors::corrupted("a price", why))?,
+            ))
         }
     };
-    Ok(Version { version: row.int(1)?, effective_at: row.moment(2)?, price })
+    Ok(Version {
+        version: row.int(1)?,
+        effective_at: row.moment(2)?,
+        price,
+    })
 }

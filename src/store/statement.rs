@@ -98,6 +98,8 @@ impl Statement {
         // arguments. A PL handler or a trigger in between may use SPI too, so its results are taken
         // at once.
         unsafe {
+            // SPI leaves its own memory current, which goes with the connection.
+            let context = pg_sys::CurrentMemoryContext;
             let code = pg_sys::SPI_execute_plan(
                 plan.as_ptr(),
                 values.as_mut_ptr(),
@@ -105,6 +107,7 @@ impl Statement {
                 store.read_only,
                 0,
             );
+            pg_sys::MemoryContextSwitchTo(context);
             if code < 0 {
                 return Err(self.broken("SPI refused it"));
             }
@@ -126,6 +129,7 @@ impl Statement {
         // SAFETY: SPI is connected. One generic plan is kept for the life of the backend: keys
         // decide every statement, so no argument would make a better one.
         let plan = unsafe {
+            let context = pg_sys::CurrentMemoryContext;
             let plan = pg_sys::SPI_prepare_cursor(
                 sql.as_ptr(),
                 types.len() as i32,
@@ -134,6 +138,7 @@ impl Statement {
             );
             let plan = NonNull::new(plan).ok_or_else(|| self.broken("it cannot be planned"))?;
             pg_sys::SPI_keepplan(plan.as_ptr());
+            pg_sys::MemoryContextSwitchTo(context);
             plan
         };
         PLANS.with_borrow_mut(|plans| plans.insert(key, Plan(plan)));
@@ -186,7 +191,8 @@ impl RowRef<'_> {
 
     fn get<T: FromDatum>(&self, column: usize) -> Option<T> {
         // SAFETY: each caller asks for the type that its statement selects.
-        self.value(column).and_then(|datum| unsafe { T::from_datum(datum, false) })
+        self.value(column)
+            .and_then(|datum| unsafe { T::from_datum(datum, false) })
     }
 
     pub fn optional_text(&self, column: usize) -> Option<String> {
@@ -234,7 +240,8 @@ impl RowRef<'_> {
     }
 
     pub fn optional_uuid(&self, column: usize) -> Option<Uuid> {
-        self.get::<pgrx::datum::Uuid>(column).map(|id| Uuid::from_bytes(*id.as_bytes()))
+        self.get::<pgrx::datum::Uuid>(column)
+            .map(|id| Uuid::from_bytes(*id.as_bytes()))
     }
 
     pub fn uuid(&self, column: usize) -> Result<Uuid> {
@@ -289,11 +296,16 @@ impl RowRef<'_> {
         column: usize,
         print: unsafe fn(pg_sys::FunctionCallInfo) -> pg_sys::Datum,
     ) -> Result<Option<String>> {
-        let Some(datum) = self.value(column) else { return Ok(None) };
+        let Some(datum) = self.value(column) else {
+            return Ok(None);
+        };
         // SAFETY: an output function takes a value of its type and returns a C string.
         let text = unsafe {
-            direct_function_call_as_datum(print, &[Some(datum)])
-                .map(|text| CStr::from_ptr(text.cast_mut_ptr()).to_string_lossy().into_owned())
+            direct_function_call_as_datum(print, &[Some(datum)]).map(|text| {
+                CStr::from_ptr(text.cast_mut_ptr())
+                    .to_string_lossy()
+                    .into_owned()
+            })
         };
         there(text).map(Some)
     }

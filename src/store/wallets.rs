@@ -69,10 +69,15 @@ macro_rules! load {
     };
 }
 
-static LOCK: Statement =
-    Statement { sql: load!(" FOR NO KEY UPDATE"), args: &[TEXT, TEXT] };
+static LOCK: Statement = Statement {
+    sql: load!(" FOR NO KEY UPDATE"),
+    args: &[TEXT, TEXT],
+};
 
-static LOOK: Statement = Statement { sql: load!(""), args: &[TEXT, TEXT] };
+static LOOK: Statement = Statement {
+    sql: load!(""),
+    args: &[TEXT, TEXT],
+};
 
 static OPEN: Statement = Statement {
     sql: "INSERT INTO credyt.wallets
@@ -160,7 +165,12 @@ pub fn open_or_create(store: &Store, customer: &str, asset: &str) -> Result<Open
     books::asset(store, asset)?;
     let now = books::now(store)?;
     let state = packed::pack(&Wallet::new(now));
-    let args = [value::text(customer), value::text(asset), value::moment(now), value::bytes(&state)];
+    let args = [
+        value::text(customer),
+        value::text(asset),
+        value::moment(now),
+        value::bytes(&state),
+    ];
     OPEN.run(store, &args)?;
     open(store, customer, asset)
 }
@@ -168,7 +178,9 @@ pub fn open_or_create(store: &Store, customer: &str, asset: &str) -> Result<Open
 /// Opens a wallet for change where there is one.
 pub fn find(store: &Store, customer: &str, asset: &str) -> Result<Option<OpenWallet>> {
     let rows = LOCK.run(store, &[value::text(customer), value::text(asset)])?;
-    let Some(row) = rows.first() else { return Ok(None) };
+    let Some(row) = rows.first() else {
+        return Ok(None);
+    };
     let mut wallet = read_state(row.bytes(1)?)?;
     // Taken after the lock, so that time in a wallet never runs backwards.
     let now = books::now(store)?.max(wallet.changed_at);
@@ -191,11 +203,18 @@ pub fn find(store: &Store, customer: &str, asset: &str) -> Result<Option<OpenWal
 /// Looks at a wallet as it is at the moment of the caller's statement.
 pub fn look(store: &Store, customer: &str, asset: &str) -> Result<Option<WalletView>> {
     let rows = LOOK.run(store, &[value::text(customer), value::text(asset)])?;
-    let Some(row) = rows.first() else { return Ok(None) };
+    let Some(row) = rows.first() else {
+        return Ok(None);
+    };
     let mut wallet = read_state(row.bytes(1)?)?;
     let now = books::statement_now(store)?.max(wallet.changed_at);
     let due = as_of(store, customer, asset, &mut wallet, now)?;
-    Ok(Some(WalletView { limit: row.amount(4)?, now, wallet, due }))
+    Ok(Some(WalletView {
+        limit: row.amount(4)?,
+        now,
+        wallet,
+        due,
+    }))
 }
 
 /// Brings a state up to a moment: applies, and returns, what time has decided until then.
@@ -236,7 +255,10 @@ fn do_what_is_due(
     if holds_end {
         wallet.next_hold_end = authorizations::next_end(store, customer, asset, now)?;
     }
-    Ok((due, ended.into_iter().map(|hold: EndedHold| hold.id).collect()))
+    Ok((
+        due,
+        ended.into_iter().map(|hold: EndedHold| hold.id).collect(),
+    ))
 }
 
 /// What the wallet owes, debt by debt, the oldest first.
@@ -247,7 +269,11 @@ fn debts_of(store: &Store, customer: &str, asset: &str, wallet: &Wallet) -> Resu
     let rows = DEBTS.run(store, &[value::text(customer), value::text(asset)])?;
     rows.iter()
         .map(|row| {
-            Ok(Debt { id: row.uuid(1)?, action: row.optional_text(2), owed: row.amount(3)? })
+            Ok(Debt {
+                id: row.uuid(1)?,
+                action: row.optional_text(2),
+                owed: row.amount(3)?,
+            })
         })
         .collect()
 }
@@ -291,15 +317,17 @@ pub fn spend(
     };
     PENDING.set(Some(pending));
     let forget = Forget;
-    let found = SPEND.run(store, &[value::text(customer), value::text(asset)])?.count();
+    let found = SPEND
+        .run(store, &[value::text(customer), value::text(asset)])?
+        .count();
     let outcome = PENDING.take().and_then(|pending| pending.outcome);
     drop(forget);
     match outcome {
+        _ if found == 0 => Err(missing(store, customer, asset)),
         Some(Outcome::Spent(spent)) => Ok(Some(*spent)),
         Some(Outcome::Refused(error)) => Err(error),
         // Also where the statement ran elsewhere, so that nothing was pending there.
-        Some(Outcome::Due) | None if found > 0 => Ok(None),
-        _ => Err(missing(store, customer, asset)),
+        Some(Outcome::Due) | None => Ok(None),
     }
 }
 
@@ -320,9 +348,14 @@ pub fn spend_in_place(
     limit: Amount,
 ) -> Result<Option<Vec<u8>>> {
     PENDING.with_borrow_mut(|pending| {
-        let Some(pending) = pending else { return Ok(None) };
+        let Some(pending) = pending else {
+            return Ok(None);
+        };
         let wallet = read_state(state)?;
-        let now = pending.clock.unwrap_or_else(books::wall_clock).max(wallet.changed_at);
+        let now = pending
+            .clock
+            .unwrap_or_else(books::wall_clock)
+            .max(wallet.changed_at);
         if next_due_at.is_some_and(|at| at <= now) {
             pending.outcome = Some(Outcome::Due);
             return Ok(None);
@@ -351,15 +384,19 @@ pub fn spend_in_place(
 }
 
 /// Spends, and counts the row that the debit will be.
-fn spend_and_pack(
-    mut open: OpenWallet,
-    spend: &Spend,
-    before: &[u8],
-) -> Result<(Vec<u8>, Spent)> {
+fn spend_and_pack(mut open: OpenWallet, spend: &Spend, before: &[u8]) -> Result<(Vec<u8>, Spent)> {
     let (parts, price_version) = open.spend(spend)?;
     open.wallet.seq += 1;
     let state = open.state()?;
-    Ok((state, Spent { open, parts, price_version, before: before.to_vec() }))
+    Ok((
+        state,
+        Spent {
+            open,
+            parts,
+            price_version,
+            before: before.to_vec(),
+        },
+    ))
 }
 
 impl Spent {
@@ -367,7 +404,14 @@ impl Spent {
     pub fn book(&self, store: &Store, entry: &Entry) -> Result<bool> {
         let open = &self.open;
         let seq = open.wallet.seq;
-        if !ledger::insert(store, &open.customer, &open.asset.name, seq, open.now, entry)? {
+        if !ledger::insert(
+            store,
+            &open.customer,
+            &open.asset.name,
+            seq,
+            open.now,
+            entry,
+        )? {
             let args = [
                 value::text(&open.customer),
                 value::text(&open.asset.name),
@@ -387,7 +431,11 @@ impl OpenWallet {
         if self.status == "active" {
             Ok(())
         } else {
-            Err(errors::wallet_frozen(&self.customer, &self.asset.name, &self.status))
+            Err(errors::wallet_frozen(
+                &self.customer,
+                &self.asset.name,
+                &self.status,
+            ))
         }
     }
 
@@ -412,7 +460,10 @@ impl OpenWallet {
 
     /// A hold of this wallet ends then.
     pub fn holds_until(&mut self, end: Moment) {
-        let first = self.wallet.next_hold_end.map_or(end, |known| known.min(end));
+        let first = self
+            .wallet
+            .next_hold_end
+            .map_or(end, |known| known.min(end));
         self.wallet.next_hold_end = Some(first);
     }
 
@@ -427,7 +478,11 @@ impl OpenWallet {
     /// Books what time has decided at once, so that what a verb reads of the books is as of now: a
     /// grant that has started may have paid the debt that the verb asks for.
     pub fn book_due_now(&mut self, store: &Store) -> Result<()> {
-        if self.due.is_empty() { Ok(()) } else { self.write_back(store) }
+        if self.due.is_empty() {
+            Ok(())
+        } else {
+            self.write_back(store)
+        }
     }
 
     /// Puts a new grant on the stack; a live, unlimited one pays debts first. Returns what it paid.
@@ -444,7 +499,11 @@ impl OpenWallet {
         if self.wallet.owed.is_zero() {
             return Ok(Amount::ZERO);
         }
-        let args = [value::text(&self.customer), value::text(&self.asset.name), value::uuid(id)];
+        let args = [
+            value::text(&self.customer),
+            value::text(&self.asset.name),
+            value::uuid(id),
+        ];
         let rows = OWED_BY.run(store, &args)?;
         rows.first().map_or(Ok(Amount::ZERO), |row| row.amount(1))
     }
@@ -470,7 +529,14 @@ impl OpenWallet {
 
         // Asked before the row is written: a wallet that is too large books nothing.
         let state = self.state()?;
-        if !ledger::insert(store, &self.customer, &self.asset.name, seq, self.now, entry)? {
+        if !ledger::insert(
+            store,
+            &self.customer,
+            &self.asset.name,
+            seq,
+            self.now,
+            entry,
+        )? {
             return Ok(false);
         }
         self.write(store, &state)?;
@@ -526,7 +592,9 @@ impl OpenWallet {
         if self.wallet.owed >= Amount::MAX_WALLET {
             return Err(errors::wallet_too_large(&self.customer, &self.asset.name));
         }
-        self.wallet.check().map_err(|why| errors::corrupted("a wallet", why))?;
+        self.wallet
+            .check()
+            .map_err(|why| errors::corrupted("a wallet", why))?;
         Ok(packed::pack(&self.wallet))
     }
 
@@ -534,7 +602,14 @@ impl OpenWallet {
         let mut paid = false;
         for (seq, due) in (first..).zip(due) {
             let entry = Entry::of_due(due);
-            ledger::insert(store, &self.customer, &self.asset.name, seq, self.now, &entry)?;
+            ledger::insert(
+                store,
+                &self.customer,
+                &self.asset.name,
+                seq,
+                self.now,
+                &entry,
+            )?;
             if let Decided::Settled { debt, part, .. } = &due.what {
                 self.pay(store, *debt, part.credits)?;
                 paid = true;
@@ -579,7 +654,10 @@ impl OpenWallet {
     }
 
     fn forget_paid(&self, store: &Store) -> Result<()> {
-        FORGET_PAID.run(store, &[value::text(&self.customer), value::text(&self.asset.name)])?;
+        FORGET_PAID.run(
+            store,
+            &[value::text(&self.customer), value::text(&self.asset.name)],
+        )?;
         Ok(())
     }
 }
