@@ -95,6 +95,14 @@ impl Error {
         }
     }
 
+    /// Says whose call it was, where the error does not say so itself.
+    pub fn of(mut self, customer: &str) -> Error {
+        self.detail
+            .entry("customer")
+            .or_insert_with(|| json!(customer));
+        self
+    }
+
     fn with(mut self, key: &str, value: impl Display) -> Error {
         self.detail.insert(key.to_owned(), json!(value.to_string()));
         self

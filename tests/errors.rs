@@ -203,7 +203,7 @@ fn wc003_sets_the_price() {
             call,
             "WC003",
             "price_not_found",
-            &["action", "asset"],
+            &["action", "asset", "customer"],
         );
     }
     rows(
@@ -227,7 +227,7 @@ fn wc003_sets_the_price() {
             call,
             "WC003",
             "price_not_found",
-            &["action", "asset"],
+            &["action", "asset", "customer"],
         );
         assert!(
             refused.message.contains(why) && refused.hint.contains("credits"),
@@ -251,7 +251,7 @@ fn wc003_sets_the_price() {
         &capture,
         "WC003",
         "price_not_found",
-        &["action", "asset"],
+        &["action", "asset", "customer"],
     );
     rows(
         &mut client,

@@ -13,9 +13,10 @@ use crate::Options;
 use crate::common::{Result, said, thousands};
 
 /// What `--only` knows.
-pub const NAMES: [&str; 12] = [
+pub const NAMES: [&str; 13] = [
     "insert",
     "floor",
+    "floor_row",
     "debit",
     "debit_nokey",
     "debit_tokens",
@@ -139,6 +140,11 @@ pub fn set_up(client: &mut Client, options: &Options) -> Result<Vec<Case>> {
         "floor",
         "one statement: UPDATE balance, INSERT movement",
         floor(client)?,
+    );
+    add(
+        "floor_row",
+        "the same with the whole ledger row and ON CONFLICT",
+        floor_row(client)?,
     );
     add(
         "debit",
@@ -275,7 +281,8 @@ fn stack_of(customer: &str, grants: u64) -> Vec<Grant> {
 // The steps.
 
 /// The row of a real debit, all of it constant but id and key: the least that a durable ledger row costs.
-fn insert(client: &mut Client) -> Result<Step> {
+/// The columns of the extension's ledger but id and key, and the values that a debit writes.
+fn whole_row(client: &mut Client) -> Result<(String, String)> {
     client
         .query_one(DEBIT, &[&"template", &"template"])
         .map_err(said(DEBIT))?;
@@ -293,7 +300,11 @@ fn insert(client: &mut Client) -> Result<Step> {
         "SELECT {values} FROM credyt.ledger WHERE customer = 'template' AND kind = 'debit'"
     );
     let row = client.query_one(&row, &[]).map_err(said(&row))?;
-    let values: &str = row.get(0);
+    Ok((columns.to_owned(), row.get(0)))
+}
+
+fn insert(client: &mut Client) -> Result<Step> {
+    let (columns, values) = whole_row(client)?;
     let sql = format!(
         "INSERT INTO bench.ledger (id, idempotency_key, {columns}) VALUES ($1, $2, {values}) RETURNING id"
     );
@@ -301,6 +312,26 @@ fn insert(client: &mut Client) -> Result<Step> {
     let mut keys = Keys::new(1);
     Ok(Box::new(move |client| {
         client.query_one(&sql, &[&Uuid::now_v7(), &keys.next()])?;
+        Ok(())
+    }))
+}
+
+/// The floor with the extension's own ledger row, and a key that may have been there before.
+fn floor_row(client: &mut Client) -> Result<Step> {
+    let (columns, values) = whole_row(client)?;
+    let sql = format!(
+        "WITH paid AS (
+             UPDATE bench.balances SET balance = balance - 1 WHERE customer = $1 AND balance >= 1
+             RETURNING balance)
+         INSERT INTO bench.ledger (id, idempotency_key, {columns})
+         SELECT $2, $3, {values} FROM paid
+         ON CONFLICT (customer, idempotency_key) WHERE idempotency_key IS NOT NULL DO NOTHING
+         RETURNING id, (SELECT balance FROM paid)"
+    );
+    let sql = prepare(client, &sql)?;
+    let mut keys = Keys::new(11);
+    Ok(Box::new(move |client| {
+        client.query_one(&sql, &[&"floor_row", &Uuid::now_v7(), &keys.next()])?;
         Ok(())
     }))
 }

@@ -47,7 +47,7 @@ CREATE TABLE credyt.wallets (
     metadata         jsonb,
     state            credyt.wallet NOT NULL,
     PRIMARY KEY (customer, asset)
-) WITH (fillfactor = 50, autovacuum_vacuum_threshold = 1000, autovacuum_vacuum_scale_factor = 0,
+) WITH (fillfactor = 70, autovacuum_vacuum_threshold = 1000, autovacuum_vacuum_scale_factor = 0,
         autovacuum_analyze_threshold = 10000, autovacuum_analyze_scale_factor = 0.1);
 COMMENT ON TABLE credyt.wallets IS 'One hot row per customer and asset; a debit is one update of it. Read credyt.wallet_balances instead.';
 COMMENT ON COLUMN credyt.wallets.customer IS 'Whose wallet it is.';

@@ -29,7 +29,7 @@ struct Request {
 
 pub fn debit_credits(args: &Args) -> Result<Option<pg_sys::Datum>> {
     let request = read(args)?;
-    let answer = Store::write(|store| {
+    let answer = Store::write_for(&request.customer, |store| {
         once(
             store,
             &request.customer,

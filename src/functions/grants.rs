@@ -23,7 +23,7 @@ pub fn open_wallet(args: &Args) -> Result<Option<pg_sys::Datum>> {
     let asset = args.name(1, "asset")?;
     let limit = args.quantity(2, "overdraft_limit")?;
     let metadata = args.optional_json(3, "metadata")?;
-    let open = Store::write(|store| {
+    let open = Store::write_for(&customer, |store| {
         let mut open = wallets::open_or_create(store, &customer, &asset)?;
         let limit = arguments::amount("overdraft_limit", limit, open.asset.scale)?;
         open.set_terms(store, limit, metadata.as_ref())?;
@@ -61,7 +61,7 @@ struct NewGrant {
 
 pub fn grant_credits(args: &Args) -> Result<Option<pg_sys::Datum>> {
     let request = read(args)?;
-    let answer = Store::write(|store| {
+    let answer = Store::write_for(&request.customer, |store| {
         once(
             store,
             &request.customer,
@@ -226,7 +226,7 @@ struct Revoke {
 
 pub fn revoke_grant(args: &Args) -> Result<Option<pg_sys::Datum>> {
     let request = read_revoke(args)?;
-    let answer = Store::write(|store| {
+    let answer = Store::write_for(&request.customer, |store| {
         once(
             store,
             &request.customer,

@@ -37,7 +37,7 @@ struct Request {
 
 pub fn authorize(args: &Args) -> Result<Option<pg_sys::Datum>> {
     let request = read(args)?;
-    let answer = Store::write(|store| {
+    let answer = Store::write_for(&request.customer, |store| {
         // A key that is taken answers before any refusal: the first call may be why this is refused.
         match hold(store, &request) {
             Ok(Some(answer)) if answer.id.is_some() => Ok(answer),
@@ -238,7 +238,7 @@ pub fn capture(args: &Args) -> Result<Option<pg_sys::Datum>> {
     let charge = Charge::read(args, 2)?;
     let keep_open = args.bool(7, "keep_open")?;
     let metadata = args.optional_json(8, "metadata")?;
-    let answer = Store::write(|store| {
+    let answer = Store::write_for(&customer, |store| {
         let (mut open, authorization) = open_authorization(store, &customer, id)?;
         let totals = Capture {
             charge,
@@ -437,7 +437,7 @@ pub fn release(args: &Args) -> Result<Option<pg_sys::Datum>> {
     let customer = args.name(0, "customer")?;
     let id = args.uuid(1, "authorization_id")?;
     let reason = args.text(2, "reason")?;
-    let answer = Store::write(|store| {
+    let answer = Store::write_for(&customer, |store| {
         let (mut open, mut authorization) = open_authorization(store, &customer, id)?;
         match authorization.status.as_str() {
             "released" => return replay(store, &customer, authorization),
@@ -461,7 +461,7 @@ pub fn extend(args: &Args) -> Result<Option<pg_sys::Datum>> {
     let customer = args.name(0, "customer")?;
     let id = args.uuid(1, "authorization_id")?;
     let ttl_seconds = ttl(args, 2)?;
-    let answer = Store::write(|store| {
+    let answer = Store::write_for(&customer, |store| {
         let (mut open, mut authorization) = open_authorization(store, &customer, id)?;
         if authorization.status == "open" && authorization.expires_at <= open.now {
             authorization.status = "expired".to_owned();

@@ -44,6 +44,16 @@ impl Store {
         Store::connect(true, body)
     }
 
+    /// `write`, its errors saying whose call it was.
+    pub fn write_for<R>(customer: &str, body: impl FnOnce(&Store) -> Result<R>) -> Result<R> {
+        Store::write(body).map_err(|error| error.of(customer))
+    }
+
+    /// `read`, its errors saying whose call it was.
+    pub fn read_for<R>(customer: &str, body: impl FnOnce(&Store) -> Result<R>) -> Result<R> {
+        Store::read(body).map_err(|error| error.of(customer))
+    }
+
     fn connect<R>(read_only: bool, body: impl FnOnce(&Store) -> Result<R>) -> Result<R> {
         // SAFETY: reads a variable of the backend.
         let caller = unsafe { pg_sys::CurrentMemoryContext };
