@@ -14,7 +14,8 @@ use crate::sql_types::{Args, value};
 use crate::store::Store;
 use crate::store::books;
 use crate::store::ledger::{self, Booked, Entry, Key, allocations};
-use crate::store::wallets::{self, OpenWallet, Spend};
+use crate::store::spending::{self, Spend};
+use crate::store::wallets::{self, OpenWallet};
 
 struct Request {
     customer: String,
@@ -75,14 +76,14 @@ fn spend(store: &Store, request: &Request) -> Result<Option<DebitAnswer>> {
         price,
     });
     // Where nothing has fallen due, two statements do: one for the wallet and one for the ledger.
-    if let Some(spent) = wallets::spend(store, &request.customer, &request.asset, &spend)? {
+    if let Some(spent) = spending::in_place(store, &request.customer, &request.asset, &spend)? {
         let entry = request.entry(&spent.parts, spent.price_version, spent.open.now)?;
         return Ok(spent
             .book(store, &entry)?
             .then(|| DebitAnswer::booked(&spent.open, entry)));
     }
     let mut open = wallets::open(store, &request.customer, &request.asset)?;
-    let (parts, price_version) = open.spend(&spend)?;
+    let (parts, price_version) = spend.apply(&mut open)?;
     let entry = request.entry(&parts, price_version, open.now)?;
     book(store, &mut open, entry)
 }

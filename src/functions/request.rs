@@ -17,7 +17,7 @@ use crate::store::authorizations::Authorization;
 use crate::store::books::Asset;
 use crate::store::ledger::Key;
 use crate::store::prices::{self, Applicable, Version};
-use crate::store::wallets::Priced;
+use crate::store::spending::Priced;
 
 /// The decimals of a vendor cost that are kept.
 const COST_DECIMALS: u32 = 12;

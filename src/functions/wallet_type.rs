@@ -7,7 +7,8 @@ use pgrx::pg_sys;
 use crate::errors::{self, Result};
 use crate::ledger::{Amount, Wallet, packed, text};
 use crate::sql_types::{Args, value};
-use crate::store::wallets::{self, read_state};
+use crate::store::spending;
+use crate::store::wallets::read_state;
 
 type Answer = Result<Option<pg_sys::Datum>>;
 
@@ -97,6 +98,6 @@ pub fn spend(args: &Args) -> Answer {
     let next_due_at = args.optional_moment(1, "next_due_at")?;
     let status = args.name(2, "status")?;
     let limit = args.amount(3, "overdraft_limit", crate::ledger::amount::DECIMALS)?;
-    let after = wallets::spend_in_place(before, next_due_at, &status, limit)?;
+    let after = spending::evaluate(before, next_due_at, &status, limit)?;
     Ok(value::bytes(after.as_deref().unwrap_or(before)))
 }

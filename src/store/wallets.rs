@@ -1,7 +1,6 @@
 //! The one door through which a wallet is opened: lock it, load it, do what is due, let the caller
 //! apply its verb, write it back. Readers look at it the same way, without lock or writing.
 
-use std::cell::RefCell;
 use std::rc::Rc;
 
 use serde_json::Value as Json;
@@ -13,7 +12,7 @@ use super::ledger::{self, Entry};
 use super::statement::{BIGINT, BYTES, JSONB, NUMERIC, Statement, Store, TEXT, TIME, UUID};
 use crate::errors::{self, Result};
 use crate::ledger::packed;
-use crate::ledger::wallet::{Debt, Decided, Due, EndedHold, Full, Part};
+use crate::ledger::wallet::{Debt, Decided, Due, EndedHold, Full};
 use crate::ledger::{Amount, Grant, Moment, Wallet};
 use crate::sql_types::value;
 
@@ -29,25 +28,6 @@ pub struct OpenWallet {
     due: Vec<Due>,
     /// The holds among it.
     ended: Vec<Uuid>,
-}
-
-/// A spend that is to be applied while the wallet's row is updated.
-pub struct Spend {
-    pub action: String,
-    /// What it costs at a moment, with what the caller wants to know of that.
-    pub price: Box<dyn Fn(Moment) -> Result<Priced>>,
-}
-
-/// Credits, and the version of the price that says so (`None` where credits were given).
-pub type Priced = (Amount, Option<i32>);
-
-/// A spend that was applied: the wallet as it is now, and what paid.
-pub struct Spent {
-    pub open: OpenWallet,
-    pub parts: Vec<Part>,
-    pub price_version: Option<i32>,
-    /// The state before, should the call turn out to be a replay.
-    before: Vec<u8>,
 }
 
 /// A wallet as a reader sees it.
@@ -93,21 +73,6 @@ static WRITE: Statement = Statement {
     args: &[TEXT, TEXT, BYTES, TIME],
 };
 
-/// One statement locks the newest row, reads it, spends and writes. The function in it finds the
-/// spend that this backend is about (`PENDING`), and after waiting for another transaction it is
-/// asked again with the newest row.
-static SPEND: Statement = Statement {
-    sql: "UPDATE credyt.wallets w
-          SET state = credyt.spend(w.state, w.next_due_at, w.status, w.overdraft_limit)
-          WHERE w.customer = $1 AND w.asset = $2",
-    args: &[TEXT, TEXT],
-};
-
-static RESTORE: Statement = Statement {
-    sql: "UPDATE credyt.wallets SET state = $3::credyt.wallet WHERE customer = $1 AND asset = $2",
-    args: &[TEXT, TEXT, BYTES],
-};
-
 static SET_TERMS: Statement = Statement {
     sql: "UPDATE credyt.wallets SET overdraft_limit = $3, metadata = coalesce($4, metadata)
           WHERE customer = $1 AND asset = $2",
@@ -150,7 +115,7 @@ pub fn open(store: &Store, customer: &str, asset: &str) -> Result<OpenWallet> {
 }
 
 /// WC002, or WC009 where there is no such asset.
-fn missing(store: &Store, customer: &str, asset: &str) -> errors::Error {
+pub(super) fn missing(store: &Store, customer: &str, asset: &str) -> errors::Error {
     match books::asset(store, asset) {
         Ok(_) => errors::wallet_not_found(customer, asset),
         Err(error) => error,
@@ -278,154 +243,28 @@ fn debts_of(store: &Store, customer: &str, asset: &str, wallet: &Wallet) -> Resu
         .collect()
 }
 
-// ---- spending while the row is updated ------------------------------------------------------------
-
-/// What the running SPEND statement is about, and what came of it.
-struct Pending {
-    customer: String,
-    asset: Rc<Asset>,
-    spend: Rc<Spend>,
-    clock: Option<Moment>,
-    outcome: Option<Outcome>,
-}
-
-enum Outcome {
-    Spent(Box<Spent>),
-    Refused(errors::Error),
-    /// Something has fallen due: that takes more than one row.
-    Due,
-}
-
-thread_local! {
-    static PENDING: RefCell<Option<Pending>> = const { RefCell::new(None) };
-}
-
-/// Spends in the fewest statements: one for the wallet and one for the ledger. `None` when something
-/// has fallen due, and the wallet has to be opened.
-pub fn spend(
-    store: &Store,
-    customer: &str,
-    asset: &str,
-    spend: &Rc<Spend>,
-) -> Result<Option<Spent>> {
-    let pending = Pending {
-        customer: customer.to_owned(),
-        asset: books::asset(store, asset)?,
-        spend: spend.clone(),
-        clock: books::stands_in(store)?,
-        outcome: None,
-    };
-    PENDING.set(Some(pending));
-    let forget = Forget;
-    let found = SPEND
-        .run(store, &[value::text(customer), value::text(asset)])?
-        .count();
-    let outcome = PENDING.take().and_then(|pending| pending.outcome);
-    drop(forget);
-    match outcome {
-        _ if found == 0 => Err(missing(store, customer, asset)),
-        Some(Outcome::Spent(spent)) => Ok(Some(*spent)),
-        Some(Outcome::Refused(error)) => Err(error),
-        // Also where the statement ran elsewhere, so that nothing was pending there.
-        Some(Outcome::Due) | None => Ok(None),
-    }
-}
-
-/// Nothing stays pending, also where the statement fails.
-struct Forget;
-
-impl Drop for Forget {
-    fn drop(&mut self) {
-        PENDING.set(None);
-    }
-}
-
-/// The function in SPEND: the new state, or `None` to leave the state as it is.
-pub fn spend_in_place(
-    state: &[u8],
-    next_due_at: Option<Moment>,
-    status: &str,
-    limit: Amount,
-) -> Result<Option<Vec<u8>>> {
-    PENDING.with_borrow_mut(|pending| {
-        let Some(pending) = pending else {
-            return Ok(None);
-        };
-        let wallet = read_state(state)?;
-        let now = pending
-            .clock
-            .unwrap_or_else(books::wall_clock)
-            .max(wallet.changed_at);
-        if next_due_at.is_some_and(|at| at <= now) {
-            pending.outcome = Some(Outcome::Due);
-            return Ok(None);
-        }
-        let open = OpenWallet {
-            customer: pending.customer.clone(),
-            asset: pending.asset.clone(),
+impl OpenWallet {
+    /// A wallet that its row's lock protects and that time has decided nothing about.
+    pub(super) fn with_nothing_due(
+        customer: String,
+        asset: Rc<Asset>,
+        status: &str,
+        limit: Amount,
+        now: Moment,
+        wallet: Wallet,
+    ) -> OpenWallet {
+        OpenWallet {
+            customer,
+            asset,
             status: status.to_owned(),
             limit,
             now,
             wallet,
             due: Vec::new(),
             ended: Vec::new(),
-        };
-        match spend_and_pack(open, &pending.spend, state) {
-            Ok((state, spent)) => {
-                pending.outcome = Some(Outcome::Spent(Box::new(spent)));
-                Ok(Some(state))
-            }
-            Err(error) => {
-                pending.outcome = Some(Outcome::Refused(error));
-                Ok(None)
-            }
         }
-    })
-}
-
-/// Spends, and counts the row that the debit will be.
-fn spend_and_pack(mut open: OpenWallet, spend: &Spend, before: &[u8]) -> Result<(Vec<u8>, Spent)> {
-    let (parts, price_version) = open.spend(spend)?;
-    open.wallet.seq += 1;
-    let state = open.state()?;
-    Ok((
-        state,
-        Spent {
-            open,
-            parts,
-            price_version,
-            before: before.to_vec(),
-        },
-    ))
-}
-
-impl Spent {
-    /// Books the debit. False, and the wallet is as it was, when its key is taken.
-    pub fn book(&self, store: &Store, entry: &Entry) -> Result<bool> {
-        let open = &self.open;
-        let seq = open.wallet.seq;
-        if !ledger::insert(
-            store,
-            &open.customer,
-            &open.asset.name,
-            seq,
-            open.now,
-            entry,
-        )? {
-            let args = [
-                value::text(&open.customer),
-                value::text(&open.asset.name),
-                value::bytes(&self.before),
-            ];
-            RESTORE.run(store, &args)?;
-            return Ok(false);
-        }
-        open.owe(store, seq, entry)?;
-        Ok(true)
     }
-}
 
-impl OpenWallet {
     /// Spending needs an active wallet; WC006 otherwise.
     pub fn active(&self) -> Result<()> {
         if self.status == "active" {
@@ -437,20 +276,6 @@ impl OpenWallet {
                 &self.status,
             ))
         }
-    }
-
-    /// Spends: what paid, and the version of the price. WC001, WC003, WC006.
-    pub fn spend(&mut self, spend: &Spend) -> Result<(Vec<Part>, Option<i32>)> {
-        self.active()?;
-        let (credits, price_version) = (spend.price)(self.now)?;
-        let parts = self
-            .wallet
-            .spend(self.now, &spend.action, credits, self.limit)
-            .map_err(|short| {
-                let over = self.wallet.owed_beyond(self.limit);
-                errors::insufficient_credits(&self.customer, &self.asset.name, short, over)
-            })?;
-        Ok((parts, price_version))
     }
 
     /// What can be spent on anything.
@@ -587,7 +412,7 @@ impl OpenWallet {
     }
 
     /// The packed state as of now.
-    fn state(&mut self) -> Result<Vec<u8>> {
+    pub(super) fn state(&mut self) -> Result<Vec<u8>> {
         self.wallet.changed_at = self.now;
         if self.wallet.owed >= Amount::MAX_WALLET {
             return Err(errors::wallet_too_large(&self.customer, &self.asset.name));
@@ -626,7 +451,7 @@ impl OpenWallet {
     }
 
     /// Writes down what a new ledger row owes.
-    fn owe(&self, store: &Store, seq: u64, entry: &Entry) -> Result<()> {
+    pub(super) fn owe(&self, store: &Store, seq: u64, entry: &Entry) -> Result<()> {
         if entry.owed.is_zero() {
             return Ok(());
         }
