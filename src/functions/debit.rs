@@ -30,15 +30,12 @@ struct Request {
 
 pub fn debit_credits(args: &Args) -> Result<Option<pg_sys::Datum>> {
     let request = read(args)?;
-    let answer = Store::write_for(&request.customer, |store| {
-        once(
-            store,
-            &request.customer,
-            request.key.as_ref(),
-            || spend(store, &request),
-            |first| DebitAnswer::replayed(store, &request.customer, first),
-        )
-    })?;
+    let answer = once(
+        &request.customer,
+        request.key.as_ref(),
+        |store| spend(store, &request),
+        |store, first| DebitAnswer::replayed(store, &request.customer, first),
+    )?;
     answer.row(args)
 }
 
@@ -70,34 +67,33 @@ fn spend(store: &Store, request: &Request) -> Result<Option<DebitAnswer>> {
         &request.customer,
         &request.charge,
     )?;
-    let price = Box::new(move |now| pricing.at(now));
+    let occurred_at = request.occurred_at;
     let spend = Rc::new(Spend {
         action: request.action.clone(),
-        price,
+        price: Box::new(move |now| match occurred_at {
+            Some(at) if at > now => Err(errors::invalid(
+                "occurred_at",
+                format_args!("{at} is in the future"),
+            )),
+            _ => pricing.at(now),
+        }),
     });
     // Where nothing has fallen due, two statements do: one for the wallet and one for the ledger.
     if let Some(spent) = spending::in_place(store, &request.customer, &request.asset, &spend)? {
-        let entry = request.entry(&spent.parts, spent.price_version, spent.open.now)?;
+        let entry = request.entry(&spent.parts, spent.price_version, spent.open.now);
         return Ok(spent
             .book(store, &entry)?
             .then(|| DebitAnswer::booked(&spent.open, entry)));
     }
     let mut open = wallets::open(store, &request.customer, &request.asset)?;
     let (parts, price_version) = spend.apply(&mut open)?;
-    let entry = request.entry(&parts, price_version, open.now)?;
+    let entry = request.entry(&parts, price_version, open.now);
     book(store, &mut open, entry)
 }
 
 impl Request {
-    fn entry(&self, parts: &[Part], price_version: Option<i32>, now: Moment) -> Result<Entry> {
-        let occurred_at = self.occurred_at.unwrap_or(now);
-        if occurred_at > now {
-            return Err(errors::invalid(
-                "occurred_at",
-                format_args!("{occurred_at} is in the future"),
-            ));
-        }
-        Ok(Entry {
+    fn entry(&self, parts: &[Part], price_version: Option<i32>, now: Moment) -> Entry {
+        Entry {
             action: Some(self.action.clone()),
             quantity: self.charge.quantity,
             cost: self.charge.cost,
@@ -107,8 +103,8 @@ impl Request {
             usage: self.charge.usage.clone(),
             key: self.key.clone(),
             metadata: self.metadata.clone(),
-            ..debit_entry(parts, occurred_at)
-        })
+            ..debit_entry(parts, self.occurred_at.unwrap_or(now))
+        }
     }
 }
 
@@ -140,27 +136,29 @@ pub fn book(store: &Store, open: &mut OpenWallet, entry: Entry) -> Result<Option
 
 /// Runs a call that books a movement under a key at most once: a key that is taken answers with the
 /// first answer `again`, or WC005 when it stood for another request. The key is asked before any
-/// refusal, since the first call may be why the second is refused.
+/// refusal, since the first call may be why the second is refused; so a call that is refused must
+/// have moved nothing.
 pub fn once<A>(
-    store: &Store,
     customer: &str,
     key: Option<&Key>,
-    call: impl FnOnce() -> Result<Option<A>>,
-    again: impl FnOnce(Booked) -> Result<A>,
+    call: impl FnOnce(&Store) -> Result<Option<A>>,
+    again: impl FnOnce(&Store, Booked) -> Result<A>,
 ) -> Result<A> {
-    let refused = match call() {
-        Ok(Some(answer)) => return Ok(answer),
-        Ok(None) => unbooked(),
-        Err(error) => error,
-    };
-    match key
-        .map(|key| first(store, customer, key))
-        .transpose()?
-        .flatten()
-    {
-        Some(booked) => again(booked),
-        None => Err(refused),
-    }
+    Store::write_for(customer, |store| {
+        let refused = match call(store) {
+            Ok(Some(answer)) => return Ok(answer),
+            Ok(None) => unbooked(),
+            Err(error) => error,
+        };
+        let first = match key {
+            Some(key) => first(store, customer, key)?,
+            None => None,
+        };
+        match first {
+            Some(booked) => again(store, booked),
+            None => Err(refused),
+        }
+    })
 }
 
 /// The movement that a key stands for; WC005 when it is another request's.

@@ -61,15 +61,12 @@ struct NewGrant {
 
 pub fn grant_credits(args: &Args) -> Result<Option<pg_sys::Datum>> {
     let request = read(args)?;
-    let answer = Store::write_for(&request.customer, |store| {
-        once(
-            store,
-            &request.customer,
-            request.key.as_ref(),
-            || issue(store, &request),
-            |first| issued_before(store, &request.customer, first.refers_to),
-        )
-    })?;
+    let answer = once(
+        &request.customer,
+        request.key.as_ref(),
+        |store| issue(store, &request),
+        |store, first| issued_before(store, &request.customer, first.refers_to),
+    )?;
     answer.row(args)
 }
 
@@ -226,21 +223,18 @@ struct Revoke {
 
 pub fn revoke_grant(args: &Args) -> Result<Option<pg_sys::Datum>> {
     let request = read_revoke(args)?;
-    let answer = Store::write_for(&request.customer, |store| {
-        once(
-            store,
-            &request.customer,
-            request.key.as_ref(),
-            || revoke(store, &request),
-            |first| {
-                let now = standing(store, &request.customer, first.refers_to)?;
-                Ok(GrantAnswer {
-                    replayed: true,
-                    ..now
-                })
-            },
-        )
-    })?;
+    let answer = once(
+        &request.customer,
+        request.key.as_ref(),
+        |store| revoke(store, &request),
+        |store, first| {
+            let now = standing(store, &request.customer, first.refers_to)?;
+            Ok(GrantAnswer {
+                replayed: true,
+                ..now
+            })
+        },
+    )?;
     answer.row(args)
 }
 

@@ -158,6 +158,8 @@ fn hold(store: &Store, request: &Request) -> Result<Option<AuthorizationAnswer>>
         reason: None,
         metadata: request.metadata.clone(),
     };
+    // A wallet that cannot be written holds nothing.
+    open.state()?;
     if !authorizations::insert(
         store,
         &request.customer,

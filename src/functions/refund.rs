@@ -27,15 +27,12 @@ struct Request {
 
 pub fn refund(args: &Args) -> Result<Option<pg_sys::Datum>> {
     let request = read(args)?;
-    let answer = Store::write_for(&request.customer, |store| {
-        once(
-            store,
-            &request.customer,
-            request.key.as_ref(),
-            || give_back(store, &request),
-            |first| DebitAnswer::replayed(store, &request.customer, first),
-        )
-    })?;
+    let answer = once(
+        &request.customer,
+        request.key.as_ref(),
+        |store| give_back(store, &request),
+        |store, first| DebitAnswer::replayed(store, &request.customer, first),
+    )?;
     answer.row(args)
 }
 

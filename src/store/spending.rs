@@ -175,25 +175,26 @@ fn spend_and_pack(mut open: OpenWallet, spend: &Spend, before: &[u8]) -> Result<
 }
 
 impl Spent {
-    /// Books the debit. False, and the wallet is as it was, when its key is taken.
+    /// Books the debit. False when its key is taken; then, and after an error, the wallet is as it was.
     pub fn book(&self, store: &Store, entry: &Entry) -> Result<bool> {
         let open = &self.open;
         let seq = open.wallet.seq;
-        if !ledger::insert(
+        let booked = ledger::insert(
             store,
             &open.customer,
             &open.asset.name,
             seq,
             open.now,
             entry,
-        )? {
+        );
+        if !matches!(booked, Ok(true)) {
             let args = [
                 value::text(&open.customer),
                 value::text(&open.asset.name),
                 value::bytes(&self.before),
             ];
             RESTORE.run(store, &args)?;
-            return Ok(false);
+            return booked;
         }
         open.owe(store, seq, entry)?;
         Ok(true)

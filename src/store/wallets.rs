@@ -412,7 +412,7 @@ impl OpenWallet {
     }
 
     /// The packed state as of now.
-    pub(super) fn state(&mut self) -> Result<Vec<u8>> {
+    pub fn state(&mut self) -> Result<Vec<u8>> {
         self.wallet.changed_at = self.now;
         if self.wallet.owed >= Amount::MAX_WALLET {
             return Err(errors::wallet_too_large(&self.customer, &self.asset.name));

@@ -42,6 +42,8 @@ SELECT credyt.debit_credits('acme', 'image', 5);
 \o
 SELECT credits, revenue, available, replayed
 FROM credyt.debit_credits('acme', 'image', 3.00, '{}', idempotency_key => 'job-1', metadata => '"not compared"', occurred_at => '2025-01-01');
+-- ... even where the call itself would be refused: nothing is spent on the way to that
+SELECT credits, available, replayed FROM credyt.debit_credits('acme', 'image', 3, idempotency_key => 'job-1', occurred_at => '2099-01-01');
 \set VERBOSITY terse
 SELECT * FROM credyt.debit_credits('acme', 'image', 4, idempotency_key => 'job-1');
 \set VERBOSITY sqlstate

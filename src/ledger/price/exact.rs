@@ -13,10 +13,10 @@ use super::PriceError;
 use crate::ledger::number::quoted;
 
 /// The decimals of a unit of credits: 10^-10. No asset has more.
-const UNIT_DECIMALS: u32 = 10;
+const UNIT_DECIMALS: u32 = crate::ledger::amount::DECIMALS;
 
 /// Prices are below 10^15 credits; this is that limit in units.
-const LIMIT: i128 = 10_i128.pow(15 + UNIT_DECIMALS);
+const LIMIT: i128 = crate::ledger::Amount::MAX_ISSUE.units();
 
 /// The decimals of the product of two [`Decimal`]s: such a number is always written out.
 const DECIMALS_WRITTEN: u32 = 56;
