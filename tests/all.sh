@@ -1,7 +1,6 @@
 #!/usr/bin/env bash
 # tests/all.sh <major>...: formatting, lints and the pure ledger; then, on each of these Postgres, the SQL tests, the
 # isolation tests and the Rust tests. Nothing stops at the first failure; the last line counts.
-# The Rust tests run in full on the first two; the others run them with CREDYT_QUICK=1, a tenth of the rounds.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 COUNTS=$(mktemp)
@@ -9,7 +8,6 @@ export COUNTS
 trap 'rm -f "$COUNTS"' EXIT
 trap 'exit 130' INT TERM
 step() { tests/step.sh "$@"; }
-quick=
 
 command -v cc >/dev/null || tests/env.sh cc
 step "Formatting" cargo fmt --check
@@ -19,7 +17,6 @@ rust_tests=$(ls tests/*.rs 2>/dev/null)
 nth=0
 for major; do
     nth=$((nth + 1))
-    [ $nth -le 2 ] || quick="CREDYT_QUICK=1"
     if ! { pg_config=$(COUNTS='' tests/env.sh "$major") && COUNTS='' tests/build.sh "$pg_config" install; }; then
         echo "0 1" >> "$COUNTS"
         continue
@@ -27,7 +24,7 @@ for major; do
     [ $nth != 1 ] || tests/build.sh "$pg_config" clippy
     CREDYT_OPTIONS="-c fsync=off" LOG_LINES=200 step "SQL tests on PostgreSQL $major" \
         tests/server.sh run "$pg_config" -- tests/regress.sh "$pg_config"
-    [ -z "$rust_tests" ] || LOG_LINES=100 step "Rust tests on PostgreSQL $major${quick:+ (quick)}" \
-        env CREDYT_PG_CONFIG="$pg_config" $quick cargo test --no-fail-fast --test '*'
+    [ -z "$rust_tests" ] || LOG_LINES=100 step "Rust tests on PostgreSQL $major" \
+        env CREDYT_PG_CONFIG="$pg_config" cargo test --no-fail-fast --test '*'
 done
 awk '{ p += $1; f += $2 } END { printf "%d passed, %d failed\n", p, f; exit f > 0 || p == 0 }' "$COUNTS"

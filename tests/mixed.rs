@@ -10,9 +10,10 @@ use rand::seq::IndexedRandom;
 use rand::{Rng, SeedableRng};
 use std::collections::BTreeMap;
 use std::sync::Mutex;
-use support::rounds;
 use support::sql::{Database, Refusal, attempt, rows, values};
 
+/// Transactions of each connection: enough for every verb to succeed.
+const ROUNDS: usize = 100;
 const CONNECTIONS: usize = 12;
 const CUSTOMERS: [&str; 5] = ["ann", "bob", "cy", "dee", "eve"];
 
@@ -72,7 +73,7 @@ fn mix(name: &str, level: &str) -> Tally {
             known: &known,
             tally,
         };
-        for _ in 0..rounds(100) {
+        for _ in 0..ROUNDS {
             worker.transaction();
         }
         worker.tally

@@ -111,15 +111,6 @@ impl Drop for Server {
     }
 }
 
-/// How often to do something random: all of it, or a tenth where the same ran in full on another Postgres.
-pub fn rounds(full: usize) -> usize {
-    if std::env::var_os("CREDYT_QUICK").is_some() {
-        full.div_ceil(10)
-    } else {
-        full
-    }
-}
-
 fn script(arguments: &[&str], environment: &[(&str, String)]) -> String {
     let output = Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/server.sh"))
         .args(arguments)
