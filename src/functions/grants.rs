@@ -87,15 +87,17 @@ fn read(args: &Args) -> Result<NewGrant> {
     let paid = args.amount(4, "paid", amount::DECIMALS)?;
     let applies_to = args.names(8, "applies_to")?;
     check_patterns(applies_to.as_deref())?;
-    let fields = [
-        ("asset", Some(asset.clone())),
-        number("credits", Some(credits)),
-        ("paid", Some(paid.to_string())),
-        ("kind", Some(kind.to_string())),
-    ];
+    let fields = || {
+        vec![
+            ("asset", Some(asset.clone())),
+            number("credits", Some(credits)),
+            ("paid", Some(paid.to_string())),
+            ("kind", Some(kind.to_string())),
+        ]
+    };
     let key_text = args.optional_name(9, "idempotency_key")?;
     Ok(NewGrant {
-        key: request::key(key_text, "grant_credits", || fields.to_vec()),
+        key: request::key(key_text, "grant_credits", fields),
         expires_at: args.optional_moment(5, "expires_at")?,
         effective_at: args.optional_moment(6, "effective_at")?,
         priority: args.int(7, "priority")?,
@@ -265,14 +267,16 @@ fn read_revoke(args: &Args) -> Result<Revoke> {
             "owe revokes the whole grant: pass credits NULL",
         ));
     }
-    let fields = [
-        ("grant_id", Some(grant_id.to_string())),
-        number("credits", credits),
-        ("spent", Some(spent)),
-    ];
+    let fields = || {
+        vec![
+            ("grant_id", Some(grant_id.to_string())),
+            number("credits", credits),
+            ("spent", Some(spent)),
+        ]
+    };
     let key_text = args.optional_name(5, "idempotency_key")?;
     Ok(Revoke {
-        key: request::key(key_text, "revoke_grant", || fields.to_vec()),
+        key: request::key(key_text, "revoke_grant", fields),
         reason: args.text(4, "reason")?,
         customer,
         grant_id,

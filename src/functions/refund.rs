@@ -46,13 +46,15 @@ fn read(args: &Args) -> Result<Request> {
             "zero credits; NULL refunds the rest",
         ));
     }
-    let fields = [
-        ("debit_id", Some(debit_id.to_string())),
-        request::number("credits", credits),
-    ];
+    let fields = || {
+        vec![
+            ("debit_id", Some(debit_id.to_string())),
+            request::number("credits", credits),
+        ]
+    };
     let key_text = args.optional_name(5, "idempotency_key")?;
     Ok(Request {
-        key: request::key(key_text, "refund", || fields.to_vec()),
+        key: request::key(key_text, "refund", fields),
         restore_until: args.optional_moment(3, "restore_until")?,
         reason: args.text(4, "reason")?,
         customer,

@@ -6,13 +6,13 @@ use rust_decimal::Decimal;
 use serde_json::{Value as Json, json};
 use uuid::Uuid;
 
-use super::ledger::Key;
+use super::ledger::{Key, read_parts};
 use super::statement::{
     BOOL, BYTES, INT, JSONB, NUMERIC, RowRef, Statement, Store, TEXT, TEXTS, TIME, UUID,
 };
 use crate::errors::{self, Result};
-use crate::ledger::wallet::{EndedHold, Overrun, Pin};
-use crate::ledger::{Amount, Kind, Moment};
+use crate::ledger::wallet::{EndedHold, Overrun, Part, Pin};
+use crate::ledger::{Amount, Moment};
 use crate::sql_types::value;
 
 /// An authorization as it is kept.
@@ -277,23 +277,10 @@ fn print_pins(pins: &[Pin]) -> String {
 }
 
 fn read_pins(pins: &Json) -> Result<Vec<Pin>> {
-    let damaged = || errors::corrupted("the pins of an authorization", pins);
-    let list = pins.as_array().ok_or_else(damaged)?;
-    list.iter()
-        .map(|pin| read_pin(pin).ok_or_else(damaged))
-        .collect()
-}
-
-fn read_pin(pin: &Json) -> Option<Pin> {
-    let grant = match pin.get("grant")? {
-        Json::Null => None,
-        id => {
-            let id = Uuid::parse_str(id.as_str()?).ok()?;
-            Some((id, Kind::from_str(pin.get("kind")?.as_str()?).ok()?))
-        }
+    let parts = read_parts(pins, "the pins of an authorization")?;
+    let pin = |part: Part| Pin {
+        grant: part.grant,
+        credits: part.credits,
     };
-    Some(Pin {
-        grant,
-        credits: Amount::parse(pin.get("credits")?.as_str()?)?,
-    })
+    Ok(parts.into_iter().map(pin).collect())
 }

@@ -243,12 +243,18 @@ pub struct Booked {
 impl Booked {
     /// Its allocations, read back; unearned money that moved counts as revenue zero.
     pub fn parts(&self) -> Result<Vec<Part>> {
-        let damaged = || errors::corrupted("the allocations of a ledger row", &self.allocations);
-        let list = self.allocations.as_array().ok_or_else(damaged)?;
-        list.iter()
-            .map(|part| read_part(part).ok_or_else(damaged))
-            .collect()
+        read_parts(&self.allocations, "the allocations of a ledger row")
     }
+}
+
+/// Allocations, or the pins of an authorization, read back: parts without money count as revenue
+/// zero.
+pub(super) fn read_parts(parts: &Json, what: &str) -> Result<Vec<Part>> {
+    let damaged = || errors::corrupted(what, parts);
+    let list = parts.as_array().ok_or_else(damaged)?;
+    list.iter()
+        .map(|part| read_part(part).ok_or_else(damaged))
+        .collect()
 }
 
 fn read_part(part: &Json) -> Option<Part> {
