@@ -11,7 +11,8 @@
 //! | `errors`    | every SQLSTATE, message, DETAIL and HINT                                   |
 //!
 //! What exists in the database is in `sql/schema/*.sql`; the install script is those files in the
-//! order of their names: schema, wallet type, tables, result types, functions, views, verify, access.
+//! order of their names: schema, wallet type, tables, result types, functions, views, verify; then what
+//! is known of vendors, costs, margin and the books; access last.
 
 pub mod ledger;
 

@@ -172,6 +172,7 @@ CREATE TABLE credyt.ledger (
     credits           numeric NOT NULL,
     revenue           numeric NOT NULL,
     cost              numeric,
+    costs             jsonb,
     allocations       jsonb NOT NULL,
     authorization_id  uuid,
     refers_to         uuid,
@@ -202,6 +203,7 @@ COMMENT ON COLUMN credyt.ledger.quantity IS 'How much of it; of a revocation the
 COMMENT ON COLUMN credyt.ledger.credits IS 'Credits that came (positive) or went (negative).';
 COMMENT ON COLUMN credyt.ledger.revenue IS 'Money earned (positive) or given back (negative), in the asset''s currency.';
 COMMENT ON COLUMN credyt.ledger.cost IS 'Vendor cost given with it, in the asset''s currency; NULL: not known.';
+COMMENT ON COLUMN credyt.ledger.costs IS 'The vendors'' models behind it, each with its cost (null: not known, with the reason), read from usage; of a refund or settlement their weights.';
 COMMENT ON COLUMN credyt.ledger.allocations IS 'Grant by grant: credits, and the revenue earned or the deferred money that moved, as strings; grant null: overdraft.';
 COMMENT ON COLUMN credyt.ledger.authorization_id IS 'The authorization it captures.';
 COMMENT ON COLUMN credyt.ledger.refers_to IS 'The debit it refunds or settles, the grant it issues, ends or revokes.';

@@ -3,6 +3,7 @@
 
 pub mod amount;
 pub mod grant;
+pub mod margin;
 pub mod moment;
 pub mod number;
 pub mod packed;
