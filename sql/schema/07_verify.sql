@@ -28,6 +28,13 @@ entry AS MATERIALIZED (
     FROM credyt.ledger l
     WHERE verify.customer IS NULL OR l.customer = verify.customer
 ),
+numbered AS MATERIALIZED (
+    SELECT e.customer, e.asset, e.id, e.seq FROM entry e
+    UNION ALL
+    SELECT c.customer, c.asset, c.id, c.seq
+    FROM credyt.vendor_costs c
+    WHERE verify.customer IS NULL OR c.customer = verify.customer
+),
 part AS MATERIALIZED (
     SELECT e.customer, e.asset, e.id AS entry_id, e.kind AS entry_kind, e.refers_to,
            (a.part->>'grant')::uuid AS grant_id, a.part->>'kind' AS kind,
@@ -195,12 +202,18 @@ LEFT JOIN LATERAL (
 ) p ON true
 WHERE e.credits <> p.credits OR e.revenue <> p.revenue
 UNION ALL
-SELECT 6, w.customer, w.asset, format('the wallet counts %s ledger rows, there are %s, numbered up to %s', w.seq, coalesce(e.rows, 0), coalesce(e.last, 0))
+SELECT 6, w.customer, w.asset, format('the wallet counts %s rows, there are %s, numbered up to %s', w.seq, coalesce(e.rows, 0), coalesce(e.last, 0))
 FROM wallet w
-LEFT JOIN (SELECT e.customer, e.asset, count(*) AS rows, count(DISTINCT e.seq) AS numbers, max(e.seq) AS last
-           FROM entry e GROUP BY 1, 2) e
+LEFT JOIN (SELECT n.customer, n.asset, count(*) AS rows, count(DISTINCT n.seq) AS numbers, max(n.seq) AS last
+           FROM numbered n GROUP BY 1, 2) e
        ON e.customer = w.customer AND e.asset = w.asset
 WHERE w.seq <> coalesce(e.rows, 0) OR w.seq <> coalesce(e.numbers, 0) OR w.seq <> coalesce(e.last, 0)
+UNION ALL
+SELECT 6, n.customer, n.asset, format('row %s is number %s, but its id is not above the one before', n.id, n.seq)
+FROM (SELECT n.customer, n.asset, n.id, n.seq,
+             lag(n.id) OVER (PARTITION BY n.customer, n.asset ORDER BY n.seq) AS before
+      FROM numbered n) n
+WHERE n.id <= n.before
 UNION ALL
 SELECT 6, g.customer, g.asset, format('grant %s was issued by no ledger row', g.id)
 FROM grants g

@@ -107,6 +107,10 @@ impl DebitAnswer {
         })
     }
 
+    pub fn id(&self) -> Uuid {
+        self.id
+    }
+
     pub fn row(self, args: &Args) -> Result<Option<pg_sys::Datum>> {
         let margin = self
             .cost

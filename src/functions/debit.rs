@@ -80,9 +80,9 @@ fn spend(store: &Store, request: &Request) -> Result<Option<DebitAnswer>> {
     });
     // Where nothing has fallen due, two statements do: one for the wallet and one for the ledger.
     if let Some(spent) = spending::in_place(store, &request.customer, &request.asset, &spend)? {
-        let entry = request.entry(&spent.parts, spent.price_version, spent.open.now);
+        let mut entry = request.entry(&spent.parts, spent.price_version, spent.open.now);
         return Ok(spent
-            .book(store, &entry)?
+            .book(store, &mut entry)?
             .then(|| DebitAnswer::booked(&spent.open, entry)));
     }
     let mut open = wallets::open(store, &request.customer, &request.asset)?;
@@ -128,9 +128,9 @@ fn owed(parts: &[Part]) -> Amount {
 }
 
 /// Books an entry with its wallet; `None` when its key is taken.
-pub fn book(store: &Store, open: &mut OpenWallet, entry: Entry) -> Result<Option<DebitAnswer>> {
+pub fn book(store: &Store, open: &mut OpenWallet, mut entry: Entry) -> Result<Option<DebitAnswer>> {
     Ok(open
-        .book(store, &entry, Vec::new())?
+        .book(store, &mut entry, Vec::new())?
         .then(|| DebitAnswer::booked(open, entry)))
 }
 

@@ -181,14 +181,14 @@ fn issue(store: &Store, request: &NewGrant) -> Result<Option<GrantAnswer>> {
         credits,
         revenue: request.paid,
     };
-    let entry = Entry {
+    let mut entry = Entry {
         credits,
         allocations: value::jsonb(&allocations(&[part], "deferred")),
         refers_to: Some(grant.id),
         key: request.key.clone(),
         ..Entry::new("grant", open.now)
     };
-    if !open.book(store, &entry, paid_debts)? {
+    if !open.book(store, &mut entry, paid_debts)? {
         return Ok(None);
     }
     grants::insert(store, &request.customer, &grant)?;
@@ -338,7 +338,7 @@ fn revoke(store: &Store, request: &Revoke) -> Result<Option<GrantAnswer>> {
         };
         text = ledger::join(&text, &allocations(&[spent, debt], "revenue"));
     }
-    let entry = Entry {
+    let mut entry = Entry {
         quantity: request.credits,
         credits: -(total(&taken) + owed),
         revenue: -revenue,
@@ -349,7 +349,7 @@ fn revoke(store: &Store, request: &Revoke) -> Result<Option<GrantAnswer>> {
         key: request.key.clone(),
         ..Entry::new("revocation", open.now)
     };
-    if !open.book(store, &entry, Vec::new())? {
+    if !open.book(store, &mut entry, Vec::new())? {
         return Ok(None);
     }
     Ok(Some(GrantAnswer::of(&open, grant)))

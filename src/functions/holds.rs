@@ -360,7 +360,6 @@ impl Capture {
         authorization.captured_cost = cost
             .map(|cost| known_cost + cost)
             .or(authorization.captured_cost);
-        authorization.last_capture = Some(entry.id);
         authorization.last_request = Some(request);
         authorization.pins = pins;
         authorization.status = match (self.keep_open, late) {
@@ -371,6 +370,7 @@ impl Capture {
         .to_owned();
         let answer = book(store, open, entry)?
             .ok_or_else(|| errors::corrupted("the ledger", "a capture was not booked"))?;
+        authorization.last_capture = Some(answer.id());
         authorizations::update(store, &open.customer, &authorization)?;
         Ok(answer)
     }

@@ -109,7 +109,7 @@ fn give_back(store: &Store, request: &Request) -> Result<Option<DebitAnswer>> {
         ..
     } = back;
 
-    let entry = Entry {
+    let mut entry = Entry {
         action: seen.action.clone(),
         credits: total(&parts),
         revenue: -parts.iter().map(|part| part.revenue).sum::<Amount>(),
@@ -119,7 +119,7 @@ fn give_back(store: &Store, request: &Request) -> Result<Option<DebitAnswer>> {
         key: request.key.clone(),
         ..Entry::new("refund", open.now)
     };
-    if !open.book(store, &entry, moved)? {
+    if !open.book(store, &mut entry, moved)? {
         return Ok(None);
     }
     for grant in &reissued {

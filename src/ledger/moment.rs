@@ -26,6 +26,12 @@ impl Moment {
         moment.timestamp().map(|_| moment)
     }
 
+    /// Whole microseconds since 1970; 0 for moments before.
+    pub fn unix_micros(self) -> u64 {
+        let since = self.0.saturating_add(UNIX_TO_POSTGRES);
+        u64::try_from(since).unwrap_or(0)
+    }
+
     fn timestamp(self) -> Option<Timestamp> {
         Timestamp::from_microsecond(self.0.checked_add(UNIX_TO_POSTGRES)?).ok()
     }

@@ -24,6 +24,7 @@ pub struct Key {
 /// A movement, ready to be booked.
 #[derive(Clone, Debug)]
 pub struct Entry {
+    /// Nil until it is booked.
     pub id: Uuid,
     pub kind: &'static str,
     pub action: Option<String>,
@@ -53,7 +54,7 @@ impl Entry {
     /// An entry of this kind that moves nothing yet.
     pub fn new(kind: &'static str, occurred_at: Moment) -> Entry {
         Entry {
-            id: Uuid::now_v7(),
+            id: Uuid::nil(),
             kind,
             action: None,
             quantity: None,
@@ -129,6 +130,18 @@ impl Entry {
             value::optional_json("metadata", self.metadata.as_ref())?,
         ])
     }
+}
+
+/// The id of a wallet's row: a UUIDv7 of the wallet's time to the microsecond, then the row's number
+/// and 30 random bits. Time in a wallet never runs backwards, so ids ascend as its rows do: whoever
+/// knows the last row he has seen finds all later ones by the primary key.
+pub fn row_id(now: Moment, seq: u64) -> Uuid {
+    let micros = now.unix_micros();
+    let time = u128::from(micros / 1000) << 80 | u128::from(micros % 1000) << 64;
+    let random = Uuid::new_v4().as_u128() & 0x3fff_ffff;
+    let number = u128::from(seq as u32) << 30;
+    let (version, variant) = (0x7_u128 << 76, 0x2_u128 << 62);
+    Uuid::from_u128(time | version | variant | number | random)
 }
 
 /// The allocation of credits that moved from one grant to another, with what is deferred for them.

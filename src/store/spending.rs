@@ -176,9 +176,10 @@ fn spend_and_pack(mut open: OpenWallet, spend: &Spend, before: &[u8]) -> Result<
 
 impl Spent {
     /// Books the debit. False when its key is taken; then, and after an error, the wallet is as it was.
-    pub fn book(&self, store: &Store, entry: &Entry) -> Result<bool> {
+    pub fn book(&self, store: &Store, entry: &mut Entry) -> Result<bool> {
         let open = &self.open;
         let seq = open.wallet.seq;
+        entry.id = ledger::row_id(open.now, seq);
         let booked = ledger::insert(
             store,
             &open.customer,

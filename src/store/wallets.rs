@@ -345,7 +345,7 @@ impl OpenWallet {
     /// Books a movement and writes the wallet back, with all that is due. `after` is what the
     /// movement itself brought about: debts it paid, credits it moved on. False, and nothing is
     /// written, when the movement's key is taken.
-    pub fn book(&mut self, store: &Store, entry: &Entry, mut after: Vec<Due>) -> Result<bool> {
+    pub fn book(&mut self, store: &Store, entry: &mut Entry, mut after: Vec<Due>) -> Result<bool> {
         let before = std::mem::take(&mut self.due);
         after.extend(self.wallet.sweep(self.now));
         let first = self.wallet.seq + 1;
@@ -354,6 +354,7 @@ impl OpenWallet {
 
         // Asked before the row is written: a wallet that is too large books nothing.
         let state = self.state()?;
+        entry.id = ledger::row_id(self.now, seq);
         if !ledger::insert(
             store,
             &self.customer,
@@ -426,7 +427,8 @@ impl OpenWallet {
     fn book_due(&mut self, store: &Store, first: u64, due: &[Due]) -> Result<()> {
         let mut paid = false;
         for (seq, due) in (first..).zip(due) {
-            let entry = Entry::of_due(due);
+            let mut entry = Entry::of_due(due);
+            entry.id = ledger::row_id(self.now, seq);
             ledger::insert(
                 store,
                 &self.customer,
