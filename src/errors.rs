@@ -29,6 +29,7 @@ pub enum Code {
     InvalidText,
     OutOfRange,
     TooManyGrants,
+    SerializationFailure,
     /// A state that only damage explains.
     DataCorrupted,
 }
@@ -50,6 +51,7 @@ impl Code {
             Code::InvalidText => "22P02",
             Code::OutOfRange => "22003",
             Code::TooManyGrants => "54000",
+            Code::SerializationFailure => "40001",
             Code::DataCorrupted => "XX001",
         }
     }
@@ -69,6 +71,7 @@ impl Code {
             Code::InvalidInput | Code::InvalidText => "invalid_input",
             Code::OutOfRange => "out_of_range",
             Code::TooManyGrants => "too_many_grants",
+            Code::SerializationFailure => "serialization_failure",
             Code::DataCorrupted => "data_corrupted",
         }
     }
@@ -133,6 +136,14 @@ pub fn out_of_range(argument: &str, why: impl Display) -> Error {
         format!("{argument} is out of range: {why}"),
     )
     .with("argument", argument)
+}
+
+/// A vendor's usage that cannot be read, or cannot be: whose it is, which field, and why.
+pub fn usage_invalid(vendor: &str, model: Option<&str>, why: impl Display) -> Error {
+    let model = model.unwrap_or("(no model)");
+    invalid("usage", format_args!("{vendor} {model}: {why}"))
+        .with("vendor", vendor)
+        .with("model", model)
 }
 
 /// A text or bytes that are no `credyt.wallet`.
@@ -359,6 +370,15 @@ pub fn wallet_too_large(customer: &str, asset: &str) -> Error {
     )
     .with("customer", customer)
     .with("asset", asset)
+}
+
+/// Two transactions set rates, and this one does not see what the other did.
+pub fn rates_changed() -> Error {
+    Error::new(
+        Code::SerializationFailure,
+        "could not serialize access: another transaction has added vendor rates",
+    )
+    .hint("Run the transaction again.")
 }
 
 /// A stored row that cannot be read: only damage explains it.

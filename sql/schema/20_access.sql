@@ -16,6 +16,8 @@ SELECT pg_catalog.pg_extension_config_dump('credyt.grants', '');
 SELECT pg_catalog.pg_extension_config_dump('credyt.authorizations', '');
 SELECT pg_catalog.pg_extension_config_dump('credyt.ledger', '');
 SELECT pg_catalog.pg_extension_config_dump('credyt.debts', '');
+SELECT pg_catalog.pg_extension_config_dump('credyt.vendors', '');
+SELECT pg_catalog.pg_extension_config_dump('credyt.vendor_rates', '');
 SELECT pg_catalog.pg_extension_config_dump('credyt.vendor_costs', '');
 SELECT pg_catalog.pg_extension_config_dump('credyt.cost_postings', '');
 -- Time in another database is not ours to say.

@@ -9,6 +9,7 @@ mod refund;
 mod request;
 mod setup;
 mod triggers;
+mod vendors;
 mod wallet_type;
 
 crate::sql_functions! {
@@ -24,6 +25,9 @@ crate::sql_functions! {
     "credyt_release" => holds::release;
     "credyt_extend" => holds::extend;
     "credyt_refund" => refund::refund;
+    "credyt_import_vendor_rates" => vendors::import_vendor_rates;
+    "credyt_set_vendor_rate" => vendors::set_vendor_rate;
+    "credyt_vendor_cost" => vendors::vendor_cost;
     "credyt_balance" => reading::balance;
     "credyt_grants_of" => reading::grants_of;
     "credyt_advanced" => reading::advanced;

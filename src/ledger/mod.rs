@@ -9,6 +9,7 @@ pub mod number;
 pub mod packed;
 pub mod price;
 pub mod text;
+pub mod vendor;
 pub mod wallet;
 
 #[cfg(test)]

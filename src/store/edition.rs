@@ -1,5 +1,5 @@
-//! What a backend may remember between calls: assets, compiled prices and that the clock is not
-//! replaced. Whoever changes one of them announces it; at commit Postgres tells every backend, as it
+//! What a backend may remember between calls: assets, compiled prices and rates, and that the clock is
+//! not replaced. Whoever changes one of them announces it; at commit Postgres tells every backend, as it
 //! does for changed tables, and a rollback (of a savepoint, too) tells the backend that made it.
 //!
 //! Everything remembered belongs to an edition, a number that every announcement raises. Reads of an
@@ -11,7 +11,7 @@ use std::ffi::CStr;
 use pgrx::pg_sys;
 
 /// The tables whose changes are announced.
-const ANNOUNCED: [&CStr; 3] = [c"assets", c"prices", c"clock"];
+const ANNOUNCED: [&CStr; 5] = [c"assets", c"prices", c"vendors", c"vendor_rates", c"clock"];
 
 thread_local! {
     static EDITION: Cell<u64> = const { Cell::new(0) };

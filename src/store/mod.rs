@@ -9,6 +9,7 @@ pub mod ledger;
 pub mod prices;
 pub mod spending;
 mod statement;
+pub mod vendors;
 pub mod wallets;
 
 pub use statement::Store;

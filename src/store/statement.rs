@@ -54,6 +54,12 @@ impl Store {
         Store::read(body).map_err(|error| error.of(customer))
     }
 
+    /// Does every statement see what was committed before it? What a reader sees may be older than
+    /// what has been announced: it is not to be remembered.
+    pub fn sees_latest(&self) -> bool {
+        !self.read_only
+    }
+
     fn connect<R>(read_only: bool, body: impl FnOnce(&Store) -> Result<R>) -> Result<R> {
         // SAFETY: reads a variable of the backend.
         let caller = unsafe { pg_sys::CurrentMemoryContext };

@@ -1,0 +1,157 @@
+-- What vendors charge: how they are read, and their rates.
+
+CREATE TABLE credyt.vendors (
+    vendor      text NOT NULL,
+    version     int NOT NULL,
+    source      text NOT NULL,
+    definition  jsonb NOT NULL,
+    created_at  timestamptz NOT NULL,
+    PRIMARY KEY (vendor, version)
+);
+COMMENT ON TABLE credyt.vendors IS 'How vendors, their models and their usage objects are recognised and read, append-only; the last version counts. Written by credyt.import_vendor_rates.';
+COMMENT ON COLUMN credyt.vendors.vendor IS 'The vendor''s id.';
+COMMENT ON COLUMN credyt.vendors.version IS 'Counts up from 1 within the vendor.';
+COMMENT ON COLUMN credyt.vendors.source IS 'The format of the file it came from.';
+COMMENT ON COLUMN credyt.vendors.definition IS 'position in its file, match (other names), fallback (vendors whose models it offers), extractors (how usage is read), models (in order, each with its match).';
+COMMENT ON COLUMN credyt.vendors.created_at IS 'When it was imported.';
+
+CREATE TABLE credyt.vendor_rates (
+    vendor        text NOT NULL,
+    model         text NOT NULL,
+    version       int NOT NULL,
+    source        text NOT NULL,
+    currency      text NOT NULL,
+    rates         jsonb NOT NULL,
+    effective_at  timestamptz,
+    created_at    timestamptz NOT NULL,
+    PRIMARY KEY (vendor, model, version)
+);
+COMMENT ON TABLE credyt.vendor_rates IS 'Every version of every model''s rates, append-only. Written by credyt.import_vendor_rates and credyt.set_vendor_rate; read credyt.vendor_rate_book.';
+COMMENT ON COLUMN credyt.vendor_rates.vendor IS 'Who charges it.';
+COMMENT ON COLUMN credyt.vendor_rates.model IS 'For which model.';
+COMMENT ON COLUMN credyt.vendor_rates.version IS 'Counts up from 1 within vendor and model.';
+COMMENT ON COLUMN credyt.vendor_rates.source IS 'own (credyt.set_vendor_rate), or the format of the file: genai-prices, litellm. Where there are several, the first of these counts.';
+COMMENT ON COLUMN credyt.vendor_rates.currency IS 'The currency of the prices.';
+COMMENT ON COLUMN credyt.vendor_rates.rates IS 'prices (dated or by hour, the last active one counts) and variants (by the request''s context), unit by unit; money as strings. JSON null: withdrawn.';
+COMMENT ON COLUMN credyt.vendor_rates.effective_at IS 'From when it counts, until a later one of the same source does; NULL: from the beginning.';
+COMMENT ON COLUMN credyt.vendor_rates.created_at IS 'When it was set.';
+
+CREATE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON credyt.vendors
+    FOR EACH STATEMENT EXECUTE FUNCTION credyt.refuse_change();
+CREATE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON credyt.vendor_rates
+    FOR EACH STATEMENT EXECUTE FUNCTION credyt.refuse_change();
+
+CREATE TYPE credyt.vendor_import AS (
+    added         int,
+    changed       int,
+    unchanged     int,
+    skipped       int,
+    unrecognised  jsonb
+);
+COMMENT ON TYPE credyt.vendor_import IS 'What an import did, or with dry_run would do: how many models.';
+COMMENT ON COLUMN credyt.vendor_import.added IS 'Models that this format had no rate of.';
+COMMENT ON COLUMN credyt.vendor_import.changed IS 'Models with another rate than the one that counted.';
+COMMENT ON COLUMN credyt.vendor_import.unchanged IS 'Models whose rate is the same.';
+COMMENT ON COLUMN credyt.vendor_import.skipped IS 'Models without a price.';
+COMMENT ON COLUMN credyt.vendor_import.unrecognised IS 'Fields that nothing was made of, and how often each occurred.';
+
+CREATE TYPE credyt.vendor_costed AS (
+    vendor        text,
+    model         text,
+    cost          numeric,
+    currency      text,
+    components    jsonb,
+    usage         jsonb,
+    rate_version  int,
+    reason        text
+);
+COMMENT ON TYPE credyt.vendor_costed IS 'What a vendor charges for some usage, as far as it is known.';
+COMMENT ON COLUMN credyt.vendor_costed.vendor IS 'The vendor, by the name that its rates have.';
+COMMENT ON COLUMN credyt.vendor_costed.model IS 'The model, by the name that its rates have.';
+COMMENT ON COLUMN credyt.vendor_costed.cost IS 'Money, at most 12 decimals; NULL: not known, see reason.';
+COMMENT ON COLUMN credyt.vendor_costed.currency IS 'The currency of the cost.';
+COMMENT ON COLUMN credyt.vendor_costed.components IS 'Unit by unit: count, price, per (so many units), cost; above: the tier; price null: it costs nothing.';
+COMMENT ON COLUMN credyt.vendor_costed.usage IS 'Disjoint amounts by unit: input_tokens here are those that are not cached. What meters in prices read.';
+COMMENT ON COLUMN credyt.vendor_costed.rate_version IS 'The version of the rate in credyt.vendor_rates.';
+COMMENT ON COLUMN credyt.vendor_costed.reason IS 'Why the cost is not known.';
+
+CREATE FUNCTION credyt.import_vendor_rates(
+    rates         jsonb,
+    format        text DEFAULT 'genai-prices',
+    effective_at  timestamptz DEFAULT NULL,
+    dry_run       boolean DEFAULT false
+) RETURNS credyt.vendor_import
+    AS 'MODULE_PATHNAME', 'credyt_import_vendor_rates' LANGUAGE c VOLATILE
+    SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_seqscan = off;
+COMMENT ON FUNCTION credyt.import_vendor_rates(jsonb, text, timestamptz, boolean) IS
+    'Imports vendors and rates, in USD, from a file of the genai-prices project or LiteLLM''s model_prices_and_context_window.json (format litellm). Adds only what changed; a model''s first rate counts from the beginning, a changed one from effective_at (NULL: now; may be past). dry_run: only says what it would do. 22023 for a bad file, names provider, model and field; nothing is imported then.';
+
+CREATE FUNCTION credyt.set_vendor_rate(
+    vendor        text,
+    model         text,
+    rates         jsonb,
+    effective_at  timestamptz DEFAULT NULL
+) RETURNS credyt.vendor_rates
+    AS 'MODULE_PATHNAME', 'credyt_set_vendor_rate' LANGUAGE c VOLATILE
+    SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_seqscan = off;
+COMMENT ON FUNCTION credyt.set_vendor_rate(text, text, jsonb, timestamptz) IS
+    'Sets what a vendor charges you, before any imported rate: {"gpu_second": "0.0011"}, money for one of a unit, or {"input_tokens": {"price": "3", "per": 1000000}}; "currency" beside the units if not USD. JSON null withdraws it. A model''s first rate counts from the beginning, a changed one from effective_at (NULL: now; may be past). 22023.';
+
+CREATE FUNCTION credyt.vendor_cost(
+    vendor      text,
+    model       text,
+    usage       jsonb,
+    api_flavor  text DEFAULT 'default',
+    at          timestamptz DEFAULT NULL,
+    context     jsonb DEFAULT '{}'
+) RETURNS credyt.vendor_costed
+    AS 'MODULE_PATHNAME', 'credyt_vendor_cost' LANGUAGE c VOLATILE
+    SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_seqscan = off;
+COMMENT ON FUNCTION credyt.vendor_cost(text, text, jsonb, text, timestamptz, jsonb) IS
+    'What a vendor charges for some usage, at a moment (NULL: now): the vendor''s answer or its usage object; {unit: count} for a vendor without extractors. model NULL: as the answer says. context: what variants of a price go by, such as {"service_tier": "batch"}. Changes nothing. An unknown vendor or model has cost NULL and a reason; counts that cannot be are 22023.';
+
+-- One line of a model's rates is one source; the prices within one version are dated, too.
+CREATE VIEW credyt.vendor_rate_book AS
+SELECT b.vendor, b.model, b.unit || b.when_used AS unit, b.price, b.per, b.effective_at, b.superseded_at, b.source
+FROM (
+    SELECT r.vendor, r.model, u.unit, t.price, (u.rate ->> 'per')::numeric AS per, r.source,
+           concat(', from ' || (p.part ->> 'start_time') || ' to ' || (p.part ->> 'end_time'),
+                  (SELECT string_agg(', ' || w.key || ' ' || w.value, '' ORDER BY w.key)
+                   FROM jsonb_each_text(p.part -> 'when') w),
+                  ', above ' || t.above || ' input tokens') AS when_used,
+           CASE WHEN p.nth = 1 AND p.part -> 'when' IS NULL THEN r.effective_at
+                ELSE greatest(r.effective_at, (p.part ->> 'start_date')::timestamp AT TIME ZONE 'UTC')
+           END AS effective_at,
+           least(r.superseded_at,
+                 (SELECT min((later.part ->> 'start_date')::timestamp AT TIME ZONE 'UTC')
+                  FROM jsonb_array_elements(r.rates -> 'prices') WITH ORDINALITY AS later (part, nth)
+                  WHERE later.nth > p.nth AND p.part -> 'when' IS NULL)) AS superseded_at
+    FROM (
+        SELECT v.vendor, v.model, v.version, v.source, v.rates, v.effective_at,
+               lead(v.effective_at) OVER (PARTITION BY v.vendor, v.model, v.source
+                                          ORDER BY v.effective_at NULLS FIRST, v.version) AS superseded_at
+        FROM credyt.vendor_rates v
+    ) r
+    CROSS JOIN LATERAL (
+        SELECT a.part, a.nth FROM jsonb_array_elements(r.rates -> 'prices') WITH ORDINALITY AS a (part, nth)
+        UNION ALL
+        SELECT a.part, a.nth FROM jsonb_array_elements(r.rates -> 'variants') WITH ORDINALITY AS a (part, nth)
+    ) p
+    CROSS JOIN LATERAL jsonb_each(p.part -> 'units') AS u (unit, rate)
+    CROSS JOIN LATERAL (
+        SELECT (u.rate ->> 'price')::numeric AS price, NULL AS above
+        UNION ALL
+        SELECT (a.tier ->> 'price')::numeric, a.tier ->> 'above'
+        FROM jsonb_array_elements(u.rate -> 'tiers') AS a (tier)
+    ) t
+) b
+WHERE b.superseded_at IS NULL OR b.effective_at IS NULL OR b.effective_at < b.superseded_at;
+COMMENT ON VIEW credyt.vendor_rate_book IS 'What does a vendor charge for a model, now, before and later? One row a unit, and one more for each tier, hour of the day or variant in which it costs something else.';
+COMMENT ON COLUMN credyt.vendor_rate_book.vendor IS 'Who charges it.';
+COMMENT ON COLUMN credyt.vendor_rate_book.model IS 'For which model.';
+COMMENT ON COLUMN credyt.vendor_rate_book.unit IS 'For what: input_tokens, gpu_second; followed by the tier (input_tokens, above 200000 input tokens), the hours or the variant, if it is the price of one.';
+COMMENT ON COLUMN credyt.vendor_rate_book.price IS 'Money, in the currency of the rate (credyt.vendor_rates); imported ones are in USD.';
+COMMENT ON COLUMN credyt.vendor_rate_book.per IS 'For so many units.';
+COMMENT ON COLUMN credyt.vendor_rate_book.effective_at IS 'From when it counts; NULL: from the beginning ...';
+COMMENT ON COLUMN credyt.vendor_rate_book.superseded_at IS '... and until when; NULL: until further notice.';
+COMMENT ON COLUMN credyt.vendor_rate_book.source IS 'own, genai-prices or litellm. Where several have the model, the first of these counts.';

@@ -1,0 +1,128 @@
+//! Vendor rates: `import_vendor_rates`, `set_vendor_rate`, `vendor_cost`.
+
+use pgrx::pg_sys;
+use serde_json::{Map, Value as Json, json};
+
+use crate::errors::{self, Result};
+use crate::ledger::number::plain;
+use crate::ledger::vendor::rates::read_own;
+use crate::ledger::vendor::{ImportError, read_import};
+use crate::sql_types::args::required;
+use crate::sql_types::{Args, Row, value};
+use crate::store::Store;
+use crate::store::books;
+use crate::store::vendors::{self, Asked};
+
+pub fn import_vendor_rates(args: &Args) -> Result<Option<pg_sys::Datum>> {
+    let rates = required("rates", args.optional_json(0, "rates")?)?;
+    let format = args.name(1, "format")?;
+    let effective_at = args.optional_moment(2, "effective_at")?;
+    let dry_run = args.bool(3, "dry_run")?;
+    let import = read_import(&format, &rates).map_err(|why| match why {
+        ImportError::Format => errors::invalid(
+            "format",
+            format_args!("{format:?} is neither genai-prices nor litellm"),
+        ),
+        ImportError::File(why) => errors::invalid("rates", why),
+    })?;
+    let imported = Store::write(|store| {
+        let now = books::now(store)?;
+        vendors::import(store, &format, &import, effective_at, now, dry_run)
+    })?;
+    let unrecognised: Map<String, Json> = import
+        .unrecognised
+        .into_iter()
+        .map(|(field, count)| (field, json!(count)))
+        .collect();
+    Row::new(vec![
+        value::int(imported.added),
+        value::int(imported.changed),
+        value::int(imported.unchanged),
+        value::int(import.skipped),
+        value::json("rates", &Json::Object(unrecognised))?,
+    ])
+    .datum(args)
+}
+
+pub fn set_vendor_rate(args: &Args) -> Result<Option<pg_sys::Datum>> {
+    let vendor = args.name(0, "vendor")?;
+    let model = args.name(1, "model")?;
+    let rates = args.optional_json(2, "rates")?.ok_or_else(|| {
+        errors::invalid(
+            "rates",
+            "it may not be NULL; the JSON value null withdraws the rate",
+        )
+    })?;
+    let effective_at = args.optional_moment(3, "effective_at")?;
+    let refuse = |why: &str| errors::invalid("rates", format_args!("{vendor} {model}: {why}"));
+    let (stored, currency) = match rates {
+        Json::Null => (Json::Null, "USD".to_owned()),
+        rates => read_own(&rates).map_err(|why| refuse(&why))?,
+    };
+    let (version, from, now) = Store::write(|store| {
+        let now = books::now(store)?;
+        if stored == Json::Null && !vendors::has_own(store, &vendor, &model)? {
+            return Err(refuse("there is no rate of yours to withdraw"));
+        }
+        let (version, from) = vendors::set(
+            store,
+            &vendor,
+            &model,
+            &stored,
+            &currency,
+            effective_at,
+            now,
+        )?;
+        Ok((version, from, now))
+    })?;
+    Row::new(vec![
+        value::text(&vendor),
+        value::text(&model),
+        value::int(version),
+        value::text("own"),
+        value::text(&currency),
+        value::json("rates", &stored)?,
+        value::optional_moment(from),
+        value::moment(now),
+    ])
+    .datum(args)
+}
+
+pub fn vendor_cost(args: &Args) -> Result<Option<pg_sys::Datum>> {
+    let asked = Asked {
+        vendor: args.name(0, "vendor")?,
+        model: args.optional_name(1, "model")?,
+        body: required("usage", args.optional_json(2, "usage")?)?,
+        api_flavor: args.name(3, "api_flavor")?,
+        context: Json::Object(args.object(5, "context")?),
+    };
+    let at = args.optional_moment(4, "at")?;
+    // Nothing is written; but what is read by the latest snapshot may be kept for the next call.
+    let costed = Store::write(|store| {
+        let at = match at {
+            Some(at) => at,
+            None => books::now(store)?,
+        };
+        vendors::cost(store, &asked, at)
+    })?;
+    let usage: Map<String, Json> = costed
+        .usage
+        .iter()
+        .map(|(unit, count)| {
+            // As a JSON number, exactly.
+            let number = serde_json::from_str(&plain(*count));
+            (unit.clone(), number.unwrap_or(Json::Null))
+        })
+        .collect();
+    Row::new(vec![
+        value::text(&costed.vendor),
+        value::optional_text(costed.model.as_deref()),
+        costed.cost.and_then(value::money_decimal),
+        value::optional_text(costed.currency.as_deref()),
+        value::json("usage", &costed.components)?,
+        value::json("usage", &Json::Object(usage))?,
+        costed.rate_version.and_then(value::int),
+        value::optional_text(costed.reason.as_deref()),
+    ])
+    .datum(args)
+}

@@ -1,0 +1,624 @@
+//! What a model's units cost: dated, by hour of the day, by tier, for some requests otherwise; and
+//! the cost of some usage.
+//!
+//! Rates as they are stored:
+//! ```json
+//! {"prices": [{"units": {"input_tokens": {"price": "3", "per": 1000000,
+//!                                         "tiers": [{"above": "200000", "price": "6"}]}}},
+//!             {"start_date": "2026-09-01", "units": {}},
+//!             {"start_time": "16:30:00", "end_time": "00:30:00", "units": {}}],
+//!  "variants": [{"when": {"service_tier": "batch"}, "units": {}}]}
+//! ```
+//! - Of the prices the last one that is active counts, the first where none is. Dates and times are
+//!   those of UTC.
+//! - A variant replaces the units it has where the request's context has all that `when` says; of
+//!   several the first counts, unit by unit.
+//! - A tier is a cliff: with more input tokens in all than `above`, every unit of the call costs the
+//!   tier's price.
+//! - `minimum`: a call is charged for at least so many.
+
+use std::collections::BTreeMap;
+
+use num_bigint::BigInt;
+use num_integer::Integer;
+use num_traits::ToPrimitive;
+use rust_decimal::Decimal;
+use serde_json::{Map, Value as Json, json};
+
+use super::units::{self, REQUESTS, Unit, Units, bit, each, kind};
+use super::usage::{Counts, MAX_UNIT_BYTES};
+use super::{Found, at, expected, list, object, text};
+use crate::ledger::Moment;
+use crate::ledger::number::{json_decimal, kind_of, plain, quoted};
+
+/// Decimals of a cost.
+pub const COST_DECIMALS: u32 = 12;
+
+/// Prices, and the numbers in tiers and minimums, are below this.
+const LIMIT: i64 = 1_000_000_000_000;
+
+/// Units that a model may have.
+const MAX_UNITS: usize = 200;
+
+const DAY: i64 = 86_400_000_000;
+
+/// A model's rates, ready to be applied.
+#[derive(Debug)]
+pub struct Rates {
+    prices: Vec<(Option<Constraint>, Table)>,
+    variants: Vec<Variant>,
+}
+
+#[derive(Debug)]
+struct Variant {
+    when: Vec<(String, String)>,
+    constraint: Option<Constraint>,
+    table: Table,
+}
+
+#[derive(Debug)]
+enum Constraint {
+    From(Moment),
+    /// Microseconds of the day. Over midnight when the end comes first.
+    Daily(i64, i64),
+}
+
+#[derive(Debug, Default)]
+struct Table {
+    known: Vec<(Unit, Price)>,
+    own: BTreeMap<String, Price>,
+}
+
+#[derive(Debug)]
+struct Price {
+    price: Decimal,
+    per: u64,
+    /// Ascending.
+    tiers: Vec<(Decimal, Decimal)>,
+    minimum: Option<Decimal>,
+}
+
+/// What some usage costs.
+#[derive(Debug)]
+pub struct Costed {
+    /// `None`: the rates do not say.
+    pub cost: Option<Decimal>,
+    /// Unit by unit: count, price, per and cost; a price of null is that of a unit that costs nothing.
+    pub components: Json,
+    /// The disjoint amounts.
+    pub usage: BTreeMap<String, Decimal>,
+    /// Why there is no cost.
+    pub reason: Option<String>,
+}
+
+// ---- reading ------------------------------------------------------------------------------------
+
+impl Rates {
+    /// Reads rates in the stored form.
+    pub fn read(rates: &Json) -> Found<Rates> {
+        let rates = object(rates, "rates")?;
+        let each = |key: &str| match rates.get(key) {
+            None => Ok(&[][..]),
+            Some(all) => list(all, key).map(Vec::as_slice),
+        };
+        let prices = each("prices")?.iter().enumerate().map(|(nth, price)| {
+            let place = format!("prices[{nth}]");
+            let price = object(price, &place)?;
+            Ok((
+                Constraint::read(price, &place)?,
+                Table::read(price, &place)?,
+            ))
+        });
+        let variants = each("variants")?.iter().enumerate().map(|(nth, variant)| {
+            let place = format!("variants[{nth}]");
+            let variant = object(variant, &place)?;
+            let when = variant.get("when").unwrap_or(&Json::Null);
+            let place_when = format!("{place}.when");
+            let when = object(when, &place_when)?;
+            if when.is_empty() {
+                return Err(at(&place_when, "it is empty"));
+            }
+            Ok(Variant {
+                when: when
+                    .iter()
+                    .map(|(key, value)| Ok((key.clone(), text(value, &place_when)?.to_owned())))
+                    .collect::<Found<_>>()?,
+                constraint: Constraint::read(variant, &place)?,
+                table: Table::read(variant, &place)?,
+            })
+        });
+        let rates = Rates {
+            prices: prices.collect::<Found<_>>()?,
+            variants: variants.collect::<Found<_>>()?,
+        };
+        match rates.prices.is_empty() {
+            true => Err(at("prices", "there is none")),
+            false => Ok(rates),
+        }
+    }
+}
+
+/// A price as `set_vendor_rate` and the stored form write it: a number, which is for one, or
+/// `{"price", "per", "tiers", "minimum"}`. Returned in the stored form.
+pub fn stored_price(price: &Json, place: &str) -> Found<Json> {
+    let read = Price::read(price, place)?;
+    Ok(read.stored())
+}
+
+impl Constraint {
+    /// The constraint beside some units, if there is one.
+    fn read(place_of: &Map<String, Json>, place: &str) -> Found<Option<Constraint>> {
+        let field = |key: &str| format!("{place}.{key}");
+        match (
+            place_of.get("start_date"),
+            place_of.get("start_time"),
+            place_of.get("end_time"),
+        ) {
+            (None, None, None) => Ok(None),
+            (Some(date), None, None) => {
+                let date = text(date, &field("start_date"))?;
+                let start = Moment::parse(&format!("{date}T00:00:00Z"));
+                let start = start.filter(|_| date.len() == 10);
+                start
+                    .map(|start| Some(Constraint::From(start)))
+                    .ok_or_else(|| {
+                        at(
+                            &field("start_date"),
+                            format_args!("{} is not a date like 2026-09-01", quoted(date)),
+                        )
+                    })
+            }
+            (None, Some(start), Some(end)) => Ok(Some(Constraint::Daily(
+                time_of_day(start, &field("start_time"))?,
+                time_of_day(end, &field("end_time"))?,
+            ))),
+            _ => Err(at(
+                place,
+                "a constraint is a start_date, or a start_time and an end_time",
+            )),
+        }
+    }
+
+    fn is_active(&self, at: Moment) -> bool {
+        match *self {
+            Constraint::From(start) => at >= start,
+            Constraint::Daily(start, end) => {
+                let now = at.0.rem_euclid(DAY);
+                if end < start {
+                    now >= start || now < end
+                } else {
+                    start <= now && now < end
+                }
+            }
+        }
+    }
+}
+
+/// Microseconds of the UTC day. A time without an offset is UTC's.
+fn time_of_day(value: &Json, place: &str) -> Found<i64> {
+    let time = text(value, place)?;
+    let bad = || {
+        at(
+            place,
+            format_args!("{} is not a time like 16:30:00Z", quoted(time)),
+        )
+    };
+    let stamp = match time.find(['Z', 'z', '+', '-']) {
+        Some(_) => format!("2000-01-01T{time}"),
+        None => format!("2000-01-01T{time}Z"),
+    };
+    // A day later or earlier by the offset is the same time of the day.
+    let moment = Moment::parse(&stamp).ok_or_else(bad)?;
+    Ok(moment.0.rem_euclid(DAY))
+}
+
+fn is_active(constraint: &Option<Constraint>, at: Moment) -> bool {
+    constraint
+        .as_ref()
+        .is_none_or(|constraint| constraint.is_active(at))
+}
+
+impl Table {
+    fn read(place_of: &Map<String, Json>, place: &str) -> Found<Table> {
+        let place = format!("{place}.units");
+        let all = object(place_of.get("units").unwrap_or(&Json::Null), &place)?;
+        if all.len() > MAX_UNITS {
+            return Err(at(&place, format_args!("there are more than {MAX_UNITS}")));
+        }
+        let mut table = Table::default();
+        for (name, price) in all {
+            if name.is_empty() || name.len() > MAX_UNIT_BYTES {
+                return Err(at(
+                    &place,
+                    format_args!("a unit has between 1 and {MAX_UNIT_BYTES} bytes"),
+                ));
+            }
+            let price = Price::read(price, &format!("{place}.{name}"))?;
+            match units::named(name) {
+                Some(unit) => table.known.push((unit, price)),
+                None => {
+                    table.own.insert(name.clone(), price);
+                }
+            }
+        }
+        table.known.sort_by_key(|(unit, _)| *unit);
+        Ok(table)
+    }
+}
+
+impl Price {
+    fn read(price: &Json, place: &str) -> Found<Price> {
+        let Json::Object(fields) = price else {
+            return Ok(Price {
+                price: number(price, place)?,
+                per: 1,
+                tiers: Vec::new(),
+                minimum: None,
+            });
+        };
+        let field = |key: &str| format!("{place}.{key}");
+        if let Some(key) = fields
+            .keys()
+            .find(|key| !["price", "per", "tiers", "minimum"].contains(&key.as_str()))
+        {
+            return Err(at(&field(key), "a price has price, per, tiers and minimum"));
+        }
+        let per = match fields.get("per") {
+            None => 1,
+            Some(per) => {
+                let place = field("per");
+                let per = number(per, &place)?;
+                let whole = per.to_u64().filter(|_| per.scale() == 0 && !per.is_zero());
+                whole.ok_or_else(|| at(&place, "it has to be a whole number above 0"))?
+            }
+        };
+        let tiers = match fields.get("tiers") {
+            None => &[][..],
+            Some(tiers) => list(tiers, &field("tiers"))?,
+        };
+        let mut tiers = tiers
+            .iter()
+            .enumerate()
+            .map(|(nth, tier)| {
+                let place = format!("{place}.tiers[{nth}]");
+                let tier = object(tier, &place)?;
+                let get = |key: &str| tier.get(key).unwrap_or(&Json::Null);
+                Ok((
+                    number(get("above"), &format!("{place}.above"))?,
+                    number(get("price"), &format!("{place}.price"))?,
+                ))
+            })
+            .collect::<Found<Vec<_>>>()?;
+        tiers.sort_by_key(|(above, _)| *above);
+        Ok(Price {
+            price: number(fields.get("price").unwrap_or(&Json::Null), &field("price"))?,
+            per,
+            tiers,
+            minimum: match fields.get("minimum") {
+                None => None,
+                Some(minimum) => Some(number(minimum, &field("minimum"))?),
+            },
+        })
+    }
+
+    fn stored(&self) -> Json {
+        let mut stored = Map::new();
+        stored.insert("price".into(), json!(plain(self.price)));
+        stored.insert("per".into(), json!(self.per));
+        if !self.tiers.is_empty() {
+            let tiers = self.tiers.iter();
+            let tiers =
+                tiers.map(|(above, price)| json!({"above": plain(*above), "price": plain(*price)}));
+            stored.insert("tiers".into(), tiers.collect());
+        }
+        if let Some(minimum) = self.minimum {
+            stored.insert("minimum".into(), json!(plain(minimum)));
+        }
+        Json::Object(stored)
+    }
+
+    /// The price with so many input tokens in all, and the tier it is of.
+    fn at(&self, all_input: Decimal) -> (Decimal, Option<Decimal>) {
+        let tier = self
+            .tiers
+            .iter()
+            .rev()
+            .find(|(above, _)| all_input > *above);
+        tier.map_or((self.price, None), |(above, price)| (*price, Some(*above)))
+    }
+}
+
+/// A number that is not negative and not absurd.
+pub(super) fn number(value: &Json, place: &str) -> Found<Decimal> {
+    if !matches!(value, Json::Number(_) | Json::String(_)) {
+        return Err(at(
+            place,
+            format_args!("it has to be a number, not {}", kind_of(value)),
+        ));
+    }
+    let number = json_decimal(value).map_err(|why| at(place, why))?;
+    if number.is_sign_negative() && !number.is_zero() {
+        return Err(at(place, format_args!("{number} is negative")));
+    }
+    if number >= Decimal::from(LIMIT) {
+        return Err(at(place, format_args!("{number} is not below 1e12")));
+    }
+    Ok(number)
+}
+
+/// Rates as `set_vendor_rate` takes them: `{"gpu_second": "0.0011"}`, with `currency` beside the
+/// units where it is not USD. Returned are the stored form and the currency.
+pub fn read_own(rates: &Json) -> Found<(Json, String)> {
+    let rates = rates
+        .as_object()
+        .ok_or_else(|| expected("rates", "an object of units and prices", rates))?;
+    let currency = match rates.get("currency") {
+        None => "USD",
+        Some(currency) => text(currency, "currency")?,
+    };
+    if currency.len() != 3 || !currency.bytes().all(|byte| byte.is_ascii_uppercase()) {
+        return Err(at(
+            "currency",
+            format_args!("{} is no code of three capital letters", quoted(currency)),
+        ));
+    }
+    let units = rates
+        .iter()
+        .filter(|(unit, _)| *unit != "currency")
+        .map(|(unit, price)| {
+            // The key of a price in a file is no unit: what it would mean for one is a trap.
+            if let Some(known) = units::priced_by(unit).filter(|_| units::named(unit).is_none()) {
+                let known = kind(known);
+                return Err(at(
+                    unit,
+                    format_args!(
+                        "a rate names a unit: {{\"{}\": {{\"price\": ..., \"per\": {}}}}}",
+                        known.name, known.per
+                    ),
+                ));
+            }
+            Ok((unit.clone(), stored_price(price, unit)?))
+        })
+        .collect::<Found<Map<_, _>>>()?;
+    if units.is_empty() {
+        return Err(at("rates", "there is no unit"));
+    }
+    let stored = json!({"prices": [{"units": units}]});
+    Rates::read(&stored)?;
+    Ok((stored, currency.to_owned()))
+}
+
+// ---- costing ------------------------------------------------------------------------------------
+
+/// The prices that count for one call.
+struct Applied<'a> {
+    known: Vec<(Unit, &'a Price)>,
+    priced: Units,
+    own: Vec<&'a BTreeMap<String, Price>>,
+}
+
+impl Applied<'_> {
+    fn of(&self, unit: Unit) -> Option<&Price> {
+        let found = self.known.iter().find(|(known, _)| *known == unit);
+        found.map(|(_, price)| *price)
+    }
+
+    fn of_own(&self, unit: &str) -> Option<&Price> {
+        self.own.iter().find_map(|prices| prices.get(unit))
+    }
+
+    /// The price of what is told apart: its own, or that of the most special unit it lies inside.
+    fn nearest(&self, unit: Unit) -> Option<&Price> {
+        let nearest = each((units::around(unit) | bit(unit)) & self.priced)
+            .max_by_key(|unit| (kind(*unit).depth(), kind(*unit).has_type()))?;
+        self.of(nearest)
+    }
+}
+
+impl Rates {
+    /// What these counts cost at a moment, for a request with this context.
+    ///
+    /// # Errors
+    /// Counts that cannot be, and a cost of 1e15 or more.
+    pub fn cost(&self, counts: &Counts, at: Moment, context: Option<&Json>) -> Found<Costed> {
+        let applied = self.applied(at, context)?;
+        let disjoint = counts.disjoint(applied.priced)?;
+        let all_input = counts.all_input();
+        let mut components = Vec::with_capacity(disjoint.known.len() + disjoint.own.len());
+        let mut sum = Sum::default();
+        let mut usage = disjoint.named();
+        let mut unpriced: Vec<&str> = Vec::new();
+        let mut is_priced = false;
+        let mut is_complete = true;
+        let known = disjoint
+            .known
+            .iter()
+            .map(|(unit, count)| (kind(*unit).name, *count, applied.nearest(*unit), true));
+        let own = disjoint
+            .own
+            .iter()
+            .map(|(name, count)| (name.as_str(), *count, applied.of_own(name), false));
+        // A call counts itself, unless the usage says how many calls it was.
+        let calls = applied
+            .of(*REQUESTS)
+            .filter(|_| disjoint.known.iter().all(|(unit, _)| unit != &*REQUESTS))
+            .map(|price| (kind(*REQUESTS).name, Decimal::ONE, Some(price), true));
+        for (name, count, price, known) in known.chain(own).chain(calls) {
+            if count.is_zero() {
+                // Free or not, it costs nothing.
+                is_priced |= price.is_some();
+                continue;
+            }
+            let Some(price) = price else {
+                unpriced.push(name);
+                is_complete &= known;
+                components
+                    .push(json!({"unit": name, "count": plain(count), "price": null, "cost": "0"}));
+                continue;
+            };
+            is_priced = true;
+            let charged = price.minimum.map_or(count, |minimum| count.max(minimum));
+            let (rate, above) = price.at(all_input);
+            sum.add(rate, charged, price.per);
+            let mut component = Map::new();
+            component.insert("unit".into(), json!(name));
+            component.insert("count".into(), json!(plain(charged)));
+            component.insert("price".into(), json!(plain(rate)));
+            component.insert("per".into(), json!(price.per));
+            if let Some(above) = above {
+                component.insert("above".into(), json!(plain(above)));
+            }
+            let mut alone = Sum::default();
+            alone.add(rate, charged, price.per);
+            component.insert("cost".into(), json!(alone.rounded().map(plain)));
+            components.push(Json::Object(component));
+            if name == kind(*REQUESTS).name {
+                usage.insert(name.to_owned(), count);
+            }
+        }
+        let reason = if unpriced.is_empty() || (is_priced && is_complete) {
+            None
+        } else {
+            Some(format!("no price for {}", unpriced.join(", ")))
+        };
+        let cost = match &reason {
+            Some(_) => None,
+            None => Some(sum.rounded().ok_or("the cost is 1e15 or more")?),
+        };
+        Ok(Costed {
+            cost,
+            components: Json::Array(components),
+            usage,
+            reason,
+        })
+    }
+
+    /// Is there, at that moment, a price for each of these units?
+    pub fn has_all(&self, counts: &Counts, at: Moment) -> bool {
+        let Ok(applied) = self.applied(at, None) else {
+            return false;
+        };
+        let mut known = counts.known();
+        known.all(|(unit, _)| applied.nearest(unit).is_some())
+            && counts.own.keys().all(|unit| applied.of_own(unit).is_some())
+    }
+
+    fn applied(&self, at: Moment, context: Option<&Json>) -> Found<Applied<'_>> {
+        let mut active = self.prices.iter().rev();
+        let (_, standard) = active
+            .find(|(constraint, _)| is_active(constraint, at))
+            .or(self.prices.first())
+            .ok_or("there are no prices")?;
+        let mut applied = Applied {
+            known: Vec::with_capacity(standard.known.len()),
+            priced: 0,
+            own: Vec::new(),
+        };
+        let context = context.and_then(Json::as_object);
+        let variants = self.variants.iter().filter(|variant| {
+            let holds = |(key, value): &(String, String)| {
+                context.and_then(|context| context.get(key)?.as_str()) == Some(value)
+            };
+            is_active(&variant.constraint, at) && variant.when.iter().all(holds)
+        });
+        for table in variants.map(|variant| &variant.table).chain([standard]) {
+            for (unit, price) in &table.known {
+                if applied.priced & bit(*unit) == 0 {
+                    applied.priced |= bit(*unit);
+                    applied.known.push((*unit, price));
+                }
+            }
+            applied.own.push(&table.own);
+        }
+        Ok(applied)
+    }
+}
+
+/// A sum of prices times counts, exact until it is rounded.
+#[derive(Debug, Clone)]
+enum Sum {
+    /// numerator / 10^decimals: nearly always enough.
+    Decimal(i128, u32),
+    /// A fraction.
+    Wide(BigInt, BigInt),
+}
+
+impl Default for Sum {
+    fn default() -> Sum {
+        Sum::Decimal(0, 0)
+    }
+}
+
+impl Sum {
+    fn add(&mut self, price: Decimal, count: Decimal, per: u64) {
+        if let Sum::Decimal(sum, decimals) = *self
+            && let Some((sum, decimals)) = narrow(sum, decimals, price, count, per)
+        {
+            *self = Sum::Decimal(sum, decimals);
+            return;
+        }
+        let (numerator, denominator) = match self {
+            Sum::Decimal(sum, decimals) => (BigInt::from(*sum), power_of_ten(*decimals)),
+            Sum::Wide(numerator, denominator) => {
+                (std::mem::take(numerator), std::mem::take(denominator))
+            }
+        };
+        let times = BigInt::from(price.mantissa()) * BigInt::from(count.mantissa());
+        let over = power_of_ten(price.scale() + count.scale()) * BigInt::from(per);
+        *self = Sum::Wide(numerator * &over + times * &denominator, denominator * over);
+    }
+
+    /// To the nearest, and to the even digit when two are equally near. `None` from 1e15 on.
+    fn rounded(&self) -> Option<Decimal> {
+        let units = match self {
+            Sum::Decimal(sum, decimals) if *decimals <= COST_DECIMALS => {
+                sum.checked_mul(10_i128.checked_pow(COST_DECIMALS - decimals)?)?
+            }
+            Sum::Decimal(sum, decimals) => {
+                half_even(sum, &10_i128.checked_pow(decimals - COST_DECIMALS)?)
+            }
+            Sum::Wide(numerator, denominator) => {
+                half_even(&(numerator * power_of_ten(COST_DECIMALS)), denominator).to_i128()?
+            }
+        };
+        let cost = Decimal::try_from_i128_with_scale(units, COST_DECIMALS).ok()?;
+        (cost < Decimal::from(1_000_000_000_000_000_i64)).then(|| cost.normalize())
+    }
+}
+
+/// sum / 10^decimals + price x count / per, if machine integers do.
+fn narrow(
+    sum: i128,
+    decimals: u32,
+    price: Decimal,
+    count: Decimal,
+    per: u64,
+) -> Option<(i128, u32)> {
+    let zeros = per.ilog10();
+    if 10_u64.checked_pow(zeros)? != per {
+        return None;
+    }
+    let term = price.mantissa().checked_mul(count.mantissa())?;
+    let term_decimals = price.scale() + count.scale() + zeros;
+    let common = decimals.max(term_decimals);
+    let shift = |value: i128, from: u32| value.checked_mul(10_i128.checked_pow(common - from)?);
+    let sum = shift(sum, decimals)?.checked_add(shift(term, term_decimals)?)?;
+    Some((sum, common))
+}
+
+/// A number that is not negative divided by one above 0.
+fn half_even<T: Integer + Clone>(numerator: &T, denominator: &T) -> T {
+    let (quotient, rest) = numerator.div_rem(denominator);
+    let above = denominator.clone() - rest.clone();
+    if rest > above || (rest == above && quotient.is_odd()) {
+        quotient + T::one()
+    } else {
+        quotient
+    }
+}
+
+fn power_of_ten(exponent: u32) -> BigInt {
+    10_i128
+        .checked_pow(exponent)
+        .map_or_else(|| BigInt::from(10).pow(exponent), BigInt::from)
+}

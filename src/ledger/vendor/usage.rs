@@ -1,0 +1,273 @@
+//! Counts as a vendor gives them, and the disjoint amounts they become.
+
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
+
+use rust_decimal::Decimal;
+use serde_json::Value as Json;
+
+use super::units::{self, INPUT, TOLD_APART, Unit, Units, bit, each, kind};
+use super::{Found, at, expected};
+use crate::ledger::number::{parse_decimal, quoted};
+
+/// Counts are below this.
+const LIMIT: i64 = 1_000_000_000_000_000;
+
+/// Decimals that a count may have.
+const DECIMALS: u32 = 10;
+
+/// Own units that one usage may have, and the bytes of a name.
+const MAX_OWN: usize = 100;
+pub const MAX_UNIT_BYTES: usize = 100;
+
+/// What a vendor counted. Counts of known units include those that lie inside them: input tokens the
+/// cached ones, and so on.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct Counts {
+    known: Vec<(Unit, Decimal)>,
+    seen: Units,
+    /// Units that lie inside nothing, by their names.
+    pub own: BTreeMap<String, Decimal>,
+}
+
+/// Disjoint amounts: each token is in one of them.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct Disjoint {
+    pub known: Vec<(Unit, Decimal)>,
+    pub own: BTreeMap<String, Decimal>,
+}
+
+/// Reads one count.
+pub fn count(value: &Json, whole: bool) -> Found<Decimal> {
+    let Json::Number(number) = value else {
+        return Err(format!(
+            "it has to be a number, not {}",
+            crate::ledger::number::kind_of(value)
+        ));
+    };
+    let text = number.as_str();
+    let short = quoted(text);
+    let short = short.trim_matches('"');
+    let count = parse_decimal(text)?;
+    if count.is_sign_negative() && !count.is_zero() {
+        return Err(format!("{short} is negative"));
+    }
+    if count >= Decimal::from(LIMIT) {
+        return Err(format!("{short} is not below 1e15"));
+    }
+    if whole && count.scale() > 0 {
+        return Err(format!("{short} is not a whole number"));
+    }
+    if count.scale() > DECIMALS {
+        return Err(format!("{short} has more than {DECIMALS} decimals"));
+    }
+    Ok(count)
+}
+
+impl Counts {
+    /// Counts as `{unit: count}`.
+    pub fn read(usage: &Json) -> Found<Counts> {
+        let usage = usage
+            .as_object()
+            .ok_or_else(|| expected("usage", "an object of units and counts", usage))?;
+        let mut counts = Counts::default();
+        for (name, value) in usage {
+            let unit = units::named(name);
+            let value = count(value, unit.is_some_and(|unit| kind(unit).is_whole()));
+            let value = value.map_err(|why| at(&quoted(name), why))?;
+            match unit {
+                Some(unit) => counts.add(unit, value),
+                None if name.len() > MAX_UNIT_BYTES || counts.own.len() >= MAX_OWN => {
+                    return Err(at(
+                        &quoted(name),
+                        format_args!(
+                            "a unit has at most {MAX_UNIT_BYTES} bytes, a usage {MAX_OWN} units"
+                        ),
+                    ));
+                }
+                None => {
+                    counts.own.insert(name.clone(), value);
+                }
+            }
+        }
+        Ok(counts)
+    }
+
+    /// The counts that can be read of an object of which nothing is known.
+    pub fn read_any(usage: &Json) -> Counts {
+        let Some(usage) = usage.as_object() else {
+            return Counts::default();
+        };
+        let readable = usage.iter().filter(|(name, value)| {
+            name.len() <= MAX_UNIT_BYTES && value.is_number() && count(value, false).is_ok()
+        });
+        Counts {
+            own: readable
+                .filter_map(|(name, value)| Some((name.clone(), count(value, false).ok()?)))
+                .take(MAX_OWN)
+                .collect(),
+            ..Counts::default()
+        }
+    }
+
+    pub fn add(&mut self, unit: Unit, count: Decimal) {
+        match self.known.iter_mut().find(|(known, _)| *known == unit) {
+            // Counts are below 1e15 and few: their sum fits.
+            Some((_, sum)) => *sum = sum.checked_add(count).unwrap_or(Decimal::MAX),
+            None => {
+                self.known.push((unit, count));
+                self.seen |= bit(unit);
+            }
+        }
+    }
+
+    pub fn known(&self) -> impl Iterator<Item = (Unit, Decimal)> {
+        self.known.iter().copied()
+    }
+
+    pub fn of(&self, unit: Unit) -> Decimal {
+        let found = self.known.iter().find(|(known, _)| *known == unit);
+        found.map_or(Decimal::ZERO, |(_, count)| *count)
+    }
+
+    /// All input tokens, by which a tier is chosen.
+    pub fn all_input(&self) -> Decimal {
+        self.of(*INPUT)
+    }
+
+    /// Takes the counts apart: the units that are always told apart and those that are priced apart;
+    /// the others stay in what they lie inside.
+    ///
+    /// # Errors
+    /// Counts that cannot be, such as more cached tokens than there are.
+    pub fn disjoint(&self, priced: Units) -> Found<Disjoint> {
+        let apart = self.seen & (*TOLD_APART | priced | !units_inside());
+        self.check(apart, priced)?;
+        let known = match self.take_apart(apart) {
+            Ok(known) => known,
+            Err(why) => {
+                self.check_sums(apart)?;
+                // Audio and cached tokens may overlap by as much as nobody said. Then only what is
+                // priced apart is told apart.
+                let fewer = self.seen & (priced | !units_inside());
+                if fewer == apart {
+                    return Err(why);
+                }
+                self.take_apart(fewer)?
+            }
+        };
+        Ok(Disjoint {
+            known,
+            own: self.own.clone(),
+        })
+    }
+
+    /// No count is larger than one it lies inside.
+    fn check(&self, apart: Units, priced: Units) -> Found<()> {
+        for inner in each(apart) {
+            let count = self.of(inner);
+            if count.is_zero() {
+                continue;
+            }
+            let outers = units::around(inner) & (self.seen & apart | priced | *ROOTS);
+            for outer in each(outers) {
+                let most = self.of(outer);
+                if count <= most {
+                    continue;
+                }
+                let (inner, name) = (kind(inner).name, kind(outer).name);
+                return Err(if self.seen & bit(outer) == 0 {
+                    format!("{inner} is {count}, but {name}, which includes it, is missing")
+                } else {
+                    format!("{inner} is {count}, more than {name}, which includes it: {most}")
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// Counts that exclude each other are together not more than what they lie inside.
+    fn check_sums(&self, apart: Units) -> Found<()> {
+        for outer in each(apart) {
+            for nth in 0..5 {
+                let inside = each(apart).filter(|inner| {
+                    units::around(*inner) & bit(outer) != 0
+                        && kind(*inner).trait_beyond(kind(outer)) == Some(nth)
+                });
+                let sum: Decimal = inside.map(|inner| self.of(inner)).sum();
+                if sum > self.of(outer) {
+                    return Err(format!(
+                        "the counts inside {} come to {sum}, more than its {}",
+                        kind(outer).name,
+                        self.of(outer)
+                    ));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// From each count what lies inside it is taken, the most special units first.
+    fn take_apart(&self, apart: Units) -> Found<Vec<(Unit, Decimal)>> {
+        let mut order: Vec<(Unit, Decimal)> = self
+            .known()
+            .filter(|(unit, _)| apart & bit(*unit) != 0)
+            .collect();
+        order.sort_by_key(|(unit, _)| (Reverse(kind(*unit).depth()), *unit));
+        for nth in 0..order.len() {
+            let (inner, rest) = order.split_at_mut(nth);
+            let Some((unit, left)) = rest.first_mut() else {
+                break;
+            };
+            for (inside, count) in inner {
+                if units::around(*inside) & bit(*unit) != 0 {
+                    *left -= *count;
+                }
+            }
+            if left.is_sign_negative() && !left.is_zero() {
+                let unit = *unit;
+                return Err(format!(
+                    "the counts inside {} come to more than its {}",
+                    kind(unit).name,
+                    self.of(unit)
+                ));
+            }
+        }
+        order.sort_by_key(|(unit, _)| *unit);
+        Ok(order)
+    }
+}
+
+impl Disjoint {
+    /// The amounts by their names, without those that are 0.
+    pub fn named(&self) -> BTreeMap<String, Decimal> {
+        let known = self
+            .known
+            .iter()
+            .map(|(unit, count)| (kind(*unit).name.to_owned(), *count));
+        let own = self.own.iter().map(|(name, count)| (name.clone(), *count));
+        known
+            .chain(own)
+            .filter(|(_, count)| !count.is_zero())
+            .collect()
+    }
+}
+
+/// The units that every token of theirs lies in.
+static ROOTS: std::sync::LazyLock<Units> = std::sync::LazyLock::new(|| {
+    ["input_tokens", "output_tokens"]
+        .into_iter()
+        .filter_map(units::named)
+        .fold(0, |set, unit| set | bit(unit))
+});
+
+/// The units that lie inside another.
+fn units_inside() -> Units {
+    static INSIDE: std::sync::LazyLock<Units> = std::sync::LazyLock::new(|| {
+        (0..units::KINDS.len())
+            .map(|unit| unit as Unit)
+            .filter(|unit| units::around(*unit) != 0)
+            .fold(0, |set, unit| set | bit(unit))
+    });
+    *INSIDE
+}

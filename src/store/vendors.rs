@@ -1,0 +1,686 @@
+//! Vendors, their models' rates, and what some usage costs by them. What a backend asks for again and
+//! again is kept compiled, edition by edition.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, HashMap};
+use std::rc::Rc;
+
+use rust_decimal::Decimal;
+use serde_json::{Value as Json, json};
+
+use super::edition;
+use super::statement::{JSONB, RowRef, Statement, Store, TEXT, TEXTS, TIME};
+use crate::errors::{self, Result};
+use crate::ledger::Moment;
+use crate::ledger::vendor::extract::Extractor;
+use crate::ledger::vendor::rules::Rule;
+use crate::ledger::vendor::{self, Counts, Definition, Import, Rates};
+use crate::sql_types::value;
+
+/// More vendors, or models of a vendor, than this are not kept.
+const MAX_KEPT: usize = 1000;
+
+/// A model's name in a vendor's answer may be as long as an argument.
+const MAX_NAME_BYTES: usize = 255;
+
+/// Rates that somebody set stand before those of files, and files stand in this order.
+const OWN: &str = "own";
+const SOURCES: [&str; 3] = [OWN, "genai-prices", "litellm"];
+
+/// The flavor that stands for the one that fits.
+const DEFAULT_FLAVOR: &str = "default";
+
+/// What is to be costed.
+pub struct Asked {
+    pub vendor: String,
+    /// `None`: as the body says.
+    pub model: Option<String>,
+    pub api_flavor: String,
+    /// The vendor's answer, or its usage object.
+    pub body: Json,
+    /// What else a rate may depend on: an object, or null.
+    pub context: Json,
+}
+
+/// What it costs, as far as it is known.
+pub struct Costed {
+    /// The vendor and the model by the names that their rates have, or as they were given.
+    pub vendor: String,
+    pub model: Option<String>,
+    /// Money with at most 12 decimals; `None`: `reason` says why.
+    pub cost: Option<Decimal>,
+    pub currency: Option<String>,
+    pub components: Json,
+    /// Disjoint amounts, by unit.
+    pub usage: BTreeMap<String, Decimal>,
+    pub rate_version: Option<i32>,
+    pub reason: Option<String>,
+}
+
+/// A vendor as it was named.
+struct Vendor {
+    /// The name that its definition or its rates have; as given where there is neither.
+    id: String,
+    /// The names that its rates may have.
+    names: Vec<String>,
+    definition: Option<Rc<Definition>>,
+    is_known: bool,
+    models: RefCell<HashMap<String, Rc<Model>>>,
+}
+
+/// A model as it was named: the rates that may count for it, first the ones that count before others.
+struct Model {
+    /// The vendor's name for it, where a rule holds for the name it was given.
+    id: Option<String>,
+    lines: Vec<Line>,
+}
+
+/// The rates of one model from one source, the latest first.
+struct Line {
+    model: String,
+    /// Is its rate that of another vendor, whose models this one offers?
+    is_borrowed: bool,
+    versions: Vec<Version>,
+}
+
+struct Version {
+    version: i32,
+    /// `None`: from the beginning.
+    effective_at: Option<Moment>,
+    currency: String,
+    /// `None`: withdrawn.
+    rates: Option<Rates>,
+}
+
+#[derive(Default)]
+struct Known {
+    edition: u64,
+    /// By the name that was given.
+    vendors: HashMap<String, Rc<Vendor>>,
+    /// By id.
+    definitions: HashMap<String, Option<Rc<Definition>>>,
+}
+
+thread_local! {
+    static KNOWN: RefCell<Known> = RefCell::default();
+}
+
+static DEFINITION: Statement = Statement {
+    sql: "SELECT v.definition FROM credyt.vendors v WHERE v.vendor = $1 ORDER BY v.version DESC LIMIT 1",
+    args: &[TEXT],
+};
+
+/// The vendors that go by other names, too, in the order of their file.
+static MATCHES: Statement = Statement {
+    sql: "SELECT v.vendor, v.definition -> 'match'
+          FROM (SELECT DISTINCT ON (v.vendor) v.vendor, v.definition
+                FROM credyt.vendors v ORDER BY v.vendor, v.version DESC) v
+          WHERE v.definition ? 'match'
+          ORDER BY (v.definition ->> 'position')::int, v.vendor",
+    args: &[],
+};
+
+static DEFINITIONS: Statement = Statement {
+    sql: "SELECT DISTINCT ON (v.vendor) v.vendor, v.version, v.definition
+          FROM credyt.vendors v ORDER BY v.vendor, v.version DESC",
+    args: &[],
+};
+
+static HAS_RATES: Statement = Statement {
+    sql: "SELECT r.vendor FROM credyt.vendor_rates r WHERE r.vendor = ANY ($1)
+          ORDER BY array_position($1, r.vendor) LIMIT 1",
+    args: &[TEXTS],
+};
+
+static RATES: Statement = Statement {
+    sql: "SELECT r.vendor, r.model, r.source, r.version, r.effective_at, r.currency, r.rates
+          FROM credyt.vendor_rates r WHERE r.vendor = ANY ($1) AND r.model = ANY ($2)
+          ORDER BY r.effective_at DESC NULLS LAST, r.version DESC",
+    args: &[TEXTS, TEXTS],
+};
+
+/// Every model's last version, and what a source says of it at a moment.
+static IN_FORCE: Statement = Statement {
+    sql: "SELECT v.vendor, v.model, v.version, v.is_of_source, r.rates
+          FROM (SELECT v.vendor, v.model, max(v.version) AS version, bool_or(v.source = $1) AS is_of_source
+                FROM credyt.vendor_rates v GROUP BY v.vendor, v.model) v
+          LEFT JOIN (SELECT DISTINCT ON (r.vendor, r.model) r.vendor, r.model, r.rates
+                     FROM credyt.vendor_rates r
+                     WHERE r.source = $1 AND (r.effective_at IS NULL OR r.effective_at <= $2)
+                     ORDER BY r.vendor, r.model, r.effective_at DESC NULLS LAST, r.version DESC) r
+            ON r.vendor = v.vendor AND r.model = v.model",
+    args: &[TEXT, TIME],
+};
+
+/// Rates are added by one transaction after another.
+static LOCK: Statement = Statement {
+    sql: "LOCK TABLE credyt.vendor_rates IN SHARE ROW EXCLUSIVE MODE",
+    args: &[],
+};
+
+static ADD_RATES: Statement = Statement {
+    sql: "INSERT INTO credyt.vendor_rates (vendor, model, version, source, currency, rates, effective_at, created_at)
+          SELECT r.vendor, r.model, r.version, $2, $3, r.rates, CASE WHEN NOT r.first THEN $4 END, $5
+          FROM jsonb_to_recordset($1) AS r (vendor text, model text, version int, first boolean, rates jsonb)
+          ON CONFLICT DO NOTHING",
+    args: &[JSONB, TEXT, TEXT, TIME, TIME],
+};
+
+static ADD_DEFINITIONS: Statement = Statement {
+    sql: "INSERT INTO credyt.vendors (vendor, version, source, definition, created_at)
+          SELECT v.vendor, v.version, $2, v.definition, $3
+          FROM jsonb_to_recordset($1) AS v (vendor text, version int, definition jsonb)
+          ON CONFLICT DO NOTHING",
+    args: &[JSONB, TEXT, TIME],
+};
+
+static ADD_OWN: Statement = Statement {
+    sql: "INSERT INTO credyt.vendor_rates (vendor, model, version, source, currency, rates, effective_at, created_at)
+          SELECT $1, $2, coalesce(max(r.version), 0) + 1, $3, $4, $5, $6, $7
+          FROM credyt.vendor_rates r WHERE r.vendor = $1 AND r.model = $2
+          ON CONFLICT DO NOTHING
+          RETURNING version",
+    args: &[TEXT, TEXT, TEXT, TEXT, JSONB, TIME, TIME],
+};
+
+// ---- costing ------------------------------------------------------------------------------------
+
+/// What some usage costs at a moment. What is not known is said in `reason`; usage that cannot be
+/// read, or cannot be, is 22023.
+pub fn cost(store: &Store, asked: &Asked, at: Moment) -> Result<Costed> {
+    if !matches!(asked.context, Json::Object(_) | Json::Null) {
+        return Err(errors::invalid("context", "it has to be a JSON object"));
+    }
+    let vendor = vendor(store, &asked.vendor)?;
+    let no_extractors = &[][..];
+    let extractors = match &vendor.definition {
+        Some(definition) => choose(&definition.extractors, asked)?,
+        None => no_extractors,
+    };
+    let named = extractors.iter().find_map(|one| one.model(&asked.body));
+    let name = asked.model.as_deref().or(named);
+    let refuse = |why: String| errors::usage_invalid(&asked.vendor, name, why);
+    if name.is_some_and(|name| name.len() > MAX_NAME_BYTES) {
+        return Err(errors::usage_invalid(
+            &asked.vendor,
+            None,
+            format_args!("the model's name is longer than {MAX_NAME_BYTES} bytes"),
+        ));
+    }
+    let model = match name {
+        Some(name) => Some(model(store, &vendor, name)?),
+        None => None,
+    };
+    let in_force = model.as_ref().and_then(|model| model.at(at));
+    let rates = in_force.as_ref().map(|found| found.2);
+    let counts = if vendor.is_known {
+        read_counts(extractors, &asked.body, rates, at).map_err(refuse)?
+    } else {
+        Counts::read_any(&asked.body)
+    };
+    let id = model.as_ref().and_then(|model| model.id.as_deref());
+    let unknown = |reason: String| -> Result<Costed> {
+        Ok(Costed {
+            vendor: vendor.id.clone(),
+            model: id.or(name).map(str::to_owned),
+            cost: None,
+            currency: None,
+            components: json!([]),
+            usage: counts.disjoint(0).map_err(refuse)?.named(),
+            rate_version: None,
+            reason: Some(reason),
+        })
+    };
+    let Some((line, version, rates)) = in_force else {
+        return unknown(match name {
+            _ if !vendor.is_known => format!("vendor {} is not known", asked.vendor),
+            None => "neither the call nor the usage names a model".to_owned(),
+            Some(name) => format!("no rate is known for model {name} of {}", vendor.id),
+        });
+    };
+    // A vendor's own terms are not those of the vendor whose models it offers.
+    let context = Some(&asked.context).filter(|_| !line.is_borrowed);
+    let costed = rates.cost(&counts, at, context).map_err(refuse)?;
+    Ok(Costed {
+        vendor: vendor.id.clone(),
+        model: Some(line.model.clone()),
+        cost: costed.cost,
+        currency: Some(version.currency.clone()),
+        components: costed.components,
+        usage: costed.usage,
+        rate_version: Some(version.version),
+        reason: costed.reason,
+    })
+}
+
+/// The extractors that may read an answer: that of the flavor, or all where the default one is asked
+/// for and the vendor has none of that name.
+fn choose<'a>(extractors: &'a [Extractor], asked: &Asked) -> Result<&'a [Extractor]> {
+    let flavor = asked.api_flavor.as_str();
+    match extractors.iter().position(|one| one.flavor == flavor) {
+        Some(nth) => Ok(extractors.get(nth..=nth).unwrap_or_default()),
+        None if flavor == DEFAULT_FLAVOR || extractors.is_empty() => Ok(extractors),
+        None => {
+            let known: Vec<&str> = extractors.iter().map(|one| one.flavor.as_str()).collect();
+            Err(errors::invalid(
+                "api_flavor",
+                format_args!(
+                    "{} has no {flavor:?}, but {}",
+                    asked.vendor,
+                    known.join(", ")
+                ),
+            ))
+        }
+    }
+}
+
+/// The counts in an answer. Without extractors it is `{unit: count}`; so it is where no extractor can
+/// read it and the rates have a price for each of its units.
+fn read_counts(
+    extractors: &[Extractor],
+    body: &Json,
+    rates: Option<&Rates>,
+    at: Moment,
+) -> std::result::Result<Counts, String> {
+    let mut refused = None;
+    for extractor in extractors {
+        match extractor.counts(body) {
+            Ok(counts) => return Ok(counts),
+            Err(why) => {
+                refused.get_or_insert(why);
+            }
+        }
+    }
+    match (Counts::read(body), refused) {
+        (counts, None) => counts,
+        (Ok(counts), Some(_)) if rates.is_some_and(|rates| rates.has_all(&counts, at)) => {
+            Ok(counts)
+        }
+        (_, Some(why)) => Err(why),
+    }
+}
+
+impl Model {
+    /// What counts at a moment.
+    fn at(&self, at: Moment) -> Option<(&Line, &Version, &Rates)> {
+        self.lines.iter().find_map(|line| {
+            let mut versions = line.versions.iter();
+            let version = versions.find(|one| one.effective_at.is_none_or(|from| from <= at))?;
+            Some((line, version, version.rates.as_ref()?))
+        })
+    }
+}
+
+// ---- looking up -----------------------------------------------------------------------------------
+
+/// What is remembered in this edition, after forgetting what is older.
+fn remembered<R>(look: impl FnOnce(&mut Known) -> R) -> R {
+    let edition = edition::current();
+    KNOWN.with_borrow_mut(|known| {
+        if known.edition != edition {
+            *known = Known {
+                edition,
+                ..Known::default()
+            };
+        }
+        look(known)
+    })
+}
+
+/// Remembers what was read since `edition`, unless something was announced meanwhile.
+fn remember(store: &Store, edition: u64, keep: impl FnOnce(&mut Known)) {
+    if may_remember(store, edition) {
+        remembered(keep);
+    }
+}
+
+fn may_remember(store: &Store, edition: u64) -> bool {
+    edition::remembers() && store.sees_latest() && edition == edition::current()
+}
+
+/// A bounded map: what is too much starts anew.
+fn keep<T>(map: &mut HashMap<String, T>, key: &str, value: T) {
+    if map.len() >= MAX_KEPT {
+        map.clear();
+    }
+    map.insert(key.to_owned(), value);
+}
+
+fn vendor(store: &Store, name: &str) -> Result<Rc<Vendor>> {
+    if edition::remembers()
+        && let Some(vendor) = remembered(|known| known.vendors.get(name).cloned())
+    {
+        return Ok(vendor);
+    }
+    let edition = edition::current();
+    let vendor = Rc::new(read_vendor(store, name)?);
+    remember(store, edition, |known| {
+        keep(&mut known.vendors, name, vendor.clone());
+    });
+    Ok(vendor)
+}
+
+fn read_vendor(store: &Store, name: &str) -> Result<Vendor> {
+    let lower = name.trim().to_lowercase();
+    let mut names = vec![name.to_owned()];
+    if lower != name {
+        names.push(lower.clone());
+    }
+    let mut defined = None;
+    for id in &names {
+        if let Some(definition) = definition(store, id)? {
+            defined = Some((id.clone(), definition));
+            break;
+        }
+    }
+    if defined.is_none() {
+        for row in MATCHES.run(store, &[])?.iter() {
+            let rule = Rule::read(&row.json(2)?, "match");
+            let rule = rule.map_err(|why| errors::corrupted("a vendor", why))?;
+            if rule.holds(&lower, &lower) {
+                let id = row.text(1)?;
+                defined = definition(store, &id)?.map(|definition| (id, definition));
+                break;
+            }
+        }
+    }
+    if let Some((id, _)) = &defined
+        && !names.contains(id)
+    {
+        names.push(id.clone());
+    }
+    let priced = HAS_RATES.run(store, &[value::texts(Some(&names))])?;
+    let priced = priced.first().map(|row| row.text(1)).transpose()?;
+    let is_known = defined.is_some() || priced.is_some();
+    let (id, definition) = match defined {
+        Some((id, definition)) => (Some(id), Some(definition)),
+        None => (priced, None),
+    };
+    Ok(Vendor {
+        id: id.unwrap_or_else(|| name.to_owned()),
+        names,
+        definition,
+        is_known,
+        models: RefCell::default(),
+    })
+}
+
+/// How a vendor's answers are read, if anything says so.
+fn definition(store: &Store, id: &str) -> Result<Option<Rc<Definition>>> {
+    if edition::remembers()
+        && let Some(definition) = remembered(|known| known.definitions.get(id).cloned())
+    {
+        return Ok(definition);
+    }
+    let edition = edition::current();
+    let rows = DEFINITION.run(store, &[value::text(id)])?;
+    let definition = match rows.first() {
+        None => None,
+        Some(row) => {
+            let definition = Definition::read(&row.json(1)?);
+            Some(Rc::new(
+                definition.map_err(|why| errors::corrupted("a vendor", why))?,
+            ))
+        }
+    };
+    remember(store, edition, |known| {
+        keep(&mut known.definitions, id, definition.clone());
+    });
+    Ok(definition)
+}
+
+fn model(store: &Store, vendor: &Vendor, name: &str) -> Result<Rc<Model>> {
+    if edition::remembers()
+        && let Some(model) = vendor.models.borrow().get(name).cloned()
+    {
+        return Ok(model);
+    }
+    let edition = edition::current();
+    let model = Rc::new(read_model(store, vendor, name)?);
+    // A vendor is forgotten with its edition: what is kept in it afterwards is never used.
+    if may_remember(store, edition) {
+        keep(&mut vendor.models.borrow_mut(), name, model.clone());
+    }
+    Ok(model)
+}
+
+fn read_model(store: &Store, vendor: &Vendor, name: &str) -> Result<Model> {
+    let mut fallback = Vec::new();
+    let mut meant = None;
+    if let Some(own) = &vendor.definition {
+        for id in &own.fallback {
+            if let Some(definition) = definition(store, id)? {
+                fallback.push((id.as_str(), definition));
+            }
+        }
+        let fallback: Vec<_> = fallback.iter().map(|(id, one)| (*id, &**one)).collect();
+        meant = vendor::find((&vendor.id, own), &fallback, name);
+    }
+    let lower = name.to_lowercase();
+    let vendors: Vec<String> = vendor
+        .names
+        .iter()
+        .cloned()
+        .chain(meant.map(|(vendor, _)| vendor.to_owned()))
+        .collect();
+    // A reseller's list of models may have its own name before them.
+    let prefixed = vendor.names.iter().map(|vendor| format!("{vendor}/{name}"));
+    let models: Vec<String> = [name.to_owned(), lower.clone()]
+        .into_iter()
+        .chain(prefixed)
+        .chain(meant.map(|(_, model)| model.to_owned()))
+        .collect();
+    let rows = RATES.run(
+        store,
+        &[value::texts(Some(&vendors)), value::texts(Some(&models))],
+    )?;
+    // Lines by their rank: whose rates, then how the name was recognised, then its place above.
+    let mut lines: BTreeMap<(usize, usize, usize), Line> = BTreeMap::new();
+    for row in rows.iter() {
+        let (of, id, source) = (row.text(1)?, row.text(2)?, row.text(3)?);
+        let is_meant = meant == Some((&of, &id));
+        let is_named = vendor.names.contains(&of);
+        let exact = is_named && (id == name || id == lower);
+        if !is_meant && !is_named {
+            continue;
+        }
+        // What somebody set for a name counts before what a rule makes of the name; in files, whose
+        // rules these are, the rule counts.
+        let recognised = match (source == OWN, exact, is_meant) {
+            (true, true, _) | (false, _, true) => 0,
+            (true, _, true) | (false, true, _) => 1,
+            // A borrowed model's name, or a listing of another vendor by chance.
+            _ if models.contains(&id) && is_named => 2,
+            _ => continue,
+        };
+        let rank = SOURCES.iter().position(|one| *one == source);
+        let place = models.iter().position(|one| *one == id);
+        let key = (
+            rank.unwrap_or(SOURCES.len()),
+            recognised,
+            place.unwrap_or(models.len()),
+        );
+        let line = lines.entry(key).or_insert_with(|| Line {
+            model: id,
+            is_borrowed: !is_named,
+            versions: Vec::new(),
+        });
+        line.versions.push(read_version(&row)?);
+    }
+    Ok(Model {
+        id: meant.map(|(_, model)| model.to_owned()),
+        lines: lines.into_values().collect(),
+    })
+}
+
+fn read_version(row: &RowRef) -> Result<Version> {
+    let rates = match row.json(7)? {
+        Json::Null => None,
+        rates => {
+            let rates = Rates::read(&rates);
+            Some(rates.map_err(|why| errors::corrupted("a vendor rate", why))?)
+        }
+    };
+    Ok(Version {
+        version: row.int(4)?,
+        effective_at: row.optional_moment(5),
+        currency: row.text(6)?,
+        rates,
+    })
+}
+
+// ---- adding ---------------------------------------------------------------------------------------
+
+/// What an import did, or would do: how many models.
+#[derive(Default)]
+pub struct Imported {
+    pub added: i32,
+    pub changed: i32,
+    pub unchanged: i32,
+}
+
+/// Adds what is new in a file: vendors' definitions, which count at once, and models' rates.
+pub fn import(
+    store: &Store,
+    source: &str,
+    import: &Import,
+    effective_at: Option<Moment>,
+    now: Moment,
+    dry_run: bool,
+) -> Result<Imported> {
+    if !dry_run {
+        LOCK.run(store, &[])?;
+    }
+    let from = effective_at.unwrap_or(now);
+    let rows = IN_FORCE.run(store, &[value::text(source), value::moment(from)])?;
+    let mut known: HashMap<(String, String), (i32, bool, Option<Json>)> = HashMap::new();
+    for row in rows.iter() {
+        let found = (row.int(3)?, row.bool(4)?, row.optional_json(5)?);
+        known.insert((row.text(1)?, row.text(2)?), found);
+    }
+    let mut imported = Imported::default();
+    let mut new = Vec::new();
+    for one in &import.models {
+        let key = (one.vendor.clone(), one.model.clone());
+        let (version, first) = match known.get(&key) {
+            Some((_, _, Some(rates))) if *rates == one.rates => {
+                imported.unchanged += 1;
+                continue;
+            }
+            Some((version, of_source, _)) => {
+                match of_source {
+                    true => imported.changed += 1,
+                    false => imported.added += 1,
+                }
+                (version.saturating_add(1), false)
+            }
+            None => {
+                imported.added += 1;
+                (1, true)
+            }
+        };
+        new.push(json!({"vendor": one.vendor, "model": one.model, "version": version, "first": first, "rates": one.rates}));
+    }
+    if dry_run {
+        return Ok(imported);
+    }
+    if !new.is_empty() {
+        let count = new.len();
+        let added = ADD_RATES.run(
+            store,
+            &[
+                value::json("rates", &Json::Array(new))?,
+                value::text(source),
+                value::text("USD"),
+                value::moment(from),
+                value::moment(now),
+            ],
+        )?;
+        if added.count() != count {
+            return Err(errors::rates_changed());
+        }
+        edition::announce(c"vendor_rates");
+    }
+    add_definitions(store, source, import, now)?;
+    Ok(imported)
+}
+
+fn add_definitions(store: &Store, source: &str, import: &Import, now: Moment) -> Result<()> {
+    let mut known = HashMap::new();
+    for row in DEFINITIONS.run(store, &[])?.iter() {
+        known.insert(row.text(1)?, (row.int(2)?, row.json(3)?));
+    }
+    let mut new = Vec::new();
+    for one in &import.vendors {
+        let version = match known.get(&one.vendor) {
+            Some((_, definition)) if *definition == one.definition => continue,
+            Some((version, _)) => version.saturating_add(1),
+            None => 1,
+        };
+        new.push(json!({"vendor": one.vendor, "version": version, "definition": one.definition}));
+    }
+    if new.is_empty() {
+        return Ok(());
+    }
+    let count = new.len();
+    let added = ADD_DEFINITIONS.run(
+        store,
+        &[
+            value::json("rates", &Json::Array(new))?,
+            value::text(source),
+            value::moment(now),
+        ],
+    )?;
+    if added.count() != count {
+        return Err(errors::rates_changed());
+    }
+    edition::announce(c"vendors");
+    Ok(())
+}
+
+/// Sets somebody's own rate: the version it became, and from when it counts (`None`: from the
+/// beginning, as the first rate of a model does).
+pub fn set(
+    store: &Store,
+    vendor: &str,
+    model: &str,
+    rates: &Json,
+    currency: &str,
+    effective_at: Option<Moment>,
+    now: Moment,
+) -> Result<(i32, Option<Moment>)> {
+    LOCK.run(store, &[])?;
+    // Looked up again: while the lock was waited for, others may have set rates.
+    let known = read_model(store, &read_vendor(store, vendor)?, model)?;
+    let from = match known.lines.is_empty() {
+        true => None,
+        false => Some(effective_at.unwrap_or(now)),
+    };
+    let rows = ADD_OWN.run(
+        store,
+        &[
+            value::text(vendor),
+            value::text(model),
+            value::text(OWN),
+            value::text(currency),
+            value::json("rates", rates)?,
+            value::optional_moment(from),
+            value::moment(now),
+        ],
+    )?;
+    let row = rows.first().ok_or_else(errors::rates_changed)?;
+    edition::announce(c"vendor_rates");
+    Ok((row.int(1)?, from))
+}
+
+/// Is there anything in this model's line that JSON null could withdraw?
+pub fn has_own(store: &Store, vendor: &str, model: &str) -> Result<bool> {
+    let names = |name: &str| value::texts(Some(&[name.to_owned()]));
+    let rows = RATES.run(store, &[names(vendor), names(model)])?;
+    for row in rows.iter() {
+        if row.text(3)? == OWN {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
