@@ -226,7 +226,7 @@ pub fn cost_unknown(action: &str, asset: &str) -> Error {
     )
     .with("action", action)
     .with("asset", asset)
-    .hint("Pass cost (money) or credits.")
+    .hint("Set the vendor's rate (credyt.set_vendor_rate), or pass cost (money) or credits.")
 }
 
 // ---- what the wallet refuses ----------------------------------------------------------------

@@ -107,12 +107,14 @@ CREATE TABLE credyt.authorizations (
     forgiven           numeric NOT NULL,
     captured_quantity  numeric NOT NULL,
     captured_cost      numeric,
+    captured_costs     jsonb,
     cost               numeric,
     price_version      int,
     priced             boolean NOT NULL,
     created_at         timestamptz NOT NULL,
     expires_at         timestamptz NOT NULL,
     pins               jsonb NOT NULL,
+    first_capture      uuid,
     last_capture       uuid,
     last_request       bytea,
     request            bytea,
@@ -141,12 +143,14 @@ COMMENT ON COLUMN credyt.authorizations.captured IS 'Credits captured so far.';
 COMMENT ON COLUMN credyt.authorizations.forgiven IS 'Credits that captures cost beyond what could be paid, forgiven by overrun clamp.';
 COMMENT ON COLUMN credyt.authorizations.captured_quantity IS 'Quantity captured so far.';
 COMMENT ON COLUMN credyt.authorizations.captured_cost IS 'Vendor cost captured so far, in the asset''s currency; NULL: not known.';
+COMMENT ON COLUMN credyt.authorizations.captured_costs IS 'The same by vendor and model, read from usage.';
 COMMENT ON COLUMN credyt.authorizations.cost IS 'Vendor cost expected, in the asset''s currency.';
 COMMENT ON COLUMN credyt.authorizations.price_version IS 'The version its captures are priced at; NULL: the action had no price.';
 COMMENT ON COLUMN credyt.authorizations.priced IS 'True: credits came from the price; false: they were given.';
 COMMENT ON COLUMN credyt.authorizations.created_at IS 'When it was authorized.';
 COMMENT ON COLUMN credyt.authorizations.expires_at IS 'When the hold ends.';
 COMMENT ON COLUMN credyt.authorizations.pins IS 'What is still pinned, grant by grant; grant null: overdraft.';
+COMMENT ON COLUMN credyt.authorizations.first_capture IS 'The ledger row of the first capture: costs that are recorded for the authorization count with it.';
 COMMENT ON COLUMN credyt.authorizations.last_capture IS 'The ledger row of the last capture.';
 COMMENT ON COLUMN credyt.authorizations.last_request IS 'Hash of the totals last captured.';
 COMMENT ON COLUMN credyt.authorizations.request IS 'Hash of what was asked, to know a replay from another request.';

@@ -209,6 +209,20 @@ LEFT JOIN (SELECT n.customer, n.asset, count(*) AS rows, count(DISTINCT n.seq) A
        ON e.customer = w.customer AND e.asset = w.asset
 WHERE w.seq <> coalesce(e.rows, 0) OR w.seq <> coalesce(e.numbers, 0) OR w.seq <> coalesce(e.last, 0)
 UNION ALL
+SELECT 6, p.customer, p.asset, format('costs recorded late changed %s credits, %s revenue and %s debits in the reports', p.credits, p.revenue, p.debits)
+FROM (SELECT p.customer, p.asset, sum(p.debits) FILTER (WHERE a.nth = 1) AS debits,
+             sum((a.line->>'credits')::numeric) AS credits, sum((a.line->>'revenue')::numeric) AS revenue
+      FROM credyt.cost_postings p
+      CROSS JOIN LATERAL jsonb_array_elements(p.lines) WITH ORDINALITY AS a (line, nth)
+      WHERE verify.customer IS NULL OR p.customer = verify.customer
+      GROUP BY p.customer, p.asset) p
+WHERE p.credits <> 0 OR p.revenue <> 0 OR p.debits <> 0
+UNION ALL
+SELECT 6, p.customer, p.asset, format('a change of the reports is number %s, which no row of the wallet has', p.seq)
+FROM credyt.cost_postings p
+WHERE (verify.customer IS NULL OR p.customer = verify.customer)
+  AND NOT EXISTS (SELECT FROM numbered n WHERE n.customer = p.customer AND n.asset = p.asset AND n.seq = p.seq)
+UNION ALL
 SELECT 6, n.customer, n.asset, format('row %s is number %s, but its id is not above the one before', n.id, n.seq)
 FROM (SELECT n.customer, n.asset, n.id, n.seq,
              lag(n.id) OVER (PARTITION BY n.customer, n.asset ORDER BY n.seq) AS before

@@ -18,14 +18,13 @@ CREATE TABLE credyt.vendor_costs (
     debit_id           uuid,
     authorization_id   uuid,
     replaces           uuid,
+    part               int,
     occurred_at        timestamptz NOT NULL,
     accounted_at       timestamptz NOT NULL,
     created_at         timestamptz NOT NULL,
     metadata           jsonb,
     PRIMARY KEY (customer, id)
 );
-CREATE UNIQUE INDEX vendor_costs_request ON credyt.vendor_costs (customer, vendor, vendor_request_id, source)
-    WHERE vendor_request_id IS NOT NULL AND replaces IS NULL;
 CREATE INDEX vendor_costs_debit ON credyt.vendor_costs (customer, debit_id) WHERE debit_id IS NOT NULL;
 CREATE INDEX vendor_costs_authorization ON credyt.vendor_costs (customer, authorization_id) WHERE authorization_id IS NOT NULL;
 COMMENT ON TABLE credyt.vendor_costs IS 'What vendors charge us, recorded apart from the debit, append-only. What of it counts is in credyt.cost_postings.';
@@ -46,10 +45,30 @@ COMMENT ON COLUMN credyt.vendor_costs.context IS 'What else the rate depends on.
 COMMENT ON COLUMN credyt.vendor_costs.debit_id IS 'The debit it was for.';
 COMMENT ON COLUMN credyt.vendor_costs.authorization_id IS 'The authorization it was for.';
 COMMENT ON COLUMN credyt.vendor_costs.replaces IS 'The cost, or the debit, whose cost this row computes anew (credyt.recost).';
+COMMENT ON COLUMN credyt.vendor_costs.part IS 'Where that is a debit: which element of its usage, from 0.';
 COMMENT ON COLUMN credyt.vendor_costs.occurred_at IS 'When it happened.';
 COMMENT ON COLUMN credyt.vendor_costs.accounted_at IS 'When it counts in the books.';
 COMMENT ON COLUMN credyt.vendor_costs.created_at IS 'When it was recorded.';
 COMMENT ON COLUMN credyt.vendor_costs.metadata IS 'The application''s own notes.';
+
+CREATE TABLE credyt.vendor_requests (
+    customer           text NOT NULL,
+    vendor             text NOT NULL,
+    vendor_request_id  text NOT NULL,
+    source             text NOT NULL,
+    debit_id           uuid,
+    authorization_id   uuid,
+    cost_id            uuid,
+    PRIMARY KEY (customer, vendor, vendor_request_id, source)
+);
+COMMENT ON TABLE credyt.vendor_requests IS 'Which cost stands for a vendor''s request, by source, append-only: each counts once.';
+COMMENT ON COLUMN credyt.vendor_requests.customer IS 'For whom.';
+COMMENT ON COLUMN credyt.vendor_requests.vendor IS 'Whose request.';
+COMMENT ON COLUMN credyt.vendor_requests.vendor_request_id IS 'The vendor''s own id of it.';
+COMMENT ON COLUMN credyt.vendor_requests.source IS 'estimated, reported or invoiced; what came with a debit is estimated.';
+COMMENT ON COLUMN credyt.vendor_requests.debit_id IS 'The debit it was for.';
+COMMENT ON COLUMN credyt.vendor_requests.authorization_id IS 'The authorization it was for.';
+COMMENT ON COLUMN credyt.vendor_requests.cost_id IS 'The recorded cost; NULL: it came with the debit.';
 
 CREATE TABLE credyt.cost_postings (
     customer      text NOT NULL,
@@ -81,5 +100,132 @@ COMMENT ON COLUMN credyt.cost_postings.lines IS 'By vendor, model and kind of gr
 
 CREATE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON credyt.vendor_costs
     FOR EACH STATEMENT EXECUTE FUNCTION credyt.refuse_change();
+CREATE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON credyt.vendor_requests
+    FOR EACH STATEMENT EXECUTE FUNCTION credyt.refuse_change();
 CREATE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON credyt.cost_postings
     FOR EACH STATEMENT EXECUTE FUNCTION credyt.refuse_change();
+
+CREATE TYPE credyt.recorded_cost AS (
+    id                 uuid,
+    customer           text,
+    asset              text,
+    vendor             text,
+    model              text,
+    vendor_request_id  text,
+    source             text,
+    cost               numeric,
+    reason             text,
+    rate_version       int,
+    debit_id           uuid,
+    authorization_id   uuid,
+    occurred_at        timestamptz,
+    accounted_at       timestamptz,
+    created_at         timestamptz,
+    replayed           boolean
+);
+COMMENT ON TYPE credyt.recorded_cost IS 'The answer to record_cost.';
+COMMENT ON COLUMN credyt.recorded_cost.id IS 'The row of credyt.vendor_costs; of a cost that came with a debit, the debit.';
+COMMENT ON COLUMN credyt.recorded_cost.customer IS 'For whom.';
+COMMENT ON COLUMN credyt.recorded_cost.asset IS 'In whose margin it counts.';
+COMMENT ON COLUMN credyt.recorded_cost.vendor IS 'Who charges it.';
+COMMENT ON COLUMN credyt.recorded_cost.model IS 'For what.';
+COMMENT ON COLUMN credyt.recorded_cost.vendor_request_id IS 'The vendor''s own id of the request.';
+COMMENT ON COLUMN credyt.recorded_cost.source IS 'estimated, reported or invoiced.';
+COMMENT ON COLUMN credyt.recorded_cost.cost IS 'Money, in the asset''s currency; NULL: not known.';
+COMMENT ON COLUMN credyt.recorded_cost.reason IS 'Why the cost is not known.';
+COMMENT ON COLUMN credyt.recorded_cost.rate_version IS 'The version of the rate it was computed by; NULL: it was given.';
+COMMENT ON COLUMN credyt.recorded_cost.debit_id IS 'The debit it counts with.';
+COMMENT ON COLUMN credyt.recorded_cost.authorization_id IS 'The authorization it was recorded for.';
+COMMENT ON COLUMN credyt.recorded_cost.occurred_at IS 'When it happened.';
+COMMENT ON COLUMN credyt.recorded_cost.accounted_at IS 'When it counts in the books.';
+COMMENT ON COLUMN credyt.recorded_cost.created_at IS 'When it was recorded.';
+COMMENT ON COLUMN credyt.recorded_cost.replayed IS 'True: it was recorded before, and nothing changed now.';
+
+CREATE FUNCTION credyt.record_cost(
+    customer           text,
+    vendor             text,
+    model              text DEFAULT NULL,
+    usage              jsonb DEFAULT NULL,
+    cost               numeric DEFAULT NULL,
+    debit_id           uuid DEFAULT NULL,
+    authorization_id   uuid DEFAULT NULL,
+    vendor_request_id  text DEFAULT NULL,
+    api_flavor         text DEFAULT 'default',
+    source             text DEFAULT 'estimated',
+    occurred_at        timestamptz DEFAULT NULL,
+    context            jsonb DEFAULT '{}',
+    metadata           jsonb DEFAULT NULL
+) RETURNS credyt.recorded_cost
+    AS 'MODULE_PATHNAME', 'credyt_record_cost' LANGUAGE c VOLATILE
+    SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_seqscan = off;
+COMMENT ON FUNCTION credyt.record_cost(text, text, text, jsonb, numeric, uuid, uuid, text, text, text, timestamptz, jsonb, jsonb) IS
+    'Records what a vendor charges for a debit, an authorization, or a customer alone: cost (money, in the asset''s currency), or what its usage comes to. source: estimated, reported or invoiced; the strongest counts, once, in place of what came with the debit. The same vendor_request_id and source again: the first answer. WC009, WC011, 22003, 22023.';
+
+CREATE TYPE credyt.recosted AS (
+    customer     text,
+    asset        text,
+    debit_id     uuid,
+    cost_id      uuid,
+    vendor       text,
+    model        text,
+    cost_before  numeric,
+    cost_after   numeric,
+    occurred_at  timestamptz
+);
+COMMENT ON TYPE credyt.recosted IS 'A cost that credyt.recost corrected.';
+COMMENT ON COLUMN credyt.recosted.customer IS 'For whom.';
+COMMENT ON COLUMN credyt.recosted.asset IS 'In whose margin it counts.';
+COMMENT ON COLUMN credyt.recosted.debit_id IS 'The debit.';
+COMMENT ON COLUMN credyt.recosted.cost_id IS 'The recorded cost; NULL: it came with the debit.';
+COMMENT ON COLUMN credyt.recosted.vendor IS 'Who charges it.';
+COMMENT ON COLUMN credyt.recosted.model IS 'For what.';
+COMMENT ON COLUMN credyt.recosted.cost_before IS 'Money, as it was known; NULL: it was not.';
+COMMENT ON COLUMN credyt.recosted.cost_after IS 'Money, by the rate that holds.';
+COMMENT ON COLUMN credyt.recosted.occurred_at IS 'When it happened.';
+
+CREATE FUNCTION credyt.recost(
+    vendor   text,
+    model    text DEFAULT NULL,
+    since    timestamptz DEFAULT NULL,
+    dry_run  boolean DEFAULT false
+) RETURNS SETOF credyt.recosted
+    AS 'MODULE_PATHNAME', 'credyt_recost' LANGUAGE c VOLATILE
+    SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_seqscan = off;
+COMMENT ON FUNCTION credyt.recost(text, text, timestamptz, boolean) IS
+    'Computes again what was computed by another rate of a vendor (and model), or not at all, and records what differs; what was given as cost stays. A row for each. dry_run: only shows it. 22023.';
+
+CREATE VIEW credyt.uncosted_usage AS
+SELECT l.customer, p.part->>'vendor' AS vendor, p.part->>'model' AS model,
+       CASE jsonb_typeof(l.usage) WHEN 'array' THEN l.usage->(p.nth::int - 1) ELSE l.usage END AS usage,
+       l.id AS debit_id, l.occurred_at, p.part->>'reason' AS reason
+FROM credyt.ledger l
+CROSS JOIN LATERAL jsonb_array_elements(l.costs) WITH ORDINALITY AS p (part, nth)
+WHERE l.kind = 'debit' AND p.part->>'cost' IS NULL
+  AND NOT EXISTS (
+      SELECT FROM credyt.vendor_costs c
+      WHERE c.customer = l.customer AND c.debit_id = l.id AND c.cost IS NOT NULL
+        AND CASE WHEN c.replaces = l.id THEN c.part = p.nth - 1
+                 WHEN c.vendor <> p.part->>'vendor' THEN false
+                 WHEN c.vendor_request_id <> p.part->>'vendor_request_id' THEN false
+                 WHEN c.vendor_request_id = p.part->>'vendor_request_id' THEN true
+                 ELSE coalesce(c.model = p.part->>'model', true) END)
+UNION ALL
+SELECT c.customer, c.vendor, c.model, c.usage, c.debit_id, c.occurred_at, c.reason
+FROM credyt.vendor_costs c
+WHERE c.cost IS NULL
+  AND NOT EXISTS (
+      SELECT FROM credyt.vendor_costs k
+      WHERE k.customer = c.customer AND k.cost IS NOT NULL
+        AND (k.replaces = c.id
+             OR coalesce(k.debit_id, k.authorization_id) = coalesce(c.debit_id, c.authorization_id)
+                AND k.vendor = c.vendor
+                AND coalesce(k.vendor_request_id = c.vendor_request_id, k.model = c.model, true)
+             OR k.vendor = c.vendor AND k.vendor_request_id = c.vendor_request_id));
+COMMENT ON VIEW credyt.uncosted_usage IS 'Which usage has no cost yet, and why? Set the rate and call credyt.recost, or record the cost.';
+COMMENT ON COLUMN credyt.uncosted_usage.customer IS 'For whom.';
+COMMENT ON COLUMN credyt.uncosted_usage.vendor IS 'Who will charge it.';
+COMMENT ON COLUMN credyt.uncosted_usage.model IS 'For what.';
+COMMENT ON COLUMN credyt.uncosted_usage.usage IS 'The usage as it was given.';
+COMMENT ON COLUMN credyt.uncosted_usage.debit_id IS 'The debit it is for.';
+COMMENT ON COLUMN credyt.uncosted_usage.occurred_at IS 'When it happened.';
+COMMENT ON COLUMN credyt.uncosted_usage.reason IS 'Why it has no cost.';

@@ -19,6 +19,7 @@ SELECT pg_catalog.pg_extension_config_dump('credyt.debts', '');
 SELECT pg_catalog.pg_extension_config_dump('credyt.vendors', '');
 SELECT pg_catalog.pg_extension_config_dump('credyt.vendor_rates', '');
 SELECT pg_catalog.pg_extension_config_dump('credyt.vendor_costs', '');
+SELECT pg_catalog.pg_extension_config_dump('credyt.vendor_requests', '');
 SELECT pg_catalog.pg_extension_config_dump('credyt.cost_postings', '');
 -- Time in another database is not ours to say.
 SELECT pg_catalog.pg_extension_config_dump('credyt.clock', 'WHERE false');

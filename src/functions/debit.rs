@@ -6,6 +6,7 @@ use pgrx::pg_sys;
 use uuid::Uuid;
 
 use super::answers::DebitAnswer;
+use super::costing::Costing;
 use super::request::{self, Charge, Pricing};
 use crate::errors::{self, Error, Result};
 use crate::ledger::wallet::{Part, total};
@@ -60,14 +61,20 @@ fn read(args: &Args) -> Result<Request> {
 /// Books the debit; `None` when its key is taken.
 fn spend(store: &Store, request: &Request) -> Result<Option<DebitAnswer>> {
     let asset = books::asset(store, &request.asset)?;
+    let occurred_at = request.occurred_at;
+    let at = match occurred_at {
+        Some(at) => at,
+        None => books::now(store)?,
+    };
+    let costing = Rc::new(Costing::of(store, &asset, &request.charge, at)?);
     let pricing = Pricing::new(
         store,
         &asset,
         &request.action,
         &request.customer,
         &request.charge,
+        &costing,
     )?;
-    let occurred_at = request.occurred_at;
     let spend = Rc::new(Spend {
         action: request.action.clone(),
         price: Box::new(move |now| match occurred_at {
@@ -78,25 +85,54 @@ fn spend(store: &Store, request: &Request) -> Result<Option<DebitAnswer>> {
             _ => pricing.at(now),
         }),
     });
+    if costing.names_requests() {
+        return spend_once(store, request, &spend, &costing);
+    }
     // Where nothing has fallen due, two statements do: one for the wallet and one for the ledger.
     if let Some(spent) = spending::in_place(store, &request.customer, &request.asset, &spend)? {
-        let mut entry = request.entry(&spent.parts, spent.price_version, spent.open.now);
+        let mut entry = request.entry(&spent.parts, spent.price_version, spent.open.now, &costing);
         return Ok(spent
             .book(store, &mut entry)?
             .then(|| DebitAnswer::booked(&spent.open, entry)));
     }
     let mut open = wallets::open(store, &request.customer, &request.asset)?;
     let (parts, price_version) = spend.apply(&mut open)?;
-    let entry = request.entry(&parts, price_version, open.now);
+    let entry = request.entry(&parts, price_version, open.now, &costing);
     book(store, &mut open, entry)
 }
 
+/// Books a debit for requests that the vendor has ids for: under the wallet's lock, so that each is
+/// counted once.
+fn spend_once(
+    store: &Store,
+    request: &Request,
+    spend: &Spend,
+    costing: &Costing,
+) -> Result<Option<DebitAnswer>> {
+    let mut open = wallets::open(store, &request.customer, &request.asset)?;
+    let costing = costing.counted_once(store, &request.customer, None)?;
+    let (parts, price_version) = spend.apply(&mut open)?;
+    let entry = request.entry(&parts, price_version, open.now, &costing);
+    let answer = book(store, &mut open, entry)?;
+    if let Some(answer) = &answer {
+        costing.claim(store, &request.customer, answer.id(), None)?;
+    }
+    Ok(answer)
+}
+
 impl Request {
-    fn entry(&self, parts: &[Part], price_version: Option<i32>, now: Moment) -> Entry {
+    fn entry(
+        &self,
+        parts: &[Part],
+        price_version: Option<i32>,
+        now: Moment,
+        costing: &Costing,
+    ) -> Entry {
         Entry {
             action: Some(self.action.clone()),
             quantity: self.charge.quantity,
-            cost: self.charge.cost,
+            cost: costing.cost,
+            costs: costing.spent.clone(),
             price_version,
             scopes: self.scopes.clone(),
             dimensions: self.charge.stored_dimensions(),

@@ -8,9 +8,12 @@ use rust_decimal::Decimal;
 use uuid::Uuid;
 
 use super::answers::{AuthorizationAnswer, DebitAnswer};
-use super::debit::{book, debit_entry, movement};
+use super::costing::Costing;
+use super::costs::Recorded;
+use super::debit::{debit_entry, movement};
 use super::request::{self, Charge, Pricing, hash, in_force};
 use crate::errors::{self, Result};
+use crate::ledger::costing;
 use crate::ledger::wallet::{Overrun, total};
 use crate::ledger::{Amount, Moment};
 use crate::sql_types::Args;
@@ -100,7 +103,20 @@ fn ends(now: Moment, ttl_seconds: i32) -> Result<Moment> {
 fn hold(store: &Store, request: &Request) -> Result<Option<AuthorizationAnswer>> {
     let action = request.action.as_str();
     let asset = books::asset(store, &request.asset)?;
-    let pricing = Pricing::new(store, &asset, action, &request.customer, &request.charge)?;
+    let costing = Rc::new(Costing::of(
+        store,
+        &asset,
+        &request.charge,
+        books::now(store)?,
+    )?);
+    let pricing = Pricing::new(
+        store,
+        &asset,
+        action,
+        &request.customer,
+        &request.charge,
+        &costing,
+    )?;
     let Some(mut open) = wallets::find(store, &request.customer, &request.asset)? else {
         let (credits, _) = pricing.at(books::now(store)?)?;
         return Ok(Some(refusal(
@@ -143,12 +159,14 @@ fn hold(store: &Store, request: &Request) -> Result<Option<AuthorizationAnswer>>
         forgiven: Amount::ZERO,
         captured_quantity: Decimal::ZERO,
         captured_cost: None,
+        captured_costs: Vec::new(),
         cost: request.charge.cost,
         price_version,
         priced: priced.is_some(),
         created_at: open.now,
         expires_at,
         pins,
+        first_capture: None,
         last_capture: None,
         last_request: None,
         request: request.key.as_ref().map(|key| key.request.clone()),
@@ -277,7 +295,6 @@ struct Capture {
 struct Totals {
     credits: Amount,
     quantity: Decimal,
-    cost: Option<Decimal>,
     price_version: Option<i32>,
 }
 
@@ -301,15 +318,18 @@ impl Capture {
             return last_capture(store, open, &authorization);
         }
 
-        let charge = self.charge.over(&authorization);
-        let totals = self.totals(store, open, &authorization, &charge)?;
+        let charge = self.charge.over(&authorization)?;
+        let costing = Costing::of(store, &open.asset, &charge, open.now)?;
+        let totals = self.totals(store, open, &authorization, &charge, &costing)?;
+        let costing = costing.counted_once(store, &open.customer, Some(authorization.id))?;
         let settled = authorization.captured + authorization.forgiven;
         let credits = (totals.credits - settled).or_zero();
         let quantity = (totals.quantity - authorization.captured_quantity).max(Decimal::ZERO);
         let known_cost = authorization.captured_cost.unwrap_or_default();
-        let cost = totals
+        let cost = costing
             .cost
             .map(|cost| (cost - known_cost).max(Decimal::ZERO));
+        let costs = costing::added(&costing.spent, &authorization.captured_costs, cost);
         let adds = credits.is_positive()
             || quantity > Decimal::ZERO
             || cost.is_some_and(|cost| cost > Decimal::ZERO);
@@ -341,10 +361,11 @@ impl Capture {
             open.wallet.unhold(&pins);
             pins.clear();
         }
-        let entry = Entry {
+        let mut entry = Entry {
             action: Some(authorization.action.clone()),
             quantity: Some(quantity),
             cost,
+            costs,
             price_version: totals.price_version,
             authorization_id: Some(authorization.id),
             scopes: authorization.scopes.clone(),
@@ -360,6 +381,7 @@ impl Capture {
         authorization.captured_cost = cost
             .map(|cost| known_cost + cost)
             .or(authorization.captured_cost);
+        authorization.captured_costs = costing.spent.clone();
         authorization.last_request = Some(request);
         authorization.pins = pins;
         authorization.status = match (self.keep_open, late) {
@@ -368,11 +390,16 @@ impl Capture {
             (true, false) => "open",
         }
         .to_owned();
-        let answer = book(store, open, entry)?
-            .ok_or_else(|| errors::corrupted("the ledger", "a capture was not booked"))?;
-        authorization.last_capture = Some(answer.id());
+        let recorded = Recorded::take(store, open, &authorization, &mut entry)?;
+        if !open.book(store, &mut entry, Vec::new())? {
+            return Err(errors::corrupted("the ledger", "a capture was not booked"));
+        }
+        recorded.take_over(store, open, &entry)?;
+        costing.claim(store, &open.customer, entry.id, Some(authorization.id))?;
+        authorization.first_capture = authorization.first_capture.or(Some(entry.id));
+        authorization.last_capture = Some(entry.id);
         authorizations::update(store, &open.customer, &authorization)?;
-        Ok(answer)
+        Ok(DebitAnswer::booked(open, entry))
     }
 
     /// What the totals come to: the whole hold where nothing is given, the credits where they are,
@@ -383,12 +410,12 @@ impl Capture {
         open: &OpenWallet,
         authorization: &Authorization,
         charge: &Charge,
+        costing: &Costing,
     ) -> Result<Totals> {
         let quantity = charge.quantity.unwrap_or(Decimal::ONE);
         let whole = |credits, price_version| Totals {
             credits,
             quantity,
-            cost: charge.cost,
             price_version,
         };
         if self.charge.is_empty() {
@@ -405,7 +432,7 @@ impl Capture {
         };
         let (version, price) = in_force(version, action, &open.asset)?;
         Ok(whole(
-            charge.price(&price, action, &open.asset)?,
+            charge.price(&price, action, &open.asset, costing)?,
             Some(version),
         ))
     }

@@ -1,6 +1,8 @@
 //! The SQL functions, one file a family: read the arguments, ask the ledger, write through the store.
 
 mod answers;
+mod costing;
+mod costs;
 mod debit;
 mod grants;
 mod holds;
@@ -24,6 +26,8 @@ crate::sql_functions! {
     "credyt_capture" => holds::capture;
     "credyt_release" => holds::release;
     "credyt_extend" => holds::extend;
+    "credyt_record_cost" => costs::record_cost;
+    "credyt_recost" => costs::recost;
     "credyt_refund" => refund::refund;
     "credyt_import_vendor_rates" => vendors::import_vendor_rates;
     "credyt_set_vendor_rate" => vendors::set_vendor_rate;

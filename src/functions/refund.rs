@@ -12,6 +12,7 @@ use crate::ledger::wallet::{Decided, Due, Part, total};
 use crate::ledger::{Amount, Kind, Moment};
 use crate::sql_types::{Args, args, value};
 use crate::store::Store;
+use crate::store::costs;
 use crate::store::grants::{self, Issued};
 use crate::store::ledger::{self, Booked, Entry, Key, allocations};
 use crate::store::wallets::{self, OpenWallet};
@@ -113,6 +114,7 @@ fn give_back(store: &Store, request: &Request) -> Result<Option<DebitAnswer>> {
         action: seen.action.clone(),
         credits: total(&parts),
         revenue: -parts.iter().map(|part| part.revenue).sum::<Amount>(),
+        costs: costs::weights_of(store, customer, &seen)?,
         allocations: value::jsonb(&allocations(&parts, "revenue")),
         refers_to: Some(request.debit_id),
         reason: request.reason.clone(),

@@ -4,10 +4,11 @@
 use rust_decimal::Decimal;
 use serde_json::{Map, Value as Json};
 use sha2::{Digest, Sha256};
-use std::collections::BTreeMap;
 use std::rc::Rc;
 
+use super::costing::{Costing, Usage, read_usage};
 use crate::errors::{self, Error, Result};
+use crate::ledger::margin::COST_DECIMALS;
 use crate::ledger::price::{Measure, Price, PriceError};
 use crate::ledger::{Amount, Moment};
 use crate::sql_types::Args;
@@ -19,15 +20,14 @@ use crate::store::ledger::Key;
 use crate::store::prices::{self, Applicable, Version};
 use crate::store::spending::Priced;
 
-/// The decimals of a vendor cost that are kept.
-const COST_DECIMALS: u32 = 12;
-
 /// What decides how many credits an action costs.
 #[derive(Clone, Debug, Default)]
 pub struct Charge {
     pub quantity: Option<Decimal>,
     pub dimensions: Option<Map<String, Json>>,
     pub usage: Option<Json>,
+    /// What `usage` says.
+    pub used: Vec<Usage>,
     pub cost: Option<Decimal>,
     pub credits: Option<Decimal>,
 }
@@ -39,20 +39,24 @@ impl Charge {
             quantity: args.optional_quantity(first, "quantity")?,
             dimensions: args.optional_object(first + 1, "dimensions")?,
             usage: args.optional_json(first + 2, "usage")?,
+            used: Vec::new(),
             cost: args.optional_quantity(first + 3, "cost")?,
             credits: args.optional_quantity(first + 4, "credits")?,
         })
     }
 
-    /// Refuses a usage of the wrong shape and a cost with too many digits.
-    pub fn checked(charge: Charge) -> Result<Charge> {
+    /// Reads the usage, and refuses a cost with too many digits.
+    pub fn checked(mut charge: Charge) -> Result<Charge> {
         if let Some(usage) = &charge.usage {
-            check_usage(usage)?;
+            charge.used = read_usage(usage)?;
         }
-        if let Some(cost) = charge.cost {
-            check_cost(cost)?;
-        }
+        charge.check_cost(charge.cost)?;
         Ok(charge)
+    }
+
+    /// Refuses a cost that is too large or has too many digits.
+    pub fn check_cost(&self, cost: Option<Decimal>) -> Result<()> {
+        cost.map_or(Ok(()), check_cost)
     }
 
     /// The same, where quantity and dimensions may not be NULL.
@@ -73,18 +77,27 @@ impl Charge {
     }
 
     /// What is missing comes from the authorization.
-    pub fn over(&self, authorization: &Authorization) -> Charge {
+    pub fn over(&self, authorization: &Authorization) -> Result<Charge> {
         let authorized = || match &authorization.dimensions {
             Some(Json::Object(dimensions)) => Some(dimensions.clone()),
             _ => None,
         };
-        Charge {
+        let usage = self.usage.as_ref().or(authorization.usage.as_ref());
+        let used = match (&self.usage, usage) {
+            (None, Some(usage)) => read_usage(usage)?,
+            _ => self.used.clone(),
+        };
+        Ok(Charge {
             quantity: self.quantity.or(Some(authorization.quantity)),
             dimensions: self.dimensions.clone().or_else(authorized),
-            usage: self.usage.clone().or_else(|| authorization.usage.clone()),
-            cost: self.cost.or(authorization.cost),
+            usage: usage.cloned(),
+            used,
+            // What was expected to be spent says nothing where it is known what was.
+            cost: self
+                .cost
+                .or(authorization.cost.filter(|_| self.usage.is_none())),
             credits: self.credits,
-        }
+        })
     }
 
     /// The dimensions to store: NULL where there are none.
@@ -120,21 +133,31 @@ impl Charge {
     }
 
     /// The credits of the price, rounded to the asset's scale.
-    pub fn price(&self, price: &Price, action: &str, asset: &Asset) -> Result<Amount> {
+    pub fn price(
+        &self,
+        price: &Price,
+        action: &str,
+        asset: &Asset,
+        costing: &Costing,
+    ) -> Result<Amount> {
         let none = Map::new();
-        let usage = BTreeMap::new();
         let units = price
-            .credits(&self.measure(&none, &usage), asset.scale, asset.rounding)
+            .credits(&self.measure(&none, costing), asset.scale, asset.rounding)
             .map_err(|why| self.priced(why, action, asset))?;
         Ok(Amount::from_units(units))
     }
 
     /// The credits of the price and how they came about.
-    pub fn explain(&self, price: &Price, action: &str, asset: &Asset) -> Result<(Amount, Json)> {
+    pub fn explain(
+        &self,
+        price: &Price,
+        action: &str,
+        asset: &Asset,
+        costing: &Costing,
+    ) -> Result<(Amount, Json)> {
         let none = Map::new();
-        let usage = BTreeMap::new();
         let quoted = price
-            .explain(&self.measure(&none, &usage), asset.scale, asset.rounding)
+            .explain(&self.measure(&none, costing), asset.scale, asset.rounding)
             .map_err(|why| self.priced(why, action, asset))?;
         Ok((Amount::from_units(quoted.units), quoted.breakdown))
     }
@@ -146,16 +169,12 @@ impl Charge {
             .transpose()
     }
 
-    fn measure<'a>(
-        &'a self,
-        none: &'a Map<String, Json>,
-        usage: &'a BTreeMap<String, Decimal>,
-    ) -> Measure<'a> {
+    fn measure<'a>(&'a self, none: &'a Map<String, Json>, costing: &'a Costing) -> Measure<'a> {
         Measure {
             quantity: self.quantity.unwrap_or(Decimal::ONE),
             dimensions: self.dimensions.as_ref().unwrap_or(none),
-            usage,
-            cost: self.cost,
+            usage: &costing.usage,
+            cost: costing.cost,
         }
     }
 
@@ -170,7 +189,7 @@ impl Charge {
             PriceError::CostMissing => errors::invalid(
                 "cost",
                 format_args!(
-                    "the price of {action} starts from the vendor cost: pass cost or credits"
+                    "the price of {action} starts from the vendor cost: pass usage, cost or credits"
                 ),
             ),
         }
@@ -182,6 +201,7 @@ pub struct Pricing {
     action: String,
     asset: Rc<Asset>,
     charge: Rc<Charge>,
+    costing: Rc<Costing>,
     /// Not asked for where credits are given.
     prices: Option<Applicable>,
 }
@@ -193,16 +213,17 @@ impl Pricing {
         action: &str,
         customer: &str,
         charge: &Rc<Charge>,
+        costing: &Rc<Costing>,
     ) -> Result<Pricing> {
         let prices = match charge.credits {
             Some(_) => None,
             None => Some(prices::applicable(store, asset, action, Some(customer))?),
         };
-        let (action, asset, charge) = (action.to_owned(), asset.clone(), charge.clone());
         Ok(Pricing {
-            action,
-            asset,
-            charge,
+            action: action.to_owned(),
+            asset: asset.clone(),
+            charge: charge.clone(),
+            costing: costing.clone(),
             prices,
         })
     }
@@ -214,10 +235,10 @@ impl Pricing {
             return Ok((given.unwrap_or_default(), None));
         };
         let (version, price) = in_force(prices.at(now), &self.action, &self.asset)?;
-        Ok((
-            self.charge.price(&price, &self.action, &self.asset)?,
-            Some(version),
-        ))
+        let credits = self
+            .charge
+            .price(&price, &self.action, &self.asset, &self.costing)?;
+        Ok((credits, Some(version)))
     }
 }
 
@@ -228,37 +249,8 @@ pub fn in_force(version: Option<Version>, action: &str, asset: &Asset) -> Result
         .ok_or_else(|| errors::price_not_found(action, &asset.name))
 }
 
-/// A usage is `{"vendor": ..., "body": ...}` or an array of such objects.
-fn check_usage(usage: &Json) -> Result<()> {
-    let list = match usage {
-        Json::Array(list) if !list.is_empty() => list.as_slice(),
-        Json::Object(_) => std::slice::from_ref(usage),
-        _ => {
-            return Err(errors::invalid(
-                "usage",
-                "it has to be an object with vendor and body, or an array of them",
-            ));
-        }
-    };
-    for one in list {
-        let object = one
-            .as_object()
-            .ok_or_else(|| errors::invalid("usage", "an element is no object"))?;
-        let vendor = object
-            .get("vendor")
-            .and_then(Json::as_str)
-            .unwrap_or_default();
-        if vendor.is_empty() {
-            return Err(errors::invalid("usage", "it names no vendor"));
-        }
-        if !object.get("body").is_some_and(Json::is_object) {
-            return Err(errors::invalid("usage", "its body is no object"));
-        }
-    }
-    Ok(())
-}
-
-fn check_cost(cost: Decimal) -> Result<()> {
+/// Refuses a cost that is too large or has too many digits.
+pub fn check_cost(cost: Decimal) -> Result<()> {
     if cost.normalize().scale() > COST_DECIMALS {
         return Err(errors::invalid(
             "cost",

@@ -6,6 +6,7 @@ use pgrx::pg_sys;
 use rust_decimal::Decimal;
 use serde_json::Value as Json;
 
+use super::costing::Costing;
 use super::request::{Charge, in_force};
 use crate::errors::{self, Result};
 use crate::ledger::amount::DECIMALS;
@@ -119,8 +120,10 @@ pub fn quote(args: &Args) -> Result<Option<pg_sys::Datum>> {
     let (credits, version, breakdown) = Store::read(|store| {
         let asset = books::asset(store, &asset)?;
         let prices = prices::applicable(store, &asset, &action, customer.as_deref())?;
-        let (version, price) = in_force(prices.at(books::now(store)?), &action, &asset)?;
-        let (credits, breakdown) = charge.explain(&price, &action, &asset)?;
+        let now = books::now(store)?;
+        let (version, price) = in_force(prices.at(now), &action, &asset)?;
+        let costing = Costing::of(store, &asset, &charge, now)?;
+        let (credits, breakdown) = charge.explain(&price, &action, &asset, &costing)?;
         Ok((credits, version, breakdown))
     })?;
     Row::new(vec![
@@ -143,6 +146,7 @@ impl Charge {
             quantity,
             dimensions,
             usage: args.optional_json(5, "usage")?,
+            used: Vec::new(),
             cost: args.optional_quantity(6, "cost")?,
             credits: None,
         })

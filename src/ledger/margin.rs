@@ -237,6 +237,18 @@ pub fn split(total: i128, weights: &[u128]) -> Vec<i128> {
     weights.iter().map(share).collect()
 }
 
+/// Shares of a cost by these weights; none of them negative.
+pub fn split_cost(cost: Decimal, weights: &[Decimal]) -> Vec<Decimal> {
+    let weights: Vec<u128> = weights
+        .iter()
+        .map(|weight| cost_units(*weight).unsigned_abs())
+        .collect();
+    split(cost_units(cost), &weights)
+        .into_iter()
+        .map(cost_of)
+        .collect()
+}
+
 fn cost_units(cost: Decimal) -> i128 {
     let cost = cost.round_dp(COST_DECIMALS).normalize();
     // Costs are below 1e15 with 12 decimals: 27 digits.

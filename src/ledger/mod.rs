@@ -2,6 +2,7 @@
 //! a wallet is kept or what the time is: everything comes in as a value and goes out as a value.
 
 pub mod amount;
+pub mod costing;
 pub mod grant;
 pub mod margin;
 pub mod moment;

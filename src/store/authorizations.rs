@@ -6,11 +6,12 @@ use rust_decimal::Decimal;
 use serde_json::{Value as Json, json};
 use uuid::Uuid;
 
-use super::ledger::{Key, read_parts};
+use super::ledger::{self, Key, read_parts};
 use super::statement::{
     BOOL, BYTES, INT, JSONB, NUMERIC, RowRef, Statement, Store, TEXT, TEXTS, TIME, UUID,
 };
 use crate::errors::{self, Result};
+use crate::ledger::margin::Spent;
 use crate::ledger::wallet::{EndedHold, Overrun, Part, Pin};
 use crate::ledger::{Amount, Moment};
 use crate::sql_types::value;
@@ -31,6 +32,8 @@ pub struct Authorization {
     pub forgiven: Amount,
     pub captured_quantity: Decimal,
     pub captured_cost: Option<Decimal>,
+    /// By vendor and model.
+    pub captured_costs: Vec<Spent>,
     pub cost: Option<Decimal>,
     pub price_version: Option<i32>,
     /// Credits came from the price; otherwise they were given.
@@ -39,6 +42,7 @@ pub struct Authorization {
     pub expires_at: Moment,
     /// What is still pinned.
     pub pins: Vec<Pin>,
+    pub first_capture: Option<Uuid>,
     pub last_capture: Option<Uuid>,
     pub last_request: Option<Vec<u8>>,
     /// Hash of what was asked, where a key came with it.
@@ -67,10 +71,11 @@ static UPDATE: Statement = Statement {
     sql: "UPDATE credyt.authorizations
           SET status = $3, captured = $4, captured_quantity = $5, captured_cost = $6,
               expires_at = $7, pins = $8, last_capture = $9, last_request = $10, reason = $11,
-              forgiven = $12
+              forgiven = $12, captured_costs = $13, first_capture = $14
           WHERE customer = $1 AND id = $2",
     args: &[
         TEXT, UUID, TEXT, NUMERIC, NUMERIC, NUMERIC, TIME, JSONB, UUID, BYTES, TEXT, NUMERIC,
+        JSONB, UUID,
     ],
 };
 
@@ -104,7 +109,8 @@ macro_rules! authorization {
             "SELECT h.id, h.asset, h.action, h.status, h.overrun, h.quantity, h.credits, h.captured,
                  h.captured_quantity, h.captured_cost, h.cost, h.price_version, h.priced,
                  h.created_at, h.expires_at, h.pins, h.last_capture, h.last_request, h.request,
-                 h.dimensions, h.usage, h.scopes, h.reason, h.metadata, h.forgiven
+                 h.dimensions, h.usage, h.scopes, h.reason, h.metadata, h.forgiven,
+                 h.captured_costs, h.first_capture
              FROM credyt.authorizations h WHERE h.customer = $1 AND ",
             $condition
         )
@@ -167,6 +173,8 @@ pub fn update(store: &Store, customer: &str, changed: &Authorization) -> Result<
         changed.last_request.as_deref().and_then(value::bytes),
         value::optional_text(changed.reason.as_deref()),
         value::credits(changed.forgiven),
+        ledger::costs(&changed.captured_costs),
+        value::optional_uuid(changed.first_capture),
     ];
     UPDATE.run(store, &args)?;
     Ok(())
@@ -258,6 +266,12 @@ fn read(row: &RowRef) -> Result<Authorization> {
         reason: row.optional_text(23),
         metadata: row.optional_json(24)?,
         forgiven: row.amount(25)?,
+        captured_costs: match row.optional_json(26)? {
+            Some(costs) => Spent::read_all(Some(&costs), None)
+                .ok_or_else(|| errors::corrupted("the costs of an authorization", costs))?,
+            None => Vec::new(),
+        },
+        first_capture: row.optional_uuid(27),
     })
 }
 

@@ -10,6 +10,7 @@ use super::statement::{
     BIGINT, BYTES, INT, JSONB, NUMERIC, RowRef, Statement, Store, TEXT, TEXTS, TIME, UUID,
 };
 use crate::errors::{self, Result};
+use crate::ledger::margin::{self, Paid, Spent};
 use crate::ledger::wallet::{Decided, Due, Part};
 use crate::ledger::{Amount, Kind, Moment};
 use crate::sql_types::value::{self, Value};
@@ -26,6 +27,8 @@ pub struct Key {
 pub struct Entry {
     /// Nil until it is booked.
     pub id: Uuid,
+    /// Its number among the wallet's rows, once it is booked.
+    pub seq: u64,
     pub kind: &'static str,
     pub action: Option<String>,
     pub quantity: Option<Decimal>,
@@ -34,6 +37,8 @@ pub struct Entry {
     /// Earned is positive, given back negative.
     pub revenue: Amount,
     pub cost: Option<Decimal>,
+    /// By vendor and model; nothing where no usage tells.
+    pub costs: Vec<Spent>,
     /// jsonb.
     pub allocations: Value,
     /// The part of it that is owed.
@@ -55,12 +60,14 @@ impl Entry {
     pub fn new(kind: &'static str, occurred_at: Moment) -> Entry {
         Entry {
             id: Uuid::nil(),
+            seq: 0,
             kind,
             action: None,
             quantity: None,
             credits: Amount::ZERO,
             revenue: Amount::ZERO,
             cost: None,
+            costs: Vec::new(),
             allocations: value::NULL,
             owed: Amount::ZERO,
             authorization_id: None,
@@ -102,13 +109,19 @@ impl Entry {
         }
     }
 
+    /// Gives the entry its place among the wallet's rows.
+    pub fn number(&mut self, now: Moment, seq: u64) {
+        self.id = row_id(now, seq);
+        self.seq = seq;
+    }
+
     /// The arguments of the INSERT statements, in the order of the columns.
-    pub fn values(&self, customer: &str, asset: &str, seq: u64, now: Moment) -> Result<Vec<Value>> {
+    pub fn values(&self, customer: &str, asset: &str, now: Moment) -> Result<Vec<Value>> {
         Ok(vec![
             value::text(customer),
             value::text(asset),
             value::uuid(self.id),
-            value::bigint(seq as i64),
+            value::bigint(self.seq as i64),
             value::moment(now),
             value::moment(self.occurred_at),
             self.price_version.and_then(value::int),
@@ -118,6 +131,7 @@ impl Entry {
             value::credits(self.credits),
             value::money(self.revenue),
             self.cost.and_then(value::money_decimal),
+            costs(&self.costs),
             self.allocations,
             value::optional_uuid(self.authorization_id),
             value::optional_uuid(self.refers_to),
@@ -130,6 +144,15 @@ impl Entry {
             value::optional_json("metadata", self.metadata.as_ref())?,
         ])
     }
+}
+
+/// What vendors charge for a movement, as the ledger keeps it.
+pub(super) fn costs(spent: &[Spent]) -> Value {
+    if spent.is_empty() {
+        return value::NULL;
+    }
+    let list = spent.iter().map(Spent::json).collect();
+    value::jsonb(&Json::Array(list).to_string())
 }
 
 /// The id of a wallet's row: a UUIDv7 of the wallet's time to the microsecond, then the row's number
@@ -184,16 +207,16 @@ pub fn join(one: &str, other: &str) -> String {
     }
 }
 
-/// The columns of a new row; $1 to $23 are their values.
+/// The columns of a new row; $1 to $24 are their values.
 macro_rules! insert {
     ($conflict:literal) => {
         concat!(
             "INSERT INTO credyt.ledger (customer, asset, id, seq, created_at, occurred_at,
-                 accounted_at, price_version, kind, action, quantity, credits, revenue, cost,
+                 accounted_at, price_version, kind, action, quantity, credits, revenue, cost, costs,
                  allocations, authorization_id, refers_to, scopes, reason, dimensions, usage,
                  idempotency_key, request, metadata)
              VALUES ($1, $2, $3, $4, $5, $6, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17,
-                 $18, $19, $20, $21, $22, $23)",
+                 $18, $19, $20, $21, $22, $23, $24)",
             $conflict
         )
     };
@@ -201,7 +224,7 @@ macro_rules! insert {
 
 const ENTRY: &[pgrx::pg_sys::Oid] = &[
     TEXT, TEXT, UUID, BIGINT, TIME, TIME, INT, TEXT, TEXT, NUMERIC, NUMERIC, NUMERIC, NUMERIC,
-    JSONB, UUID, UUID, TEXTS, TEXT, JSONB, JSONB, TEXT, BYTES, JSONB,
+    JSONB, JSONB, UUID, UUID, TEXTS, TEXT, JSONB, JSONB, TEXT, BYTES, JSONB,
 ];
 
 static INSERT: Statement = Statement {
@@ -221,11 +244,10 @@ pub fn insert(
     store: &Store,
     customer: &str,
     asset: &str,
-    seq: u64,
     now: Moment,
     entry: &Entry,
 ) -> Result<bool> {
-    let values = entry.values(customer, asset, seq, now)?;
+    let values = entry.values(customer, asset, now)?;
     let statement = if entry.key.is_some() {
         &INSERT_ONCE
     } else {
@@ -244,6 +266,7 @@ pub struct Booked {
     pub credits: Amount,
     pub revenue: Amount,
     pub cost: Option<Decimal>,
+    pub costs: Option<Json>,
     pub allocations: Json,
     pub authorization_id: Option<Uuid>,
     pub refers_to: Option<Uuid>,
@@ -251,12 +274,28 @@ pub struct Booked {
     pub created_at: Moment,
     pub request: Option<Vec<u8>>,
     pub seq: i64,
+    pub scopes: Option<Vec<String>>,
+    pub usage: Option<Json>,
+    pub occurred_at: Moment,
+    pub accounted_at: Moment,
 }
 
 impl Booked {
     /// Its allocations, read back; unearned money that moved counts as revenue zero.
     pub fn parts(&self) -> Result<Vec<Part>> {
         read_parts(&self.allocations, "the allocations of a ledger row")
+    }
+
+    /// What each kind of grant paid, as reports count it.
+    pub fn paid(&self) -> Result<Vec<Paid>> {
+        margin::paid(&self.kind, &self.allocations)
+            .ok_or_else(|| errors::corrupted("the allocations of a ledger row", &self.allocations))
+    }
+
+    /// The costs that came with it, by vendor and model.
+    pub fn spent(&self) -> Result<Vec<Spent>> {
+        Spent::read_all(self.costs.as_ref(), self.cost)
+            .ok_or_else(|| errors::corrupted("the costs of a ledger row", self.id))
     }
 }
 
@@ -293,7 +332,8 @@ macro_rules! booked {
     ($condition:literal) => {
         concat!(
             "SELECT l.id, l.asset, l.kind, l.action, l.quantity, l.credits, l.revenue, l.cost,
-                 l.allocations, l.authorization_id, l.refers_to, l.reason, l.created_at, l.request, l.seq
+                 l.allocations, l.authorization_id, l.refers_to, l.reason, l.created_at, l.request, l.seq,
+                 l.costs, l.scopes, l.usage, l.occurred_at, l.accounted_at
              FROM credyt.ledger l WHERE ",
             $condition
         )
@@ -331,6 +371,31 @@ pub fn referring_to(store: &Store, customer: &str, id: Uuid) -> Result<Vec<Booke
     rows.iter().map(|row| read(&row)).collect()
 }
 
+static USAGE_BEFORE: Statement = Statement {
+    sql: "SELECT l.usage FROM credyt.ledger l
+          WHERE l.customer = $1 AND l.authorization_id = $2 AND l.kind = 'debit' AND l.seq < $3
+          ORDER BY l.seq DESC LIMIT 1",
+    args: &[TEXT, UUID, BIGINT],
+};
+
+/// The usage of the capture before this row. Reads the customer's ledger.
+pub fn usage_before(
+    store: &Store,
+    customer: &str,
+    authorization: Uuid,
+    seq: i64,
+) -> Result<Option<Json>> {
+    let args = [
+        value::text(customer),
+        value::uuid(authorization),
+        value::bigint(seq),
+    ];
+    match USAGE_BEFORE.run(store, &args)?.first() {
+        Some(row) => row.optional_json(1),
+        None => Ok(None),
+    }
+}
+
 fn read(row: &RowRef) -> Result<Booked> {
     Ok(Booked {
         id: row.uuid(1)?,
@@ -348,5 +413,10 @@ fn read(row: &RowRef) -> Result<Booked> {
         created_at: row.moment(13)?,
         request: row.optional_bytes(14),
         seq: row.bigint(15)?,
+        costs: row.optional_json(16)?,
+        scopes: row.optional_texts(17),
+        usage: row.optional_json(18)?,
+        occurred_at: row.moment(19)?,
+        accounted_at: row.moment(20)?,
     })
 }

@@ -2,6 +2,7 @@
 
 pub mod authorizations;
 pub mod books;
+pub mod costs;
 pub mod edition;
 pub mod grants;
 pub mod history;

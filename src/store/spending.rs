@@ -178,16 +178,8 @@ impl Spent {
     /// Books the debit. False when its key is taken; then, and after an error, the wallet is as it was.
     pub fn book(&self, store: &Store, entry: &mut Entry) -> Result<bool> {
         let open = &self.open;
-        let seq = open.wallet.seq;
-        entry.id = ledger::row_id(open.now, seq);
-        let booked = ledger::insert(
-            store,
-            &open.customer,
-            &open.asset.name,
-            seq,
-            open.now,
-            entry,
-        );
+        entry.number(open.now, open.wallet.seq);
+        let booked = ledger::insert(store, &open.customer, &open.asset.name, open.now, entry);
         if !matches!(booked, Ok(true)) {
             let args = [
                 value::text(&open.customer),
@@ -197,7 +189,7 @@ impl Spent {
             RESTORE.run(store, &args)?;
             return booked;
         }
-        open.owe(store, seq, entry)?;
+        open.owe(store, entry)?;
         Ok(true)
     }
 }

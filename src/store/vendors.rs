@@ -31,6 +31,7 @@ const SOURCES: [&str; 3] = [OWN, "genai-prices", "litellm"];
 const DEFAULT_FLAVOR: &str = "default";
 
 /// What is to be costed.
+#[derive(Clone, Debug)]
 pub struct Asked {
     pub vendor: String,
     /// `None`: as the body says.
@@ -251,6 +252,11 @@ pub fn cost(store: &Store, asked: &Asked, at: Moment) -> Result<Costed> {
         rate_version: Some(version.version),
         reason: costed.reason,
     })
+}
+
+/// The name that a vendor's rates have; as given where it has none.
+pub fn canonical(store: &Store, name: &str) -> Result<String> {
+    Ok(vendor(store, name)?.id.clone())
 }
 
 /// The extractors that may read an answer: that of the flavor, or all where the default one is asked

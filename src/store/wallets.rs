@@ -8,6 +8,7 @@ use uuid::Uuid;
 
 use super::authorizations;
 use super::books::{self, Asset};
+use super::costs;
 use super::ledger::{self, Entry};
 use super::statement::{BIGINT, BYTES, JSONB, NUMERIC, Statement, Store, TEXT, TIME, UUID};
 use crate::errors::{self, Result};
@@ -354,19 +355,12 @@ impl OpenWallet {
 
         // Asked before the row is written: a wallet that is too large books nothing.
         let state = self.state()?;
-        entry.id = ledger::row_id(self.now, seq);
-        if !ledger::insert(
-            store,
-            &self.customer,
-            &self.asset.name,
-            seq,
-            self.now,
-            entry,
-        )? {
+        entry.number(self.now, seq);
+        if !ledger::insert(store, &self.customer, &self.asset.name, self.now, entry)? {
             return Ok(false);
         }
         self.write(store, &state)?;
-        self.owe(store, seq, entry)?;
+        self.owe(store, entry)?;
         self.book_due(store, first, &before)?;
         self.book_due(store, seq + 1, &after)?;
         Ok(true)
@@ -428,15 +422,13 @@ impl OpenWallet {
         let mut paid = false;
         for (seq, due) in (first..).zip(due) {
             let mut entry = Entry::of_due(due);
-            entry.id = ledger::row_id(self.now, seq);
-            ledger::insert(
-                store,
-                &self.customer,
-                &self.asset.name,
-                seq,
-                self.now,
-                &entry,
-            )?;
+            entry.number(self.now, seq);
+            if let Decided::Settled { debt, .. } = &due.what {
+                if let Some(debit) = ledger::by_id(store, &self.customer, *debt)? {
+                    entry.costs = costs::weights_of(store, &self.customer, &debit)?;
+                }
+            }
+            ledger::insert(store, &self.customer, &self.asset.name, self.now, &entry)?;
             if let Decided::Settled { debt, part, .. } = &due.what {
                 self.pay(store, *debt, part.credits)?;
                 paid = true;
@@ -453,14 +445,14 @@ impl OpenWallet {
     }
 
     /// Writes down what a new ledger row owes.
-    pub(super) fn owe(&self, store: &Store, seq: u64, entry: &Entry) -> Result<()> {
+    pub(super) fn owe(&self, store: &Store, entry: &Entry) -> Result<()> {
         if entry.owed.is_zero() {
             return Ok(());
         }
         let args = [
             value::text(&self.customer),
             value::text(&self.asset.name),
-            value::bigint(seq as i64),
+            value::bigint(entry.seq as i64),
             value::uuid(entry.id),
             value::optional_text(entry.action.as_deref()),
             value::credits(entry.owed),
