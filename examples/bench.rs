@@ -195,6 +195,12 @@ fn bench(options: &Options) -> Result<()> {
         ratio("30 stacked grants to 3", "debit_30", "debit", 0.85),
         ratio("100 stacked grants to 3", "debit_100", "debit", 0.6),
         ratio("300 open holds to none", "debit_holds", "debit", 0.95),
+        ratio(
+            "priced by usage and cost_plus to a plain one",
+            "debit_usage",
+            "debit",
+            0.7,
+        ),
         Target::new(
             "WAL a debit, full-page images aside",
             "650 bytes or fewer",

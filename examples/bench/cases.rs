@@ -13,13 +13,14 @@ use crate::Options;
 use crate::common::{Result, said, thousands};
 
 /// What `--only` knows.
-pub const NAMES: [&str; 13] = [
+pub const NAMES: [&str; 14] = [
     "insert",
     "floor",
     "floor_row",
     "debit",
     "debit_nokey",
     "debit_tokens",
+    "debit_usage",
     "debit_1",
     "debit_30",
     "debit_100",
@@ -40,6 +41,16 @@ pub const DEBIT: &str =
 const DEBIT_NO_KEY: &str = "SELECT * FROM credyt.debit_credits($1, 'image.generate')";
 const DEBIT_TOKENS: &str = "
     SELECT * FROM credyt.debit_credits($1, 'chat.reply', dimensions => $3, cost => '0.00061', idempotency_key => $2)";
+const DEBIT_USAGE: &str =
+    "SELECT * FROM credyt.debit_credits($1, 'agent.turn', usage => $3, idempotency_key => $2)";
+/// A vendor's rates in the format of genai-prices; the names and numbers are made up.
+const RATES: &str = r#"[{"id": "vendor", "name": "Vendor", "api_pattern": "vendor",
+    "extractors": [{"api_flavor": "default", "root": "usage", "model_path": "model", "mappings": [
+        {"path": "prompt_tokens", "dest": "input_tokens", "required": true},
+        {"path": ["prompt_tokens_details", "cached_tokens"], "dest": "cache_read_tokens", "required": false},
+        {"path": "completion_tokens", "dest": "output_tokens", "required": true}]}],
+    "models": [{"id": "large", "match": {"starts_with": "large"},
+                "prices": {"input_mtok": 2.5, "cache_read_mtok": 1.25, "output_mtok": 10}}]}]"#;
 const AUTHORIZE: &str =
     "SELECT * FROM credyt.authorize($1, 'image.generate', quantity => 4, idempotency_key => $2)";
 const CAPTURE: &str = "SELECT * FROM credyt.capture($1, $2, quantity => 3)";
@@ -78,9 +89,14 @@ pub fn set_up(client: &mut Client, options: &Options) -> Result<Vec<Case>> {
             r#"SELECT credyt.create_asset('credits');
                SELECT credyt.set_price('image.generate', '1');
                SELECT credyt.set_price('chat.reply', '{"meters": {"input_tokens": {"per": 1000, "credits": "0.1"},
-                                                                  "output_tokens": {"per": 1000, "credits": "0.4"}}}');"#,
+                                                                  "output_tokens": {"per": 1000, "credits": "0.4"}}}');
+               SELECT credyt.set_price('agent.turn', '{"cost_plus": {"markup": "0.40", "credit_value": "0.01"}}');"#,
         )
         .map_err(said("the price"))?;
+    let rates: serde_json::Value = serde_json::from_str(RATES)?;
+    client
+        .query("SELECT * FROM credyt.import_vendor_rates($1)", &[&rates])
+        .map_err(said("import_vendor_rates"))?;
     let bystanders = "
         SELECT count(*) FROM generate_series(1, $1) n, LATERAL credyt.grant_credits('bystander ' || n, 1000, paid => 10)";
     client
@@ -102,6 +118,7 @@ pub fn set_up(client: &mut Client, options: &Options) -> Result<Vec<Case>> {
         ("debit", 3),
         ("debit_nokey", 3),
         ("debit_tokens", 3),
+        ("debit_usage", 3),
         ("debit_1", 1),
         ("debit_30", 30),
         ("debit_100", 100),
@@ -156,6 +173,11 @@ pub fn set_up(client: &mut Client, options: &Options) -> Result<Vec<Case>> {
         "debit_tokens",
         "debit_credits: 3 grants, key, meters, cost",
         tokens(client)?,
+    );
+    add(
+        "debit_usage",
+        "debit_credits: 3 grants, key, usage, cost_plus",
+        usage(client)?,
     );
     add(
         "debit_1",
@@ -377,6 +399,19 @@ fn tokens(client: &mut Client) -> Result<Step> {
     let dimensions = serde_json::json!({"input_tokens": 1155, "output_tokens": 211});
     Ok(Box::new(move |client| {
         client.query_one(&sql, &[&"debit_tokens", &keys.next(), &dimensions])?;
+        Ok(())
+    }))
+}
+
+fn usage(client: &mut Client) -> Result<Step> {
+    let sql = prepare(client, DEBIT_USAGE)?;
+    let mut keys = Keys::new(7);
+    let usage = serde_json::json!({"vendor": "vendor", "body": {
+        "id": "chatcmpl-7", "model": "large-2026-08-06", "usage": {
+            "prompt_tokens": 2006, "completion_tokens": 300, "total_tokens": 2306,
+            "prompt_tokens_details": {"cached_tokens": 1920, "audio_tokens": 0}}}});
+    Ok(Box::new(move |client| {
+        client.query_one(&sql, &[&"debit_usage", &keys.next(), &usage])?;
         Ok(())
     }))
 }
