@@ -7,6 +7,7 @@ pub mod grants;
 pub mod history;
 pub mod ledger;
 pub mod prices;
+pub mod rollups;
 pub mod spending;
 mod statement;
 pub mod wallets;
