@@ -211,6 +211,12 @@ COMMENT ON COLUMN credyt.margin_scopes.credits IS 'Credits spent, less refunds.'
 COMMENT ON COLUMN credyt.margin_scopes.revenue IS 'Money earned.';
 COMMENT ON COLUMN credyt.margin_scopes.cost IS 'Vendor cost that is known; NULL: none is.';
 
+-- So that a plan knows how many groups a report has.
+CREATE STATISTICS credyt.margin_customers_groups (ndistinct) ON customer, day, action, vendor, model, kind FROM credyt.margin_customers;
+COMMENT ON STATISTICS credyt.margin_customers_groups IS 'How many groups a report by several of these has.';
+CREATE STATISTICS credyt.margin_days_groups (ndistinct) ON day, action, vendor, model, kind FROM credyt.margin_days;
+COMMENT ON STATISTICS credyt.margin_days_groups IS 'How many groups a report by several of these has.';
+
 -- Reports
 
 CREATE TYPE credyt.margin_report AS (

@@ -84,7 +84,8 @@ static DAYS: Statement = Statement {
             FROM whole w
         )
         SELECT array_agg(s.asset), array_agg(s.timezone), array_agg(s.first), array_agg(s.last),
-               min(s.first), max(s.last), max(s.head), min(s.tail), coalesce($1, '-infinity'), coalesce($2, 'infinity')
+               min(s.first), max(s.last), max(s.head), min(s.tail), coalesce($1, '-infinity'), coalesce($2, 'infinity'),
+               min(s.first) = max(s.first) AND min(s.last) = max(s.last)
         FROM split s",
     args: &[TIME, TIME, TEXT],
 };
@@ -101,7 +102,7 @@ macro_rules! rolled_up {
                  r.counted, r.costed, r.debits, r.quantity, r.credits, r.revenue, r.cost
              FROM asset a JOIN credyt.",
             $table,
-            " r ON r.asset = a.asset AND r.day >= a.first AND r.day < a.last
+            " r ON r.asset = a.asset AND ($21 OR r.day >= a.first AND r.day < a.last)
              WHERE r.day >= $5 AND r.day < $6 AND ",
             $condition
         )
@@ -126,64 +127,81 @@ macro_rules! as_booked {
     };
 }
 
+/// The sums of these rows, group by group. $11 to $17: what it is asked by; $18: the bit of
+/// rollup::report; $19: one action; $20: only debits whose cost is known.
+macro_rules! grouped {
+    ($($rows:expr),*) => {
+        concat!(
+            "SELECT t.asset,
+                    CASE WHEN $11 THEN t.day END AS day,
+                    CASE WHEN $12 THEN t.action END AS action,
+                    CASE WHEN $13 THEN t.customer END AS customer,
+                    CASE WHEN $14 THEN t.vendor END AS vendor,
+                    CASE WHEN $15 THEN t.model END AS model,
+                    CASE WHEN $16 THEN t.kind END AS kind,
+                    CASE WHEN $17 THEN t.scope END AS scope,
+                    sum(t.debits) FILTER (WHERE t.counted & $18 <> 0) AS debits,
+                    sum(t.debits) FILTER (WHERE t.counted & $18 <> 0 AND t.costed) AS costed,
+                    sum(t.quantity) FILTER (WHERE t.counted & $18 <> 0) AS quantity,
+                    sum(t.credits) AS credits,
+                    sum(t.revenue) AS revenue,
+                    sum(t.cost) AS cost
+             FROM (", $($rows),*, ") t
+             WHERE ($19 IS NULL OR t.action = $19) AND (NOT $20 OR t.costed)
+             GROUP BY 1, 2, 3, 4, 5, 6, 7, 8"
+        )
+    };
+}
+
 /// All that a report sums. $1 to $4: the assets, their time zones, first and last days; $5, $6: the
 /// first of the first days and the last of the last; $7, $8: head and tail; $9, $10: since and until;
-/// $11 to $17: what it is asked by; $18: the bit of rollup::report; $19: one action; $20: only debits
-/// whose cost is known. OFFSET 0: what is newer is looked up wallet by wallet.
+/// $21: the days are the same for all assets, so that the planner can tell how many there are.
+/// The rollups are summed by themselves, since only then can workers take a part of them. OFFSET 0:
+/// what is newer is looked up wallet by wallet.
 macro_rules! sums {
-    ($what:literal) => {
+    ($what:literal, $($rollup:expr),+) => {
         concat!(
             "WITH asset AS NOT MATERIALIZED (
                  SELECT * FROM unnest($1, $2, $3, $4) AS a (asset, timezone, first, last)
              )
              SELECT ", $what, "
              FROM (
-                 SELECT t.asset,
-                        CASE WHEN $11 THEN t.day END AS day,
-                        CASE WHEN $12 THEN t.action END AS action,
-                        CASE WHEN $13 THEN t.customer END AS customer,
-                        CASE WHEN $14 THEN t.vendor END AS vendor,
-                        CASE WHEN $15 THEN t.model END AS model,
-                        CASE WHEN $16 THEN t.kind END AS kind,
-                        CASE WHEN $17 THEN t.scope END AS scope,
-                        coalesce(sum(t.debits) FILTER (WHERE t.counted & $18 <> 0), 0)::bigint AS debits,
-                        sum(t.debits) FILTER (WHERE t.counted & $18 <> 0 AND t.costed) AS costed,
-                        coalesce(sum(t.quantity) FILTER (WHERE t.counted & $18 <> 0), 0) AS quantity,
-                        sum(t.credits) AS credits,
-                        sum(t.revenue) AS revenue,
-                        sum(t.cost) AS cost
+                 SELECT u.asset, u.day, u.action, u.customer, u.vendor, u.model, u.kind, u.scope,
+                        coalesce(sum(u.debits), 0)::bigint AS debits,
+                        sum(u.costed) AS costed,
+                        coalesce(sum(u.quantity), 0) AS quantity,
+                        sum(u.credits) AS credits,
+                        sum(u.revenue) AS revenue,
+                        sum(u.cost) AS cost
                  FROM (",
-            rolled_up!("margin_days", "NULL::text", "NULL::text", "NOT $13 AND NOT ($17 AND r.scoped)"),
+            grouped!($($rollup),+),
             " UNION ALL ",
-            rolled_up!("margin_customers", "r.customer", "NULL::text", "$13 AND NOT ($17 AND r.scoped)"),
-            " UNION ALL ",
-            rolled_up!("margin_scopes", "r.customer", "r.scope", "$17"),
-            " UNION ALL ",
-            // Newer than the rollups.
-            as_booked!(
-                "JOIN credyt.wallets w ON w.asset = a.asset
-                 LEFT JOIN credyt.rollup_progress p ON p.customer = w.customer AND p.asset = w.asset
-                 CROSS JOIN LATERAL (
-                     SELECT * FROM credyt.margin_lines m
-                     WHERE m.customer = w.customer AND m.asset = w.asset AND m.seq > coalesce(p.seq, 0)
-                       AND m.id > coalesce(p.id, '00000000-0000-0000-0000-000000000000')
-                     OFFSET 0
-                 ) m",
-                "credyt.seq(w.state) > coalesce(p.seq, 0) AND d.day >= a.first AND d.day < a.last"
+            grouped!(
+                // Newer than the rollups.
+                as_booked!(
+                    "JOIN credyt.wallets w ON w.asset = a.asset
+                     LEFT JOIN credyt.rollup_progress p ON p.customer = w.customer AND p.asset = w.asset
+                     CROSS JOIN LATERAL (
+                         SELECT * FROM credyt.margin_lines m
+                         WHERE m.customer = w.customer AND m.asset = w.asset AND m.seq > coalesce(p.seq, 0)
+                           AND m.id > coalesce(p.id, '00000000-0000-0000-0000-000000000000')
+                         OFFSET 0
+                     ) m",
+                    "credyt.seq(w.state) > coalesce(p.seq, 0) AND d.day >= a.first AND d.day < a.last"
+                ),
+                " UNION ALL ",
+                // From since to the first whole day, and from the last one to until.
+                as_booked!(
+                    "JOIN credyt.margin_lines m ON m.asset = a.asset",
+                    "$7 > $9 AND m.accounted_at >= $9 AND m.accounted_at < least($7, $10) AND d.day < a.first"
+                ),
+                " UNION ALL ",
+                as_booked!(
+                    "JOIN credyt.margin_lines m ON m.asset = a.asset",
+                    "$8 < $10 AND m.accounted_at >= greatest($8, $9) AND m.accounted_at < $10 AND d.day >= a.last"
+                )
             ),
-            " UNION ALL ",
-            // From since to the first whole day, and from the last one to until.
-            as_booked!(
-                "JOIN credyt.margin_lines m ON m.asset = a.asset",
-                "$7 > $9 AND m.accounted_at >= $9 AND m.accounted_at < least($7, $10) AND d.day < a.first"
-            ),
-            " UNION ALL ",
-            as_booked!(
-                "JOIN credyt.margin_lines m ON m.asset = a.asset",
-                "$8 < $10 AND m.accounted_at >= greatest($8, $9) AND m.accounted_at < $10 AND d.day >= a.last"
-            ),
-            "    ) t
-                 WHERE ($19 IS NULL OR t.action = $19) AND (NOT $20 OR t.costed)
+            "    ) u
                  GROUP BY 1, 2, 3, 4, 5, 6, 7, 8
              ) s"
         )
@@ -193,22 +211,60 @@ macro_rules! sums {
 macro_rules! args {
     ($($more:expr),*) => {
         &[TEXTS, TEXTS, DATES, DATES, DATE, DATE, TIME, TIME, TIME, TIME,
-          BOOL, BOOL, BOOL, BOOL, BOOL, BOOL, BOOL, INT, TEXT, BOOL $(, $more)*]
+          BOOL, BOOL, BOOL, BOOL, BOOL, BOOL, BOOL, INT, TEXT, BOOL, BOOL $(, $more)*]
     };
 }
 
-static MARGIN: Statement = Statement {
-    sql: sums!(
-        "s.asset, s.day, s.action, s.customer, s.vendor, s.model, s.kind, s.scope,
-         s.debits, s.quantity, s.credits, s.revenue, s.cost,
-         s.revenue - coalesce(s.cost, 0),
-         trim_scale((s.revenue - coalesce(s.cost, 0)) / nullif(s.revenue, 0)),
-         trim_scale(coalesce(s.costed, 0) / nullif(s.debits, 0)::numeric)"
-    ),
-    args: args!(),
-};
+macro_rules! margin {
+    ($($rollup:expr),+) => {
+        Statement {
+            sql: sums!(
+                "s.asset, s.day, s.action, s.customer, s.vendor, s.model, s.kind, s.scope,
+                 s.debits, s.quantity, s.credits, s.revenue, s.cost,
+                 s.revenue - coalesce(s.cost, 0),
+                 trim_scale((s.revenue - coalesce(s.cost, 0)) / nullif(s.revenue, 0)),
+                 trim_scale(coalesce(s.costed, 0) / nullif(s.debits, 0)::numeric)",
+                $($rollup),+
+            ),
+            args: args!(),
+        }
+    };
+}
 
-/// $21: the margin to reach. What a credit earned is revenue / credits, and the price the one at
+static MARGIN: Statement = margin!(rolled_up!(
+    "margin_days",
+    "NULL::text",
+    "NULL::text",
+    "true"
+));
+
+static MARGIN_BY_CUSTOMER: Statement = margin!(rolled_up!(
+    "margin_customers",
+    "r.customer",
+    "NULL::text",
+    "true"
+));
+
+/// What has no scopes is in the other rollups only.
+static MARGIN_BY_SCOPE: Statement = margin!(
+    rolled_up!(
+        "margin_days",
+        "NULL::text",
+        "NULL::text",
+        "NOT r.scoped AND NOT $13"
+    ),
+    " UNION ALL ",
+    rolled_up!(
+        "margin_customers",
+        "r.customer",
+        "NULL::text",
+        "NOT r.scoped AND $13"
+    ),
+    " UNION ALL ",
+    rolled_up!("margin_scopes", "r.customer", "r.scope", "true")
+);
+
+/// $22: the margin to reach. What a credit earned is revenue / credits, and the price the one at
 /// which price x quantity x revenue / credits x (1 - margin) = cost.
 static SUGGEST: Statement = Statement {
     sql: concat!(
@@ -217,7 +273,8 @@ static SUGGEST: Statement = Statement {
              trim_scale(s.revenue / nullif(s.credits, 0)),
              CASE WHEN s.revenue > 0 AND s.credits > 0 AND s.quantity > 0
                   THEN (SELECT trim_scale((div(p.num * 1e10, p.den) + sign(mod(p.num * 1e10, p.den))) * 0.0000000001)
-                        FROM (SELECT s.cost * s.credits AS num, s.revenue * s.quantity * (1 - $21) AS den) p) END"
+                        FROM (SELECT s.cost * s.credits AS num, s.revenue * s.quantity * (1 - $22) AS den) p) END",
+            rolled_up!("margin_days", "NULL::text", "NULL::text", "true")
         ),
         " WHERE s.debits > 0"
     ),
@@ -227,7 +284,14 @@ static SUGGEST: Statement = Statement {
 /// Answers `credyt.margin`.
 pub fn margin(store: &Store, by: By, period: &Period, function: &Args) -> Result<()> {
     match arguments(store, by, period, None, false)? {
-        Some(values) => MARGIN.answer(store, &values, function),
+        Some(values) => {
+            let statement = match by {
+                By { scope: true, .. } => &MARGIN_BY_SCOPE,
+                By { customer: true, .. } => &MARGIN_BY_CUSTOMER,
+                _ => &MARGIN,
+            };
+            statement.answer(store, &values, function)
+        }
         None => row::rows(function, Vec::new()).map(drop),
     }
 }
@@ -249,7 +313,7 @@ pub fn suggest(
     }
 }
 
-/// The values of $1 to $20; `None` where there is no asset.
+/// The values of $1 to $21; `None` where there is no asset.
 fn arguments(
     store: &Store,
     by: By,
@@ -281,6 +345,7 @@ fn arguments(
     values.push(value::int(rollup::report(by.vendor, by.model, by.kind)));
     values.push(value::optional_text(action));
     values.push(value::bool(costed));
+    values.push(days.value(11));
     Ok(Some(values))
 }
 
