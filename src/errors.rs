@@ -29,6 +29,7 @@ pub enum Code {
     InvalidText,
     OutOfRange,
     TooManyGrants,
+    SerializationFailure,
     /// A state that only damage explains.
     DataCorrupted,
 }
@@ -50,6 +51,7 @@ impl Code {
             Code::InvalidText => "22P02",
             Code::OutOfRange => "22003",
             Code::TooManyGrants => "54000",
+            Code::SerializationFailure => "40001",
             Code::DataCorrupted => "XX001",
         }
     }
@@ -69,6 +71,7 @@ impl Code {
             Code::InvalidInput | Code::InvalidText => "invalid_input",
             Code::OutOfRange => "out_of_range",
             Code::TooManyGrants => "too_many_grants",
+            Code::SerializationFailure => "serialization_failure",
             Code::DataCorrupted => "data_corrupted",
         }
     }
@@ -359,6 +362,16 @@ pub fn wallet_too_large(customer: &str, asset: &str) -> Error {
     )
     .with("customer", customer)
     .with("asset", asset)
+}
+
+/// A snapshot that does not see which periods are closed, or which wallets there are.
+pub fn snapshot_too_old(asset: &str) -> Error {
+    Error::new(
+        Code::SerializationFailure,
+        format!("could not serialize access: the books of {asset} have changed since this transaction began"),
+    )
+    .with("asset", asset)
+    .hint("Run the transaction again.")
 }
 
 /// A stored row that cannot be read: only damage explains it.
