@@ -64,8 +64,9 @@ WHERE p.pronamespace = 'credyt'::regnamespace AND (t.typname IN ('float4', 'floa
 -- Keys of a customer's rows that do not begin with the customer
 SELECT i.indexrelid::regclass AS index FROM pg_index i JOIN pg_class c ON c.oid = i.indrelid
 JOIN pg_attribute first ON first.attrelid = c.oid AND first.attnum = i.indkey[0]
+JOIN pg_class x ON x.oid = i.indexrelid JOIN pg_am m ON m.oid = x.relam AND m.amname <> 'brin'
 WHERE c.relnamespace = 'credyt'::regnamespace AND c.relkind = 'r' AND first.attname <> 'customer'
-  AND c.relname NOT IN ('assets', 'prices', 'clock');
+  AND c.relname NOT IN ('assets', 'prices', 'clock', 'periods');
 -- Foreign keys, and rows that the installation brings along
 SELECT conname FROM pg_constraint WHERE connamespace = 'credyt'::regnamespace AND contype = 'f';
 DO $$
