@@ -107,12 +107,12 @@ static ROLLFORWARD: Statement = Statement {
           ),
           moved AS (
               SELECT m.asset, m.kind, m.accounted_at < $1 AS before, m.accounted_at >= b.closed AS after,
-                     sum(m.revenue) AS revenue, coalesce(sum(u.deferred), 0) AS deferred
+                     sum(m.revenue) AS revenue,
+                     coalesce(sum(CASE WHEN m.kind IN ('grant', 'expiry', 'revocation')
+                                  THEN (SELECT sum((a.part->>'deferred')::numeric)
+                                        FROM jsonb_array_elements(m.allocations) AS a (part)) END), 0) AS deferred
               FROM base b
               JOIN credyt.movements m ON m.asset = b.asset AND m.accounted_at >= b.opened
-              LEFT JOIN LATERAL (SELECT sum((a.part->>'deferred')::numeric) AS deferred
-                                 FROM jsonb_array_elements(m.allocations) AS a (part)) u
-                     ON m.kind IN ('grant', 'expiry', 'revocation')
               WHERE m.accounted_at >= (SELECT min(b.opened) FROM base b) AND m.accounted_at < $2
               GROUP BY 1, 2, 3, 4
           ),
