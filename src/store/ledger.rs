@@ -247,7 +247,8 @@ static INSERT_ONCE: Statement = Statement {
     args: ENTRY,
 };
 
-/// Books a movement of a locked wallet whose time is `now`. False, and nothing is written, when its key is taken.
+/// Books a movement of a locked wallet whose time is `now`. False, and nothing is written, when its
+/// key is taken.
 pub fn insert(
     store: &Store,
     customer: &str,

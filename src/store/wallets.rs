@@ -130,6 +130,7 @@ pub fn open_or_create(store: &Store, customer: &str, asset: &str) -> Result<Open
         return Ok(wallet);
     }
     books::asset(store, asset)?;
+    // Before the time is taken, so that no close overlooks this wallet.
     let first_open = periods::share(store, asset)?;
     let now = books::now(store)?;
     let now = first_open.map_or(now, |first| first.max(now));
