@@ -168,6 +168,19 @@ impl Context {
         Ok(expanded + rest)
     }
 
+    /// Gives each variable that has no value yet the first that its query answers.
+    pub fn choose(&mut self, client: &mut Client, dashboard: &Dashboard) -> Result<()> {
+        for variable in &dashboard.variables {
+            if !self.values.contains_key(&variable.name) {
+                let first = self.ask(client, &variable.query)?.rows.into_iter().next();
+                let value = first.and_then(|row| row.into_iter().next().flatten());
+                let value = value.ok_or(format!("no value for {}", variable.name))?;
+                self.values.insert(variable.name.clone(), value);
+            }
+        }
+        Ok(())
+    }
+
     fn macros(&self, sql: &str) -> Result<String> {
         let mut expanded = String::new();
         let mut rest = sql;
