@@ -223,7 +223,7 @@ fn compare(client: &mut Client, cases: &[Value]) {
         }
     }
     println!(
-        "{equal} of {} equal, {overlaps} of them only costed here",
+        "{equal} of {} equal, {overlaps} of them only costed here, {impossible} only refused",
         cases.len()
     );
     assert!(
