@@ -28,7 +28,8 @@ const SERIES: [RGBColor; 8] = [
 
 const WIDTH: u32 = 660;
 const FONT: &str = "sans-serif";
-const SIZE: i32 = 13;
+/// Plotters prints it a fifth smaller.
+const SIZE: i32 = 16;
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Style {
@@ -75,27 +76,27 @@ impl Chart<'_> {
 
     fn height(&self) -> u32 {
         match self.style {
-            Style::Bars => (self.labels.len() as f64 * self.lane()) as u32 + 64,
+            Style::Bars => (self.labels.len() as f64 * self.lane()) as u32 + 56,
             Style::Columns | Style::Lines => 300,
         }
     }
 
     /// The height of a label's bars and the room between them and the next.
     fn lane(&self) -> f64 {
-        self.series.len() as f64 * 17.0 + 14.0
+        self.series.len() as f64 * 18.0 + 14.0
     }
 
     fn bars(&self, root: &Area) -> Result<()> {
         let labels: Vec<String> = self.labels.iter().map(|label| shortened(label)).collect();
         let longest = labels.iter().map(|label| label.chars().count()).max();
-        let label_width = (longest.unwrap_or_default() as i32 * 7 + 14).clamp(70, 220);
+        let label_width = (longest.unwrap_or_default() as i32 * 7 + 20).clamp(80, 230);
         let (low, high) = self.range();
         // Beyond its end a bar has its number.
         let room = (high - low) * 0.16;
         let low = if low < 0.0 { low - room } else { low };
         let mut plane = ChartBuilder::on(root)
             .margin_right(10)
-            .x_label_area_size(50)
+            .x_label_area_size(46)
             .y_label_area_size(label_width)
             .build_cartesian_2d(low..high + room, self.labels.len() as f64..0.0)?;
         plane
@@ -117,7 +118,7 @@ impl Chart<'_> {
             let anchor = style(INK).pos(Pos::new(HPos::Right, VPos::Center));
             root.draw(&Text::new(label, (label_width - 10, y), anchor))?;
         }
-        let (gap, thick) = (7.0 / self.lane(), 17.0 / self.lane());
+        let (gap, thick) = (7.0 / self.lane(), 18.0 / self.lane());
         for (nth, series) in self.series.iter().enumerate() {
             let fill = SERIES[nth % SERIES.len()].filled();
             for (at, value) in series.values.iter().enumerate() {
@@ -131,7 +132,7 @@ impl Chart<'_> {
                 } else {
                     (x + 5, HPos::Left)
                 };
-                let small = (FONT, SIZE - 1).into_font().color(&QUIET);
+                let small = (FONT, SIZE - 2).into_font().color(&QUIET);
                 let anchor = small.pos(Pos::new(side, VPos::Center));
                 root.draw(&Text::new((self.print)(value), (beside, y), anchor))?;
             }
@@ -148,7 +149,7 @@ impl Chart<'_> {
             .margin_top(10)
             .margin_right(14)
             .x_label_area_size(30)
-            .y_label_area_size(78)
+            .y_label_area_size(74)
             .build_cartesian_2d(0.0..count, low..high + room)?;
         plane
             .configure_mesh()

@@ -6,12 +6,13 @@ use std::fmt::Write;
 use jiff::civil::Date;
 use postgres::Client;
 use rust_decimal::Decimal;
-use rust_decimal::prelude::ToPrimitive;
 
 use super::chart::{self, Chart, Series, Style};
 use super::dashboard::{Context, Dashboard, Kind, Panel, Table};
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
+
+const MINUS: &str = "\u{2212}";
 
 /// Draws every panel of the dashboard, a chart beside its table as they lie side by side in Grafana.
 pub fn draw(client: &mut Client, dashboard: &Dashboard, context: &Context) -> Result<String> {
@@ -104,7 +105,7 @@ impl Shown<'_> {
         let mut html = String::from("<dl>\n");
         for (at, (name, _)) in self.table.columns.iter().enumerate() {
             let value = self.table.rows[0][at].as_deref();
-            let value = value.map_or("-".into(), |value| self.printed(name, value));
+            let value = value.map_or("-".into(), |value| self.printed(name, value, 0));
             writeln!(html, "<div><dt>{}</dt><dd>{value}</dd></div>", words(name))?;
         }
         Ok(html + "</dl>\n")
@@ -112,34 +113,49 @@ impl Shown<'_> {
 
     fn rows(&self) -> Result<String> {
         let mut html = String::from("<div class=\"scroll\"><table>\n<thead><tr>");
-        let right = |kind: Kind| match kind {
-            Kind::Number => " class=\"n\"",
-            _ => "",
+        let class = |kind: Kind| match kind {
+            Kind::Number => "n",
+            Kind::Time => "t",
+            Kind::Text => "s",
         };
         for (name, kind) in &self.table.columns {
-            write!(html, "<th{}>{}</th>", right(*kind), words(name))?;
+            write!(html, "<th class=\"{}\">{}</th>", class(*kind), words(name))?;
         }
+        let columns = 0..self.table.columns.len();
+        let places: Vec<usize> = columns.map(|at| self.places(at)).collect();
         html += "</tr></thead>\n<tbody>\n";
         for row in &self.table.rows {
             html += "<tr>";
-            for ((name, kind), value) in self.table.columns.iter().zip(row) {
+            for (at, value) in row.iter().enumerate() {
+                let (name, kind) = &self.table.columns[at];
                 let text = match (value, kind) {
                     (None, _) => "-".to_owned(),
-                    (Some(value), Kind::Number) => self.printed(name, value),
+                    (Some(value), Kind::Number) => self.printed(name, value, places[at]),
                     (Some(value), Kind::Time) => moment(value),
                     (Some(value), Kind::Text) => escaped(value),
                 };
-                let negative = *kind == Kind::Number && text.starts_with('\u{2212}');
-                let class = if negative {
-                    " class=\"n minus\""
+                let minus = if *kind == Kind::Number && text.starts_with(MINUS) {
+                    " minus"
                 } else {
-                    right(*kind)
+                    ""
                 };
-                write!(html, "<td{class}>{text}</td>")?;
+                write!(html, "<td class=\"{}{minus}\">{text}</td>", class(*kind))?;
             }
             html += "</tr>\n";
         }
         Ok(html + "</tbody>\n</table></div>\n")
+    }
+
+    /// As many decimals as the finest number of a column has.
+    fn places(&self, column: usize) -> usize {
+        let cells = self
+            .table
+            .rows
+            .iter()
+            .filter_map(|row| row[column].as_deref());
+        let numbers = cells.filter_map(|cell| Decimal::from_str_exact(cell).ok());
+        let scales = numbers.map(|number| number.normalize().scale() as usize);
+        scales.max().unwrap_or_default()
     }
 
     /// The first column names, the others are measured.
@@ -232,14 +248,14 @@ impl Shown<'_> {
             axis,
             print: &|value| {
                 let value = Decimal::from_f64_retain(value).unwrap_or_default();
-                self.printed(measured, &value.round_dp(8).to_string())
+                self.printed(measured, &value.round_dp(8).to_string(), 0)
             },
         };
         Ok(format!("<figure>\n{legend}{}</figure>\n", chart.svg()?))
     }
 
-    /// A number as people read it: money with its cents, a ratio in percent.
-    fn printed(&self, column: &str, value: &str) -> String {
+    /// A number as people read it: money with its cents, a ratio in percent, others with this many decimals at least.
+    fn printed(&self, column: &str, value: &str, places: usize) -> String {
         let Ok(value) = Decimal::from_str_exact(value) else {
             return escaped(value);
         };
@@ -250,15 +266,15 @@ impl Shown<'_> {
             chart::grouped(whole) + rest
         };
         let sign = if value.is_sign_negative() && !value.is_zero() {
-            "\u{2212}"
+            MINUS
         } else {
             ""
         };
         let shown = if unit == "percentunit" {
             text((value * Decimal::ONE_HUNDRED).round_dp(1), 1) + "\u{202f}%"
         } else if ["revenue", "cost", "margin"].contains(&column) {
-            // Below ten cents the cents are not enough.
-            let places = if value.abs() < Decimal::new(10, 2) && !value.is_zero() {
+            // Below a cent, cents are not enough.
+            let places = if value.abs() < Decimal::new(1, 2) && !value.is_zero() {
                 4
             } else {
                 2
@@ -272,7 +288,7 @@ impl Shown<'_> {
             }
         } else {
             let value = value.normalize();
-            text(value, value.scale() as usize)
+            text(value, places.max(value.scale() as usize))
         };
         format!("{sign}{shown}")
     }
@@ -283,7 +299,7 @@ fn currency(context: &Context) -> &str {
 }
 
 fn number(cell: &Option<String>) -> Option<f64> {
-    Decimal::from_str_exact(cell.as_deref()?).ok()?.to_f64()
+    cell.as_deref()?.parse().ok()
 }
 
 /// A column's name as words.
