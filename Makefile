@@ -1,5 +1,5 @@
 # credyt_pg: what one can do here. `make` alone lists it.
-.PHONY: help demo test bench replay install uninstall installcheck stage clean
+.PHONY: help demo test bench growth replay install uninstall installcheck stage clean
 .DEFAULT_GOAL := help
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
@@ -24,6 +24,11 @@ bench:           ## what a debit costs, beside the floor and a hand-written vers
 	@pg_config=$$(tests/env.sh $(PG)); tests/build.sh $$pg_config install
 	@tests/step.sh "Building the benchmark" cargo build --release --example bench
 	@tests/server.sh run $$(tests/env.sh $(PG)) -- cargo run -q --release --example bench -- $(ARGS)
+
+growth:          ## how reports of margin grow with the ledger, up to 10 million rows (10 GB, half an hour)
+	@pg_config=$$(tests/env.sh $(PG)); tests/build.sh $$pg_config install
+	@tests/step.sh "Building the measurement" cargo build --release --example growth
+	@tests/server.sh run $$(tests/env.sh $(PG)) -- cargo run -q --release --example growth -- $(ARGS)
 
 replay:          ## replay an hour of real LLM traffic (TRACE=path/of/azure_llm_trace.csv)
 	@[ -f "$(TRACE)" ] || { echo "Which trace? make replay TRACE=path/of/azure_llm_trace.csv"; exit 2; }

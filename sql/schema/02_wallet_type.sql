@@ -47,6 +47,9 @@ COMMENT ON CAST (credyt.wallet AS jsonb) IS 'The wallet as a JSON document.';
 CREATE FUNCTION credyt.changed_at(credyt.wallet) RETURNS timestamptz
     AS 'MODULE_PATHNAME', 'credyt_wallet_changed_at' LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE;
 COMMENT ON FUNCTION credyt.changed_at(credyt.wallet) IS 'When the wallet last changed.';
+CREATE FUNCTION credyt.seq(credyt.wallet) RETURNS bigint
+    AS 'MODULE_PATHNAME', 'credyt_wallet_seq' LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE;
+COMMENT ON FUNCTION credyt.seq(credyt.wallet) IS 'The number of the wallet''s last row.';
 CREATE FUNCTION credyt.next_due(credyt.wallet) RETURNS timestamptz
     AS 'MODULE_PATHNAME', 'credyt_wallet_next_due' LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE;
 COMMENT ON FUNCTION credyt.next_due(credyt.wallet) IS

@@ -147,35 +147,6 @@ COMMENT ON COLUMN credyt.expiring_grants.kind IS 'included, promotional or purch
 COMMENT ON COLUMN credyt.expiring_grants.remaining IS 'Credits left, held ones included.';
 COMMENT ON COLUMN credyt.expiring_grants.expires_at IS 'When it ends.';
 
-CREATE VIEW credyt.margin_by_action AS
-SELECT m.asset, m.action, m.debits, m.quantity, m.credits, m.revenue, m.cost,
-       m.revenue - coalesce(m.cost, 0) AS margin,
-       trim_scale((m.revenue - coalesce(m.cost, 0)) / nullif(m.revenue, 0)) AS margin_ratio,
-       trim_scale(m.costed::numeric / nullif(m.debits, 0)) AS cost_coverage
-FROM (
-    SELECT l.asset, l.action,
-           count(*) FILTER (WHERE l.kind = 'debit') AS debits,
-           count(*) FILTER (WHERE l.kind = 'debit' AND l.cost IS NOT NULL) AS costed,
-           coalesce(sum(l.quantity) FILTER (WHERE l.kind = 'debit'), 0) AS quantity,
-           coalesce(-sum(l.credits) FILTER (WHERE l.kind IN ('debit', 'refund')), 0) AS credits,
-           sum(l.revenue) AS revenue,
-           sum(l.cost) AS cost
-    FROM credyt.ledger l
-    WHERE l.kind IN ('debit', 'refund', 'settlement') OR l.revenue <> 0
-    GROUP BY l.asset, l.action
-) m;
-COMMENT ON VIEW credyt.margin_by_action IS 'What does each action earn, and what does it cost? All time, refunds taken off. action NULL: revenue taken back by revoked grants.';
-COMMENT ON COLUMN credyt.margin_by_action.asset IS 'In which asset; money is in its currency.';
-COMMENT ON COLUMN credyt.margin_by_action.action IS 'What customers did.';
-COMMENT ON COLUMN credyt.margin_by_action.debits IS 'How many debits and captures.';
-COMMENT ON COLUMN credyt.margin_by_action.quantity IS 'Sum of their quantities.';
-COMMENT ON COLUMN credyt.margin_by_action.credits IS 'Credits spent, less refunds.';
-COMMENT ON COLUMN credyt.margin_by_action.revenue IS 'Money earned by them.';
-COMMENT ON COLUMN credyt.margin_by_action.cost IS 'Vendor cost that is known; NULL: none is.';
-COMMENT ON COLUMN credyt.margin_by_action.margin IS 'Revenue less known cost.';
-COMMENT ON COLUMN credyt.margin_by_action.margin_ratio IS 'Margin / revenue; NULL without revenue.';
-COMMENT ON COLUMN credyt.margin_by_action.cost_coverage IS 'Share of the debits whose cost is known, 0 to 1.';
-
 CREATE VIEW credyt.deferred_revenue AS
 SELECT w.asset, o.kind, sum(o.remaining) AS credits, sum(o.deferred) AS revenue
 FROM credyt.wallets_now w

@@ -21,5 +21,9 @@ SELECT pg_catalog.pg_extension_config_dump('credyt.vendor_rates', '');
 SELECT pg_catalog.pg_extension_config_dump('credyt.vendor_costs', '');
 SELECT pg_catalog.pg_extension_config_dump('credyt.vendor_requests', '');
 SELECT pg_catalog.pg_extension_config_dump('credyt.cost_postings', '');
+SELECT pg_catalog.pg_extension_config_dump('credyt.rollup_progress', '');
+SELECT pg_catalog.pg_extension_config_dump('credyt.margin_days', '');
+SELECT pg_catalog.pg_extension_config_dump('credyt.margin_customers', '');
+SELECT pg_catalog.pg_extension_config_dump('credyt.margin_scopes', '');
 -- Time in another database is not ours to say.
 SELECT pg_catalog.pg_extension_config_dump('credyt.clock', 'WHERE false');

@@ -59,6 +59,10 @@ pub fn changed_at(args: &Args) -> Answer {
     Ok(value::moment(state(args)?.changed_at))
 }
 
+pub fn seq(args: &Args) -> Answer {
+    Ok(value::bigint(state(args)?.seq as i64))
+}
+
 pub fn next_due(args: &Args) -> Answer {
     Ok(value::optional_moment(state(args)?.next_due()))
 }

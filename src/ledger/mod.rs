@@ -9,6 +9,7 @@ pub mod moment;
 pub mod number;
 pub mod packed;
 pub mod price;
+pub mod rollup;
 pub mod text;
 pub mod vendor;
 pub mod wallet;

@@ -26,6 +26,12 @@ impl Moment {
         moment.timestamp().map(|_| moment)
     }
 
+    /// Does it lie in the year 1 or later?
+    pub fn is_of_our_era(self) -> bool {
+        const DAYS_BEFORE_2000: i64 = 730_119;
+        self.0 >= -DAYS_BEFORE_2000 * 86_400_000_000
+    }
+
     /// Whole microseconds since 1970; 0 for moments before.
     pub fn unix_micros(self) -> u64 {
         let since = self.0.saturating_add(UNIX_TO_POSTGRES);

@@ -14,6 +14,7 @@ use super::edition;
 use crate::errors::{self, Result};
 use crate::ledger::number::parse_decimal;
 use crate::ledger::{Amount, Moment};
+use crate::sql_types::Args;
 use crate::sql_types::value::Value;
 
 pub const TEXT: pg_sys::Oid = pg_sys::TEXTOID;
@@ -26,6 +27,8 @@ pub const TIME: pg_sys::Oid = pg_sys::TIMESTAMPTZOID;
 pub const UUID: pg_sys::Oid = pg_sys::UUIDOID;
 pub const JSONB: pg_sys::Oid = pg_sys::JSONBOID;
 pub const BYTES: pg_sys::Oid = pg_sys::BYTEAOID;
+pub const DATE: pg_sys::Oid = pg_sys::DATEOID;
+pub const DATES: pg_sys::Oid = pg_sys::DATEARRAYOID;
 
 /// A connection to the database inside the caller's transaction.
 pub struct Store {
@@ -73,6 +76,19 @@ impl Store {
             body(&Store { read_only })
         })
     }
+}
+
+// Postgres' own receiver of rows for set-returning functions, which pgrx does not declare.
+unsafe extern "C-unwind" {
+    fn CreateTuplestoreDestReceiver() -> *mut pg_sys::DestReceiver;
+    fn SetTuplestoreDestReceiverParams(
+        receiver: *mut pg_sys::DestReceiver,
+        store: *mut pg_sys::Tuplestorestate,
+        memory: pg_sys::MemoryContext,
+        detoast: bool,
+        target: pg_sys::TupleDesc,
+        mismatch: *const c_char,
+    );
 }
 
 /// A statement and the types of its arguments. Its plan is made at the first use in a backend.
@@ -130,6 +146,84 @@ impl Statement {
             Ok(Rows {
                 table: pg_sys::SPI_tuptable,
                 // More rows than memory holds do not come back.
+                processed: pg_sys::SPI_processed as usize,
+            })
+        }
+    }
+
+    /// Runs it with a plan made for these arguments: for reports, whose arguments decide what there
+    /// is to read at all. Parallel workers may help. Its rows are the answer of the running
+    /// set-returning function, column by column.
+    pub fn answer(&self, store: &Store, args: &[Value], function: &Args) -> Result<()> {
+        // SAFETY: InitMaterializedSRF checks that the caller takes a set and makes the tuplestore,
+        // which lives in the memory of the calling query, as does the receiver's.
+        unsafe {
+            pg_sys::InitMaterializedSRF(function.fcinfo(), 0);
+            let info = (*function.fcinfo())
+                .resultinfo
+                .cast::<pg_sys::ReturnSetInfo>();
+            let memory = (*(*info).econtext).ecxt_per_query_memory;
+            let receiver = CreateTuplestoreDestReceiver();
+            SetTuplestoreDestReceiverParams(
+                receiver,
+                (*info).setResult,
+                memory,
+                false,
+                (*info).setDesc,
+                c"the library and the SQL objects are of different versions".as_ptr(),
+            );
+            self.execute(store, args, receiver)?;
+            if let Some(destroy) = (*receiver).rDestroy {
+                destroy(receiver);
+            }
+        }
+        Ok(())
+    }
+
+    /// Runs it with a plan made for these arguments.
+    pub fn run_once(&self, store: &Store, args: &[Value]) -> Result<Rows> {
+        // SAFETY: without a receiver SPI makes a table of the rows.
+        unsafe { self.execute(store, args, std::ptr::null_mut()) }
+    }
+
+    /// # Safety
+    /// `receiver` is null or takes rows.
+    unsafe fn execute(
+        &self,
+        store: &Store,
+        args: &[Value],
+        receiver: *mut pg_sys::DestReceiver,
+    ) -> Result<Rows> {
+        if args.len() != self.args.len() {
+            return Err(self.broken("a wrong number of arguments"));
+        }
+        let sql = CString::new(self.sql).map_err(|_| self.broken("it holds a NUL"))?;
+        // SAFETY: SPI is connected; the list has as many parameters as are written to it.
+        unsafe {
+            let context = pg_sys::CurrentMemoryContext;
+            let params = pg_sys::makeParamList(args.len() as i32);
+            let slots = (*params).params.as_mut_ptr();
+            for (at, (arg, kind)) in args.iter().zip(self.args).enumerate() {
+                *slots.add(at) = pg_sys::ParamExternData {
+                    value: arg.unwrap_or(pg_sys::Datum::from(0_usize)),
+                    isnull: arg.is_none(),
+                    pflags: pg_sys::PARAM_FLAG_CONST as u16,
+                    ptype: *kind,
+                };
+            }
+            let options = pg_sys::SPIExecuteOptions {
+                params,
+                read_only: store.read_only,
+                dest: receiver,
+                ..Default::default()
+            };
+            let code = pg_sys::SPI_execute_extended(sql.as_ptr(), &options);
+            pg_sys::MemoryContextSwitchTo(context);
+            if code < 0 {
+                return Err(self.broken("SPI refused it"));
+            }
+            Ok(Rows {
+                table: pg_sys::SPI_tuptable,
                 processed: pg_sys::SPI_processed as usize,
             })
         }
@@ -194,7 +288,8 @@ pub struct RowRef<'a> {
 }
 
 impl RowRef<'_> {
-    fn value(&self, column: usize) -> Value {
+    /// As it is, to be passed on.
+    pub(super) fn value(&self, column: usize) -> Value {
         let mut is_null = true;
         // SAFETY: SPI made the table with `processed` rows; SPI_getbinval checks the column.
         let datum = unsafe {

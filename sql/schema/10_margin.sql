@@ -1,0 +1,472 @@
+-- Margin: what every movement adds to it, the rollups that keep reports fast, and the reports.
+
+-- A report reads rows newer than the rollups, and the parts of days at its ends, from the ledger by
+-- this index. It is some hundred bytes for each megabyte of ledger.
+CREATE INDEX ledger_accounted_at ON credyt.ledger
+    USING brin (accounted_at timestamptz_minmax_multi_ops) WITH (pages_per_range = 64, autosummarize = on);
+
+CREATE TYPE credyt.margin_line AS (
+    vendor   text,
+    model    text,
+    kind     text,
+    counted  int,
+    credits  numeric,
+    revenue  numeric,
+    cost     numeric
+);
+COMMENT ON TYPE credyt.margin_line IS 'A movement''s part of one vendor, model and kind of grant.';
+COMMENT ON COLUMN credyt.margin_line.vendor IS 'Who charges the cost; NULL: not known.';
+COMMENT ON COLUMN credyt.margin_line.model IS 'For what; NULL: not known.';
+COMMENT ON COLUMN credyt.margin_line.kind IS 'What paid: included, promotional, purchased or overdraft; NULL: nothing was to pay.';
+COMMENT ON COLUMN credyt.margin_line.counted IS 'In which reports the movement is counted with this line, and not with another one of its lines: bit 2^n for the report by vendor (1), model (2) and kind (4), n their sum. 255: with this one always.';
+COMMENT ON COLUMN credyt.margin_line.credits IS 'Credits spent, less refunds.';
+COMMENT ON COLUMN credyt.margin_line.revenue IS 'Money earned.';
+COMMENT ON COLUMN credyt.margin_line.cost IS 'Vendor cost; NULL: not known.';
+
+CREATE FUNCTION credyt.shared(kind text, allocations jsonb, costs jsonb, cost numeric) RETURNS SETOF credyt.margin_line
+    AS 'MODULE_PATHNAME', 'credyt_shared' LANGUAGE c IMMUTABLE PARALLEL SAFE ROWS 4;
+COMMENT ON FUNCTION credyt.shared(text, jsonb, jsonb, numeric) IS
+    'A ledger row, shared over its models by cost and over its kinds by credits. Shares add up to the row.';
+CREATE FUNCTION credyt.posted(lines jsonb, debits int) RETURNS SETOF credyt.margin_line
+    AS 'MODULE_PATHNAME', 'credyt_posted' LANGUAGE c IMMUTABLE PARALLEL SAFE ROWS 4;
+COMMENT ON FUNCTION credyt.posted(jsonb, int) IS 'The lines of a cost posting.';
+
+-- Most rows have one allocation and one model at most: they are a line as they are.
+CREATE VIEW credyt.margin_lines AS
+SELECT l.customer, l.asset, l.id, l.seq, l.accounted_at, l.action, l.scopes,
+       CASE WHEN l.kind = 'debit' THEN 1 ELSE 0 END AS debits,
+       l.kind = 'debit' AND l.cost IS NOT NULL AS costed,
+       CASE WHEN l.kind = 'debit' THEN coalesce(l.quantity, 0) ELSE 0 END AS quantity,
+       s.vendor, s.model, s.kind, s.counted, s.credits, s.revenue, s.cost
+FROM credyt.ledger l
+CROSS JOIN LATERAL (
+    SELECT l.costs->0->>'vendor' AS vendor, l.costs->0->>'model' AS model, l.allocations->0->>'kind' AS kind,
+           255 AS counted,
+           CASE WHEN l.kind IN ('debit', 'refund') THEN -l.credits ELSE 0 END AS credits,
+           l.revenue,
+           CASE WHEN l.costs IS NULL THEN l.cost ELSE (l.costs->0->>'cost')::numeric END AS cost
+    WHERE l.kind <> 'settlement' AND jsonb_array_length(l.allocations) <= 1
+      AND (l.costs IS NULL OR jsonb_array_length(l.costs) <= 1)
+    UNION ALL
+    SELECT s.vendor, s.model, s.kind, s.counted, s.credits, s.revenue, s.cost
+    FROM credyt.shared(l.kind, l.allocations, l.costs, l.cost) AS s
+    WHERE l.kind = 'settlement' OR jsonb_array_length(l.allocations) > 1
+      OR (l.costs IS NOT NULL AND jsonb_array_length(l.costs) > 1)
+) s
+WHERE l.kind IN ('debit', 'refund', 'settlement') OR l.revenue <> 0
+UNION ALL
+SELECT p.customer, p.asset, 'ffffffff-ffff-ffff-ffff-ffffffffffff'::uuid, p.seq, p.accounted_at, p.action, p.scopes,
+       p.debits, p.costed <> 0, p.quantity,
+       s.vendor, s.model, s.kind, s.counted, s.credits, s.revenue, s.cost
+FROM credyt.cost_postings p
+CROSS JOIN LATERAL (
+    SELECT p.lines->0->>'vendor' AS vendor, p.lines->0->>'model' AS model, p.lines->0->>'kind' AS kind,
+           255 AS counted,
+           (p.lines->0->>'credits')::numeric AS credits,
+           (p.lines->0->>'revenue')::numeric AS revenue,
+           (p.lines->0->>'cost')::numeric AS cost
+    WHERE jsonb_array_length(p.lines) = 1
+    UNION ALL
+    SELECT s.vendor, s.model, s.kind, s.counted, s.credits, s.revenue, s.cost
+    FROM credyt.posted(p.lines, p.debits) AS s
+    WHERE jsonb_array_length(p.lines) <> 1
+) s;
+COMMENT ON VIEW credyt.margin_lines IS 'What does each movement add to margin? The reports add up nothing else; ask for one customer.';
+COMMENT ON COLUMN credyt.margin_lines.customer IS 'Whose.';
+COMMENT ON COLUMN credyt.margin_lines.asset IS 'In which asset; money is in its currency.';
+COMMENT ON COLUMN credyt.margin_lines.id IS 'The ledger row; all f: a recorded cost.';
+COMMENT ON COLUMN credyt.margin_lines.seq IS 'Its number among the rows of the wallet.';
+COMMENT ON COLUMN credyt.margin_lines.accounted_at IS 'When it counts in the books.';
+COMMENT ON COLUMN credyt.margin_lines.action IS 'What customers did; NULL: revenue taken back by revoked grants, and costs without a debit.';
+COMMENT ON COLUMN credyt.margin_lines.scopes IS 'The scopes of the debit.';
+COMMENT ON COLUMN credyt.margin_lines.debits IS '1 for a debit, -1 where a recorded cost takes one out to put it in anew, else 0.';
+COMMENT ON COLUMN credyt.margin_lines.costed IS 'Is it a debit whose cost is fully known?';
+COMMENT ON COLUMN credyt.margin_lines.quantity IS 'The quantity of the debit.';
+COMMENT ON COLUMN credyt.margin_lines.vendor IS 'Who charges the cost; NULL: not known.';
+COMMENT ON COLUMN credyt.margin_lines.model IS 'For what; NULL: not known.';
+COMMENT ON COLUMN credyt.margin_lines.kind IS 'What paid: included, promotional, purchased or overdraft; NULL: nothing was to pay.';
+COMMENT ON COLUMN credyt.margin_lines.counted IS 'In which reports the movement is counted with this line, and not with another one of its lines: bit 2^n for the report by vendor (1), model (2) and kind (4), n their sum. 255: with this one always.';
+COMMENT ON COLUMN credyt.margin_lines.credits IS 'Credits spent, less refunds.';
+COMMENT ON COLUMN credyt.margin_lines.revenue IS 'Money earned.';
+COMMENT ON COLUMN credyt.margin_lines.cost IS 'Vendor cost; NULL: not known.';
+
+-- Rollups: sums of margin_lines by the days of the asset. They hold a wallet's rows up to the one that
+-- rollup_progress names, and change in one transaction with it; a report adds what is newer. So they
+-- may lag behind, and may be emptied, all four at once: no report reads differently.
+CREATE TABLE credyt.rollup_progress (
+    customer  text NOT NULL,
+    asset     text NOT NULL,
+    seq       bigint NOT NULL,
+    id        uuid NOT NULL,
+    PRIMARY KEY (customer, asset)
+) WITH (fillfactor = 80);
+COMMENT ON TABLE credyt.rollup_progress IS 'Up to which row each wallet is in the rollups. Written by credyt.maintain.';
+COMMENT ON COLUMN credyt.rollup_progress.customer IS 'Whose wallet.';
+COMMENT ON COLUMN credyt.rollup_progress.asset IS 'In which asset.';
+COMMENT ON COLUMN credyt.rollup_progress.seq IS 'The number of the last row in the rollups.';
+COMMENT ON COLUMN credyt.rollup_progress.id IS 'The last ledger row in the rollups.';
+
+CREATE TABLE credyt.margin_days (
+    asset     text NOT NULL,
+    day       date NOT NULL,
+    counted   int NOT NULL,
+    costed    boolean NOT NULL,
+    scoped    boolean NOT NULL,
+    debits    bigint NOT NULL,
+    action    text,
+    vendor    text,
+    model     text,
+    kind      text,
+    quantity  numeric NOT NULL,
+    credits   numeric NOT NULL,
+    revenue   numeric NOT NULL,
+    cost      numeric,
+    UNIQUE NULLS NOT DISTINCT (asset, day, action, vendor, model, kind, counted, costed, scoped)
+) WITH (fillfactor = 90);
+COMMENT ON TABLE credyt.margin_days IS 'Rollup of credyt.margin_lines by day, over all customers. Written by credyt.maintain, read by credyt.margin.';
+COMMENT ON COLUMN credyt.margin_days.asset IS 'In which asset; money is in its currency.';
+COMMENT ON COLUMN credyt.margin_days.day IS 'The day in the time zone of the asset.';
+COMMENT ON COLUMN credyt.margin_days.counted IS 'As in credyt.margin_lines.';
+COMMENT ON COLUMN credyt.margin_days.costed IS 'Are these debits whose cost is fully known?';
+COMMENT ON COLUMN credyt.margin_days.scoped IS 'Have they scopes?';
+COMMENT ON COLUMN credyt.margin_days.debits IS 'How many debits.';
+COMMENT ON COLUMN credyt.margin_days.action IS 'What customers did; NULL: revenue taken back by revoked grants, and costs without a debit.';
+COMMENT ON COLUMN credyt.margin_days.vendor IS 'Who charges the cost; NULL: not known.';
+COMMENT ON COLUMN credyt.margin_days.model IS 'For what; NULL: not known.';
+COMMENT ON COLUMN credyt.margin_days.kind IS 'What paid: included, promotional, purchased or overdraft; NULL: nothing was to pay.';
+COMMENT ON COLUMN credyt.margin_days.quantity IS 'Sum of their quantities.';
+COMMENT ON COLUMN credyt.margin_days.credits IS 'Credits spent, less refunds.';
+COMMENT ON COLUMN credyt.margin_days.revenue IS 'Money earned.';
+COMMENT ON COLUMN credyt.margin_days.cost IS 'Vendor cost that is known; NULL: none is.';
+
+CREATE TABLE credyt.margin_customers (
+    customer  text NOT NULL,
+    asset     text NOT NULL,
+    day       date NOT NULL,
+    counted   int NOT NULL,
+    costed    boolean NOT NULL,
+    scoped    boolean NOT NULL,
+    debits    bigint NOT NULL,
+    action    text,
+    vendor    text,
+    model     text,
+    kind      text,
+    quantity  numeric NOT NULL,
+    credits   numeric NOT NULL,
+    revenue   numeric NOT NULL,
+    cost      numeric,
+    UNIQUE NULLS NOT DISTINCT (customer, asset, day, action, vendor, model, kind, counted, costed, scoped)
+) WITH (fillfactor = 90);
+CREATE INDEX margin_customers_day ON credyt.margin_customers USING brin (day) WITH (autosummarize = on);
+COMMENT ON TABLE credyt.margin_customers IS 'Rollup of credyt.margin_lines by customer and day. Written by credyt.maintain, read by credyt.margin.';
+COMMENT ON COLUMN credyt.margin_customers.customer IS 'Whose.';
+COMMENT ON COLUMN credyt.margin_customers.asset IS 'In which asset; money is in its currency.';
+COMMENT ON COLUMN credyt.margin_customers.day IS 'The day in the time zone of the asset.';
+COMMENT ON COLUMN credyt.margin_customers.counted IS 'As in credyt.margin_lines.';
+COMMENT ON COLUMN credyt.margin_customers.costed IS 'Are these debits whose cost is fully known?';
+COMMENT ON COLUMN credyt.margin_customers.scoped IS 'Have they scopes?';
+COMMENT ON COLUMN credyt.margin_customers.debits IS 'How many debits.';
+COMMENT ON COLUMN credyt.margin_customers.action IS 'What customers did; NULL: revenue taken back by revoked grants, and costs without a debit.';
+COMMENT ON COLUMN credyt.margin_customers.vendor IS 'Who charges the cost; NULL: not known.';
+COMMENT ON COLUMN credyt.margin_customers.model IS 'For what; NULL: not known.';
+COMMENT ON COLUMN credyt.margin_customers.kind IS 'What paid: included, promotional, purchased or overdraft; NULL: nothing was to pay.';
+COMMENT ON COLUMN credyt.margin_customers.quantity IS 'Sum of their quantities.';
+COMMENT ON COLUMN credyt.margin_customers.credits IS 'Credits spent, less refunds.';
+COMMENT ON COLUMN credyt.margin_customers.revenue IS 'Money earned.';
+COMMENT ON COLUMN credyt.margin_customers.cost IS 'Vendor cost that is known; NULL: none is.';
+
+CREATE TABLE credyt.margin_scopes (
+    customer  text NOT NULL,
+    asset     text NOT NULL,
+    day       date NOT NULL,
+    counted   int NOT NULL,
+    costed    boolean NOT NULL,
+    debits    bigint NOT NULL,
+    scope     text NOT NULL,
+    action    text,
+    vendor    text,
+    model     text,
+    kind      text,
+    quantity  numeric NOT NULL,
+    credits   numeric NOT NULL,
+    revenue   numeric NOT NULL,
+    cost      numeric,
+    UNIQUE NULLS NOT DISTINCT (customer, asset, day, scope, action, vendor, model, kind, counted, costed)
+) WITH (fillfactor = 90);
+CREATE INDEX margin_scopes_day ON credyt.margin_scopes USING brin (day) WITH (autosummarize = on);
+COMMENT ON TABLE credyt.margin_scopes IS 'Rollup of the credyt.margin_lines that have scopes, by customer, day and scope: once under each. Written by credyt.maintain, read by credyt.margin.';
+COMMENT ON COLUMN credyt.margin_scopes.customer IS 'Whose.';
+COMMENT ON COLUMN credyt.margin_scopes.asset IS 'In which asset; money is in its currency.';
+COMMENT ON COLUMN credyt.margin_scopes.day IS 'The day in the time zone of the asset.';
+COMMENT ON COLUMN credyt.margin_scopes.counted IS 'As in credyt.margin_lines.';
+COMMENT ON COLUMN credyt.margin_scopes.costed IS 'Are these debits whose cost is fully known?';
+COMMENT ON COLUMN credyt.margin_scopes.debits IS 'How many debits.';
+COMMENT ON COLUMN credyt.margin_scopes.scope IS 'The scope.';
+COMMENT ON COLUMN credyt.margin_scopes.action IS 'What customers did; NULL: revenue taken back by revoked grants, and costs without a debit.';
+COMMENT ON COLUMN credyt.margin_scopes.vendor IS 'Who charges the cost; NULL: not known.';
+COMMENT ON COLUMN credyt.margin_scopes.model IS 'For what; NULL: not known.';
+COMMENT ON COLUMN credyt.margin_scopes.kind IS 'What paid: included, promotional, purchased or overdraft; NULL: nothing was to pay.';
+COMMENT ON COLUMN credyt.margin_scopes.quantity IS 'Sum of their quantities.';
+COMMENT ON COLUMN credyt.margin_scopes.credits IS 'Credits spent, less refunds.';
+COMMENT ON COLUMN credyt.margin_scopes.revenue IS 'Money earned.';
+COMMENT ON COLUMN credyt.margin_scopes.cost IS 'Vendor cost that is known; NULL: none is.';
+
+-- So that a plan knows how many groups a report has.
+CREATE STATISTICS credyt.margin_customers_groups (ndistinct) ON customer, day, action, vendor, model, kind FROM credyt.margin_customers;
+COMMENT ON STATISTICS credyt.margin_customers_groups IS 'How many groups a report by several of these has.';
+CREATE STATISTICS credyt.margin_days_groups (ndistinct) ON day, action, vendor, model, kind FROM credyt.margin_days;
+COMMENT ON STATISTICS credyt.margin_days_groups IS 'How many groups a report by several of these has.';
+
+-- Reports
+
+CREATE TYPE credyt.margin_report AS (
+    asset         text,
+    day           date,
+    action        text,
+    customer      text,
+    vendor        text,
+    model         text,
+    kind          text,
+    scope         text,
+    debits        bigint,
+    quantity      numeric,
+    credits       numeric,
+    revenue       numeric,
+    cost          numeric,
+    margin        numeric,
+    margin_ratio  numeric,
+    cost_coverage numeric
+);
+COMMENT ON TYPE credyt.margin_report IS 'A row of credyt.margin.';
+COMMENT ON COLUMN credyt.margin_report.asset IS 'In which asset; money is in its currency.';
+COMMENT ON COLUMN credyt.margin_report.day IS 'The day in the time zone of the asset. NULL where not asked for.';
+COMMENT ON COLUMN credyt.margin_report.action IS 'What customers did; NULL: revenue taken back by revoked grants, and costs without a debit. NULL where not asked for.';
+COMMENT ON COLUMN credyt.margin_report.customer IS 'Whose. NULL where not asked for.';
+COMMENT ON COLUMN credyt.margin_report.vendor IS 'Who charges the cost; NULL: not known. NULL where not asked for.';
+COMMENT ON COLUMN credyt.margin_report.model IS 'For what; NULL: not known. NULL where not asked for.';
+COMMENT ON COLUMN credyt.margin_report.kind IS 'What paid: included, promotional, purchased or overdraft; NULL: nothing was to pay. NULL where not asked for.';
+COMMENT ON COLUMN credyt.margin_report.scope IS 'One of the scopes of the debit; NULL: it has none. NULL where not asked for.';
+COMMENT ON COLUMN credyt.margin_report.debits IS 'How many debits and captures; one counts under each of its models, kinds and scopes, and once in a total.';
+COMMENT ON COLUMN credyt.margin_report.quantity IS 'Sum of their quantities.';
+COMMENT ON COLUMN credyt.margin_report.credits IS 'Credits spent, less refunds.';
+COMMENT ON COLUMN credyt.margin_report.revenue IS 'Money earned by them.';
+COMMENT ON COLUMN credyt.margin_report.cost IS 'Vendor cost that is known; NULL: none is.';
+COMMENT ON COLUMN credyt.margin_report.margin IS 'Revenue less known cost.';
+COMMENT ON COLUMN credyt.margin_report.margin_ratio IS 'Margin / revenue; NULL without revenue.';
+COMMENT ON COLUMN credyt.margin_report.cost_coverage IS 'Share of the debits whose cost is fully known, 0 to 1; NULL without debits.';
+
+-- The plan is made for the question, with more memory for the groups than a small query needs.
+CREATE FUNCTION credyt.margin(
+    "by"   text[],
+    since  timestamptz DEFAULT NULL,
+    until  timestamptz DEFAULT NULL,
+    asset  text DEFAULT NULL
+) RETURNS SETOF credyt.margin_report
+    AS 'MODULE_PATHNAME', 'credyt_margin' LANGUAGE c STABLE
+    SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET jit = off SET work_mem = '64MB';
+COMMENT ON FUNCTION credyt.margin(text[], timestamptz, timestamptz, text) IS
+    'Revenue, vendor cost and margin by any of day, action, customer, vendor, model, kind and scope; ''{}'': one row for each asset. since <= accounted_at < until; asset NULL: each of them. Days are those of the asset''s time zone. Over kinds cost is shared by credits, over models revenue by cost; a debit counts under each of its scopes. WC009, 22023.';
+
+CREATE VIEW credyt.margin_by_action AS
+SELECT m.asset, m.action,
+       m.debits, m.quantity, m.credits, m.revenue, m.cost, m.margin, m.margin_ratio, m.cost_coverage
+FROM credyt.margin(ARRAY['action']) AS m;
+COMMENT ON VIEW credyt.margin_by_action IS 'What does each action earn, and what does it cost? All time, refunds taken off.';
+COMMENT ON COLUMN credyt.margin_by_action.asset IS 'In which asset; money is in its currency.';
+COMMENT ON COLUMN credyt.margin_by_action.action IS 'What customers did; NULL: revenue taken back by revoked grants, and costs without a debit.';
+COMMENT ON COLUMN credyt.margin_by_action.debits IS 'How many debits and captures; one counts under each of its models, kinds and scopes, and once in a total.';
+COMMENT ON COLUMN credyt.margin_by_action.quantity IS 'Sum of their quantities.';
+COMMENT ON COLUMN credyt.margin_by_action.credits IS 'Credits spent, less refunds.';
+COMMENT ON COLUMN credyt.margin_by_action.revenue IS 'Money earned by them.';
+COMMENT ON COLUMN credyt.margin_by_action.cost IS 'Vendor cost that is known; NULL: none is.';
+COMMENT ON COLUMN credyt.margin_by_action.margin IS 'Revenue less known cost.';
+COMMENT ON COLUMN credyt.margin_by_action.margin_ratio IS 'Margin / revenue; NULL without revenue.';
+COMMENT ON COLUMN credyt.margin_by_action.cost_coverage IS 'Share of the debits whose cost is fully known, 0 to 1; NULL without debits.';
+
+CREATE VIEW credyt.margin_by_customer AS
+SELECT m.asset, m.customer,
+       m.debits, m.quantity, m.credits, m.revenue, m.cost, m.margin, m.margin_ratio, m.cost_coverage
+FROM credyt.margin(ARRAY['customer']) AS m;
+COMMENT ON VIEW credyt.margin_by_customer IS 'What does each customer earn us, and cost us? All time, refunds taken off.';
+COMMENT ON COLUMN credyt.margin_by_customer.asset IS 'In which asset; money is in its currency.';
+COMMENT ON COLUMN credyt.margin_by_customer.customer IS 'Whose.';
+COMMENT ON COLUMN credyt.margin_by_customer.debits IS 'How many debits and captures; one counts under each of its models, kinds and scopes, and once in a total.';
+COMMENT ON COLUMN credyt.margin_by_customer.quantity IS 'Sum of their quantities.';
+COMMENT ON COLUMN credyt.margin_by_customer.credits IS 'Credits spent, less refunds.';
+COMMENT ON COLUMN credyt.margin_by_customer.revenue IS 'Money earned by them.';
+COMMENT ON COLUMN credyt.margin_by_customer.cost IS 'Vendor cost that is known; NULL: none is.';
+COMMENT ON COLUMN credyt.margin_by_customer.margin IS 'Revenue less known cost.';
+COMMENT ON COLUMN credyt.margin_by_customer.margin_ratio IS 'Margin / revenue; NULL without revenue.';
+COMMENT ON COLUMN credyt.margin_by_customer.cost_coverage IS 'Share of the debits whose cost is fully known, 0 to 1; NULL without debits.';
+
+CREATE VIEW credyt.margin_by_model AS
+SELECT m.asset, m.vendor, m.model,
+       m.debits, m.quantity, m.credits, m.revenue, m.cost, m.margin, m.margin_ratio, m.cost_coverage
+FROM credyt.margin(ARRAY['vendor', 'model']) AS m;
+COMMENT ON VIEW credyt.margin_by_model IS 'What is earned with each vendors models, and what do they cost? All time; a debits revenue is shared over its models by cost.';
+COMMENT ON COLUMN credyt.margin_by_model.asset IS 'In which asset; money is in its currency.';
+COMMENT ON COLUMN credyt.margin_by_model.vendor IS 'Who charges the cost; NULL: not known.';
+COMMENT ON COLUMN credyt.margin_by_model.model IS 'For what; NULL: not known.';
+COMMENT ON COLUMN credyt.margin_by_model.debits IS 'How many debits and captures; one counts under each of its models, kinds and scopes, and once in a total.';
+COMMENT ON COLUMN credyt.margin_by_model.quantity IS 'Sum of their quantities.';
+COMMENT ON COLUMN credyt.margin_by_model.credits IS 'Credits spent, less refunds.';
+COMMENT ON COLUMN credyt.margin_by_model.revenue IS 'Money earned by them.';
+COMMENT ON COLUMN credyt.margin_by_model.cost IS 'Vendor cost that is known; NULL: none is.';
+COMMENT ON COLUMN credyt.margin_by_model.margin IS 'Revenue less known cost.';
+COMMENT ON COLUMN credyt.margin_by_model.margin_ratio IS 'Margin / revenue; NULL without revenue.';
+COMMENT ON COLUMN credyt.margin_by_model.cost_coverage IS 'Share of the debits whose cost is fully known, 0 to 1; NULL without debits.';
+
+CREATE VIEW credyt.margin_daily AS
+SELECT m.asset, m.day, m.action,
+       m.debits, m.quantity, m.credits, m.revenue, m.cost, m.margin, m.margin_ratio, m.cost_coverage
+FROM credyt.margin(ARRAY['day', 'action']) AS m;
+COMMENT ON VIEW credyt.margin_daily IS 'What does each action earn and cost, day by day?';
+COMMENT ON COLUMN credyt.margin_daily.asset IS 'In which asset; money is in its currency.';
+COMMENT ON COLUMN credyt.margin_daily.day IS 'The day in the time zone of the asset.';
+COMMENT ON COLUMN credyt.margin_daily.action IS 'What customers did; NULL: revenue taken back by revoked grants, and costs without a debit.';
+COMMENT ON COLUMN credyt.margin_daily.debits IS 'How many debits and captures; one counts under each of its models, kinds and scopes, and once in a total.';
+COMMENT ON COLUMN credyt.margin_daily.quantity IS 'Sum of their quantities.';
+COMMENT ON COLUMN credyt.margin_daily.credits IS 'Credits spent, less refunds.';
+COMMENT ON COLUMN credyt.margin_daily.revenue IS 'Money earned by them.';
+COMMENT ON COLUMN credyt.margin_daily.cost IS 'Vendor cost that is known; NULL: none is.';
+COMMENT ON COLUMN credyt.margin_daily.margin IS 'Revenue less known cost.';
+COMMENT ON COLUMN credyt.margin_daily.margin_ratio IS 'Margin / revenue; NULL without revenue.';
+COMMENT ON COLUMN credyt.margin_daily.cost_coverage IS 'Share of the debits whose cost is fully known, 0 to 1; NULL without debits.';
+
+CREATE VIEW credyt.negative_margin AS
+SELECT m.asset, m.action, m.debits, m.quantity, m.credits, m.revenue, m.cost, m.margin, m.margin_ratio, m.cost_coverage,
+       CASE WHEN m.revenue > 0 AND m.credits > 0 AND m.quantity > 0
+            THEN (SELECT trim_scale((div(p.num * 1e10, p.den) + sign(mod(p.num * 1e10, p.den))) * 0.0000000001)
+                  FROM (SELECT m.cost * m.credits AS num, m.revenue * m.quantity AS den) p) END AS break_even_credits
+FROM credyt.margin_by_action m
+WHERE m.margin < 0;
+COMMENT ON VIEW credyt.negative_margin IS 'Which actions cost more than they earn, and what would each unit have to cost in credits?';
+COMMENT ON COLUMN credyt.negative_margin.asset IS 'In which asset; money is in its currency.';
+COMMENT ON COLUMN credyt.negative_margin.action IS 'What customers did; NULL: revenue taken back by revoked grants, and costs without a debit.';
+COMMENT ON COLUMN credyt.negative_margin.debits IS 'How many debits and captures; one counts under each of its models, kinds and scopes, and once in a total.';
+COMMENT ON COLUMN credyt.negative_margin.quantity IS 'Sum of their quantities.';
+COMMENT ON COLUMN credyt.negative_margin.credits IS 'Credits spent, less refunds.';
+COMMENT ON COLUMN credyt.negative_margin.revenue IS 'Money earned by them.';
+COMMENT ON COLUMN credyt.negative_margin.cost IS 'Vendor cost that is known; NULL: none is.';
+COMMENT ON COLUMN credyt.negative_margin.margin IS 'Revenue less known cost.';
+COMMENT ON COLUMN credyt.negative_margin.margin_ratio IS 'Margin / revenue; NULL without revenue.';
+COMMENT ON COLUMN credyt.negative_margin.cost_coverage IS 'Share of the debits whose cost is fully known, 0 to 1; NULL without debits.';
+COMMENT ON COLUMN credyt.negative_margin.break_even_credits IS 'Credits per unit of quantity at which what a credit earned covers the known cost, rounded up at ten decimals; NULL where nothing was earned, or nothing counted.';
+
+CREATE VIEW credyt.runway AS
+SELECT w.customer, w.asset, w.available,
+       trim_scale(round(b.credits * 86400 / nullif(b.seconds, 0), 10)) AS burn_per_day,
+       CASE WHEN b.credits > 0
+            THEN trim_scale(round(greatest(w.available, 0) * b.seconds / (b.credits * 86400), 2)) END AS days_left
+FROM credyt.wallet_balances w
+CROSS JOIN LATERAL (
+    SELECT n.at, n.at - interval '7 days' AS since,
+           -- Ids begin with the time of the row: a debit was booked no earlier than it happened.
+           rpad(lpad(to_hex((extract(epoch FROM n.at - interval '7 days') * 1000)::bigint), 12, '0'), 32, '0')::uuid AS id
+    FROM (SELECT coalesce((SELECT c.now FROM credyt.clock c WHERE c.one), statement_timestamp()) AS at) n
+) n
+CROSS JOIN LATERAL (
+    SELECT coalesce(-sum(l.credits) FILTER (WHERE l.occurred_at >= n.since), 0) AS credits,
+           min(l.occurred_at) FILTER (WHERE l.kind = 'debit') AS first
+    FROM credyt.ledger l
+    WHERE l.customer = w.customer AND l.asset = w.asset AND l.kind IN ('debit', 'refund') AND l.id >= n.id
+) r
+CROSS JOIN LATERAL (
+    SELECT r.credits,
+           extract(epoch FROM n.at - CASE
+               WHEN r.first <= n.since OR EXISTS (
+                   SELECT FROM credyt.ledger l
+                   WHERE l.customer = w.customer AND l.asset = w.asset AND l.kind = 'debit' AND l.id < n.id) THEN n.since
+               ELSE coalesce(r.first, n.since) END) AS seconds
+) b;
+COMMENT ON VIEW credyt.runway IS 'How long will what each customer has left last, if spending goes on as in the last seven days?';
+COMMENT ON COLUMN credyt.runway.customer IS 'Whose wallet.';
+COMMENT ON COLUMN credyt.runway.asset IS 'In which asset.';
+COMMENT ON COLUMN credyt.runway.available IS 'Credits that can be spent now, overdraft included.';
+COMMENT ON COLUMN credyt.runway.burn_per_day IS 'Credits spent a day, less refunds: over the last seven days, or since the first debit.';
+COMMENT ON COLUMN credyt.runway.days_left IS 'Days until they are spent at that rate; NULL: nothing is being spent.';
+
+CREATE TYPE credyt.suggested_price AS (
+    asset         text,
+    action        text,
+    debits        bigint,
+    quantity      numeric,
+    cost          numeric,
+    credit_value  numeric,
+    price         numeric
+);
+COMMENT ON TYPE credyt.suggested_price IS 'A row of credyt.suggest_price.';
+COMMENT ON COLUMN credyt.suggested_price.asset IS 'In which asset; money is in its currency.';
+COMMENT ON COLUMN credyt.suggested_price.action IS 'What customers did.';
+COMMENT ON COLUMN credyt.suggested_price.debits IS 'On how many debits it rests: those whose cost is fully known.';
+COMMENT ON COLUMN credyt.suggested_price.quantity IS 'Sum of their quantities.';
+COMMENT ON COLUMN credyt.suggested_price.cost IS 'Their vendor cost.';
+COMMENT ON COLUMN credyt.suggested_price.credit_value IS 'What a credit earned with them, in money.';
+COMMENT ON COLUMN credyt.suggested_price.price IS 'Credits per unit of quantity that would have reached the margin, rounded up at ten decimals; NULL where nothing was earned, or nothing counted.';
+
+CREATE FUNCTION credyt.suggest_price(
+    action         text,
+    target_margin  numeric,
+    since          timestamptz DEFAULT NULL
+) RETURNS SETOF credyt.suggested_price
+    AS 'MODULE_PATHNAME', 'credyt_suggest_price' LANGUAGE c STABLE
+    SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET jit = off SET work_mem = '64MB';
+COMMENT ON FUNCTION credyt.suggest_price(text, numeric, timestamptz) IS
+    'The price per unit that would have reached a margin (0.4: 40 % of revenue) on what was really used since then, for each asset. No row where no debit''s cost is known. 22023.';
+
+CREATE FUNCTION credyt.rerated(price jsonb, scale int, rounding text, quantity numeric, dimensions jsonb, usage jsonb, cost numeric) RETURNS numeric
+    AS 'MODULE_PATHNAME', 'credyt_rerated' LANGUAGE c IMMUTABLE PARALLEL SAFE COST 100;
+COMMENT ON FUNCTION credyt.rerated(jsonb, int, text, numeric, jsonb, jsonb, numeric) IS
+    'The credits of a rule for what was used; NULL where it cannot price it.';
+
+CREATE TYPE credyt.simulated_price AS (
+    asset              text,
+    action             text,
+    debits             bigint,
+    unpriced           bigint,
+    credits_before     numeric,
+    credits_after      numeric,
+    revenue_before     numeric,
+    revenue_after      numeric,
+    cost               numeric,
+    margin_before      numeric,
+    margin_after       numeric,
+    customers          bigint,
+    customers_pay_more bigint
+);
+COMMENT ON TYPE credyt.simulated_price IS 'A row of credyt.simulate_price.';
+COMMENT ON COLUMN credyt.simulated_price.asset IS 'In which asset; money is in its currency.';
+COMMENT ON COLUMN credyt.simulated_price.action IS 'What customers did.';
+COMMENT ON COLUMN credyt.simulated_price.debits IS 'Debits that were rated anew.';
+COMMENT ON COLUMN credyt.simulated_price.unpriced IS 'Debits that the rule cannot price, such as those without a known cost; they are in no other column.';
+COMMENT ON COLUMN credyt.simulated_price.credits_before IS 'Credits that they cost.';
+COMMENT ON COLUMN credyt.simulated_price.credits_after IS 'Credits that they would have cost.';
+COMMENT ON COLUMN credyt.simulated_price.revenue_before IS 'Money that they earned.';
+COMMENT ON COLUMN credyt.simulated_price.revenue_after IS 'Money that they would have earned, each credit of a debit worth what it was; those of a debit that was free what the others were on average.';
+COMMENT ON COLUMN credyt.simulated_price.cost IS 'Their vendor cost that is known; NULL: none is.';
+COMMENT ON COLUMN credyt.simulated_price.margin_before IS 'Revenue less known cost.';
+COMMENT ON COLUMN credyt.simulated_price.margin_after IS 'Revenue less known cost.';
+COMMENT ON COLUMN credyt.simulated_price.customers IS 'How many customers did it.';
+COMMENT ON COLUMN credyt.simulated_price.customers_pay_more IS 'How many of them would have paid more.';
+
+CREATE FUNCTION credyt.simulate_price(
+    action  text,
+    price   jsonb,
+    since   timestamptz DEFAULT NULL
+) RETURNS SETOF credyt.simulated_price
+    AS 'MODULE_PATHNAME', 'credyt_simulate_price' LANGUAGE c STABLE
+    SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET jit = off SET work_mem = '64MB';
+COMMENT ON FUNCTION credyt.simulate_price(text, jsonb, timestamptz) IS
+    'What the debits of an action since then would have cost under another rule, each rated by itself, for each asset. Refunds are left out. 22023 for a bad rule.';
+
+CREATE TYPE credyt.maintained AS (
+    rolled_up  bigint
+);
+COMMENT ON TYPE credyt.maintained IS 'What a call of credyt.maintain did.';
+COMMENT ON COLUMN credyt.maintained.rolled_up IS 'Ledger rows and recorded costs taken into the rollups; 0: there were none, or another session is at it.';
+
+CREATE FUNCTION credyt.maintain(batch int DEFAULT 1000) RETURNS credyt.maintained
+    AS 'MODULE_PATHNAME', 'credyt_maintain' LANGUAGE c VOLATILE
+    SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET jit = off SET work_mem = '64MB';
+COMMENT ON FUNCTION credyt.maintain(int) IS
+    'Takes new rows of the ledger into the rollups of margin, of so many wallets and a hundred times as many rows at most. Changes no balance and no report: call it every minute, or never. 22023.';

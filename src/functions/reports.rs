@@ -1,0 +1,218 @@
+//! Reports of margin, what prices would have done, and `maintain`.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::str::FromStr;
+
+use pgrx::pg_sys;
+use rust_decimal::Decimal;
+use serde_json::{Map, Value as Json};
+
+use crate::errors::{self, Result};
+use crate::ledger::margin::{self, Line, Spent};
+use crate::ledger::price::{Measure, Price, Rounding};
+use crate::ledger::{Amount, Moment, rollup};
+use crate::sql_types::args::required;
+use crate::sql_types::{Args, Row, row, value};
+use crate::store::rollups::{self, By, Period};
+use crate::store::{Store, books};
+
+type Answer = Result<Option<pg_sys::Datum>>;
+
+pub fn margin(args: &Args) -> Answer {
+    let by = read_by(&required("by", args.names(0, "by")?)?)?;
+    let period = Period {
+        since: read_moment(args, 1, "since")?,
+        until: read_moment(args, 2, "until")?,
+        asset: args.optional_name(3, "asset")?,
+    };
+    if let (Some(since), Some(until)) = (period.since, period.until)
+        && since > until
+    {
+        return Err(errors::invalid(
+            "since",
+            format_args!("{since} is after until, {until}"),
+        ));
+    }
+    Store::read(|store| {
+        if let Some(asset) = &period.asset {
+            books::asset(store, asset)?;
+        }
+        rollups::margin(store, by, &period, args)
+    })?;
+    Ok(None)
+}
+
+fn read_by(names: &[String]) -> Result<By> {
+    let mut by = By::default();
+    for name in names {
+        let asked = match name.as_str() {
+            "day" => &mut by.day,
+            "action" => &mut by.action,
+            "customer" => &mut by.customer,
+            "vendor" => &mut by.vendor,
+            "model" => &mut by.model,
+            "kind" => &mut by.kind,
+            "scope" => &mut by.scope,
+            _ => {
+                return Err(errors::invalid(
+                    "by",
+                    format_args!(
+                        "{name:?} is none of day, action, customer, vendor, model, kind and scope"
+                    ),
+                ));
+            }
+        };
+        if std::mem::replace(asked, true) {
+            return Err(errors::invalid("by", format_args!("{name} stands twice")));
+        }
+    }
+    Ok(by)
+}
+
+/// A moment of our calendar.
+fn read_moment(args: &Args, at: usize, name: &str) -> Result<Option<Moment>> {
+    let moment = args.optional_moment(at, name)?;
+    match moment {
+        Some(moment) if !moment.is_of_our_era() => {
+            Err(errors::out_of_range(name, "it lies before the year 1"))
+        }
+        _ => Ok(moment),
+    }
+}
+
+/// `credyt.shared(kind, allocations, costs, cost)`: a ledger row by vendor, model and kind.
+pub fn shared(args: &Args) -> Answer {
+    let kind = args.name(0, "kind")?;
+    let allocations = required("allocations", args.optional_json(1, "allocations")?)?;
+    let costs = args.optional_json(2, "costs")?;
+    let cost = args.optional_quantity(3, "cost")?;
+    let paid = margin::paid(&kind, &allocations)
+        .ok_or_else(|| errors::corrupted("the allocations of a ledger row", &allocations))?;
+    let spent = Spent::read_all(costs.as_ref(), cost).ok_or_else(|| {
+        errors::corrupted("the costs of a ledger row", costs.unwrap_or(Json::Null))
+    })?;
+    let lines = margin::merged(margin::lines(&paid, &spent));
+    answer_lines(args, &lines, kind == "debit")
+}
+
+/// `credyt.posted(lines, debits)`: the lines of a cost posting.
+pub fn posted(args: &Args) -> Answer {
+    let json = required("lines", args.optional_json(0, "lines")?)?;
+    let debits = args.int(1, "debits")?;
+    let lines = rollup::read(&json)
+        .ok_or_else(|| errors::corrupted("the lines of a cost posting", &json))?;
+    answer_lines(args, &lines, debits != 0)
+}
+
+/// What is no debit has nothing to count.
+fn answer_lines(args: &Args, lines: &[Line], is_debit: bool) -> Answer {
+    let counted = if is_debit {
+        rollup::counted(lines)
+    } else {
+        vec![rollup::ALWAYS; lines.len()]
+    };
+    let rows = lines.iter().zip(counted).map(|(line, counted)| {
+        Row::new(vec![
+            value::optional_text(line.vendor.as_deref()),
+            value::optional_text(line.model.as_deref()),
+            value::optional_text(line.kind.as_deref()),
+            value::int(counted),
+            value::credits(line.credits),
+            value::money(line.revenue),
+            line.cost.and_then(value::money_decimal),
+        ])
+    });
+    row::rows(args, rows.collect())
+}
+
+pub fn suggest_price(args: &Args) -> Answer {
+    let action = args.name(0, "action")?;
+    let target = args.quantity(1, "target_margin")?;
+    if target >= Decimal::ONE {
+        return Err(errors::invalid(
+            "target_margin",
+            format_args!("{target} is not below 1; 0.4 stands for 40 % of revenue"),
+        ));
+    }
+    let period = Period {
+        since: read_moment(args, 2, "since")?,
+        ..Period::default()
+    };
+    Store::read(|store| rollups::suggest(store, &action, target, &period, args))?;
+    Ok(None)
+}
+
+pub fn simulate_price(args: &Args) -> Answer {
+    let action = args.name(0, "action")?;
+    let rule = required("price", args.optional_json(1, "price")?)?;
+    let since = args.optional_moment(2, "since")?;
+    Price::parse(&rule).map_err(|why| errors::invalid("price", why))?;
+    Store::read(|store| rollups::simulate(store, &action, &rule, since, args))?;
+    Ok(None)
+}
+
+thread_local! {
+    /// The rule that was read last, by its jsonb: a simulation asks for the same one row after row.
+    static RULE: RefCell<Option<(Vec<u8>, Rc<Price>)>> = const { RefCell::new(None) };
+}
+
+/// `credyt.rerated(price, scale, rounding, quantity, dimensions, usage, cost)`.
+pub fn rerated(args: &Args) -> Answer {
+    let price = read_rule(args)?;
+    let scale = u32::try_from(args.int(1, "scale")?)
+        .map_err(|_| errors::invalid("scale", "it is negative"))?;
+    let rounding = Rounding::from_str(&args.name(2, "rounding")?)
+        .map_err(|why| errors::invalid("rounding", why))?;
+    let dimensions: Map<String, Json> = args.optional_object(4, "dimensions")?.unwrap_or_default();
+    // What meters would read from a usage is not known here: such a row is not priced, rather than
+    // priced as if nothing had been used.
+    if price.needs_usage() && args.optional_json(5, "usage")?.is_some() {
+        return Ok(value::NULL);
+    }
+    let measure = Measure {
+        quantity: args
+            .optional_quantity(3, "quantity")?
+            .unwrap_or(Decimal::ONE),
+        dimensions: &dimensions,
+        usage: &BTreeMap::new(),
+        cost: args.optional_quantity(6, "cost")?,
+    };
+    match price.credits(&measure, scale, rounding) {
+        Ok(units) => Ok(value::credits(Amount::from_units(units))),
+        Err(_) => Ok(value::NULL),
+    }
+}
+
+fn read_rule(args: &Args) -> Result<Rc<Price>> {
+    let bytes = args.bytes(0, "price")?;
+    let known = RULE.with_borrow(|rule| match rule {
+        Some((of, price)) if of == bytes => Some(price.clone()),
+        _ => None,
+    });
+    if let Some(price) = known {
+        return Ok(price);
+    }
+    let rule = required("price", args.optional_json(0, "price")?)?;
+    let price = Rc::new(Price::parse(&rule).map_err(|why| errors::invalid("price", why))?);
+    RULE.set(Some((bytes.to_owned(), price.clone())));
+    Ok(price)
+}
+
+/// The ledger rows that a call takes for each wallet it may take, on average.
+const ROWS_PER_WALLET: i64 = 100;
+
+pub fn maintain(args: &Args) -> Answer {
+    let batch = args.int(0, "batch")?;
+    if batch < 1 {
+        return Err(errors::invalid(
+            "batch",
+            format_args!("{batch} is less than 1"),
+        ));
+    }
+    let wallets = i64::from(batch);
+    let rolled_up =
+        Store::write(|store| rollups::roll_up(store, wallets, wallets * ROWS_PER_WALLET))?;
+    Row::new(vec![value::bigint(rolled_up)]).datum(args)
+}

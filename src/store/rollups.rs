@@ -1,0 +1,527 @@
+//! Reports of margin, and the rollups that keep them fast.
+//!
+//! A report over days reads whole days from the rollups, and from the ledger what the rollups do not
+//! have yet and the parts of days at its ends. A wallet's rows are committed in the order of their
+//! numbers, and the wallet knows its last one: what is newer than the rollups is every row beyond the
+//! one in `rollup_progress`, in the same snapshot.
+
+use super::statement::{
+    BIGINT, BOOL, DATE, DATES, INT, JSONB, NUMERIC, Statement, Store, TEXT, TEXTS, TIME,
+};
+use crate::errors::Result;
+use crate::ledger::{Moment, rollup};
+use crate::sql_types::value::{self, Value};
+use crate::sql_types::{Args, row};
+use rust_decimal::Decimal;
+use serde_json::Value as Json;
+
+/// What a report is asked by.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct By {
+    pub day: bool,
+    pub action: bool,
+    pub customer: bool,
+    pub vendor: bool,
+    pub model: bool,
+    pub kind: bool,
+    pub scope: bool,
+}
+
+/// Which movements a report is about.
+#[derive(Clone, Debug, Default)]
+pub struct Period {
+    pub since: Option<Moment>,
+    pub until: Option<Moment>,
+    pub asset: Option<String>,
+}
+
+/// For each asset the whole days of a period: the first, and the one after the last. Where since or
+/// until is no midnight, or a clock changes within three hours of it, so that a day may begin twice or
+/// not at all, the days around it are not whole, and the moments in between are to be read one by one:
+/// before `head`, and from `tail` on. A period without a whole day is all before `head`.
+static DAYS: Statement = Statement {
+    sql: "WITH
+        at AS (
+            SELECT a.asset, a.timezone,
+                   $1::timestamptz AT TIME ZONE a.timezone AS since,
+                   ($1::timestamptz - interval '3 h') AT TIME ZONE a.timezone AS before_since,
+                   ($1::timestamptz + interval '3 h') AT TIME ZONE a.timezone AS after_since,
+                   $2::timestamptz AT TIME ZONE a.timezone AS until,
+                   ($2::timestamptz - interval '3 h') AT TIME ZONE a.timezone AS before_until,
+                   ($2::timestamptz + interval '3 h') AT TIME ZONE a.timezone AS after_until
+            FROM credyt.assets a
+            WHERE $3 IS NULL OR a.asset = $3
+        ),
+        clean AS (
+            SELECT a.*,
+                   a.since = date_trunc('day', a.since) AND a.before_since = a.since - interval '3 h'
+                       AND a.after_since = a.since + interval '3 h' AS from_midnight,
+                   a.until = date_trunc('day', a.until) AND a.before_until = a.until - interval '3 h'
+                       AND a.after_until = a.until + interval '3 h' AS to_midnight
+            FROM at a
+        ),
+        whole AS (
+            SELECT c.*,
+                   CASE WHEN c.since IS NULL THEN '-infinity'::date
+                        WHEN c.from_midnight THEN c.since::date
+                        ELSE c.after_since::date + 1 END AS first,
+                   CASE WHEN c.until IS NULL THEN 'infinity'::date
+                        WHEN c.to_midnight THEN c.until::date
+                        ELSE c.before_until::date END AS last
+            FROM clean c
+        ),
+        split AS (
+            SELECT w.asset, w.timezone,
+                   CASE WHEN w.first < w.last THEN w.first ELSE 'infinity' END AS first,
+                   CASE WHEN w.first < w.last THEN w.last ELSE 'infinity' END AS last,
+                   CASE WHEN w.first >= w.last THEN $2
+                        WHEN w.since IS NULL THEN '-infinity'
+                        WHEN w.from_midnight THEN $1
+                        ELSE w.first::timestamp AT TIME ZONE w.timezone + interval '3 h' END AS head,
+                   CASE WHEN w.first >= w.last OR w.until IS NULL THEN 'infinity'
+                        WHEN w.to_midnight THEN $2
+                        ELSE w.last::timestamp AT TIME ZONE w.timezone - interval '3 h' END AS tail
+            FROM whole w
+        )
+        SELECT array_agg(s.asset), array_agg(s.timezone), array_agg(s.first), array_agg(s.last),
+               min(s.first), max(s.last), max(s.head), min(s.tail), coalesce($1, '-infinity'), coalesce($2, 'infinity'),
+               min(s.first) = max(s.first) AND min(s.last) = max(s.last)
+        FROM split s",
+    args: &[TIME, TIME, TEXT],
+};
+
+/// The columns of what is summed, from the rollup `$table`.
+macro_rules! rolled_up {
+    ($table:literal, $customer:literal, $scope:literal, $condition:literal) => {
+        concat!(
+            "SELECT r.asset, r.day, ",
+            $customer,
+            " AS customer, r.action, r.vendor, r.model, r.kind, ",
+            $scope,
+            " AS scope,
+                 r.counted, r.costed, r.debits, r.quantity, r.credits, r.revenue, r.cost
+             FROM asset a JOIN credyt.",
+            $table,
+            " r ON r.asset = a.asset AND ($21 OR r.day >= a.first AND r.day < a.last)
+             WHERE r.day >= $5 AND r.day < $6 AND ",
+            $condition
+        )
+    };
+}
+
+/// The same from rows of margin_lines, a row for each scope where scopes are asked for.
+macro_rules! as_booked {
+    ($lines:literal, $condition:literal) => {
+        concat!(
+            "SELECT m.asset, d.day, m.customer, m.action, m.vendor, m.model, m.kind, c.scope,
+                 m.counted, m.costed, m.debits::bigint, m.quantity, m.credits, m.revenue, m.cost
+             FROM asset a ", $lines, "
+             CROSS JOIN LATERAL (SELECT (m.accounted_at AT TIME ZONE a.timezone)::date AS day) d
+             CROSS JOIN LATERAL (
+                 SELECT NULL::text AS scope WHERE NOT $17 OR coalesce(cardinality(m.scopes), 0) = 0
+                 UNION ALL
+                 SELECT DISTINCT s.scope FROM unnest(m.scopes) AS s (scope) WHERE $17
+             ) c
+             WHERE ", $condition
+        )
+    };
+}
+
+/// The sums of these rows, group by group. $11 to $17: what it is asked by; $18: the bit of
+/// rollup::report; $19: one action; $20: only debits whose cost is known.
+macro_rules! grouped {
+    ($($rows:expr),*) => {
+        concat!(
+            "SELECT t.asset,
+                    CASE WHEN $11 THEN t.day END AS day,
+                    CASE WHEN $12 THEN t.action END AS action,
+                    CASE WHEN $13 THEN t.customer END AS customer,
+                    CASE WHEN $14 THEN t.vendor END AS vendor,
+                    CASE WHEN $15 THEN t.model END AS model,
+                    CASE WHEN $16 THEN t.kind END AS kind,
+                    CASE WHEN $17 THEN t.scope END AS scope,
+                    sum(t.debits) FILTER (WHERE t.counted & $18 <> 0) AS debits,
+                    sum(t.debits) FILTER (WHERE t.counted & $18 <> 0 AND t.costed) AS costed,
+                    sum(t.quantity) FILTER (WHERE t.counted & $18 <> 0) AS quantity,
+                    sum(t.credits) AS credits,
+                    sum(t.revenue) AS revenue,
+                    sum(t.cost) AS cost
+             FROM (", $($rows),*, ") t
+             WHERE ($19 IS NULL OR t.action = $19) AND (NOT $20 OR t.costed)
+             GROUP BY 1, 2, 3, 4, 5, 6, 7, 8"
+        )
+    };
+}
+
+/// All that a report sums. $1 to $4: the assets, their time zones, first and last days; $5, $6: the
+/// first of the first days and the last of the last; $7, $8: head and tail; $9, $10: since and until;
+/// $21: the days are the same for all assets, so that the planner can tell how many there are.
+/// The rollups are summed by themselves, since only then can workers take a part of them. OFFSET 0:
+/// what is newer is looked up wallet by wallet.
+macro_rules! sums {
+    ($what:literal, $($rollup:expr),+) => {
+        concat!(
+            "WITH asset AS NOT MATERIALIZED (
+                 SELECT * FROM unnest($1, $2, $3, $4) AS a (asset, timezone, first, last)
+             )
+             SELECT ", $what, "
+             FROM (
+                 SELECT u.asset, u.day, u.action, u.customer, u.vendor, u.model, u.kind, u.scope,
+                        coalesce(sum(u.debits), 0)::bigint AS debits,
+                        sum(u.costed) AS costed,
+                        coalesce(sum(u.quantity), 0) AS quantity,
+                        sum(u.credits) AS credits,
+                        sum(u.revenue) AS revenue,
+                        sum(u.cost) AS cost
+                 FROM (",
+            grouped!($($rollup),+),
+            " UNION ALL ",
+            grouped!(
+                // Newer than the rollups.
+                as_booked!(
+                    "JOIN credyt.wallets w ON w.asset = a.asset
+                     LEFT JOIN credyt.rollup_progress p ON p.customer = w.customer AND p.asset = w.asset
+                     CROSS JOIN LATERAL (
+                         SELECT * FROM credyt.margin_lines m
+                         WHERE m.customer = w.customer AND m.asset = w.asset AND m.seq > coalesce(p.seq, 0)
+                           AND m.id > coalesce(p.id, '00000000-0000-0000-0000-000000000000')
+                         OFFSET 0
+                     ) m",
+                    "credyt.seq(w.state) > coalesce(p.seq, 0) AND d.day >= a.first AND d.day < a.last"
+                ),
+                " UNION ALL ",
+                // From since to the first whole day, and from the last one to until.
+                as_booked!(
+                    "JOIN credyt.margin_lines m ON m.asset = a.asset",
+                    "$7 > $9 AND m.accounted_at >= $9 AND m.accounted_at < least($7, $10) AND d.day < a.first"
+                ),
+                " UNION ALL ",
+                as_booked!(
+                    "JOIN credyt.margin_lines m ON m.asset = a.asset",
+                    "$8 < $10 AND m.accounted_at >= greatest($8, $9) AND m.accounted_at < $10 AND d.day >= a.last"
+                )
+            ),
+            "    ) u
+                 GROUP BY 1, 2, 3, 4, 5, 6, 7, 8
+             ) s"
+        )
+    };
+}
+
+macro_rules! args {
+    ($($more:expr),*) => {
+        &[TEXTS, TEXTS, DATES, DATES, DATE, DATE, TIME, TIME, TIME, TIME,
+          BOOL, BOOL, BOOL, BOOL, BOOL, BOOL, BOOL, INT, TEXT, BOOL, BOOL $(, $more)*]
+    };
+}
+
+macro_rules! margin {
+    ($($rollup:expr),+) => {
+        Statement {
+            sql: sums!(
+                "s.asset, s.day, s.action, s.customer, s.vendor, s.model, s.kind, s.scope,
+                 s.debits, s.quantity, s.credits, s.revenue, s.cost,
+                 s.revenue - coalesce(s.cost, 0),
+                 trim_scale((s.revenue - coalesce(s.cost, 0)) / nullif(s.revenue, 0)),
+                 trim_scale(coalesce(s.costed, 0) / nullif(s.debits, 0)::numeric)",
+                $($rollup),+
+            ),
+            args: args!(),
+        }
+    };
+}
+
+static MARGIN: Statement = margin!(rolled_up!(
+    "margin_days",
+    "NULL::text",
+    "NULL::text",
+    "true"
+));
+
+static MARGIN_BY_CUSTOMER: Statement = margin!(rolled_up!(
+    "margin_customers",
+    "r.customer",
+    "NULL::text",
+    "true"
+));
+
+/// What has no scopes is in the other rollups only.
+static MARGIN_BY_SCOPE: Statement = margin!(
+    rolled_up!(
+        "margin_days",
+        "NULL::text",
+        "NULL::text",
+        "NOT r.scoped AND NOT $13"
+    ),
+    " UNION ALL ",
+    rolled_up!(
+        "margin_customers",
+        "r.customer",
+        "NULL::text",
+        "NOT r.scoped AND $13"
+    ),
+    " UNION ALL ",
+    rolled_up!("margin_scopes", "r.customer", "r.scope", "true")
+);
+
+/// $22: the margin to reach. What a credit earned is revenue / credits, and the price the one at
+/// which price x quantity x revenue / credits x (1 - margin) = cost.
+static SUGGEST: Statement = Statement {
+    sql: concat!(
+        sums!(
+            "s.asset, $19, s.debits, s.quantity, s.cost,
+             trim_scale(s.revenue / nullif(s.credits, 0)),
+             CASE WHEN s.revenue > 0 AND s.credits > 0 AND s.quantity > 0
+                  THEN (SELECT trim_scale((div(p.num * 1e10, p.den) + sign(mod(p.num * 1e10, p.den))) * 0.0000000001)
+                        FROM (SELECT s.cost * s.credits AS num, s.revenue * s.quantity * (1 - $22) AS den) p) END",
+            rolled_up!("margin_days", "NULL::text", "NULL::text", "true")
+        ),
+        " WHERE s.debits > 0"
+    ),
+    args: args!(NUMERIC),
+};
+
+/// Answers `credyt.margin`.
+pub fn margin(store: &Store, by: By, period: &Period, function: &Args) -> Result<()> {
+    match arguments(store, by, period, None, false)? {
+        Some(values) => {
+            let statement = match by {
+                By { scope: true, .. } => &MARGIN_BY_SCOPE,
+                By { customer: true, .. } => &MARGIN_BY_CUSTOMER,
+                _ => &MARGIN,
+            };
+            statement.answer(store, &values, function)
+        }
+        None => row::rows(function, Vec::new()).map(drop),
+    }
+}
+
+/// Answers `credyt.suggest_price`.
+pub fn suggest(
+    store: &Store,
+    action: &str,
+    target: Decimal,
+    period: &Period,
+    function: &Args,
+) -> Result<()> {
+    match arguments(store, By::default(), period, Some(action), true)? {
+        Some(mut values) => {
+            values.push(value::decimal(target));
+            SUGGEST.answer(store, &values, function)
+        }
+        None => row::rows(function, Vec::new()).map(drop),
+    }
+}
+
+/// The values of $1 to $21; `None` where there is no asset.
+fn arguments(
+    store: &Store,
+    by: By,
+    period: &Period,
+    action: Option<&str>,
+    costed: bool,
+) -> Result<Option<Vec<Value>>> {
+    let asked = [
+        value::optional_moment(period.since),
+        value::optional_moment(period.until),
+        value::optional_text(period.asset.as_deref()),
+    ];
+    let rows = DAYS.run(store, &asked)?;
+    let days = match rows.first() {
+        Some(row) if row.value(1).is_some() => row,
+        _ => return Ok(None),
+    };
+    let mut values: Vec<Value> = (1..=10).map(|column| days.value(column)).collect();
+    let asked = [
+        by.day,
+        by.action,
+        by.customer,
+        by.vendor,
+        by.model,
+        by.kind,
+        by.scope,
+    ];
+    values.extend(asked.map(value::bool));
+    values.push(value::int(rollup::report(by.vendor, by.model, by.kind)));
+    values.push(value::optional_text(action));
+    values.push(value::bool(costed));
+    values.push(days.value(11));
+    Ok(Some(values))
+}
+
+/// $1: the action; $2: the rule; $3: since. A cost that was recorded after its debit counts as in
+/// margin. Revenue is rounded at ten decimals, as it is everywhere.
+static SIMULATE: Statement = Statement {
+    sql: "SELECT s.asset, $1, s.debits, s.unpriced, s.credits_before, s.credits_after, s.revenue_before,
+                 trim_scale(s.revenue_after), s.cost,
+                 s.revenue_before - coalesce(s.cost, 0), trim_scale(s.revenue_after - coalesce(s.cost, 0)),
+                 s.customers, s.customers_pay_more
+          FROM (
+              SELECT c.asset,
+                     sum(c.debits)::bigint AS debits,
+                     sum(c.unpriced)::bigint AS unpriced,
+                     coalesce(sum(c.before), 0) AS credits_before,
+                     coalesce(sum(c.after), 0) AS credits_after,
+                     coalesce(sum(c.revenue), 0) AS revenue_before,
+                     coalesce(sum(c.earned), 0)
+                         + coalesce(round(sum(c.free) * sum(c.revenue) / nullif(sum(c.before), 0), 10), 0) AS revenue_after,
+                     sum(c.cost) AS cost,
+                     count(*) FILTER (WHERE c.debits > 0) AS customers,
+                     count(*) FILTER (WHERE c.after > c.before) AS customers_pay_more
+              FROM (
+                  SELECT r.asset, r.customer,
+                         count(r.after) AS debits,
+                         count(*) - count(r.after) AS unpriced,
+                         sum(r.before) FILTER (WHERE r.after IS NOT NULL) AS before,
+                         sum(r.after) AS after,
+                         sum(r.revenue) FILTER (WHERE r.after IS NOT NULL) AS revenue,
+                         sum(r.cost) FILTER (WHERE r.after IS NOT NULL) AS cost,
+                         sum(round(r.revenue * r.after / nullif(r.before, 0), 10)) AS earned,
+                         sum(r.after) FILTER (WHERE r.before = 0) AS free
+                  FROM (
+                      SELECT l.asset, l.customer, -l.credits AS before, l.revenue, k.cost,
+                             credyt.rerated($2, a.scale, a.rounding, l.quantity, l.dimensions, l.usage,
+                                            CASE WHEN k.costed > 0 THEN k.cost END) AS after
+                      FROM credyt.ledger l
+                      JOIN credyt.assets a ON a.asset = l.asset
+                      LEFT JOIN (
+                          SELECT v.customer, v.debit_id, sum(p.costed) AS costed,
+                                 sum((SELECT sum((e.line->>'cost')::numeric) FROM jsonb_array_elements(p.lines) AS e (line))) AS cost
+                          FROM credyt.vendor_costs v
+                          JOIN credyt.cost_postings p ON p.customer = v.customer AND p.asset = v.asset AND p.seq = v.seq
+                          WHERE v.debit_id IS NOT NULL
+                          GROUP BY v.customer, v.debit_id
+                      ) v ON v.customer = l.customer AND v.debit_id = l.id
+                      CROSS JOIN LATERAL (
+                          SELECT (l.cost IS NOT NULL)::int + coalesce(v.costed, 0) AS costed,
+                                 CASE WHEN g.cost IS NULL THEN v.cost ELSE g.cost + coalesce(v.cost, 0) END AS cost
+                          FROM (
+                              SELECT CASE WHEN l.cost IS NOT NULL OR l.costs IS NULL THEN l.cost
+                                          ELSE (SELECT sum((e.part->>'cost')::numeric) FROM jsonb_array_elements(l.costs) AS e (part))
+                                     END AS cost
+                          ) g
+                      ) k
+                      WHERE l.kind = 'debit' AND l.action = $1 AND ($3 IS NULL OR l.accounted_at >= $3)
+                  ) r
+                  GROUP BY r.asset, r.customer
+              ) c
+              GROUP BY c.asset
+          ) s",
+    args: &[TEXT, JSONB, TIME],
+};
+
+/// Answers `credyt.simulate_price`.
+pub fn simulate(
+    store: &Store,
+    action: &str,
+    rule: &Json,
+    since: Option<Moment>,
+    function: &Args,
+) -> Result<()> {
+    let values = [
+        value::text(action),
+        value::json("price", rule)?,
+        value::optional_moment(since),
+    ];
+    SIMULATE.answer(store, &values, function)
+}
+
+/// One session at a time changes the rollups: the number stands for that, in this database.
+static TURN: Statement = Statement {
+    sql: "SELECT pg_try_advisory_xact_lock(7165064744911531892)",
+    args: &[],
+};
+
+/// Sums of the lines that go into a rollup, added to what it has.
+macro_rules! into {
+    ($table:literal, $from:literal, $key:literal, $columns:literal) => {
+        concat!(
+            "INSERT INTO credyt.", $table, " AS r (", $key, ", debits, quantity, credits, revenue, cost)
+             SELECT ", $columns, ", sum(l.debits), sum(l.quantity), sum(l.credits), sum(l.revenue), sum(l.cost)
+             FROM ", $from, "
+             GROUP BY ", $columns, "
+             ON CONFLICT (", $key, ") DO UPDATE SET
+                 debits = r.debits + excluded.debits,
+                 quantity = r.quantity + excluded.quantity,
+                 credits = r.credits + excluded.credits,
+                 revenue = r.revenue + excluded.revenue,
+                 cost = CASE WHEN r.cost IS NULL THEN excluded.cost ELSE r.cost + coalesce(excluded.cost, 0) END"
+        )
+    };
+}
+
+/// $1: so many wallets at most; $2: so many rows. What is newer than the rollups goes into them, and
+/// the progress with it. A snapshot older than the last turn is refused by ON CONFLICT with 40001.
+static ROLL_UP: Statement = Statement {
+    sql: concat!(
+        "WITH behind AS MATERIALIZED (
+             SELECT w.customer, w.asset, coalesce(p.seq, 0) AS seq,
+                    coalesce(p.id, '00000000-0000-0000-0000-000000000000') AS id,
+                    credyt.seq(w.state) AS last
+             FROM credyt.wallets w
+             LEFT JOIN credyt.rollup_progress p ON p.customer = w.customer AND p.asset = w.asset
+             WHERE credyt.seq(w.state) > coalesce(p.seq, 0)
+             ORDER BY w.customer, w.asset
+             LIMIT $1
+         ),
+         step AS MATERIALIZED (
+             SELECT c.customer, c.asset, c.seq, c.id, least(c.last, c.seq + $2 - c.before) AS upto
+             FROM (SELECT b.*, sum(b.last - b.seq) OVER (ORDER BY b.customer, b.asset) - (b.last - b.seq) AS before
+                   FROM behind b) c
+             WHERE c.before < $2
+         ),
+         line AS MATERIALIZED (
+             SELECT s.customer, s.asset, (m.accounted_at AT TIME ZONE a.timezone)::date AS day, m.action,
+                    m.vendor, m.model, m.kind, m.counted, m.costed, m.scopes,
+                    coalesce(cardinality(m.scopes), 0) > 0 AS scoped,
+                    m.id, m.debits, m.quantity, m.credits, m.revenue, m.cost
+             FROM step s
+             JOIN credyt.assets a ON a.asset = s.asset
+             CROSS JOIN LATERAL (
+                 SELECT * FROM credyt.margin_lines m
+                 WHERE m.customer = s.customer AND m.asset = s.asset AND m.id > s.id
+                   AND m.seq > s.seq AND m.seq <= s.upto
+                 OFFSET 0
+             ) m
+         ),
+         days AS (",
+        into!("margin_days", "line l",
+              "asset, day, action, vendor, model, kind, counted, costed, scoped",
+              "l.asset, l.day, l.action, l.vendor, l.model, l.kind, l.counted, l.costed, l.scoped"),
+        "),
+         customers AS (",
+        into!("margin_customers", "line l",
+              "customer, asset, day, action, vendor, model, kind, counted, costed, scoped",
+              "l.customer, l.asset, l.day, l.action, l.vendor, l.model, l.kind, l.counted, l.costed, l.scoped"),
+        "),
+         scopes AS (",
+        into!("margin_scopes",
+              "line l CROSS JOIN LATERAL (SELECT DISTINCT s.scope FROM unnest(l.scopes) AS s (scope)) c",
+              "customer, asset, day, scope, action, vendor, model, kind, counted, costed",
+              "l.customer, l.asset, l.day, c.scope, l.action, l.vendor, l.model, l.kind, l.counted, l.costed"),
+        "),
+         progress AS (
+             INSERT INTO credyt.rollup_progress AS p (customer, asset, seq, id)
+             SELECT s.customer, s.asset, s.upto, coalesce(l.id, s.id)
+             FROM step s
+             LEFT JOIN (SELECT l.customer, l.asset, max(l.id::text COLLATE \"C\")::uuid AS id
+                        FROM line l WHERE l.id <> 'ffffffff-ffff-ffff-ffff-ffffffffffff'
+                        GROUP BY l.customer, l.asset) l ON l.customer = s.customer AND l.asset = s.asset
+             ON CONFLICT (customer, asset) DO UPDATE SET seq = excluded.seq, id = excluded.id
+         )
+         SELECT coalesce(sum(s.upto - s.seq), 0)::bigint FROM step s"
+    ),
+    args: &[BIGINT, BIGINT],
+};
+
+/// Takes rows of at most so many wallets into the rollups, and at most so many rows. How many it took;
+/// none where another session is at it.
+pub fn roll_up(store: &Store, wallets: i64, rows: i64) -> Result<i64> {
+    let turn = TURN.run(store, &[])?;
+    match turn.first() {
+        Some(row) if row.bool(1)? => {}
+        _ => return Ok(0),
+    }
+    let rolled_up = ROLL_UP.run_once(store, &[value::bigint(wallets), value::bigint(rows)])?;
+    rolled_up.first().map_or(Ok(0), |row| row.bigint(1))
+}
