@@ -88,6 +88,8 @@ def one(snapshot, providers, chance):
         "context": context,
         "api_flavor": "default",
         "priced": True,
+        # The package knows a model by its rules only, not by its id.
+        "is_id": any(one.id in (name, name.lower()) for one in provider.models),
     }
     try:
         if provider.extractors:
@@ -165,9 +167,10 @@ def answer(extractor, name, chance):
         if not mapping.required and chance.random() < 0.4:
             continue
         if mapping.dest in ("input_tokens", "output_tokens") and mapping.required:
-            value = big if chance.random() < 0.3 else chance.randrange(big + 1)
+            value = big if chance.random() < 0.3 else chance.randrange(big // 2, big + 1)
         else:
-            value = chance.choice([0, 1, chance.randrange(200), chance.randrange(big // 10 + 1)])
+            # So few that all of them fit into what they are a part of.
+            value = chance.choice([0, 1, chance.randrange(big // 20 + 1)])
         root = [extractor.root] if isinstance(extractor.root, str) else list(extractor.root)
         path = [mapping.path] if isinstance(mapping.path, str) else list(mapping.path)
         put(body, root + path, value)

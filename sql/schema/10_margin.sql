@@ -414,9 +414,9 @@ CREATE FUNCTION credyt.suggest_price(
 COMMENT ON FUNCTION credyt.suggest_price(text, numeric, timestamptz) IS
     'The price per unit that would have reached a margin (0.4: 40 % of revenue) on what was really used since then, for each asset. No row where no debit''s cost is known. 22023.';
 
-CREATE FUNCTION credyt.rerated(price jsonb, scale int, rounding text, quantity numeric, dimensions jsonb, usage jsonb, cost numeric) RETURNS numeric
-    AS 'MODULE_PATHNAME', 'credyt_rerated' LANGUAGE c IMMUTABLE PARALLEL SAFE COST 100;
-COMMENT ON FUNCTION credyt.rerated(jsonb, int, text, numeric, jsonb, jsonb, numeric) IS
+CREATE FUNCTION credyt.rerated(price jsonb, scale int, rounding text, quantity numeric, dimensions jsonb, usage jsonb, cost numeric, at timestamptz) RETURNS numeric
+    AS 'MODULE_PATHNAME', 'credyt_rerated' LANGUAGE c STABLE PARALLEL SAFE COST 100;
+COMMENT ON FUNCTION credyt.rerated(jsonb, int, text, numeric, jsonb, jsonb, numeric, timestamptz) IS
     'The credits of a rule for what was used; NULL where it cannot price it.';
 
 CREATE TYPE credyt.simulated_price AS (

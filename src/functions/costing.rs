@@ -114,12 +114,7 @@ impl Costing {
         let mut usage = BTreeMap::new();
         for used in &charge.used {
             let costed = vendors::cost(store, &used.asked, at)?;
-            for (unit, count) in &costed.usage {
-                let sum: &mut Decimal = usage.entry(unit.clone()).or_default();
-                *sum = sum.checked_add(*count).ok_or_else(|| {
-                    errors::out_of_range("usage", format_args!("too many {unit} together"))
-                })?;
-            }
+            add(&mut usage, &costed)?;
             spent.push(computed(asset, costed, used.request.clone()));
         }
         match charge.cost {
@@ -187,6 +182,25 @@ impl Costing {
         }
         Ok(())
     }
+}
+
+/// The normalised usage of all vendors together.
+pub fn used(store: &Store, used: &[Usage], at: Moment) -> Result<BTreeMap<String, Decimal>> {
+    let mut usage = BTreeMap::new();
+    for used in used {
+        add(&mut usage, &vendors::cost(store, &used.asked, at)?)?;
+    }
+    Ok(usage)
+}
+
+fn add(usage: &mut BTreeMap<String, Decimal>, costed: &Costed) -> Result<()> {
+    for (unit, count) in &costed.usage {
+        let sum = usage.entry(unit.clone()).or_default();
+        *sum = sum.checked_add(*count).ok_or_else(|| {
+            errors::out_of_range("usage", format_args!("too many {unit} together"))
+        })?;
+    }
+    Ok(())
 }
 
 /// A computed cost in the asset's currency, or why there is none.

@@ -9,6 +9,7 @@ use pgrx::pg_sys;
 use rust_decimal::Decimal;
 use serde_json::{Map, Value as Json};
 
+use super::costing::{self, read_usage};
 use crate::errors::{self, Result};
 use crate::ledger::margin::{self, Line, Spent};
 use crate::ledger::price::{Measure, Price, Rounding};
@@ -158,7 +159,7 @@ thread_local! {
     static RULE: RefCell<Option<(Vec<u8>, Rc<Price>)>> = const { RefCell::new(None) };
 }
 
-/// `credyt.rerated(price, scale, rounding, quantity, dimensions, usage, cost)`.
+/// `credyt.rerated(price, scale, rounding, quantity, dimensions, usage, cost, at)`.
 pub fn rerated(args: &Args) -> Answer {
     let price = read_rule(args)?;
     let scale = u32::try_from(args.int(1, "scale")?)
@@ -166,17 +167,19 @@ pub fn rerated(args: &Args) -> Answer {
     let rounding = Rounding::from_str(&args.name(2, "rounding")?)
         .map_err(|why| errors::invalid("rounding", why))?;
     let dimensions: Map<String, Json> = args.optional_object(4, "dimensions")?.unwrap_or_default();
-    // What meters would read from a usage is not known here: such a row is not priced, rather than
-    // priced as if nothing had been used.
-    if price.needs_usage() && args.optional_json(5, "usage")?.is_some() {
-        return Ok(value::NULL);
-    }
+    let usage = match args.optional_json(5, "usage")? {
+        Some(usage) if price.needs_usage() => {
+            let at = args.moment(7, "at")?;
+            Store::read(|store| costing::used(store, &read_usage(&usage)?, at))?
+        }
+        _ => BTreeMap::new(),
+    };
     let measure = Measure {
         quantity: args
             .optional_quantity(3, "quantity")?
             .unwrap_or(Decimal::ONE),
         dimensions: &dimensions,
-        usage: &BTreeMap::new(),
+        usage: &usage,
         cost: args.optional_quantity(6, "cost")?,
     };
     match price.credits(&measure, scale, rounding) {

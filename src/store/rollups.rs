@@ -352,7 +352,30 @@ fn arguments(
 /// $1: the action; $2: the rule; $3: since. A cost that was recorded after its debit counts as in
 /// margin. Revenue is rounded at ten decimals, as it is everywhere.
 static SIMULATE: Statement = Statement {
-    sql: "SELECT s.asset, $1, s.debits, s.unpriced, s.credits_before, s.credits_after, s.revenue_before,
+    sql: "WITH costed AS (
+              SELECT l.asset, l.customer, l.seq, l.authorization_id, -l.credits AS before, l.revenue, k.cost,
+                     k.costed > 0 AS costed, l.quantity, l.dimensions, l.usage, l.occurred_at
+              FROM credyt.ledger l
+              LEFT JOIN (
+                  SELECT v.customer, v.debit_id, sum(p.costed) AS costed,
+                         sum((SELECT sum((e.line->>'cost')::numeric) FROM jsonb_array_elements(p.lines) AS e (line))) AS cost
+                  FROM credyt.vendor_costs v
+                  JOIN credyt.cost_postings p ON p.customer = v.customer AND p.asset = v.asset AND p.seq = v.seq
+                  WHERE v.debit_id IS NOT NULL
+                  GROUP BY v.customer, v.debit_id
+              ) v ON v.customer = l.customer AND v.debit_id = l.id
+              CROSS JOIN LATERAL (
+                  SELECT (l.cost IS NOT NULL)::int + coalesce(v.costed, 0) AS costed,
+                         CASE WHEN g.cost IS NULL THEN v.cost ELSE g.cost + coalesce(v.cost, 0) END AS cost
+                  FROM (
+                      SELECT CASE WHEN l.cost IS NOT NULL OR l.costs IS NULL THEN l.cost
+                                  ELSE (SELECT sum((e.part->>'cost')::numeric) FROM jsonb_array_elements(l.costs) AS e (part))
+                             END AS cost
+                  ) g
+              ) k
+              WHERE l.kind = 'debit' AND l.action = $1 AND ($3 IS NULL OR l.accounted_at >= $3)
+          )
+          SELECT s.asset, $1, s.debits, s.unpriced, s.credits_before, s.credits_after, s.revenue_before,
                  trim_scale(s.revenue_after), s.cost,
                  s.revenue_before - coalesce(s.cost, 0), trim_scale(s.revenue_after - coalesce(s.cost, 0)),
                  s.customers, s.customers_pay_more
@@ -370,8 +393,8 @@ static SIMULATE: Statement = Statement {
                      count(*) FILTER (WHERE c.after > c.before) AS customers_pay_more
               FROM (
                   SELECT r.asset, r.customer,
-                         count(r.after) AS debits,
-                         count(*) - count(r.after) AS unpriced,
+                         coalesce(sum(r.debits) FILTER (WHERE r.after IS NOT NULL), 0) AS debits,
+                         coalesce(sum(r.debits) FILTER (WHERE r.after IS NULL), 0) AS unpriced,
                          sum(r.before) FILTER (WHERE r.after IS NOT NULL) AS before,
                          sum(r.after) AS after,
                          sum(r.revenue) FILTER (WHERE r.after IS NOT NULL) AS revenue,
@@ -379,29 +402,22 @@ static SIMULATE: Statement = Statement {
                          sum(round(r.revenue * r.after / nullif(r.before, 0), 10)) AS earned,
                          sum(r.after) FILTER (WHERE r.before = 0) AS free
                   FROM (
-                      SELECT l.asset, l.customer, -l.credits AS before, l.revenue, k.cost,
-                             credyt.rerated($2, a.scale, a.rounding, l.quantity, l.dimensions, l.usage,
-                                            CASE WHEN k.costed > 0 THEN k.cost END) AS after
-                      FROM credyt.ledger l
-                      JOIN credyt.assets a ON a.asset = l.asset
-                      LEFT JOIN (
-                          SELECT v.customer, v.debit_id, sum(p.costed) AS costed,
-                                 sum((SELECT sum((e.line->>'cost')::numeric) FROM jsonb_array_elements(p.lines) AS e (line))) AS cost
-                          FROM credyt.vendor_costs v
-                          JOIN credyt.cost_postings p ON p.customer = v.customer AND p.asset = v.asset AND p.seq = v.seq
-                          WHERE v.debit_id IS NOT NULL
-                          GROUP BY v.customer, v.debit_id
-                      ) v ON v.customer = l.customer AND v.debit_id = l.id
-                      CROSS JOIN LATERAL (
-                          SELECT (l.cost IS NOT NULL)::int + coalesce(v.costed, 0) AS costed,
-                                 CASE WHEN g.cost IS NULL THEN v.cost ELSE g.cost + coalesce(v.cost, 0) END AS cost
-                          FROM (
-                              SELECT CASE WHEN l.cost IS NOT NULL OR l.costs IS NULL THEN l.cost
-                                          ELSE (SELECT sum((e.part->>'cost')::numeric) FROM jsonb_array_elements(l.costs) AS e (part))
-                                     END AS cost
-                          ) g
-                      ) k
-                      WHERE l.kind = 'debit' AND l.action = $1 AND ($3 IS NULL OR l.accounted_at >= $3)
+                      SELECT d.asset, d.customer, d.debits, d.before, d.revenue, d.cost,
+                             credyt.rerated($2, a.scale, a.rounding, d.quantity, d.dimensions, d.usage,
+                                            CASE WHEN d.costed THEN d.cost END, d.occurred_at) AS after
+                      FROM (
+                          SELECT c.asset, c.customer, 1 AS debits, c.before, c.revenue, c.cost, c.costed, c.quantity,
+                                 c.dimensions, c.usage, c.occurred_at
+                          FROM costed c WHERE c.authorization_id IS NULL
+                          UNION ALL
+                          -- Captures tell totals so far: the last one tells all.
+                          SELECT c.asset, c.customer, count(*), sum(c.before), sum(c.revenue), sum(c.cost), bool_and(c.costed),
+                                 sum(c.quantity), (array_agg(c.dimensions ORDER BY c.seq DESC))[1],
+                                 (array_agg(c.usage ORDER BY c.seq DESC))[1], max(c.occurred_at)
+                          FROM costed c WHERE c.authorization_id IS NOT NULL
+                          GROUP BY c.asset, c.customer, c.authorization_id
+                      ) d
+                      JOIN credyt.assets a ON a.asset = d.asset
                   ) r
                   GROUP BY r.asset, r.customer
               ) c

@@ -175,10 +175,15 @@ impl Kind {
                 .all(|(inner, outer)| outer.is_empty() || *inner == outer)
     }
 
-    /// The one trait it has beyond those of a unit that it lies inside; `None` where it has more.
-    pub fn trait_beyond(&self, outer: &Kind) -> Option<usize> {
+    /// Does it tell a type of token, and not what the token stands for?
+    pub fn is_type_alone(&self) -> bool {
+        self.has_type() && self.traits[2].is_empty()
+    }
+
+    /// Is its type all that it has beyond a unit that it lies inside?
+    pub fn is_type_of(&self, outer: &Kind) -> bool {
         let mut beyond = (0..self.traits.len()).filter(|at| self.traits[*at] != outer.traits[*at]);
-        beyond.next().filter(|_| beyond.next().is_none())
+        beyond.next() == Some(3) && beyond.next().is_none()
     }
 }
 

@@ -141,8 +141,7 @@ impl Counts {
     /// # Errors
     /// Counts that cannot be, such as more cached tokens than there are.
     pub fn disjoint(&self, priced: Units) -> Found<Disjoint> {
-        let apart = self.seen & (*TOLD_APART | priced | !units_inside());
-        self.check(apart, priced)?;
+        let apart = self.possible(self.seen & (*TOLD_APART | priced | !units_inside()), priced)?;
         let known = match self.take_apart(apart) {
             Ok(known) => known,
             Err(why) => {
@@ -162,46 +161,47 @@ impl Counts {
         })
     }
 
-    /// No count is larger than one it lies inside.
-    fn check(&self, apart: Units, priced: Units) -> Found<()> {
+    /// Refuses a count that is larger than one it lies inside: of what is priced apart, and of cached
+    /// tokens in any case. Others are left where they lie: how many of the tokens were audio does not
+    /// matter to a price that does not ask.
+    fn possible(&self, mut apart: Units, priced: Units) -> Found<Units> {
         for inner in each(apart) {
             let count = self.of(inner);
-            if count.is_zero() {
+            let outers = units::around(inner) & (self.seen & apart | priced | *ROOTS);
+            let is_missing = |outer: &Unit| self.seen & bit(*outer) == 0;
+            let smaller = each(outers).filter(|outer| count > self.of(*outer));
+            let Some(outer) = smaller.max_by_key(is_missing) else {
+                continue;
+            };
+            let is_missing = is_missing(&outer);
+            if priced & bit(inner) == 0 && !kind(inner).is_type_alone() && !is_missing {
+                apart &= !bit(inner);
                 continue;
             }
-            let outers = units::around(inner) & (self.seen & apart | priced | *ROOTS);
-            for outer in each(outers) {
-                let most = self.of(outer);
-                if count <= most {
-                    continue;
-                }
-                let (inner, name) = (kind(inner).name, kind(outer).name);
-                return Err(if self.seen & bit(outer) == 0 {
-                    format!("{inner} is {count}, but {name}, which includes it, is missing")
-                } else {
-                    format!("{inner} is {count}, more than {name}, which includes it: {most}")
-                });
-            }
+            let (name, most) = (kind(outer).name, self.of(outer));
+            let inner = kind(inner).name;
+            return Err(if is_missing {
+                format!("{inner} is {count}, but {name}, which includes it, is missing")
+            } else {
+                format!("{inner} is {count}, more than {name}, which includes it: {most}")
+            });
         }
-        Ok(())
+        Ok(apart)
     }
 
-    /// Counts that exclude each other are together not more than what they lie inside.
+    /// Tokens are of one type only: together they are not more than what they lie inside.
     fn check_sums(&self, apart: Units) -> Found<()> {
         for outer in each(apart) {
-            for nth in 0..5 {
-                let inside = each(apart).filter(|inner| {
-                    units::around(*inner) & bit(outer) != 0
-                        && kind(*inner).trait_beyond(kind(outer)) == Some(nth)
-                });
-                let sum: Decimal = inside.map(|inner| self.of(inner)).sum();
-                if sum > self.of(outer) {
-                    return Err(format!(
-                        "the counts inside {} come to {sum}, more than its {}",
-                        kind(outer).name,
-                        self.of(outer)
-                    ));
-                }
+            let inside = each(apart).filter(|inner| {
+                units::around(*inner) & bit(outer) != 0 && kind(*inner).is_type_of(kind(outer))
+            });
+            let sum: Decimal = inside.map(|inner| self.of(inner)).sum();
+            if sum > self.of(outer) {
+                return Err(format!(
+                    "the counts inside {} come to {sum}, more than its {}",
+                    kind(outer).name,
+                    self.of(outer)
+                ));
             }
         }
         Ok(())
