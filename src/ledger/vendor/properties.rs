@@ -17,21 +17,79 @@ const AT: Moment = Moment(800_000_000_000_000);
 /// Keys and texts that the formats know, among others.
 fn word() -> impl Strategy<Value = String> {
     let known = prop::sample::select(vec![
-        "id", "models", "match", "prices", "extractors", "mappings", "path", "dest", "root", "required",
-        "equals", "or", "and", "regex", "constraint", "start_date", "start_time", "end_time", "2026-01-01",
-        "00:30:00Z", "25:00", "input_mtok", "output_mtok", "base", "tiers", "start", "price", "per", "when",
-        "price_variants", "input_tokens", "cache_read_tokens", "requests", "gpu_second", "litellm_provider",
-        "input_cost_per_token", "input_cost_per_token_above_200k_tokens_batches", "currency", "USD", "units",
-        "search_context_cost_per_query", "search_context_size_low", "provider_match", "(", "type", "array-match",
-        "field", "variants", "minimum", "above", "usage", "model", "fallback", "sample_spec",
+        "id",
+        "models",
+        "match",
+        "prices",
+        "extractors",
+        "mappings",
+        "path",
+        "dest",
+        "root",
+        "required",
+        "equals",
+        "or",
+        "and",
+        "regex",
+        "constraint",
+        "start_date",
+        "start_time",
+        "end_time",
+        "2026-01-01",
+        "00:30:00Z",
+        "25:00",
+        "input_mtok",
+        "output_mtok",
+        "base",
+        "tiers",
+        "start",
+        "price",
+        "per",
+        "when",
+        "price_variants",
+        "input_tokens",
+        "cache_read_tokens",
+        "requests",
+        "gpu_second",
+        "litellm_provider",
+        "input_cost_per_token",
+        "input_cost_per_token_above_200k_tokens_batches",
+        "currency",
+        "USD",
+        "units",
+        "search_context_cost_per_query",
+        "search_context_size_low",
+        "provider_match",
+        "(",
+        "type",
+        "array-match",
+        "field",
+        "variants",
+        "minimum",
+        "above",
+        "usage",
+        "model",
+        "fallback",
+        "sample_spec",
     ]);
     prop_oneof![8 => known.prop_map(str::to_owned), 1 => "\\PC{0,12}", 1 => Just("\0".to_owned())]
 }
 
 fn any_json() -> impl Strategy<Value = Json> {
     let number = prop::sample::select(vec![
-        "0", "1", "-1", "0.5", "200000", "1e12", "1e15", "1e400", "-0.0", "3e-07", "1e-400",
-        "79228162514264337593543950336", "0.1999999999999999999999999999999",
+        "0",
+        "1",
+        "-1",
+        "0.5",
+        "200000",
+        "1e12",
+        "1e15",
+        "1e400",
+        "-0.0",
+        "3e-07",
+        "1e-400",
+        "79228162514264337593543950336",
+        "0.1999999999999999999999999999999",
     ]);
     let number = number.prop_map(|text| serde_json::from_str(text).unwrap_or(Json::Null));
     let leaf = prop_oneof![
@@ -225,27 +283,106 @@ fn rates_are_applied_as_they_say() {
     };
     let none = || json!({});
     for (usage, at, context, wanted) in [
-        (json!({"input_tokens": 100}), "2024-12-31T12:00:00Z", none(), "10"),
-        (json!({"input_tokens": 100}), "2025-01-01T12:00:00Z", none(), "20"),
-        (json!({"input_tokens": 101}), "2025-01-01T12:00:00Z", none(), "30.3"),
-        (json!({"input_tokens": 1001}), "2025-01-01T12:00:00Z", none(), "500.5"),
-        (json!({"input_tokens": 10}), "2025-01-01T01:59:59.999999Z", none(), "9"),
-        (json!({"input_tokens": 10}), "2025-01-01T02:00:00Z", none(), "2"),
-        (json!({"input_tokens": 10}), "2025-01-01T22:00:00Z", none(), "9"),
+        (
+            json!({"input_tokens": 100}),
+            "2024-12-31T12:00:00Z",
+            none(),
+            "10",
+        ),
+        (
+            json!({"input_tokens": 100}),
+            "2025-01-01T12:00:00Z",
+            none(),
+            "20",
+        ),
+        (
+            json!({"input_tokens": 101}),
+            "2025-01-01T12:00:00Z",
+            none(),
+            "30.3",
+        ),
+        (
+            json!({"input_tokens": 1001}),
+            "2025-01-01T12:00:00Z",
+            none(),
+            "500.5",
+        ),
+        (
+            json!({"input_tokens": 10}),
+            "2025-01-01T01:59:59.999999Z",
+            none(),
+            "9",
+        ),
+        (
+            json!({"input_tokens": 10}),
+            "2025-01-01T02:00:00Z",
+            none(),
+            "2",
+        ),
+        (
+            json!({"input_tokens": 10}),
+            "2025-01-01T22:00:00Z",
+            none(),
+            "9",
+        ),
         // Cached tokens have no price of their own: they cost what input does.
-        (json!({"input_tokens": 10, "cache_read_tokens": 5}), "2025-01-01T12:00:00Z", none(), "2"),
+        (
+            json!({"input_tokens": 10, "cache_read_tokens": 5}),
+            "2025-01-01T12:00:00Z",
+            none(),
+            "2",
+        ),
         (json!({"image": 1}), "2024-06-01T12:00:00Z", none(), "21"),
         (json!({"image": 0}), "2024-06-01T12:00:00Z", none(), "0"),
-        (json!({"image": 1}), "2025-06-01T12:00:00Z", none(), "no price for image"),
-        (json!({"image": 1, "video": 2}), "2024-06-01T12:00:00Z", none(), "no price for video"),
+        (
+            json!({"image": 1}),
+            "2025-06-01T12:00:00Z",
+            none(),
+            "no price for image",
+        ),
+        (
+            json!({"image": 1, "video": 2}),
+            "2024-06-01T12:00:00Z",
+            none(),
+            "no price for video",
+        ),
         // Output is free here, and no more than a note beside the input.
-        (json!({"input_tokens": 10, "output_tokens": 5}), "2025-01-01T12:00:00Z", none(), "2"),
-        (json!({"output_tokens": 5}), "2025-01-01T12:00:00Z", none(), "no price for output_tokens"),
-        (json!({"input_tokens": 10, "output_tokens": 5}), "2025-01-01T12:00:00Z", json!({"tier": "batch"}), "5.5"),
-        (json!({"input_tokens": 10}), "2025-01-01T12:00:00Z", json!({"tier": "Batch"}), "2"),
-        (json!({"input_tokens": 10}), "2025-01-01T12:00:00Z", json!({"tier": 1}), "2"),
+        (
+            json!({"input_tokens": 10, "output_tokens": 5}),
+            "2025-01-01T12:00:00Z",
+            none(),
+            "2",
+        ),
+        (
+            json!({"output_tokens": 5}),
+            "2025-01-01T12:00:00Z",
+            none(),
+            "no price for output_tokens",
+        ),
+        (
+            json!({"input_tokens": 10, "output_tokens": 5}),
+            "2025-01-01T12:00:00Z",
+            json!({"tier": "batch"}),
+            "5.5",
+        ),
+        (
+            json!({"input_tokens": 10}),
+            "2025-01-01T12:00:00Z",
+            json!({"tier": "Batch"}),
+            "2",
+        ),
+        (
+            json!({"input_tokens": 10}),
+            "2025-01-01T12:00:00Z",
+            json!({"tier": 1}),
+            "2",
+        ),
     ] {
-        assert_eq!(cost(usage.clone(), at, context.clone()), wanted, "{usage} {at} {context}");
+        assert_eq!(
+            cost(usage.clone(), at, context.clone()),
+            wanted,
+            "{usage} {at} {context}"
+        );
     }
 }
 
@@ -253,12 +390,31 @@ fn rates_are_applied_as_they_say() {
 fn counts_that_cannot_be_are_refused() {
     let all = u128::MAX >> (128 - KINDS.len());
     for (usage, priced, why) in [
-        (json!({"input_tokens": 5, "cache_read_tokens": 6}), 0, "cache_read_tokens is 6, more than input_tokens, which includes it: 5"),
-        (json!({"cache_read_tokens": 6}), 0, "cache_read_tokens is 6, but input_tokens, which includes it, is missing"),
-        (json!({"input_tokens": 5, "cache_read_tokens": 3, "cache_write_tokens": 3}), 0, "the counts inside input_tokens come to 6, more than its 5"),
-        (json!({"output_tokens": 5, "output_audio_tokens": 6}), all, "output_audio_tokens is 6, more than output_tokens, which includes it: 5"),
+        (
+            json!({"input_tokens": 5, "cache_read_tokens": 6}),
+            0,
+            "cache_read_tokens is 6, more than input_tokens, which includes it: 5",
+        ),
+        (
+            json!({"cache_read_tokens": 6}),
+            0,
+            "cache_read_tokens is 6, but input_tokens, which includes it, is missing",
+        ),
+        (
+            json!({"input_tokens": 5, "cache_read_tokens": 3, "cache_write_tokens": 3}),
+            0,
+            "the counts inside input_tokens come to 6, more than its 5",
+        ),
+        (
+            json!({"output_tokens": 5, "output_audio_tokens": 6}),
+            all,
+            "output_audio_tokens is 6, more than output_tokens, which includes it: 5",
+        ),
     ] {
-        assert_eq!(Counts::read(&usage).unwrap().disjoint(priced).unwrap_err(), why);
+        assert_eq!(
+            Counts::read(&usage).unwrap().disjoint(priced).unwrap_err(),
+            why
+        );
     }
     // Half of it may be both audio and cached.
     let overlap = json!({"input_tokens": 6, "cache_read_tokens": 5, "input_audio_tokens": 4});
@@ -274,24 +430,41 @@ fn counts_that_cannot_be_are_refused() {
 
 #[test]
 fn own_rates_are_read_and_refused() {
-    let (stored, currency) =
-        read_own(&json!({"gpu_second": "0.0011", "currency": "EUR", "page": {"price": 3, "per": 1000}})).unwrap();
+    let (stored, currency) = read_own(
+        &json!({"gpu_second": "0.0011", "currency": "EUR", "page": {"price": 3, "per": 1000}}),
+    )
+    .unwrap();
     assert_eq!(currency, "EUR");
     assert_eq!(
         stored,
         json!({"prices": [{"units": {"gpu_second": {"price": "0.0011", "per": 1}, "page": {"price": "3", "per": 1000}}}]})
     );
     for (rates, why) in [
-        (json!(3), "rates: it has to be an object of units and prices, not a number"),
+        (
+            json!(3),
+            "rates: it has to be an object of units and prices, not a number",
+        ),
         (json!({}), "rates: there is no unit"),
         (json!({"currency": "EUR"}), "rates: there is no unit"),
-        (json!({"a": 1, "currency": "euro"}), "currency: \"euro\" is no code"),
+        (
+            json!({"a": 1, "currency": "euro"}),
+            "currency: \"euro\" is no code",
+        ),
         (json!({"a": -1}), "a: -1 is negative"),
         (json!({"a": 1e13}), "a: 10000000000000 is not below 1e12"),
-        (json!({"a": {"price": 1, "per": 0}}), "a.per: it has to be a whole number above 0"),
+        (
+            json!({"a": {"price": 1, "per": 0}}),
+            "a.per: it has to be a whole number above 0",
+        ),
         (json!({"a": {"price": 1, "for": 1}}), "a.for: a price has"),
-        (json!({"input_mtok": 3}), "input_mtok: a rate names a unit: {\"input_tokens\""),
-        (json!({"": 3}), "prices[0].units: a unit has between 1 and 100 bytes"),
+        (
+            json!({"input_mtok": 3}),
+            "input_mtok: a rate names a unit: {\"input_tokens\"",
+        ),
+        (
+            json!({"": 3}),
+            "prices[0].units: a unit has between 1 and 100 bytes",
+        ),
     ] {
         let error = read_own(&rates).unwrap_err();
         assert!(error.starts_with(why), "{error}");
