@@ -19,6 +19,8 @@
 
 #[path = "replay/book.rs"]
 mod book;
+#[path = "replay/calls.rs"]
+mod calls;
 #[path = "replay/checks.rs"]
 mod checks;
 mod common;

@@ -6,16 +6,11 @@ use rust_decimal::Decimal;
 use serde_json::Value as Json;
 use uuid::Uuid;
 
-use super::{Call, Shop, wrong};
+use super::{Shop, wrong};
 use crate::book::{Cost, Overhead};
+use crate::calls::Call;
 use crate::common::{Result, decimal};
 use crate::plan::{Bill, Request, Tokens, Way};
-
-pub const RECORD: &str = "
-    SELECT id, model, cost::text, debit_id, replayed
-    FROM credyt.record_cost(customer => $1, vendor => $2, model => $3, usage => $4, cost => $5::text::numeric,
-                            debit_id => $6, authorization_id => $7, vendor_request_id => $8, api_flavor => $9,
-                            source => $10)";
 
 /// A job that runs every night for all customers, and is no request of anyone.
 const NIGHTLY: (&str, &str, &str) = ("openai", "text-embedding-3-small", "0.0137");
