@@ -73,7 +73,7 @@ impl Store {
                 });
             }
         }
-        let due = self.wallet.advance(now, &ended, &mut self.debts);
+        let due = self.wallet.advance(now, &ended, &mut self.debts, &mut []);
         self.wallet.changed_at = now;
         self.book(due)
     }
@@ -670,7 +670,7 @@ fn check_next_due(store: &Store) {
         "a hold ends before it"
     );
     let (mut later, mut debts) = (store.wallet.clone(), store.debts.clone());
-    assert_eq!(later.advance(Moment(due.0 - 1), &[], &mut debts), []);
+    assert_eq!(later.advance(Moment(due.0 - 1), &[], &mut debts, &mut []), []);
     assert_eq!((&later, &debts), (&store.wallet, &store.debts));
 }
 

@@ -7,6 +7,8 @@ pub mod margin;
 pub mod moment;
 pub mod number;
 pub mod packed;
+pub mod period;
+pub mod plan;
 pub mod price;
 pub mod text;
 pub mod wallet;

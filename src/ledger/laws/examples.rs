@@ -73,6 +73,7 @@ fn happened(due: &[Due]) -> String {
             Decided::Expired(part) => ("expired".to_owned(), part),
             Decided::Revoked(part) => ("revoked".to_owned(), part),
             Decided::Moved { part, to } => (format!("moved to {}", to.as_u128()), part),
+            Decided::Renewed { part, plan } => (format!("{plan} renewed"), part),
             Decided::Settled { debt, part, .. } => (format!("paid debt {}", debt.as_u128()), part),
         };
         format!(
@@ -201,7 +202,7 @@ fn pins_survive_the_end_of_their_grant_and_what_returns_is_breakage_then() {
         ..grant(1, "10", "1")
     }]);
     let mut pins = wallet.hold(NOW, "image", credits("6"), NO_LIMIT).unwrap();
-    let due = wallet.advance(at(20), &[], &mut vec![]);
+    let due = wallet.advance(at(20), &[], &mut vec![], &mut []);
     assert_eq!(happened(&due), "at 10 expired: grant 1 gave 4 for 0.4");
 
     wallet.changed_at = at(20);
@@ -217,7 +218,7 @@ fn pins_survive_the_end_of_their_grant_and_what_returns_is_breakage_then() {
         at: at(30),
         pins,
     };
-    let due = wallet.advance(at(99), &[ended], &mut vec![]);
+    let due = wallet.advance(at(99), &[ended], &mut vec![], &mut []);
     assert_eq!(happened(&due), "at 30 expired: grant 1 gave 4 for 0.4");
     assert_eq!(state(&wallet), "");
 }
@@ -247,7 +248,7 @@ fn what_falls_due_is_worked_through_in_the_order_of_time() {
         at: at(40),
         pins,
     };
-    let due = wallet.advance(at(50), &[ended], &mut debts);
+    let due = wallet.advance(at(50), &[ended], &mut debts, &mut []);
     let story = [
         "at 10 paid debt 7: grant 3 gave 1 for 1",
         "at 10 paid debt 8: grant 3 gave 1 for 1",
@@ -268,7 +269,7 @@ fn a_late_capture_takes_what_is_free_now() {
         at: at(10),
         pins,
     };
-    assert_eq!(wallet.advance(at(20), &[ended], &mut vec![]), []);
+    assert_eq!(wallet.advance(at(20), &[ended], &mut vec![], &mut []), []);
     wallet
         .spend(at(20), "image", credits("3"), NO_LIMIT)
         .unwrap();
@@ -424,7 +425,7 @@ fn what_comes_back_to_an_ended_or_revoked_grant_is_gone() {
     wallet.mark_revoked(Uuid::from_u128(1));
     assert_eq!(wallet.sweep(NOW), []);
 
-    wallet.advance(at(10), &[], &mut vec![]);
+    wallet.advance(at(10), &[], &mut vec![], &mut []);
     wallet.unhold(&pins);
     assert_eq!(
         happened(&wallet.sweep(at(11))),
