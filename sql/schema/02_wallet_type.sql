@@ -50,7 +50,7 @@ COMMENT ON FUNCTION credyt.changed_at(credyt.wallet) IS 'When the wallet last ch
 CREATE FUNCTION credyt.next_due(credyt.wallet) RETURNS timestamptz
     AS 'MODULE_PATHNAME', 'credyt_wallet_next_due' LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE;
 COMMENT ON FUNCTION credyt.next_due(credyt.wallet) IS
-    'The next moment at which time alone changes the wallet: a grant starts or ends, a hold ends. NULL: never.';
+    'The next moment at which time alone changes the wallet: a grant starts or ends, a hold ends, a subscription renews. NULL: never.';
 CREATE FUNCTION credyt.settled(state credyt.wallet, at timestamptz) RETURNS numeric
     AS 'MODULE_PATHNAME', 'credyt_wallet_settled' LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE;
 COMMENT ON FUNCTION credyt.settled(credyt.wallet, timestamptz) IS

@@ -46,7 +46,21 @@ SELECT g.customer, g.id, g.asset, g.kind, g.priority, g.credits,
        coalesce(o.deferred, 0.00) AS deferred,
        g.effective_at, g.expires_at, g.applies_to, g.origin,
        false AS replayed
-FROM credyt.grants g
+FROM (
+    SELECT i.customer, i.id, i.asset, i.kind, i.priority, i.credits, i.paid, i.effective_at, i.expires_at,
+           i.applies_to, i.origin
+    FROM credyt.grants i
+    UNION ALL
+    SELECT d.customer, d.id, d.asset, d.kind, d.priority, d.credits, d.paid, d.effective_at, d.expires_at,
+           d.applies_to, d.origin
+    FROM credyt.wallets w
+    CROSS JOIN LATERAL (
+        SELECT greatest(coalesce((SELECT c.now FROM credyt.clock c WHERE c.one), statement_timestamp()),
+                        credyt.changed_at(w.state)) AS at
+    ) t
+    CROSS JOIN LATERAL credyt.grants_due(w.customer, w.asset, w.state, t.at) AS d
+    WHERE w.next_due_at <= t.at
+) g
 LEFT JOIN (
     SELECT w.customer, open.id, open.remaining, open.held, open.deferred
     FROM credyt.wallets_now w CROSS JOIN LATERAL credyt.grants(w.state) AS open

@@ -13,7 +13,8 @@ wallet AS MATERIALIZED (
            credyt.owed(w.state) AS owed, credyt.held(w.state) AS held,
            (w.state::jsonb->>'seq')::bigint AS seq,
            (w.state::jsonb->>'held_overdraft')::numeric AS held_overdraft,
-           (w.state::jsonb->>'next_hold_end')::timestamptz AS next_hold_end
+           (w.state::jsonb->>'next_hold_end')::timestamptz AS next_hold_end,
+           (w.state::jsonb->>'next_renewal')::timestamptz AS next_renewal
     FROM credyt.wallets w
     WHERE verify.customer IS NULL OR w.customer = verify.customer
 ),
@@ -40,7 +41,8 @@ part AS MATERIALIZED (
            (a.part->>'grant')::uuid AS grant_id, a.part->>'kind' AS kind,
            (a.part->>'credits')::numeric AS credits,
            (a.part->>'revenue')::numeric AS revenue,
-           (a.part->>'deferred')::numeric AS deferred
+           (a.part->>'deferred')::numeric AS deferred,
+           (a.part->>'to')::uuid AS moved_to
     FROM entry e CROSS JOIN LATERAL jsonb_array_elements(e.allocations) AS a (part)
 ),
 moved AS MATERIALIZED (
@@ -147,6 +149,15 @@ JOIN (SELECT h.customer, h.asset, min(h.expires_at) AS first_end FROM credyt.aut
       WHERE h.status = 'open' AND (verify.customer IS NULL OR h.customer = verify.customer)
       GROUP BY h.customer, h.asset) h ON h.customer = w.customer AND h.asset = w.asset
 WHERE h.first_end < coalesce(w.next_hold_end, 'infinity')
+UNION ALL
+SELECT 3, w.customer, w.asset, format('a subscription renews at %s, the wallet waits for %s', s.first, w.next_renewal)
+FROM wallet w
+LEFT JOIN (SELECT s.customer, s.asset, min(s.next_renewal_at) AS first FROM credyt.subscriptions s
+           WHERE (s.next_renewal_at < s.paid_through OR s.paid_through IS NULL)
+             AND (s.next_renewal_at < s.ends_at OR s.ends_at IS NULL)
+             AND (verify.customer IS NULL OR s.customer = verify.customer)
+           GROUP BY s.customer, s.asset) s ON s.customer = w.customer AND s.asset = w.asset
+WHERE s.first IS DISTINCT FROM w.next_renewal
 
 -- 4: where the money of a grant is
 UNION ALL
@@ -221,6 +232,12 @@ JOIN credyt.grants i ON i.customer = g.customer AND i.id = g.id
 WHERE i.origin IS NULL
   AND NOT EXISTS (SELECT FROM part p WHERE p.customer = g.customer AND p.grant_id = g.id AND p.entry_kind = 'grant'
                   AND p.credits = g.credits AND p.deferred = g.paid)
+UNION ALL
+SELECT 6, g.customer, g.asset, format('grant %s is of %s credits for %s, but %s for %s moved into it', g.id, g.credits, g.paid, t.credits, t.deferred)
+FROM grants g
+JOIN (SELECT p.customer, p.moved_to, sum(p.credits) AS credits, sum(p.deferred) AS deferred
+      FROM part p WHERE p.moved_to IS NOT NULL GROUP BY 1, 2) t ON t.customer = g.customer AND t.moved_to = g.id
+WHERE g.credits <> t.credits OR g.paid <> t.deferred
 $$;
 COMMENT ON FUNCTION credyt.verify(text) IS
     'Checks the laws of the ledger for one customer or all, reading everything: no rows mean that all hold. law: 1 the ledger adds up to the wallet, 2 every credit of a grant is somewhere, 3 what is held is pinned, 4 every cent paid is somewhere, 5 keys, captures and refunds, 6 ledger rows are whole and none is missing.';

@@ -18,5 +18,8 @@ SELECT pg_catalog.pg_extension_config_dump('credyt.ledger', '');
 SELECT pg_catalog.pg_extension_config_dump('credyt.debts', '');
 SELECT pg_catalog.pg_extension_config_dump('credyt.vendor_costs', '');
 SELECT pg_catalog.pg_extension_config_dump('credyt.cost_postings', '');
+SELECT pg_catalog.pg_extension_config_dump('credyt.plans', '');
+SELECT pg_catalog.pg_extension_config_dump('credyt.subscriptions', '');
+SELECT pg_catalog.pg_extension_config_dump('credyt.subscription_keys', '');
 -- Time in another database is not ours to say.
 SELECT pg_catalog.pg_extension_config_dump('credyt.clock', 'WHERE false');

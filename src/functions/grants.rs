@@ -112,7 +112,7 @@ fn read(args: &Args) -> Result<NewGrant> {
 }
 
 /// A pattern is an action, or the beginning of one and `*`.
-fn check_patterns(patterns: Option<&[String]>) -> Result<()> {
+pub fn check_patterns(patterns: Option<&[String]>) -> Result<()> {
     let Some(patterns) = patterns else {
         return Ok(());
     };

@@ -670,7 +670,10 @@ fn check_next_due(store: &Store) {
         "a hold ends before it"
     );
     let (mut later, mut debts) = (store.wallet.clone(), store.debts.clone());
-    assert_eq!(later.advance(Moment(due.0 - 1), &[], &mut debts, &mut []), []);
+    assert_eq!(
+        later.advance(Moment(due.0 - 1), &[], &mut debts, &mut []),
+        []
+    );
     assert_eq!((&later, &debts), (&store.wallet, &store.debts));
 }
 

@@ -58,6 +58,11 @@ impl Every {
         }
     }
 
+    /// The start so many periods after the anchor. `None` beyond the year 9999.
+    pub fn times_after(self, anchor: Moment, zone: &TimeZone, periods: i32) -> Option<Moment> {
+        self.after(anchor, zone, periods.checked_mul(self.count().into())?)
+    }
+
     /// So many days or months after the anchor, at the anchor's time of day.
     fn after(self, anchor: Moment, zone: &TimeZone, steps: i32) -> Option<Moment> {
         let span = match self {

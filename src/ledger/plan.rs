@@ -24,6 +24,15 @@ pub struct Terms {
     pub since: Moment,
 }
 
+impl Terms {
+    /// Does a period on these terms give the same as on those?
+    pub fn same_terms(&self, other: &Terms) -> bool {
+        (self.credits, self.every, self.paid) == (other.credits, other.every, other.paid)
+            && (self.rollover, self.priority) == (other.rollover, other.priority)
+            && self.applies_to == other.applies_to
+    }
+}
+
 /// A subscription: where it stands, and until when it goes on.
 #[derive(Clone, Debug)]
 pub struct Subscription {

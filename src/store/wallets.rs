@@ -8,7 +8,8 @@ use uuid::Uuid;
 
 use super::authorizations;
 use super::books::{self, Asset};
-use super::ledger::{self, Entry};
+use super::ledger::{self, Entry, Key};
+use super::plans::{self, Renewals};
 use super::statement::{BIGINT, BYTES, JSONB, NUMERIC, Statement, Store, TEXT, TIME, UUID};
 use crate::errors::{self, Result};
 use crate::ledger::packed;
@@ -28,6 +29,10 @@ pub struct OpenWallet {
     due: Vec<Due>,
     /// The holds among it.
     ended: Vec<Uuid>,
+    /// The subscriptions that renew with it.
+    renewals: Renewals,
+    /// The key of the call that makes a subscription begin, for the first grant it books.
+    key: Option<Key>,
 }
 
 /// A wallet as a reader sees it.
@@ -37,6 +42,14 @@ pub struct WalletView {
     pub wallet: Wallet,
     /// What time has decided and no writer has booked yet.
     pub due: Vec<Due>,
+}
+
+/// What time has decided about a wallet.
+#[derive(Default)]
+pub struct Passed {
+    pub due: Vec<Due>,
+    ended: Vec<Uuid>,
+    pub renewals: Renewals,
 }
 
 macro_rules! load {
@@ -149,9 +162,9 @@ pub fn find(store: &Store, customer: &str, asset: &str) -> Result<Option<OpenWal
     let mut wallet = read_state(row.bytes(1)?)?;
     // Taken after the lock, so that time in a wallet never runs backwards.
     let now = books::now(store)?.max(wallet.changed_at);
-    let (due, ended) = match row.optional_moment(2) {
+    let passed = match row.optional_moment(2) {
         Some(at) if at <= now => do_what_is_due(store, customer, asset, &mut wallet, now)?,
-        _ => (Vec::new(), Vec::new()),
+        _ => Passed::default(),
     };
     Ok(Some(OpenWallet {
         customer: customer.to_owned(),
@@ -160,8 +173,10 @@ pub fn find(store: &Store, customer: &str, asset: &str) -> Result<Option<OpenWal
         limit: row.amount(4)?,
         now,
         wallet,
-        due,
-        ended,
+        due: passed.due,
+        ended: passed.ended,
+        renewals: passed.renewals,
+        key: None,
     }))
 }
 
@@ -173,7 +188,7 @@ pub fn look(store: &Store, customer: &str, asset: &str) -> Result<Option<WalletV
     };
     let mut wallet = read_state(row.bytes(1)?)?;
     let now = books::statement_now(store)?.max(wallet.changed_at);
-    let due = as_of(store, customer, asset, &mut wallet, now)?;
+    let due = as_of(store, customer, asset, &mut wallet, now)?.due;
     Ok(Some(WalletView {
         limit: row.amount(4)?,
         now,
@@ -189,41 +204,50 @@ pub fn as_of(
     asset: &str,
     wallet: &mut Wallet,
     now: Moment,
-) -> Result<Vec<Due>> {
+) -> Result<Passed> {
     if wallet.next_due().is_none_or(|at| at > now) {
-        return Ok(Vec::new());
+        return Ok(Passed::default());
     }
-    do_what_is_due(store, customer, asset, wallet, now).map(|(due, _)| due)
+    do_what_is_due(store, customer, asset, wallet, now)
 }
 
 pub fn read_state(bytes: &[u8]) -> Result<Wallet> {
     packed::unpack(bytes).map_err(|why| errors::corrupted("a wallet", why))
 }
 
-/// Works through what has fallen due, in memory. Returns what has to be booked, and the holds that
-/// have ended.
+/// Works through what has fallen due, in memory. Returns what has to be booked.
 fn do_what_is_due(
     store: &Store,
     customer: &str,
     asset: &str,
     wallet: &mut Wallet,
     now: Moment,
-) -> Result<(Vec<Due>, Vec<Uuid>)> {
+) -> Result<Passed> {
     let holds_end = wallet.next_hold_end.is_some_and(|at| at <= now);
     let ended = if holds_end {
         authorizations::ended(store, customer, asset, now)?
     } else {
         Vec::new()
     };
+    let renews = wallet.next_renewal.is_some_and(|at| at <= now);
+    let mut renewals = if renews {
+        plans::renew(store, customer, asset, now)?
+    } else {
+        Renewals::default()
+    };
     let mut debts = debts_of(store, customer, asset, wallet)?;
-    let due = wallet.advance(now, &ended, &mut debts);
+    let due = wallet.advance(now, &ended, &mut debts, &mut renewals.renewing);
+    if renews {
+        wallet.next_renewal = renewals.next;
+    }
     if holds_end {
         wallet.next_hold_end = authorizations::next_end(store, customer, asset, now)?;
     }
-    Ok((
+    Ok(Passed {
         due,
-        ended.into_iter().map(|hold: EndedHold| hold.id).collect(),
-    ))
+        ended: ended.into_iter().map(|hold: EndedHold| hold.id).collect(),
+        renewals,
+    })
 }
 
 /// What the wallet owes, debt by debt, the oldest first.
@@ -262,6 +286,8 @@ impl OpenWallet {
             wallet,
             due: Vec::new(),
             ended: Vec::new(),
+            renewals: Renewals::default(),
+            key: None,
         }
     }
 
@@ -308,6 +334,21 @@ impl OpenWallet {
         } else {
             self.write_back(store)
         }
+    }
+
+    /// Begins what has come due of the wallet's subscriptions after one was made or changed, and books
+    /// it, under the key of the call where there is one. All else that was due is booked before.
+    pub fn renew(&mut self, store: &Store, key: Option<Key>) -> Result<()> {
+        let (customer, asset) = (&self.customer, &self.asset.name);
+        self.renewals = plans::renew(store, customer, asset, self.now)?;
+        let mut debts = debts_of(store, customer, asset, &self.wallet)?;
+        // What only this call lets begin happens now, however long ago its period started.
+        self.wallet.changed_at = self.now;
+        let renewing = &mut self.renewals.renewing;
+        self.due = self.wallet.advance(self.now, &[], &mut debts, renewing);
+        self.wallet.next_renewal = self.renewals.next;
+        self.key = key;
+        self.write_back(store)
     }
 
     /// Puts a new grant on the stack; a live, unlimited one pays debts first. Returns what it paid.
@@ -429,14 +470,20 @@ impl OpenWallet {
         for (seq, due) in (first..).zip(due) {
             let mut entry = Entry::of_due(due);
             entry.id = ledger::row_id(self.now, seq);
-            ledger::insert(
+            if let Decided::Renewed { .. } = &due.what {
+                entry.key = self.key.take();
+            }
+            if !ledger::insert(
                 store,
                 &self.customer,
                 &self.asset.name,
                 seq,
                 self.now,
                 &entry,
-            )?;
+            )? {
+                let key = entry.key.map(|key| key.text).unwrap_or_default();
+                return Err(errors::idempotency_conflict(&self.customer, &key));
+            }
             if let Decided::Settled { debt, part, .. } = &due.what {
                 self.pay(store, *debt, part.credits)?;
                 paid = true;
@@ -445,6 +492,8 @@ impl OpenWallet {
         if paid {
             self.forget_paid(store)?;
         }
+        let renewals = std::mem::take(&mut self.renewals);
+        renewals.book(store, &self.customer, &self.asset.name, self.now, due)?;
         let ended = std::mem::take(&mut self.ended);
         if ended.is_empty() {
             return Ok(());
