@@ -39,7 +39,7 @@ pub fn create_plan(args: &Args) -> Result<Option<pg_sys::Datum>> {
         let scale = books::asset(store, &asset)?.scale;
         let credits = arguments::amount("credits", credits, scale)?;
         if credits.is_zero() && paid.is_positive() {
-            return Err(errors::invalid("paid", "zero credits are not paid for"));
+            return Err(errors::invalid("credits", "zero credits are not paid for"));
         }
         let rollover = rollover
             .map(|rollover| arguments::amount("rollover", rollover, scale))
