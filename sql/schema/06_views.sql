@@ -1,14 +1,19 @@
 -- Views: one question each. They read as of the calling statement and never write.
 
 CREATE VIEW credyt.wallets_now AS
-SELECT w.customer, w.asset, w.status, w.overdraft_limit, t.at,
-       CASE WHEN w.next_due_at <= t.at THEN credyt.advanced(w.customer, w.asset, w.state, t.at)
-            ELSE w.state END AS state
+SELECT w.customer, w.asset, w.status, w.overdraft_limit, t.at, s.state
 FROM credyt.wallets w
+-- OFFSET 0: computed once for a wallet, not once for every column that is made of it.
 CROSS JOIN LATERAL (
     SELECT greatest(coalesce((SELECT c.now FROM credyt.clock c WHERE c.one), statement_timestamp()),
                     credyt.changed_at(w.state)) AS at
-) t;
+    OFFSET 0
+) t
+CROSS JOIN LATERAL (
+    SELECT CASE WHEN w.next_due_at <= t.at THEN credyt.advanced(w.customer, w.asset, w.state, t.at)
+                ELSE w.state END AS state
+    OFFSET 0
+) s;
 COMMENT ON VIEW credyt.wallets_now IS 'Every wallet''s state at this moment, with all that time has decided. The other views are made of it.';
 COMMENT ON COLUMN credyt.wallets_now.customer IS 'Whose wallet.';
 COMMENT ON COLUMN credyt.wallets_now.asset IS 'In which asset.';

@@ -10,7 +10,7 @@ use super::authorizations;
 use super::books::{self, Asset};
 use super::ledger::{self, Entry, Key};
 use super::plans::{self, Renewals};
-use super::statement::{BIGINT, BYTES, JSONB, NUMERIC, Statement, Store, TEXT, TIME, UUID};
+use super::statement::{BIGINT, BYTES, INT, JSONB, NUMERIC, Statement, Store, TEXT, TIME, UUID};
 use crate::errors::{self, Result};
 use crate::ledger::packed;
 use crate::ledger::wallet::{Debt, Decided, Due, EndedHold, Full};
@@ -84,6 +84,13 @@ static WRITE: Statement = Statement {
     sql: "UPDATE credyt.wallets SET state = $3::credyt.wallet, next_due_at = $4
           WHERE customer = $1 AND asset = $2",
     args: &[TEXT, TEXT, BYTES, TIME],
+};
+
+/// Wallets that have something due and that nobody is about.
+static OVERDUE: Statement = Statement {
+    sql: "SELECT w.customer, w.asset FROM credyt.wallets w WHERE w.next_due_at <= $1
+          ORDER BY w.customer, w.asset LIMIT $2 FOR NO KEY UPDATE SKIP LOCKED",
+    args: &[TIME, INT],
 };
 
 static SET_TERMS: Statement = Statement {
@@ -178,6 +185,22 @@ pub fn find(store: &Store, customer: &str, asset: &str) -> Result<Option<OpenWal
         renewals: passed.renewals,
         key: None,
     }))
+}
+
+/// Books what time has decided about so many wallets at most, leaving out those that others have
+/// locked. How many it was.
+#[allow(dead_code)] // maintain() calls it
+pub fn book_overdue(store: &Store, batch: i32) -> Result<usize> {
+    let now = books::now(store)?;
+    let rows = OVERDUE.run(store, &[value::moment(now), value::int(batch)])?;
+    let mut booked = 0;
+    for row in rows.iter() {
+        if let Some(mut open) = find(store, &row.text(1)?, &row.text(2)?)? {
+            open.write_back(store)?;
+            booked += 1;
+        }
+    }
+    Ok(booked)
 }
 
 /// Looks at a wallet as it is at the moment of the caller's statement.
