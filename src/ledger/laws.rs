@@ -420,8 +420,11 @@ struct Plan {
     starts_in: i64,
     length: i64,
     paid_periods: Option<i64>,
-    terms: [(Size, Size, Option<Size>, i32, Option<Vec<&'static str>>); 2],
+    terms: [PlanTerms; 2],
 }
+
+/// Credits, paid, rollover, priority and applies_to.
+type PlanTerms = (Size, Size, Option<Size>, i32, Option<Vec<&'static str>>);
 
 /// An asset's decimals, when the wallet is opened, and what happens then: after so many seconds the
 /// next step.
