@@ -53,8 +53,7 @@ fn twenty_four_connections_renew_once() {
     });
     assert_eq!(debits, vec!["5"; 24]);
     assert_eq!(value(&mut client, BALANCE), "10 0 10 0");
-    let grants =
-        "SELECT count(*), count(DISTINCT effective_at) FROM credyt.grants WHERE origin IS NULL";
+    let grants = "SELECT count(*), count(DISTINCT effective_at) FROM credyt.grants WHERE origin IS NULL AND kind = 'included'";
     assert_eq!(value(&mut client, grants), "2 2");
     // At two months' distance, too, and with every verb that takes the wallet's lock.
     clock(&mut client, "2100-04-30 10:00Z");
@@ -484,6 +483,102 @@ fn a_plan_is_changed_in_mid_period() {
     assert_eq!(
         refusal(&mut client, "SELECT credyt.unsubscribe('ann', 'none')").code,
         "WC010"
+    );
+}
+
+#[test]
+fn a_grant_that_is_seen_can_be_revoked() {
+    let (_database, mut client) = on_pro("revoked_unbooked");
+    clock(&mut client, "2100-03-01Z");
+    let rolled = "SELECT id FROM credyt.grant_balances WHERE remaining = 30";
+    let rolled = value(&mut client, rolled);
+    let revoke = format!("SELECT credits, remaining FROM credyt.revoke_grant('ann', '{rolled}')");
+    assert_eq!(value(&mut client, &revoke), "30 0");
+    assert_eq!(value(&mut client, BALANCE), "100 0 100 0");
+}
+
+#[test]
+fn a_plan_is_paused() {
+    let (_database, mut client) = on_pro("paused");
+    rows(
+        &mut client,
+        "SELECT credyt.unsubscribe('ann', 'pro', '2100-02-28 10:00Z')",
+    );
+    let again = "SELECT status, starts_at::date, replayed FROM credyt.subscribe('ann', 'pro', starts_at => '2100-05-01Z')";
+    assert_eq!(value(&mut client, again), "scheduled 2100-05-01 f");
+    assert_eq!(value(&mut client, again), "scheduled 2100-05-01 t");
+    clock(&mut client, "2100-03-01Z");
+    assert_eq!(value(&mut client, BALANCE), "0 0 0 0");
+    clock(&mut client, "2100-05-01Z");
+    assert_eq!(value(&mut client, BALANCE), "100 0 100 0");
+}
+
+#[test]
+fn a_plan_without_credits_goes_on() {
+    let (_database, mut client) = on_pro("nothing");
+    rows(
+        &mut client,
+        "SELECT credyt.create_plan('free', 0, '1 week'), credyt.subscribe('bob', 'free')",
+    );
+    clock(&mut client, "2100-03-01Z");
+    let state = "SELECT period_start::date, period_end::date, status FROM credyt.";
+    let on = |call: &str| format!("{state}{call}('bob', 'free')");
+    assert_eq!(
+        value(
+            &mut client,
+            "SELECT next_renewal_at::date FROM credyt.renewals WHERE customer = 'bob'"
+        ),
+        "2100-03-07"
+    );
+    assert_eq!(
+        value(&mut client, &on("subscribe")),
+        "2100-02-28 2100-03-07 active"
+    );
+    // It gives credits from the next period on, and then no more; what is left rolls over once.
+    rows(
+        &mut client,
+        "SELECT credyt.create_plan('free', 10, '1 week', rollover => 4)",
+    );
+    clock(&mut client, "2100-03-08Z");
+    assert_eq!(
+        value(&mut client, "SELECT settled FROM credyt.balance('bob')"),
+        "10"
+    );
+    rows(
+        &mut client,
+        "SELECT credyt.create_plan('free', 0, '1 week')",
+    );
+    clock(&mut client, "2100-03-15Z");
+    assert_eq!(
+        value(&mut client, "SELECT settled FROM credyt.balance('bob')"),
+        "4"
+    );
+    clock(&mut client, "2100-03-22Z");
+    assert_eq!(
+        value(&mut client, "SELECT settled FROM credyt.balance('bob')"),
+        "0"
+    );
+    assert_eq!(
+        value(&mut client, &on("unsubscribe")),
+        "2100-03-21 2100-03-28 ended"
+    );
+    // The unsubscribed one is as far as it had come.
+    assert_eq!(
+        value(&mut client, &on("unsubscribe")),
+        "2100-03-21 2100-03-28 ended"
+    );
+    // Older versions count where a subscription starts in the past.
+    rows(
+        &mut client,
+        "SELECT credyt.create_plan('long', 1, '1 day'), credyt.create_plan('long', 1, '10 years')",
+    );
+    assert_eq!(
+        refusal(
+            &mut client,
+            "SELECT credyt.subscribe('bob', 'long', '2000-01-01Z')"
+        )
+        .code,
+        "22023"
     );
 }
 

@@ -102,8 +102,10 @@ pub fn subscribe(args: &Args) -> Result<Option<pg_sys::Datum>> {
         let plan = plans::plan(store, &plan)?;
         let mut open = wallets::open_or_create(store, &customer, &plan.asset)?;
         open.book_due_now(store)?;
+        // One that has ended by then is over, and this is another one.
+        let start = starts_at.unwrap_or(open.now).max(open.now);
         let running = plans::latest(store, &customer, &plan)?
-            .filter(|known| known.subscription.ends_at.is_none_or(|end| end > open.now));
+            .filter(|known| known.subscription.ends_at.is_none_or(|end| end > start));
         let id = running
             .as_ref()
             .map_or_else(Uuid::now_v7, |running| running.subscription.id);
@@ -161,11 +163,9 @@ impl Subscribed {
             return Err(unknown());
         }
         let zone = period::zone(&timezone).ok_or_else(unknown)?;
-        let every = plan.newest()?.every;
-        if every
-            .times_after(starts_at, &zone, MAX_MISSED)
-            .is_some_and(|then| then <= now)
-        {
+        let missed = |terms: &Terms| terms.every.times_after(starts_at, &zone, MAX_MISSED);
+        let is_over = |then: Option<Moment>| then.is_some_and(|then| then <= now);
+        if plan.versions.iter().map(missed).any(is_over) {
             return Err(errors::invalid(
                 "starts_at",
                 format_args!("more than {MAX_MISSED} periods have passed since {starts_at}"),

@@ -334,6 +334,10 @@ pub fn renew(store: &Store, customer: &str, asset: &str, now: Moment) -> Result<
 }
 
 impl Renewals {
+    pub fn is_empty(&self) -> bool {
+        self.changed.is_empty()
+    }
+
     /// Writes down the grants that were made, and how far the subscriptions are. `due` is what was
     /// decided with them: debts that the grants paid at once.
     pub fn book(

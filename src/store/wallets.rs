@@ -93,6 +93,12 @@ static OVERDUE: Statement = Statement {
     args: &[TIME, INT],
 };
 
+static WAITING: Statement = Statement {
+    sql: "SELECT w.asset FROM credyt.wallets w WHERE w.customer = $1 AND w.next_due_at IS NOT NULL
+          ORDER BY w.asset",
+    args: &[TEXT],
+};
+
 static SET_TERMS: Statement = Statement {
     sql: "UPDATE credyt.wallets SET overdraft_limit = $3, metadata = coalesce($4, metadata)
           WHERE customer = $1 AND asset = $2",
@@ -185,6 +191,17 @@ pub fn find(store: &Store, customer: &str, asset: &str) -> Result<Option<OpenWal
         renewals: passed.renewals,
         key: None,
     }))
+}
+
+/// Books what time has decided about a customer, so that the books have the grants that readers see.
+pub fn book_due_of(store: &Store, customer: &str) -> Result<()> {
+    let rows = WAITING.run(store, &[value::text(customer)])?;
+    for row in rows.iter() {
+        if let Some(mut open) = find(store, customer, &row.text(1)?)? {
+            open.book_due_now(store)?;
+        }
+    }
+    Ok(())
 }
 
 /// Books what time has decided about so many wallets at most, leaving out those that others have
@@ -352,7 +369,7 @@ impl OpenWallet {
     /// Books what time has decided at once, so that what a verb reads of the books is as of now: a
     /// grant that has started may have paid the debt that the verb asks for.
     pub fn book_due_now(&mut self, store: &Store) -> Result<()> {
-        if self.due.is_empty() {
+        if self.due.is_empty() && self.renewals.is_empty() {
             Ok(())
         } else {
             self.write_back(store)
