@@ -23,6 +23,7 @@ pub enum Code {
     WalletFrozen,
     RefundExceedsDebit,
     AssetNotFound,
+    PlanNotFound,
     NotFound,
     AppendOnly,
     InvalidInput,
@@ -30,6 +31,7 @@ pub enum Code {
     OutOfRange,
     TooManyGrants,
     SerializationFailure,
+    TooManySubscriptions,
     /// A state that only damage explains.
     DataCorrupted,
 }
@@ -45,12 +47,13 @@ impl Code {
             Code::WalletFrozen => "WC006",
             Code::RefundExceedsDebit => "WC008",
             Code::AssetNotFound => "WC009",
+            Code::PlanNotFound => "WC010",
             Code::NotFound => "WC011",
             Code::AppendOnly => "WC012",
             Code::InvalidInput => "22023",
             Code::InvalidText => "22P02",
             Code::OutOfRange => "22003",
-            Code::TooManyGrants => "54000",
+            Code::TooManyGrants | Code::TooManySubscriptions => "54000",
             Code::SerializationFailure => "40001",
             Code::DataCorrupted => "XX001",
         }
@@ -66,12 +69,14 @@ impl Code {
             Code::WalletFrozen => "wallet_frozen",
             Code::RefundExceedsDebit => "refund_exceeds_debit",
             Code::AssetNotFound => "asset_not_found",
+            Code::PlanNotFound => "plan_not_found",
             Code::NotFound => "not_found",
             Code::AppendOnly => "append_only",
             Code::InvalidInput | Code::InvalidText => "invalid_input",
             Code::OutOfRange => "out_of_range",
             Code::TooManyGrants => "too_many_grants",
             Code::SerializationFailure => "serialization_failure",
+            Code::TooManySubscriptions => "too_many_subscriptions",
             Code::DataCorrupted => "data_corrupted",
         }
     }
@@ -177,6 +182,30 @@ pub fn asset_not_found(asset: &str) -> Error {
             "Create it: SELECT * FROM credyt.create_asset({});",
             literal(asset)
         ))
+}
+
+pub fn plan_not_found(plan: &str) -> Error {
+    Error::new(Code::PlanNotFound, format!("there is no plan {plan}"))
+        .with("plan", plan)
+        .hint(format!(
+            "Create it: SELECT * FROM credyt.create_plan({}, 100);",
+            literal(plan)
+        ))
+}
+
+/// The customer was never subscribed to the plan.
+pub fn not_subscribed(customer: &str, plan: &str) -> Error {
+    Error::new(
+        Code::NotFound,
+        format!("customer {customer} has no subscription to plan {plan}"),
+    )
+    .with("customer", customer)
+    .with("plan", plan)
+    .hint(format!(
+        "Subscribe first: SELECT * FROM credyt.subscribe({}, {});",
+        literal(customer),
+        literal(plan)
+    ))
 }
 
 /// An id that is not this customer's.
@@ -361,6 +390,26 @@ pub fn too_many_grants(customer: &str, asset: &str) -> Error {
     .with("customer", customer)
     .with("asset", asset)
     .hint("Revoke grants that are not needed, or let them be spent or expire first.")
+}
+
+/// A plan's credits are of one asset for ever.
+pub fn plan_differs(plan: &str, asset: &str) -> Error {
+    invalid(
+        "asset",
+        format_args!("plan {plan} gives {asset}, and its asset never changes"),
+    )
+    .with("plan", plan)
+    .hint("Create another plan under a new name.")
+}
+
+pub fn too_many_subscriptions(customer: &str, asset: &str, most: usize) -> Error {
+    Error::new(
+        Code::TooManySubscriptions,
+        format!("customer {customer} has {most} running subscriptions for {asset} already"),
+    )
+    .with("customer", customer)
+    .with("asset", asset)
+    .hint("End those that are not needed with credyt.unsubscribe.")
 }
 
 pub fn wallet_too_large(customer: &str, asset: &str) -> Error {

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::Command;
 use support::sql::{Database, clock, rows, value};
 
-const TABLES: [&str; 9] = [
+const TABLES: [&str; 12] = [
     "assets",
     "prices",
     "wallets",
@@ -18,6 +18,9 @@ const TABLES: [&str; 9] = [
     "debts",
     "periods",
     "period_grants",
+    "plans",
+    "subscriptions",
+    "subscription_keys",
 ];
 
 /// A ledger with something in every table, and a clock that is set.
@@ -32,6 +35,8 @@ fn lived_in(name: &str) -> (Database, Client) {
            SELECT credyt.grant_credits('ann', 100, paid => 33.3333333333, metadata => '{"note": "a \"quoted\" ü\n"}');
            SELECT credyt.grant_credits('ann', 10, 'included', applies_to => '{image,"video.*"}', expires_at => now() + interval '1 day');
            SELECT credyt.grant_credits('ann', 7, 'promotional', effective_at => now() + interval '1 hour', priority => -1);
+           SELECT credyt.create_plan('pro', 5, '1 day', rollover => 2, applies_to => '{video.*}');
+           SELECT credyt.subscribe('ann', 'pro', now() - interval '3 days', timezone => 'America/New_York', idempotency_key => 's');
            SELECT credyt.debit_credits('ann', 'image', 3, dimensions => '{"model": "x"}', idempotency_key => 'k', cost => 0.123456789012,
                                        usage => '{"vendor": "v", "body": {"n": 1}}', scopes => '{user:a}');
            SELECT credyt.authorize('ann', 'image', 2, idempotency_key => 'hold');
@@ -94,6 +99,13 @@ fn goes_on(client: &mut Client) {
         value(
             client,
             "SELECT replayed FROM credyt.authorize('ann', 'image', 2, idempotency_key => 'hold')"
+        ),
+        "t"
+    );
+    assert_eq!(
+        value(
+            client,
+            "SELECT replayed FROM credyt.subscribe('ann', 'pro', timezone => 'America/New_York', idempotency_key => 's')"
         ),
         "t"
     );

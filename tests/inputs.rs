@@ -46,6 +46,47 @@ const FUNCTIONS: &[Function] = &[
         ],
     },
     Function {
+        name: "create_plan",
+        arguments: &[
+            ("plan", Text, "'basic'"),
+            ("credits", Number, "5"),
+            ("every", Text, "'1 week'"),
+            ("asset", Text, "'credits'"),
+            ("paid", Number, "1"),
+            ("rollover", Number, "NULL"),
+            ("priority", Int, "100"),
+            ("applies_to", Texts, "'{image}'"),
+        ],
+    },
+    Function {
+        name: "subscribe",
+        arguments: &[
+            ("customer", Text, "'bob'"),
+            ("plan", Text, "'pro'"),
+            ("starts_at", Time, "NULL"),
+            ("paid_through", Time, "NULL"),
+            ("timezone", Text, "NULL"),
+            ("idempotency_key", Text, "'key'"),
+        ],
+    },
+    Function {
+        name: "pay_subscription",
+        arguments: &[
+            ("customer", Text, "'ann'"),
+            ("plan", Text, "'pro'"),
+            ("paid_through", Time, "now()"),
+            ("idempotency_key", Text, "'key'"),
+        ],
+    },
+    Function {
+        name: "unsubscribe",
+        arguments: &[
+            ("customer", Text, "'ann'"),
+            ("plan", Text, "'pro'"),
+            ("at", Time, "NULL"),
+        ],
+    },
+    Function {
         name: "set_price",
         arguments: &[
             ("action", Text, "'image'"),
@@ -350,6 +391,7 @@ fn check(refused: &Refusal, call: &str) {
         "WC005" => "idempotency_conflict",
         "WC008" => "refund_exceeds_debit",
         "WC009" => "asset_not_found",
+        "WC010" => "plan_not_found",
         "WC011" => "not_found",
         _ => panic!("{call}: {refused:?}"),
     };
@@ -385,6 +427,10 @@ fn check(refused: &Refusal, call: &str) {
 fn prepared(name: &str) -> (Database, Client, [(&'static str, String); 4]) {
     let database = Database::new(name);
     let mut client = database.connect();
+    rows(
+        &mut client,
+        "SELECT credyt.create_plan('pro', 50, '1 day', rollover => 5), credyt.subscribe('ann', 'pro')",
+    );
     let grant = "SELECT id FROM credyt.grant_credits('$who', 100, paid => 10)";
     let ids = [
         ("$grant", value(&mut client, &grant.replace("$who", "ann"))),
@@ -699,6 +745,9 @@ fn the_helpers_of_the_views_take_anything() {
             "available($s, 0, $t)",
             "advanced('ann', 'credits', $s, $t)",
             "due('ann', 'credits', $s, $t)",
+            "grants_due('ann', 'credits', $s, $t)",
+            "renewal_at('ann', (SELECT id FROM credyt.subscriptions), $t)",
+            "renewal_at('bob', gen_random_uuid(), $t)",
         ] {
             let call = call.replace("$s", state).replace("$t", at);
             if let Err(refused) = attempt(&mut client, &format!("SELECT credyt.{call}")) {

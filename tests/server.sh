@@ -3,6 +3,7 @@
 #   tests/server.sh run <pg_config> -- command...   starts one, runs the command on it, always removes it
 #   tests/server.sh start <pg_config> [new folder]  starts one; prints exports to eval: PGHOST, PGPORT, PGUSER,
 #                                                   PGDATABASE, CREDYT_URL, CREDYT_DATA, CREDYT_SERVER
+#   tests/server.sh standby <folder>                starts a standby of that server, in a folder of its own; prints the same
 #   tests/server.sh stop <folder>                   stops it and removes everything; <folder> is CREDYT_SERVER
 #   tests/server.sh down|up|crash <folder>          stops it at once, starts it again, both
 # Environment: CREDYT_OPTIONS="-c name=value ..." settings of the server
@@ -84,6 +85,27 @@ start() { # pg_config [folder]
     } >> data/postgresql.conf
     up "$dir"
     trap - EXIT INT TERM
+    exports
+}
+
+standby() { # folder of its primary
+    local primary=$1
+    dir=$(realpath "$(mktemp -d "${TMPDIR:-/tmp}/credyt_XXXXXX")")
+    trap 'remove "$dir"' EXIT
+    trap 'exit 130' INT TERM
+    touch "$dir/log" "$dir/port"
+    chmod 755 "$dir"
+    cp "$primary/bin" "$dir/bin"
+    [ "$(id -u)" != 0 ] || chown "$(as_user id -u)" "$dir" "$dir/log"
+    cd "$dir"
+    as_user "$(cat bin)/pg_basebackup" -D "$dir/data" -R -c fast -N -h "$primary" -p "$(cat "$primary/port")" -U postgres
+    echo "unix_socket_directories = '$dir'" >> data/postgresql.conf
+    up "$dir"
+    trap - EXIT INT TERM
+    exports
+}
+
+exports() { # in the folder
     if [ -n "${CREDYT_OWNER:-}" ]; then
         setsid bash -c 'while kill -0 "$0" && [ -d "$1" ]; do sleep 1; done; "$2" stop "$1"' \
             "$CREDYT_OWNER" "$dir" "$self" </dev/null >/dev/null 2>&1 &
@@ -94,6 +116,7 @@ start() { # pg_config [folder]
 }
 
 case ${1:-} in
+standby) standby "$(realpath "$2")" ;;
 start) start "$2" "${3:-}" ;;
 stop) remove "$(realpath "$2")" ;;
 down) down "$2" ;;

@@ -125,6 +125,30 @@ fn a_damaged_wallet_is_found() {
 }
 
 #[test]
+fn a_damaged_subscription_is_found() {
+    let (database, mut client) = damaged_database("subscriptions");
+    rows(
+        &mut client,
+        "SELECT credyt.create_plan('pro', 10, rollover => NULL), credyt.subscribe('dee', 'pro', now() - interval '70 days')",
+    );
+    assert_eq!(database.broken_laws(), [""; 0]);
+    let set = |what: &str| format!("UPDATE credyt.subscriptions SET {what}");
+    let cases = [
+        ("3", edit("dee", "next_renewal", "null")),
+        ("3", edit("dee", "next_renewal", "\"2020-01-01T00:00:00Z\"")),
+        ("3", set("next_renewal_at = next_renewal_at + interval '1 us'")),
+        ("3", set("paid_through = now()")),
+        ("3", set("ends_at = now()")),
+        ("3", "DELETE FROM credyt.subscriptions".to_owned()),
+        // What rolled over into a grant is what it was issued with.
+        ("6", "UPDATE credyt.grants SET credits = credits + 1 WHERE origin IS NOT NULL AND customer = 'dee'".to_owned()),
+        ("6", "UPDATE credyt.grants SET paid = paid + 1 WHERE origin IS NOT NULL AND customer = 'dee'".to_owned()),
+    ];
+    let cases = cases.each_ref().map(|(law, sql)| (*law, sql.as_str()));
+    finds(&mut client, "dee", &cases);
+}
+
+#[test]
 fn a_damaged_grant_is_found() {
     let (_database, mut client) = damaged_database("grants");
     finds(

@@ -53,7 +53,7 @@ COMMENT ON FUNCTION credyt.seq(credyt.wallet) IS 'The number of the wallet''s la
 CREATE FUNCTION credyt.next_due(credyt.wallet) RETURNS timestamptz
     AS 'MODULE_PATHNAME', 'credyt_wallet_next_due' LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE;
 COMMENT ON FUNCTION credyt.next_due(credyt.wallet) IS
-    'The next moment at which time alone changes the wallet: a grant starts or ends, a hold ends. NULL: never.';
+    'The next moment at which time alone changes the wallet: a grant starts or ends, a hold ends, a subscription renews. NULL: never.';
 CREATE FUNCTION credyt.settled(state credyt.wallet, at timestamptz) RETURNS numeric
     AS 'MODULE_PATHNAME', 'credyt_wallet_settled' LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE;
 COMMENT ON FUNCTION credyt.settled(credyt.wallet, timestamptz) IS

@@ -90,7 +90,7 @@ COMMENT ON COLUMN credyt.grants.settled_revenue IS 'Money earned by them.';
 COMMENT ON COLUMN credyt.grants.effective_at IS 'Live from here on ...';
 COMMENT ON COLUMN credyt.grants.expires_at IS '... and before this moment; NULL: it never ends.';
 COMMENT ON COLUMN credyt.grants.applies_to IS 'Patterns of the actions it may pay for, such as image.*; NULL: all.';
-COMMENT ON COLUMN credyt.grants.origin IS 'The grant it came from: re-issued by a refund.';
+COMMENT ON COLUMN credyt.grants.origin IS 'The grant it came from: re-issued by a refund, or rolled over from the period before (the first, of several).';
 COMMENT ON COLUMN credyt.grants.created_at IS 'When it was issued.';
 COMMENT ON COLUMN credyt.grants.metadata IS 'The application''s own notes.';
 

@@ -198,10 +198,10 @@ CREATE TYPE credyt.movement AS (
     refers_to    uuid
 );
 COMMENT ON TYPE credyt.movement IS 'What time has decided and no call has booked yet, in the columns of credyt.ledger.';
-COMMENT ON COLUMN credyt.movement.kind IS 'expiry, revocation or settlement.';
+COMMENT ON COLUMN credyt.movement.kind IS 'grant, expiry, revocation, settlement or transfer.';
 COMMENT ON COLUMN credyt.movement.occurred_at IS 'When it fell due.';
 COMMENT ON COLUMN credyt.movement.action IS 'The action whose debt was settled.';
-COMMENT ON COLUMN credyt.movement.credits IS 'Credits that went (negative).';
+COMMENT ON COLUMN credyt.movement.credits IS 'Credits that came (positive) or went (negative).';
 COMMENT ON COLUMN credyt.movement.revenue IS 'Money earned.';
 COMMENT ON COLUMN credyt.movement.allocations IS 'Grant by grant, as in the ledger.';
-COMMENT ON COLUMN credyt.movement.refers_to IS 'The grant that ended, or the debit that was settled.';
+COMMENT ON COLUMN credyt.movement.refers_to IS 'The grant that began or ended, or the debit that was settled.';

@@ -210,3 +210,9 @@ CREATE FUNCTION credyt.due(customer text, asset text, state credyt.wallet, at ti
     SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_seqscan = off;
 COMMENT ON FUNCTION credyt.due(text, text, credyt.wallet, timestamptz) IS
     'What time has decided about a wallet up to a moment and no call has booked yet.';
+
+CREATE FUNCTION credyt.grants_due(customer text, asset text, state credyt.wallet, at timestamptz) RETURNS SETOF credyt.grant
+    AS 'MODULE_PATHNAME', 'credyt_grants_due' LANGUAGE c STABLE ROWS 1
+    SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_seqscan = off;
+COMMENT ON FUNCTION credyt.grants_due(text, text, credyt.wallet, timestamptz) IS
+    'The grants that renewals up to a moment have made and no call has booked yet.';

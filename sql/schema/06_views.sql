@@ -1,14 +1,19 @@
 -- Views: one question each. They read as of the calling statement and never write.
 
 CREATE VIEW credyt.wallets_now AS
-SELECT w.customer, w.asset, w.status, w.overdraft_limit, t.at,
-       CASE WHEN w.next_due_at <= t.at THEN credyt.advanced(w.customer, w.asset, w.state, t.at)
-            ELSE w.state END AS state
+SELECT w.customer, w.asset, w.status, w.overdraft_limit, t.at, s.state
 FROM credyt.wallets w
+-- OFFSET 0: computed once for a wallet, not once for every column that is made of it.
 CROSS JOIN LATERAL (
     SELECT greatest(coalesce((SELECT c.now FROM credyt.clock c WHERE c.one), statement_timestamp()),
                     credyt.changed_at(w.state)) AS at
-) t;
+    OFFSET 0
+) t
+CROSS JOIN LATERAL (
+    SELECT CASE WHEN w.next_due_at <= t.at THEN credyt.advanced(w.customer, w.asset, w.state, t.at)
+                ELSE w.state END AS state
+    OFFSET 0
+) s;
 COMMENT ON VIEW credyt.wallets_now IS 'Every wallet''s state at this moment, with all that time has decided. The other views are made of it.';
 COMMENT ON COLUMN credyt.wallets_now.customer IS 'Whose wallet.';
 COMMENT ON COLUMN credyt.wallets_now.asset IS 'In which asset.';
@@ -46,7 +51,21 @@ SELECT g.customer, g.id, g.asset, g.kind, g.priority, g.credits,
        coalesce(o.deferred, 0.00) AS deferred,
        g.effective_at, g.expires_at, g.applies_to, g.origin,
        false AS replayed
-FROM credyt.grants g
+FROM (
+    SELECT i.customer, i.id, i.asset, i.kind, i.priority, i.credits, i.paid, i.effective_at, i.expires_at,
+           i.applies_to, i.origin
+    FROM credyt.grants i
+    UNION ALL
+    SELECT d.customer, d.id, d.asset, d.kind, d.priority, d.credits, d.paid, d.effective_at, d.expires_at,
+           d.applies_to, d.origin
+    FROM credyt.wallets w
+    CROSS JOIN LATERAL (
+        SELECT greatest(coalesce((SELECT c.now FROM credyt.clock c WHERE c.one), statement_timestamp()),
+                        credyt.changed_at(w.state)) AS at
+    ) t
+    CROSS JOIN LATERAL credyt.grants_due(w.customer, w.asset, w.state, t.at) AS d
+    WHERE w.next_due_at <= t.at
+) g
 LEFT JOIN (
     SELECT w.customer, open.id, open.remaining, open.held, open.deferred
     FROM credyt.wallets_now w CROSS JOIN LATERAL credyt.grants(w.state) AS open

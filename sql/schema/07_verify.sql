@@ -13,7 +13,8 @@ wallet AS MATERIALIZED (
            credyt.owed(w.state) AS owed, credyt.held(w.state) AS held,
            (w.state::jsonb->>'seq')::bigint AS seq,
            (w.state::jsonb->>'held_overdraft')::numeric AS held_overdraft,
-           (w.state::jsonb->>'next_hold_end')::timestamptz AS next_hold_end
+           (w.state::jsonb->>'next_hold_end')::timestamptz AS next_hold_end,
+           (w.state::jsonb->>'next_renewal')::timestamptz AS next_renewal
     FROM credyt.wallets w
     WHERE verify.customer IS NULL OR w.customer = verify.customer
 ),
@@ -176,6 +177,15 @@ JOIN (SELECT h.customer, h.asset, min(h.expires_at) AS first_end FROM credyt.aut
       WHERE h.status = 'open' AND (verify.customer IS NULL OR h.customer = verify.customer)
       GROUP BY h.customer, h.asset) h ON h.customer = w.customer AND h.asset = w.asset
 WHERE h.first_end < coalesce(w.next_hold_end, 'infinity')
+UNION ALL
+SELECT 3, w.customer, w.asset, format('a subscription renews at %s, the wallet waits for %s', s.first, w.next_renewal)
+FROM wallet w
+LEFT JOIN (SELECT s.customer, s.asset, min(s.next_renewal_at) AS first FROM credyt.subscriptions s
+           WHERE (s.next_renewal_at < s.paid_through OR s.paid_through IS NULL)
+             AND (s.next_renewal_at < s.ends_at OR s.ends_at IS NULL)
+             AND (verify.customer IS NULL OR s.customer = verify.customer)
+           GROUP BY s.customer, s.asset) s ON s.customer = w.customer AND s.asset = w.asset
+WHERE s.first IS DISTINCT FROM w.next_renewal
 
 -- 4: where the money of a grant is
 UNION ALL
@@ -293,6 +303,12 @@ UNION ALL
 SELECT 6, w.customer, w.asset, format('the wallet''s time is %s, but its books are closed through %s', credyt.changed_at(w.state), c.through)
 FROM wallet w JOIN closed c ON c.asset = w.asset
 WHERE credyt.changed_at(w.state) < c.through
+UNION ALL
+SELECT 6, g.customer, g.asset, format('grant %s is of %s credits for %s, but %s for %s moved into it', g.id, g.credits, g.paid, t.credits, t.deferred)
+FROM grants g
+JOIN (SELECT p.customer, p.to_grant_id, sum(p.credits) AS credits, sum(p.deferred) AS deferred
+      FROM part p WHERE p.to_grant_id IS NOT NULL GROUP BY 1, 2) t ON t.customer = g.customer AND t.to_grant_id = g.id
+WHERE g.credits <> t.credits OR g.paid <> t.deferred
 $$;
 COMMENT ON FUNCTION credyt.verify(text) IS
     'Checks the laws of the ledger for one customer or all, reading everything: no rows mean that all hold. law: 1 the ledger adds up to the wallet, 2 every credit of a grant is somewhere, 3 what is held is pinned, 4 every cent paid is somewhere, in every closed period too, 5 keys, captures and refunds, 6 ledger rows are whole, none is missing and none was added to a closed period.';

@@ -72,11 +72,11 @@ WHERE a.part->>'grant' IS NOT NULL
   -- Spent credits that a revocation made a debt: revenue went back, nothing left or entered the grant.
   AND NOT (m.kind = 'revocation' AND a.part ? 'revenue')
 UNION ALL
-SELECT l.customer, l.asset, l.accounted_at, l.kind, (a.part->>'to')::uuid, a.part->>'kind',
+SELECT m.customer, m.asset, m.accounted_at, m.kind, (a.part->>'to')::uuid, a.part->>'kind',
        (a.part->>'credits')::numeric, (a.part->>'deferred')::numeric
-FROM credyt.ledger l
-CROSS JOIN LATERAL jsonb_array_elements(l.allocations) AS a (part)
-WHERE l.kind = 'transfer';
+FROM credyt.movements m
+CROSS JOIN LATERAL jsonb_array_elements(m.allocations) AS a (part)
+WHERE m.kind = 'transfer';
 COMMENT ON VIEW credyt.grant_movements IS 'What came into each grant and what left it? Up to any moment its sum is what the grant had left then.';
 COMMENT ON COLUMN credyt.grant_movements.customer IS 'Whose grant.';
 COMMENT ON COLUMN credyt.grant_movements.asset IS 'In which asset; money is in its currency.';

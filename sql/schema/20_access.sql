@@ -27,5 +27,8 @@ SELECT pg_catalog.pg_extension_config_dump('credyt.margin_customers', '');
 SELECT pg_catalog.pg_extension_config_dump('credyt.margin_scopes', '');
 SELECT pg_catalog.pg_extension_config_dump('credyt.periods', '');
 SELECT pg_catalog.pg_extension_config_dump('credyt.period_grants', '');
+SELECT pg_catalog.pg_extension_config_dump('credyt.plans', '');
+SELECT pg_catalog.pg_extension_config_dump('credyt.subscriptions', '');
+SELECT pg_catalog.pg_extension_config_dump('credyt.subscription_keys', '');
 -- Time in another database is not ours to say.
 SELECT pg_catalog.pg_extension_config_dump('credyt.clock', 'WHERE false');

@@ -231,6 +231,10 @@ impl GrantAnswer {
     }
 
     pub fn row(self, args: &Args) -> Result<Option<pg_sys::Datum>> {
+        self.into_row().datum(args)
+    }
+
+    pub fn into_row(self) -> Row {
         let grant = self.grant;
         Row::new(vec![
             value::uuid(grant.id),
@@ -249,7 +253,6 @@ impl GrantAnswer {
             value::optional_uuid(grant.origin),
             value::bool(self.replayed),
         ])
-        .datum(args)
     }
 }
 

@@ -112,7 +112,7 @@ fn read(args: &Args) -> Result<NewGrant> {
 }
 
 /// A pattern is an action, or the beginning of one and `*`.
-fn check_patterns(patterns: Option<&[String]>) -> Result<()> {
+pub fn check_patterns(patterns: Option<&[String]>) -> Result<()> {
     let Some(patterns) = patterns else {
         return Ok(());
     };
@@ -289,7 +289,13 @@ fn read_revoke(args: &Args) -> Result<Revoke> {
 fn revoke(store: &Store, request: &Revoke) -> Result<Option<GrantAnswer>> {
     let customer = &request.customer;
     let missing = || errors::not_found("grant", customer, request.grant_id);
-    let grant = grants::by_id(store, customer, request.grant_id)?.ok_or_else(missing)?;
+    let mut grant = grants::by_id(store, customer, request.grant_id)?;
+    if grant.is_none() {
+        // It may be of a renewal that nobody has booked yet.
+        wallets::book_due_of(store, customer)?;
+        grant = grants::by_id(store, customer, request.grant_id)?;
+    }
+    let grant = grant.ok_or_else(missing)?;
     let mut open = wallets::open(store, customer, &grant.asset)?;
     open.book_due_now(store)?;
     let unheld = open

@@ -2,7 +2,7 @@
 
 use pgrx::pg_sys;
 
-use super::answers::open_grant_row;
+use super::answers::{GrantAnswer, open_grant_row};
 use crate::errors::{self, Result};
 use crate::ledger::wallet::Decided;
 use crate::ledger::{Amount, Moment, packed};
@@ -88,6 +88,7 @@ impl Standing {
         for due in view.due.iter().filter(|due| due.at <= at) {
             match &due.what {
                 Decided::Expired(part) | Decided::Revoked(part) => settled -= part.credits,
+                Decided::Renewed { part, .. } => settled += part.credits,
                 Decided::Settled { part, .. } => owed -= part.credits,
                 Decided::Moved { .. } => {}
             }
@@ -136,8 +137,8 @@ pub fn due(args: &Args) -> Result<Option<pg_sys::Datum>> {
     let asset = args.name(1, "asset")?;
     let mut wallet = read_state(args.bytes(2, "state")?)?;
     let at = args.moment(3, "at")?;
-    let due = Store::read(|store| wallets::as_of(store, &customer, &asset, &mut wallet, at))?;
-    let movements = due.iter().map(|due| {
+    let passed = Store::read(|store| wallets::as_of(store, &customer, &asset, &mut wallet, at))?;
+    let movements = passed.due.iter().map(|due| {
         let entry = Entry::of_due(due);
         Row::new(vec![
             value::text(entry.kind),
@@ -150,4 +151,21 @@ pub fn due(args: &Args) -> Result<Option<pg_sys::Datum>> {
         ])
     });
     row::rows(args, movements.collect())
+}
+
+/// `credyt.grants_due(customer, asset, state, at)`: grants that time has made and no call has booked,
+/// as they were issued.
+pub fn grants_due(args: &Args) -> Result<Option<pg_sys::Datum>> {
+    let customer = args.name(0, "customer")?;
+    let asset = args.name(1, "asset")?;
+    let mut wallet = read_state(args.bytes(2, "state")?)?;
+    let at = args.moment(3, "at")?;
+    let passed = Store::read(|store| wallets::as_of(store, &customer, &asset, &mut wallet, at))?;
+    let mut grants = Vec::new();
+    for renewing in &passed.renewals.renewing {
+        for grant in renewing.issued(&asset, at, &passed.due) {
+            grants.push(GrantAnswer::standing(&customer, grant, &wallet).into_row());
+        }
+    }
+    row::rows(args, grants)
 }

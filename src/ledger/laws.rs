@@ -16,6 +16,7 @@ use proptest::sample::Index;
 use uuid::Uuid;
 
 use self::model::{Model, Movement, MovementKind, Units, sum};
+use super::plan::{Period, Renewing, grant_id};
 use super::wallet::{Debt, Decided, Due, EndedHold, Overrun, Part, Pin, Shortfall, total};
 use super::{Amount, Grant, Kind, Moment, Wallet, packed, text};
 
@@ -38,9 +39,69 @@ struct Debit {
     paid: Vec<Part>,
 }
 
+/// A subscription as both keep it: its periods are so many seconds long, and their terms take turns.
+#[derive(Clone, Debug)]
+struct Subscription {
+    id: Uuid,
+    next: i64,
+    length: i64,
+    /// How many periods began.
+    begun: usize,
+    terms: [PeriodTerms; 2],
+    paid_through: Option<i64>,
+    ends_at: Option<i64>,
+}
+
+#[derive(Clone, Debug)]
+struct PeriodTerms {
+    credits: Units,
+    paid: Units,
+    rollover: Option<Units>,
+    priority: i32,
+    applies_to: Option<Vec<String>>,
+}
+
+impl Subscription {
+    fn renews_at(&self) -> Option<i64> {
+        let before = |end: Option<i64>| end.is_none_or(|end| self.next < end);
+        (before(self.paid_through) && before(self.ends_at)).then_some(self.next)
+    }
+
+    fn terms(&self, nth: usize) -> &PeriodTerms {
+        &self.terms[nth % 2]
+    }
+
+    /// What may come over into the next period.
+    fn rollover(&self) -> Option<Units> {
+        match self.begun {
+            0 => Some(0),
+            n => self.terms(n - 1).rollover,
+        }
+    }
+
+    /// The grant of the next period.
+    fn grant(&self) -> Option<Grant> {
+        let terms = self.terms(self.begun);
+        (terms.credits > 0).then(|| Grant {
+            id: grant_id(self.id, Moment(self.next), 0xfff),
+            kind: Kind::Included,
+            priority: terms.priority,
+            effective_at: Moment(self.next),
+            expires_at: Some(Moment(self.next + self.length)),
+            applies_to: terms.applies_to.clone(),
+            revoked: false,
+            remaining: Amount::from_units(terms.credits),
+            held: Amount::ZERO,
+            deferred: Amount::from_units(terms.paid),
+        })
+    }
+}
+
 struct Store {
     wallet: Wallet,
     limit: Amount,
+    /// Each with the grants of its period.
+    subscriptions: Vec<(Subscription, Vec<Uuid>)>,
     /// The terms of every grant ever issued.
     grants: BTreeMap<Uuid, Grant>,
     authorizations: Vec<Authorization>,
@@ -53,6 +114,7 @@ impl Store {
         Store {
             wallet: Wallet::new(now),
             limit: Amount::ZERO,
+            subscriptions: Vec::new(),
             grants: BTreeMap::new(),
             authorizations: Vec::new(),
             debits: Vec::new(),
@@ -73,8 +135,50 @@ impl Store {
                 });
             }
         }
-        let due = self.wallet.advance(now, &ended, &mut self.debts);
+        let due = self.advance(now, &ended);
         self.wallet.changed_at = now;
+        self.book(due)
+    }
+
+    fn advance(&mut self, now: Moment, ended: &[EndedHold]) -> Vec<Due> {
+        let mut renewing = Vec::new();
+        for (subscription, grants) in &mut self.subscriptions {
+            let mut periods = Vec::new();
+            while let Some(starts) = subscription.renews_at().filter(|at| *at <= now.0) {
+                periods.push(Period {
+                    starts: Moment(starts),
+                    ends: Moment(starts + subscription.length),
+                    grant: subscription.grant(),
+                    rollover: subscription.rollover().map(Amount::from_units),
+                });
+                subscription.next += subscription.length;
+                subscription.begun += 1;
+            }
+            renewing.push(Renewing {
+                subscription: subscription.id,
+                plan: "pro".to_owned(),
+                grants: std::mem::take(grants),
+                periods,
+                issued: Vec::new(),
+            });
+        }
+        let due = self
+            .wallet
+            .advance(now, ended, &mut self.debts, &mut renewing);
+        for ((_, grants), renewing) in self.subscriptions.iter_mut().zip(renewing) {
+            *grants = renewing.grants;
+            for issue in renewing.issued {
+                self.grants.insert(issue.grant.id, issue.grant);
+            }
+        }
+        let renewals = self.subscriptions.iter().filter_map(|(s, _)| s.renews_at());
+        self.wallet.next_renewal = renewals.min().map(Moment);
+        due
+    }
+
+    /// A subscription was made or changed.
+    fn renew(&mut self) -> Vec<Due> {
+        let due = self.advance(self.wallet.changed_at, &[]);
         self.book(due)
     }
 
@@ -303,7 +407,24 @@ enum Step {
     Release(Index),
     Refund(Index, Size),
     Revoke(Index, Option<Size>),
+    Subscribe(Plan),
+    /// For so many periods more.
+    Pay(Index, i64),
+    /// After so many seconds.
+    Unsubscribe(Index, i64),
 }
+
+#[derive(Clone, Debug)]
+struct Plan {
+    id: u64,
+    starts_in: i64,
+    length: i64,
+    paid_periods: Option<i64>,
+    terms: [PlanTerms; 2],
+}
+
+/// Credits, paid, rollover, priority and applies_to.
+type PlanTerms = (Size, Size, Option<Size>, i32, Option<Vec<&'static str>>);
 
 /// An asset's decimals, when the wallet is opened, and what happens then: after so many seconds the
 /// next step.
@@ -366,6 +487,33 @@ fn issues() -> impl Strategy<Value = Step> {
         )
 }
 
+fn plans() -> impl Strategy<Value = Step> {
+    let patterns = prop_oneof![3 => Just(None), 1 => Just(Some(vec!["image*"]))];
+    let terms = prop::array::uniform2((
+        prop_oneof![1 => Just(Size::Steps(0)), 6 => sizes()],
+        sizes(),
+        prop_oneof![1 => Just(None), 1 => Just(Some(Size::Steps(0))), 2 => sizes().prop_map(Some)],
+        prop_oneof![4 => Just(100), 1 => 99..102],
+        patterns,
+    ));
+    (
+        any::<u64>(),
+        prop_oneof![3 => Just(0), 1 => -9..9_i64],
+        1..9_i64,
+        prop::option::of(0..4_i64),
+        terms,
+    )
+        .prop_map(|(id, starts_in, length, paid_periods, terms)| {
+            Step::Subscribe(Plan {
+                id,
+                starts_in,
+                length,
+                paid_periods,
+                terms,
+            })
+        })
+}
+
 fn steps() -> impl Strategy<Value = Step> {
     let actions = || prop::sample::select(&ACTIONS[..]);
     let overruns = prop::sample::select(&[Overrun::Reject, Overrun::Clamp, Overrun::Overdraft][..]);
@@ -380,6 +528,9 @@ fn steps() -> impl Strategy<Value = Step> {
         1 => which().prop_map(Step::Release),
         4 => (which(), asked()).prop_map(|(n, size)| Step::Refund(n, size)),
         1 => (which(), prop::option::of(asked())).prop_map(|(n, size)| Step::Revoke(n, size)),
+        2 => plans(),
+        2 => (which(), 1..5_i64).prop_map(|(n, periods)| Step::Pay(n, periods)),
+        1 => (which(), 0..9_i64).prop_map(|(n, seconds)| Step::Unsubscribe(n, seconds)),
     ]
 }
 
@@ -503,6 +654,54 @@ fn happen(store: &mut Store, model: &mut Model, what: &Step, step: Units) {
                 assert_eq!(answer, model.revoke(g, credits));
             }
         }
+        Step::Subscribe(plan) => {
+            let nth = model.subscriptions.len() as u64;
+            let new = subscription(plan, nth, model.now, step);
+            store.subscriptions.push((new.clone(), Vec::new()));
+            assert_eq!(store.renew(), model.subscribe(new));
+        }
+        Step::Pay(which, periods) => {
+            let all: Vec<usize> = (0..model.subscriptions.len()).collect();
+            if let Some(n) = choose(which, &all) {
+                let paid = &mut store.subscriptions[n].0;
+                paid.paid_through = Some(paid.next + periods * paid.length);
+                let paid_through = paid.paid_through;
+                assert_eq!(store.renew(), model.pay(n, paid_through));
+            }
+        }
+        Step::Unsubscribe(which, seconds) => {
+            let all: Vec<usize> = (0..model.subscriptions.len()).collect();
+            if let Some(n) = choose(which, &all) {
+                let ends_at = Some(model.now + seconds * SECOND);
+                store.subscriptions[n].0.ends_at = ends_at;
+                assert_eq!(store.renew(), model.end(n, ends_at));
+            }
+        }
+    }
+}
+
+/// The terms of a plan, and when it starts.
+fn subscription(plan: &Plan, nth: u64, now: i64, step: Units) -> Subscription {
+    let terms = plan.terms.each_ref().map(|terms| {
+        let (credits, paid, rollover, priority, applies_to) = terms;
+        PeriodTerms {
+            credits: credits.of(0, step),
+            paid: paid.of(0, 1),
+            rollover: rollover.map(|size| size.of(0, step)),
+            priority: *priority,
+            applies_to: (applies_to.as_ref())
+                .map(|patterns| patterns.iter().map(|p| p.to_string()).collect()),
+        }
+    });
+    let (starts, length) = (now + plan.starts_in * SECOND, plan.length * SECOND);
+    Subscription {
+        id: Uuid::from_u64_pair(plan.id, nth),
+        next: starts,
+        length,
+        begun: 0,
+        terms,
+        paid_through: plan.paid_periods.map(|periods| starts + periods * length),
+        ends_at: None,
     }
 }
 
@@ -559,7 +758,7 @@ fn compare_state(store: &Store, model: &Model) {
 
 /// The laws, word by word: the model's ledger against what the real wallet keeps.
 fn check_laws(store: &Store, model: &Model) {
-    use MovementKind::{Debit, Expiry, Grant, Refund, Revocation, Settlement};
+    use MovementKind::{Debit, Expiry, Grant, Refund, Revocation, Settlement, Transfer};
     let wallet = &store.wallet;
     assert_eq!(wallet.check(), Ok(()));
     let credits = |m: &Movement| sum(m.parts.iter().map(|part| part.credits));
@@ -568,8 +767,8 @@ fn check_laws(store: &Store, model: &Model) {
     let signed = |m: &Movement| match m.kind {
         Grant | Refund => credits(m),
         Debit | Expiry | Revocation => -credits(m),
-        // The debit has counted it; debt and grant shrink together.
-        Settlement => 0,
+        // The debit has counted it; debt and grant shrink together. What moves between grants stays.
+        Settlement | Transfer => 0,
     };
     let remains = sum(wallet.grants().iter().map(|grant| grant.remaining.units()));
     let ledger = sum(model.ledger.iter().map(signed));
@@ -603,12 +802,13 @@ fn check_laws(store: &Store, model: &Model) {
         let (refunded, returned) = moved(&[Refund]);
         let (expired, breakage) = moved(&[Expiry]);
         let (revoked, revoked_revenue) = moved(&[Revocation]);
+        let (transferred, transferred_revenue) = moved(&[Transfer]);
 
-        // 2. Issued = spent - refunded + expired + revoked + remaining.
+        // 2. Issued = spent - refunded + expired + revoked + transferred + remaining.
         let remaining = open.map_or(0, |grant| grant.remaining.units());
         assert_eq!(
             grant.issued,
-            spent - refunded + expired + revoked + remaining,
+            spent - refunded + expired + revoked + transferred + remaining,
             "law 2"
         );
 
@@ -627,12 +827,12 @@ fn check_laws(store: &Store, model: &Model) {
             "law 3"
         );
 
-        // 4. Earned + breakage + revoked + deferred = paid; an emptied grant defers nothing.
+        // 4. Earned + breakage + revoked + transferred + deferred = paid; an emptied grant defers nothing.
         let deferred = open.map_or(0, |grant| grant.deferred.units());
         let earned = earned - returned;
         assert_eq!(
             grant.paid,
-            earned + breakage + revoked_revenue + deferred,
+            earned + breakage + revoked_revenue + transferred_revenue + deferred,
             "law 4"
         );
     }
@@ -670,7 +870,10 @@ fn check_next_due(store: &Store) {
         "a hold ends before it"
     );
     let (mut later, mut debts) = (store.wallet.clone(), store.debts.clone());
-    assert_eq!(later.advance(Moment(due.0 - 1), &[], &mut debts), []);
+    assert_eq!(
+        later.advance(Moment(due.0 - 1), &[], &mut debts, &mut []),
+        []
+    );
     assert_eq!((&later, &debts), (&store.wallet, &store.debts));
 }
 

@@ -8,6 +8,8 @@ pub mod margin;
 pub mod moment;
 pub mod number;
 pub mod packed;
+pub mod period;
+pub mod plan;
 pub mod price;
 pub mod rollup;
 pub mod text;

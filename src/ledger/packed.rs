@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! version   u8       1
+//! renewal   i64      next_renewal; i64::MAX for none
 //! grants    varint   how many
 //!   id 16 bytes | kind and flags u8 | priority zigzag varint | effective_at i64
 //!   | expires_at i64 (flag) | patterns: varint count, each varint length and bytes (flag)
@@ -36,6 +37,7 @@ const UNKNOWN_FLAGS: u8 = 0b1110_0000;
 pub fn pack(wallet: &Wallet) -> Vec<u8> {
     let mut out = Vec::with_capacity(64 + 48 * wallet.grants().len());
     out.push(VERSION);
+    put_i64(&mut out, wallet.next_renewal.map_or(i64::MAX, |at| at.0));
     put_varint(&mut out, wallet.grants().len() as u128);
     for grant in wallet.grants() {
         put_terms(&mut out, grant);
@@ -64,6 +66,7 @@ pub fn unpack(bytes: &[u8]) -> Result<Wallet, Corrupt> {
         VERSION => {}
         _ => return Err(Corrupt("a version this library does not know")),
     }
+    let next_renewal = input.optional_moment()?;
     let count = input.length()?;
     let mut grants = Vec::with_capacity(count);
     for _ in 0..count {
@@ -76,7 +79,7 @@ pub fn unpack(bytes: &[u8]) -> Result<Wallet, Corrupt> {
     }
     let changed_at = Moment(input.i64()?);
     let seq = u64::try_from(input.varint()?).map_err(|_| Corrupt("seq is out of range"))?;
-    let next_hold_end = Some(input.i64()?).filter(|at| *at != i64::MAX).map(Moment);
+    let next_hold_end = input.optional_moment()?;
     let owed = input.amount()?;
     let held_overdraft = input.amount()?;
     for grant in &mut grants {
@@ -87,7 +90,15 @@ pub fn unpack(bytes: &[u8]) -> Result<Wallet, Corrupt> {
     if input.at != bytes.len() {
         return Err(Corrupt("bytes after the end"));
     }
-    Wallet::from_parts(changed_at, seq, owed, held_overdraft, next_hold_end, grants)
+    Wallet::from_parts(
+        changed_at,
+        seq,
+        owed,
+        held_overdraft,
+        next_hold_end,
+        next_renewal,
+        grants,
+    )
 }
 
 /// The checksum of all bytes but the four at `head`, where it is kept.
@@ -234,6 +245,11 @@ impl<'a> Input<'a> {
         Ok(i64::from_le_bytes(self.array()?))
     }
 
+    /// The last moment there is stands for none.
+    fn optional_moment(&mut self) -> Result<Option<Moment>, Corrupt> {
+        Ok(Some(self.i64()?).filter(|at| *at != i64::MAX).map(Moment))
+    }
+
     fn varint(&mut self) -> Result<u128, Corrupt> {
         let mut value: u128 = 0;
         // 17 bytes hold 119 bits, more than any amount needs.
@@ -314,6 +330,7 @@ mod tests {
             Amount::from_units(owed),
             Amount::from_units(owed / 3),
             hold.map(Moment),
+            hold.map(|at| Moment(at / 2)),
             grants,
         )
         .unwrap()

@@ -16,6 +16,7 @@ struct WalletText {
     owed: String,
     held_overdraft: String,
     next_hold_end: Option<String>,
+    next_renewal: Option<String>,
     grants: Vec<GrantText>,
 }
 
@@ -43,6 +44,7 @@ pub fn print(wallet: &Wallet) -> String {
         owed: wallet.owed.to_string(),
         held_overdraft: wallet.held_overdraft.to_string(),
         next_hold_end: wallet.next_hold_end.map(|at| at.to_string()),
+        next_renewal: wallet.next_renewal.map(|at| at.to_string()),
         grants: wallet
             .grants()
             .iter()
@@ -92,12 +94,14 @@ pub fn parse(text: &str) -> Result<Wallet, String> {
         return Err("a grant is there twice".to_owned());
     }
     let next_hold_end = text.next_hold_end.as_deref().map(moment).transpose()?;
+    let next_renewal = text.next_renewal.as_deref().map(moment).transpose()?;
     Wallet::from_parts(
         moment(&text.changed_at)?,
         text.seq,
         amount(&text.owed)?,
         amount(&text.held_overdraft)?,
         next_hold_end,
+        next_renewal,
         grants,
     )
     .map_err(|Corrupt(law)| law.to_owned())

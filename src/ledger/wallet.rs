@@ -8,6 +8,7 @@ use std::str::FromStr;
 
 use uuid::Uuid;
 
+use super::plan::{self, Issue, Period, Renewing};
 use super::{Amount, Grant, Kind, Moment};
 
 /// More open grants than this a wallet does not take.
@@ -26,6 +27,8 @@ pub struct Wallet {
     pub held_overdraft: Amount,
     /// No open authorization ends before this; `None` where there is none.
     pub next_hold_end: Option<Moment>,
+    /// When the next period of a subscription begins that needs no further payment.
+    pub next_renewal: Option<Moment>,
     /// The open grants, in burn order.
     grants: Vec<Grant>,
 }
@@ -83,8 +86,11 @@ pub enum Decided {
         action: Option<String>,
         part: Part,
     },
-    /// Credits that came back to a grant moved on to a new one.
+    /// Credits that came back to a grant, or were unspent when their period ended, moved on to a new
+    /// one.
     Moved { part: Part, to: Uuid },
+    /// A period of this plan began and granted this, for what was paid.
+    Renewed { part: Part, plan: String },
 }
 
 /// What happens to a capture beyond what the customer can pay.
@@ -157,6 +163,7 @@ impl Wallet {
             owed: Amount::ZERO,
             held_overdraft: Amount::ZERO,
             next_hold_end: None,
+            next_renewal: None,
             grants: Vec::new(),
         }
     }
@@ -168,6 +175,7 @@ impl Wallet {
         owed: Amount,
         held_overdraft: Amount,
         next_hold_end: Option<Moment>,
+        next_renewal: Option<Moment>,
         grants: Vec<Grant>,
     ) -> Result<Wallet, Corrupt> {
         let wallet = Wallet {
@@ -176,6 +184,7 @@ impl Wallet {
             owed,
             held_overdraft,
             next_hold_end,
+            next_renewal,
             grants,
         };
         wallet.check()?;
@@ -234,7 +243,8 @@ impl Wallet {
             .iter()
             .filter(|g| g.unheld().is_positive())
             .filter_map(|g| g.expires_at);
-        starts.chain(ends).chain(self.next_hold_end).min()
+        let others = self.next_hold_end.into_iter().chain(self.next_renewal);
+        starts.chain(ends).chain(others).min()
     }
 
     /// Unheld credits of the live grants that may pay for this action.
@@ -261,10 +271,20 @@ impl Wallet {
     // ---- the verbs --------------------------------------------------------------------------
 
     /// Works through what has fallen due up to now, in the order of time: grants begin (and pay
-    /// debts), grants end, holds end. Returns what has to be booked.
-    pub fn advance(&mut self, now: Moment, ended: &[EndedHold], debts: &mut Vec<Debt>) -> Vec<Due> {
+    /// debts), periods of subscriptions begin, grants end, holds end. Returns what has to be booked.
+    ///
+    /// A period that was paid for late has its turn when it would have begun, and is booked as of the
+    /// wallet's last change.
+    pub fn advance(
+        &mut self,
+        now: Moment,
+        ended: &[EndedHold],
+        debts: &mut Vec<Debt>,
+        renewing: &mut [Renewing],
+    ) -> Vec<Due> {
         enum Event<'a> {
             Starts(Uuid),
+            Renews(usize, Period),
             Ends,
             HoldEnds(&'a EndedHold),
         }
@@ -274,11 +294,19 @@ impl Wallet {
                 events.push((grant.effective_at, 0, Event::Starts(grant.id)));
             }
             if let Some(end) = grant.expires_at.filter(|end| *end <= now) {
-                events.push((end.max(self.changed_at), 1, Event::Ends));
+                events.push((end, 2, Event::Ends));
+            }
+        }
+        for (nth, renewing) in renewing.iter().enumerate() {
+            for period in &renewing.periods {
+                events.push((period.starts, 1, Event::Renews(nth, period.clone())));
+                if period.ends <= now {
+                    events.push((period.ends, 2, Event::Ends));
+                }
             }
         }
         for hold in ended {
-            events.push((hold.at.max(self.changed_at), 2, Event::HoldEnds(hold)));
+            events.push((hold.at, 3, Event::HoldEnds(hold)));
         }
         // Stable, so that what falls on one moment keeps the burn order.
         events.sort_by_key(|(at, rank, _)| (*at, *rank));
@@ -286,6 +314,11 @@ impl Wallet {
         for (at, _, event) in events {
             match event {
                 Event::Starts(id) => due.extend(self.settle(at, id, debts)),
+                Event::Renews(nth, period) => {
+                    if let Some(renewing) = renewing.get_mut(nth) {
+                        due.extend(self.renew(renewing, period, debts));
+                    }
+                }
                 Event::Ends => due.extend(self.sweep(at)),
                 Event::HoldEnds(hold) => {
                     self.unhold(&hold.pins);
@@ -293,7 +326,105 @@ impl Wallet {
                 }
             }
         }
+        for due in &mut due {
+            due.at = due.at.max(self.changed_at);
+        }
         due
+    }
+
+    /// Begins a period of a subscription: what may roll over moves into it, and it grants its own
+    /// credits. Both pay debts first.
+    fn renew(
+        &mut self,
+        renewing: &mut Renewing,
+        period: Period,
+        debts: &mut Vec<Debt>,
+    ) -> Vec<Due> {
+        let (at, plan) = (period.starts, &renewing.plan);
+        let (mut issues, mut due) = self.roll_over(renewing, &period);
+        if let Some(grant) = period.grant {
+            let part = Part {
+                grant: Some((grant.id, grant.kind)),
+                credits: grant.remaining,
+                revenue: grant.deferred,
+            };
+            let plan = plan.clone();
+            due.push(Due {
+                at,
+                what: Decided::Renewed { part, plan },
+            });
+            issues.push(Issue {
+                grant,
+                origin: None,
+            });
+        }
+        renewing.grants = issues.iter().map(|issue| issue.grant.id).collect();
+        for issue in &issues {
+            // Never refused for want of room: what a plan gives does not add up, it ends.
+            self.put(issue.grant.clone());
+            due.extend(self.settle(at, issue.grant.id, debts));
+        }
+        renewing.issued.extend(issues);
+        due
+    }
+
+    /// Takes what may move to a period out of the grants of the one before, in burn order: into one
+    /// new grant for all that were given on the same terms.
+    fn roll_over(&mut self, renewing: &Renewing, period: &Period) -> (Vec<Issue>, Vec<Due>) {
+        let (mut issues, mut due): (Vec<Issue>, Vec<Due>) = (Vec::new(), Vec::new());
+        let mut left = period.rollover.unwrap_or(Amount::MAX_WALLET);
+        for grant in &mut self.grants {
+            let credits = left.min(grant.unheld());
+            if !renewing.grants.contains(&grant.id) || grant.revoked || !credits.is_positive() {
+                continue;
+            }
+            let alike = |issue: &Issue| {
+                (issue.grant.priority, &issue.grant.applies_to)
+                    == (grant.priority, &grant.applies_to)
+            };
+            let place = match issues.iter().position(alike) {
+                Some(place) => place,
+                None => {
+                    issues.push(Issue {
+                        grant: Grant {
+                            id: plan::grant_id(renewing.subscription, period.starts, issues.len()),
+                            effective_at: period.starts,
+                            expires_at: Some(period.ends),
+                            remaining: Amount::ZERO,
+                            held: Amount::ZERO,
+                            deferred: Amount::ZERO,
+                            ..grant.clone()
+                        },
+                        origin: Some(grant.id),
+                    });
+                    issues.len() - 1
+                }
+            };
+            let Some(Issue { grant: to, .. }) = issues.get_mut(place) else {
+                continue;
+            };
+            // No grant is larger than one that can be issued: the rest stays, and ends.
+            let most = Amount::MAX_ISSUE;
+            if to.remaining + credits >= most || to.deferred + grant.deferred >= most {
+                continue;
+            }
+            let part = Part {
+                grant: Some((grant.id, grant.kind)),
+                credits,
+                revenue: grant.take(credits),
+            };
+            left -= credits;
+            to.remaining += credits;
+            to.deferred += part.revenue;
+            let to = to.id;
+            due.push(Due {
+                at: period.starts,
+                what: Decided::Moved { part, to },
+            });
+        }
+        issues.retain(|issue| issue.grant.remaining.is_positive());
+        self.drop_empty();
+        (issues, due)
     }
 
     /// Removes what lies unheld in ended or revoked grants: the last step of every verb, since
@@ -329,10 +460,7 @@ impl Wallet {
         if total + grant.remaining >= Amount::MAX_WALLET {
             return Err(Full::TooManyCredits);
         }
-        let place = self
-            .grants
-            .partition_point(|g| g.burn_order(&grant).is_lt());
-        self.grants.insert(place, grant);
+        self.put(grant);
         Ok(())
     }
 
@@ -593,6 +721,14 @@ impl Wallet {
         }
     }
 
+    /// At its place in the burn order.
+    fn put(&mut self, grant: Grant) {
+        let place = self
+            .grants
+            .partition_point(|g| g.burn_order(&grant).is_lt());
+        self.grants.insert(place, grant);
+    }
+
     fn drop_empty(&mut self) {
         self.grants.retain(|g| g.remaining.is_positive());
     }
@@ -602,10 +738,10 @@ impl Wallet {
         let in_wallet = |a: Amount| !a.is_negative() && a < Amount::MAX_WALLET;
         let ensure =
             |holds: bool, law: &'static str| if holds { Ok(()) } else { Err(Corrupt(law)) };
-        ensure(
-            self.grants.len() <= MAX_GRANTS,
-            "more than 1000 open grants",
-        )?;
+        // What plans give is never turned away, so it does not count here, and there is room for as
+        // many credits again as can be issued.
+        let issued = self.grants.iter().filter(|g| g.kind != Kind::Included);
+        ensure(issued.count() <= MAX_GRANTS, "more than 1000 open grants")?;
         ensure(in_wallet(self.owed), "owed is out of range")?;
         ensure(
             in_wallet(self.held_overdraft),
@@ -634,7 +770,10 @@ impl Wallet {
             )?;
             total += grant.remaining;
         }
-        ensure(total < Amount::MAX_WALLET, "remaining is out of range")?;
+        ensure(
+            total < Amount::MAX_WALLET + Amount::MAX_WALLET,
+            "remaining is out of range",
+        )?;
         // Strict, so that no grant is there twice.
         ensure(
             self.grants.is_sorted_by(|a, b| a.burn_order(b).is_lt()),

@@ -59,6 +59,13 @@ pub fn optional_uuid(id: Option<Uuid>) -> Value {
     id.and_then(uuid)
 }
 
+pub fn uuids(ids: &[Uuid]) -> Value {
+    let ids = ids
+        .iter()
+        .map(|id| pgrx::datum::Uuid::from_bytes(*id.as_bytes()));
+    ids.collect::<Vec<_>>().into_datum()
+}
+
 /// Credits: as many decimals as they need.
 pub fn credits(amount: Amount) -> Value {
     numeric(&amount.to_string())

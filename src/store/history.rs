@@ -5,12 +5,12 @@ use crate::errors::Result;
 use crate::ledger::{Amount, Moment};
 use crate::sql_types::value;
 
-/// A movement counts from when it was booked, what time decided (an expiry) from the moment it fell
-/// due, and a grant, with what was revoked of it, not before it is live.
+/// A debit counts from when it was booked, what time decided (a renewal, an expiry) from the moment it
+/// fell due, and a grant, with what was revoked of it, not before it is live.
 static SETTLED_AT: Statement = Statement {
     sql: "SELECT coalesce(sum(m.credits), 0), coalesce(sum(m.owed), 0)
           FROM (SELECT l.credits, l.seq,
-                    CASE WHEN l.kind IN ('expiry', 'settlement') THEN l.occurred_at ELSE l.created_at END AS at,
+                    CASE WHEN l.kind = 'debit' THEN l.created_at ELSE l.occurred_at END AS at,
                     CASE WHEN l.kind IN ('grant', 'expiry', 'revocation') THEN g.effective_at END AS live_at,
                     CASE WHEN l.kind IN ('debit', 'refund', 'revocation') THEN sign(-l.credits) * (
                              SELECT sum((a.part->>'credits')::numeric)

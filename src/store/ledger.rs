@@ -100,6 +100,13 @@ impl Entry {
                 refers_to: part.grant.map(|(id, _)| id),
                 ..Entry::new("transfer", due.at)
             },
+            Decided::Renewed { part, plan } => Entry {
+                credits: part.credits,
+                allocations: value::jsonb(&allocations(std::slice::from_ref(part), "deferred")),
+                refers_to: part.grant.map(|(id, _)| id),
+                reason: Some(format!("plan {plan}")),
+                ..Entry::new("grant", due.at)
+            },
             Decided::Settled { debt, action, part } => Entry {
                 action: action.clone(),
                 revenue: part.revenue,

@@ -8,6 +8,7 @@ pub mod grants;
 pub mod history;
 pub mod ledger;
 pub mod periods;
+pub mod plans;
 pub mod prices;
 pub mod rollups;
 pub mod spending;

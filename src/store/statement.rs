@@ -25,6 +25,7 @@ pub const BIGINT: pg_sys::Oid = pg_sys::INT8OID;
 pub const BOOL: pg_sys::Oid = pg_sys::BOOLOID;
 pub const TIME: pg_sys::Oid = pg_sys::TIMESTAMPTZOID;
 pub const UUID: pg_sys::Oid = pg_sys::UUIDOID;
+pub const UUIDS: pg_sys::Oid = pg_sys::UUIDARRAYOID;
 pub const JSONB: pg_sys::Oid = pg_sys::JSONBOID;
 pub const BYTES: pg_sys::Oid = pg_sys::BYTEAOID;
 pub const DATE: pg_sys::Oid = pg_sys::DATEOID;
@@ -373,6 +374,14 @@ impl RowRef<'_> {
 
     pub fn uuid(&self, column: usize) -> Result<Uuid> {
         there(self.optional_uuid(column))
+    }
+
+    pub fn uuids(&self, column: usize) -> Result<Vec<Uuid>> {
+        let ids: Vec<pgrx::datum::Uuid> = there(self.get(column))?;
+        Ok(ids
+            .iter()
+            .map(|id| Uuid::from_bytes(*id.as_bytes()))
+            .collect())
     }
 
     pub fn optional_amount(&self, column: usize) -> Result<Option<Amount>> {

@@ -9,9 +9,10 @@ use uuid::Uuid;
 use super::authorizations;
 use super::books::{self, Asset};
 use super::costs;
-use super::ledger::{self, Entry};
+use super::ledger::{self, Entry, Key};
 use super::periods;
-use super::statement::{BIGINT, BYTES, JSONB, NUMERIC, Statement, Store, TEXT, TIME, UUID};
+use super::plans::{self, Renewals};
+use super::statement::{BIGINT, BYTES, INT, JSONB, NUMERIC, Statement, Store, TEXT, TIME, UUID};
 use crate::errors::{self, Result};
 use crate::ledger::packed;
 use crate::ledger::wallet::{Debt, Decided, Due, EndedHold, Full};
@@ -30,6 +31,10 @@ pub struct OpenWallet {
     due: Vec<Due>,
     /// The holds among it.
     ended: Vec<Uuid>,
+    /// The subscriptions that renew with it.
+    renewals: Renewals,
+    /// The key of the call that makes a subscription begin, for the first grant it books.
+    key: Option<Key>,
 }
 
 /// A wallet as a reader sees it.
@@ -39,6 +44,14 @@ pub struct WalletView {
     pub wallet: Wallet,
     /// What time has decided and no writer has booked yet.
     pub due: Vec<Due>,
+}
+
+/// What time has decided about a wallet.
+#[derive(Default)]
+pub struct Passed {
+    pub due: Vec<Due>,
+    ended: Vec<Uuid>,
+    pub renewals: Renewals,
 }
 
 macro_rules! load {
@@ -73,6 +86,19 @@ static WRITE: Statement = Statement {
     sql: "UPDATE credyt.wallets SET state = $3::credyt.wallet, next_due_at = $4
           WHERE customer = $1 AND asset = $2",
     args: &[TEXT, TEXT, BYTES, TIME],
+};
+
+/// Wallets that have something due and that nobody is about.
+static OVERDUE: Statement = Statement {
+    sql: "SELECT w.customer, w.asset FROM credyt.wallets w WHERE w.next_due_at <= $1
+          ORDER BY w.customer, w.asset LIMIT $2 FOR NO KEY UPDATE SKIP LOCKED",
+    args: &[TIME, INT],
+};
+
+static WAITING: Statement = Statement {
+    sql: "SELECT w.asset FROM credyt.wallets w WHERE w.customer = $1 AND w.next_due_at IS NOT NULL
+          ORDER BY w.asset",
+    args: &[TEXT],
 };
 
 static SET_TERMS: Statement = Statement {
@@ -154,9 +180,9 @@ pub fn find(store: &Store, customer: &str, asset: &str) -> Result<Option<OpenWal
     let mut wallet = read_state(row.bytes(1)?)?;
     // Taken after the lock, so that time in a wallet never runs backwards.
     let now = books::now(store)?.max(wallet.changed_at);
-    let (due, ended) = match row.optional_moment(2) {
+    let passed = match row.optional_moment(2) {
         Some(at) if at <= now => do_what_is_due(store, customer, asset, &mut wallet, now)?,
-        _ => (Vec::new(), Vec::new()),
+        _ => Passed::default(),
     };
     Ok(Some(OpenWallet {
         customer: customer.to_owned(),
@@ -165,9 +191,38 @@ pub fn find(store: &Store, customer: &str, asset: &str) -> Result<Option<OpenWal
         limit: row.amount(4)?,
         now,
         wallet,
-        due,
-        ended,
+        due: passed.due,
+        ended: passed.ended,
+        renewals: passed.renewals,
+        key: None,
     }))
+}
+
+/// Books what time has decided about a customer, so that the books have the grants that readers see.
+pub fn book_due_of(store: &Store, customer: &str) -> Result<()> {
+    let rows = WAITING.run(store, &[value::text(customer)])?;
+    for row in rows.iter() {
+        if let Some(mut open) = find(store, customer, &row.text(1)?)? {
+            open.book_due_now(store)?;
+        }
+    }
+    Ok(())
+}
+
+/// Books what time has decided about so many wallets at most, leaving out those that others have
+/// locked. How many it was.
+#[allow(dead_code)] // maintain() calls it
+pub fn book_overdue(store: &Store, batch: i32) -> Result<usize> {
+    let now = books::now(store)?;
+    let rows = OVERDUE.run(store, &[value::moment(now), value::int(batch)])?;
+    let mut booked = 0;
+    for row in rows.iter() {
+        if let Some(mut open) = find(store, &row.text(1)?, &row.text(2)?)? {
+            open.write_back(store)?;
+            booked += 1;
+        }
+    }
+    Ok(booked)
 }
 
 /// Looks at a wallet as it is at the moment of the caller's statement.
@@ -178,7 +233,7 @@ pub fn look(store: &Store, customer: &str, asset: &str) -> Result<Option<WalletV
     };
     let mut wallet = read_state(row.bytes(1)?)?;
     let now = books::statement_now(store)?.max(wallet.changed_at);
-    let due = as_of(store, customer, asset, &mut wallet, now)?;
+    let due = as_of(store, customer, asset, &mut wallet, now)?.due;
     Ok(Some(WalletView {
         limit: row.amount(4)?,
         now,
@@ -194,41 +249,50 @@ pub fn as_of(
     asset: &str,
     wallet: &mut Wallet,
     now: Moment,
-) -> Result<Vec<Due>> {
+) -> Result<Passed> {
     if wallet.next_due().is_none_or(|at| at > now) {
-        return Ok(Vec::new());
+        return Ok(Passed::default());
     }
-    do_what_is_due(store, customer, asset, wallet, now).map(|(due, _)| due)
+    do_what_is_due(store, customer, asset, wallet, now)
 }
 
 pub fn read_state(bytes: &[u8]) -> Result<Wallet> {
     packed::unpack(bytes).map_err(|why| errors::corrupted("a wallet", why))
 }
 
-/// Works through what has fallen due, in memory. Returns what has to be booked, and the holds that
-/// have ended.
+/// Works through what has fallen due, in memory. Returns what has to be booked.
 fn do_what_is_due(
     store: &Store,
     customer: &str,
     asset: &str,
     wallet: &mut Wallet,
     now: Moment,
-) -> Result<(Vec<Due>, Vec<Uuid>)> {
+) -> Result<Passed> {
     let holds_end = wallet.next_hold_end.is_some_and(|at| at <= now);
     let ended = if holds_end {
         authorizations::ended(store, customer, asset, now)?
     } else {
         Vec::new()
     };
+    let renews = wallet.next_renewal.is_some_and(|at| at <= now);
+    let mut renewals = if renews {
+        plans::renew(store, customer, asset, now)?
+    } else {
+        Renewals::default()
+    };
     let mut debts = debts_of(store, customer, asset, wallet)?;
-    let due = wallet.advance(now, &ended, &mut debts);
+    let due = wallet.advance(now, &ended, &mut debts, &mut renewals.renewing);
+    if renews {
+        wallet.next_renewal = renewals.next;
+    }
     if holds_end {
         wallet.next_hold_end = authorizations::next_end(store, customer, asset, now)?;
     }
-    Ok((
+    Ok(Passed {
         due,
-        ended.into_iter().map(|hold: EndedHold| hold.id).collect(),
-    ))
+        ended: ended.into_iter().map(|hold: EndedHold| hold.id).collect(),
+        renewals,
+    })
 }
 
 /// What the wallet owes, debt by debt, the oldest first.
@@ -267,6 +331,8 @@ impl OpenWallet {
             wallet,
             due: Vec::new(),
             ended: Vec::new(),
+            renewals: Renewals::default(),
+            key: None,
         }
     }
 
@@ -308,11 +374,26 @@ impl OpenWallet {
     /// Books what time has decided at once, so that what a verb reads of the books is as of now: a
     /// grant that has started may have paid the debt that the verb asks for.
     pub fn book_due_now(&mut self, store: &Store) -> Result<()> {
-        if self.due.is_empty() {
+        if self.due.is_empty() && self.renewals.is_empty() {
             Ok(())
         } else {
             self.write_back(store)
         }
+    }
+
+    /// Begins what has come due of the wallet's subscriptions after one was made or changed, and books
+    /// it, under the key of the call where there is one. All else that was due is booked before.
+    pub fn renew(&mut self, store: &Store, key: Option<Key>) -> Result<()> {
+        let (customer, asset) = (&self.customer, &self.asset.name);
+        self.renewals = plans::renew(store, customer, asset, self.now)?;
+        let mut debts = debts_of(store, customer, asset, &self.wallet)?;
+        // What only this call lets begin happens now, however long ago its period started.
+        self.wallet.changed_at = self.now;
+        let renewing = &mut self.renewals.renewing;
+        self.due = self.wallet.advance(self.now, &[], &mut debts, renewing);
+        self.wallet.next_renewal = self.renewals.next;
+        self.key = key;
+        self.write_back(store)
     }
 
     /// Puts a new grant on the stack; a live, unlimited one pays debts first. Returns what it paid.
@@ -427,12 +508,19 @@ impl OpenWallet {
         for (seq, due) in (first..).zip(due) {
             let mut entry = Entry::of_due(due);
             entry.number(self.now, seq);
-            if let Decided::Settled { debt, .. } = &due.what {
-                if let Some(debit) = ledger::by_id(store, &self.customer, *debt)? {
-                    entry.costs = costs::weights_of(store, &self.customer, &debit)?;
+            match &due.what {
+                Decided::Settled { debt, .. } => {
+                    if let Some(debit) = ledger::by_id(store, &self.customer, *debt)? {
+                        entry.costs = costs::weights_of(store, &self.customer, &debit)?;
+                    }
                 }
+                Decided::Renewed { .. } => entry.key = self.key.take(),
+                _ => {}
             }
-            ledger::insert(store, &self.customer, &self.asset.name, self.now, &entry)?;
+            if !ledger::insert(store, &self.customer, &self.asset.name, self.now, &entry)? {
+                let key = entry.key.map(|key| key.text).unwrap_or_default();
+                return Err(errors::idempotency_conflict(&self.customer, &key));
+            }
             if let Decided::Settled { debt, part, .. } = &due.what {
                 self.pay(store, *debt, part.credits)?;
                 paid = true;
@@ -441,6 +529,8 @@ impl OpenWallet {
         if paid {
             self.forget_paid(store)?;
         }
+        let renewals = std::mem::take(&mut self.renewals);
+        renewals.book(store, &self.customer, &self.asset.name, self.now, due)?;
         let ended = std::mem::take(&mut self.ended);
         if ended.is_empty() {
             return Ok(());

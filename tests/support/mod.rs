@@ -39,10 +39,20 @@ impl Server {
                 ("CREDYT_OWNER", std::process::id().to_string()),
             ],
         );
+        Server::told(&exports)
+    }
+
+    /// A standby of this server, which follows it and takes reads only.
+    pub fn standby(&self) -> Server {
+        let owner = ("CREDYT_OWNER", std::process::id().to_string());
+        Server::told(&script(&["standby", &self.folder], &[owner]))
+    }
+
+    fn told(exports: &str) -> Server {
         Server {
-            folder: exported(&exports, "CREDYT_SERVER"),
-            connect: exported(&exports, "CREDYT_URL"),
-            data: exported(&exports, "CREDYT_DATA"),
+            folder: exported(exports, "CREDYT_SERVER"),
+            connect: exported(exports, "CREDYT_URL"),
+            data: exported(exports, "CREDYT_DATA"),
         }
     }
 

@@ -2,6 +2,7 @@
 
 use uuid::Uuid;
 
+use crate::ledger::plan::{Period, Renewing};
 use crate::ledger::wallet::{
     Debt, Decided, Due, EndedHold, Full, MAX_GRANTS, Overrun, Part, Pin, Shortfall,
 };
@@ -73,6 +74,7 @@ fn happened(due: &[Due]) -> String {
             Decided::Expired(part) => ("expired".to_owned(), part),
             Decided::Revoked(part) => ("revoked".to_owned(), part),
             Decided::Moved { part, to } => (format!("moved to {}", to.as_u128()), part),
+            Decided::Renewed { part, plan } => (format!("{plan} renewed"), part),
             Decided::Settled { debt, part, .. } => (format!("paid debt {}", debt.as_u128()), part),
         };
         format!(
@@ -201,7 +203,7 @@ fn pins_survive_the_end_of_their_grant_and_what_returns_is_breakage_then() {
         ..grant(1, "10", "1")
     }]);
     let mut pins = wallet.hold(NOW, "image", credits("6"), NO_LIMIT).unwrap();
-    let due = wallet.advance(at(20), &[], &mut vec![]);
+    let due = wallet.advance(at(20), &[], &mut vec![], &mut []);
     assert_eq!(happened(&due), "at 10 expired: grant 1 gave 4 for 0.4");
 
     wallet.changed_at = at(20);
@@ -217,7 +219,7 @@ fn pins_survive_the_end_of_their_grant_and_what_returns_is_breakage_then() {
         at: at(30),
         pins,
     };
-    let due = wallet.advance(at(99), &[ended], &mut vec![]);
+    let due = wallet.advance(at(99), &[ended], &mut vec![], &mut []);
     assert_eq!(happened(&due), "at 30 expired: grant 1 gave 4 for 0.4");
     assert_eq!(state(&wallet), "");
 }
@@ -247,7 +249,7 @@ fn what_falls_due_is_worked_through_in_the_order_of_time() {
         at: at(40),
         pins,
     };
-    let due = wallet.advance(at(50), &[ended], &mut debts);
+    let due = wallet.advance(at(50), &[ended], &mut debts, &mut []);
     let story = [
         "at 10 paid debt 7: grant 3 gave 1 for 1",
         "at 10 paid debt 8: grant 3 gave 1 for 1",
@@ -268,7 +270,7 @@ fn a_late_capture_takes_what_is_free_now() {
         at: at(10),
         pins,
     };
-    assert_eq!(wallet.advance(at(20), &[ended], &mut vec![]), []);
+    assert_eq!(wallet.advance(at(20), &[ended], &mut vec![], &mut []), []);
     wallet
         .spend(at(20), "image", credits("3"), NO_LIMIT)
         .unwrap();
@@ -424,7 +426,7 @@ fn what_comes_back_to_an_ended_or_revoked_grant_is_gone() {
     wallet.mark_revoked(Uuid::from_u128(1));
     assert_eq!(wallet.sweep(NOW), []);
 
-    wallet.advance(at(10), &[], &mut vec![]);
+    wallet.advance(at(10), &[], &mut vec![], &mut []);
     wallet.unhold(&pins);
     assert_eq!(
         happened(&wallet.sweep(at(11))),
@@ -549,5 +551,133 @@ fn a_wallet_takes_1000_grants_and_less_than_1e18_credits() {
     let mut rich = wallet([grant(1, "999999999999999999", "0")]);
     assert_eq!(rich.issue(grant(2, "1", "0")), Err(Full::TooManyCredits));
     assert_eq!(rich.issue(grant(2, "0.9999999999", "0")), Ok(()));
+    assert_eq!(rich.check(), Ok(()));
+}
+
+/// A period of a plan from 10 to 20 that grants 10 credits for 5; grant 1 is of the one before.
+fn renewing(rollover: Option<&str>) -> Renewing {
+    let own = Grant {
+        kind: Kind::Included,
+        effective_at: at(10),
+        expires_at: Some(at(20)),
+        ..grant(2, "10", "5")
+    };
+    Renewing {
+        subscription: Uuid::from_u128(9),
+        plan: "pro".to_owned(),
+        grants: vec![Uuid::from_u128(1)],
+        periods: vec![Period {
+            starts: at(10),
+            ends: at(20),
+            grant: Some(own),
+            rollover: rollover.map(credits),
+        }],
+        issued: vec![],
+    }
+}
+
+#[test]
+fn what_is_held_stays_pinned_when_the_rest_rolls_over() {
+    let mut wallet = wallet([Grant {
+        expires_at: Some(at(10)),
+        held: credits("4"),
+        ..grant(1, "10", "1")
+    }]);
+    let ended = EndedHold {
+        id: Uuid::from_u128(5),
+        at: at(12),
+        pins: vec![Pin {
+            grant: Some((Uuid::from_u128(1), Kind::Purchased)),
+            credits: credits("4"),
+        }],
+    };
+    let mut renewing = [renewing(Some("5"))];
+    let due = wallet.advance(at(11), &[], &mut vec![], &mut renewing);
+    let rolled = renewing[0].grants[0].as_u128();
+    assert_eq!(
+        happened(&due),
+        format!(
+            "at 10 moved to {rolled}: grant 1 gave 5 for 0.5; at 10 pro renewed: grant 2 gave 10 for 5; \
+             at 10 expired: grant 1 gave 1 for 0.1"
+        )
+    );
+    assert_eq!(
+        state(&wallet),
+        format!(
+            "grant 1 has 4, 4 held, 0.4 deferred; grant 2 has 10, 0 held, 5 deferred; \
+             grant {rolled} has 5, 0 held, 0.5 deferred"
+        )
+    );
+    assert_eq!(renewing[0].issued[0].origin, Some(Uuid::from_u128(1)));
+    // What the hold returns is too late for the new period.
+    wallet.changed_at = at(11);
+    let due = wallet.advance(at(12), &[ended], &mut vec![], &mut []);
+    assert_eq!(happened(&due), "at 12 expired: grant 1 gave 4 for 0.4");
+}
+
+#[test]
+fn a_renewal_pays_debt_and_a_debt_may_be_larger() {
+    let mut wallet = wallet([]);
+    wallet.owed = credits("25");
+    let mut debts = vec![owes(7, "5"), owes(8, "20")];
+    let mut renewing = [renewing(None)];
+    let due = wallet.advance(at(15), &[], &mut debts, &mut renewing);
+    assert_eq!(
+        happened(&due),
+        "at 10 pro renewed: grant 2 gave 10 for 5; at 10 paid debt 7: grant 2 gave 5 for 2.5; \
+         at 10 paid debt 8: grant 2 gave 5 for 2.5"
+    );
+    assert_eq!(debts, [owes(8, "15")]);
+    assert_eq!((state(&wallet).as_str(), wallet.owed), ("", credits("15")));
+}
+
+#[test]
+fn a_period_paid_for_late_has_its_turn_and_is_booked_now() {
+    let mut wallet = wallet([]);
+    wallet.changed_at = at(30);
+    wallet.owed = credits("4");
+    let due = wallet.advance(
+        at(30),
+        &[],
+        &mut vec![owes(7, "4")],
+        &mut [renewing(Some("0"))],
+    );
+    assert_eq!(
+        happened(&due),
+        "at 30 pro renewed: grant 2 gave 10 for 5; at 30 paid debt 7: grant 2 gave 4 for 2; \
+         at 30 expired: grant 2 gave 6 for 3"
+    );
+}
+
+#[test]
+fn a_full_wallet_renews() {
+    let mut many = Wallet::new(NOW);
+    for n in 0..MAX_GRANTS as u128 {
+        many.issue(grant(100 + n, "1", "0")).unwrap();
+    }
+    many.advance(at(10), &[], &mut vec![], &mut [renewing(None)]);
+    assert_eq!((many.grants().len(), many.check()), (1001, Ok(())));
+    let mut rich = wallet([grant(1, "999999999999999999", "0")]);
+    let mut renews = renewing(None);
+    renews.grants.clear();
+    rich.advance(at(10), &[], &mut vec![], &mut [renews]);
+    assert_eq!((rich.grants().len(), rich.check()), (2, Ok(())));
+}
+
+#[test]
+fn what_would_make_a_grant_too_large_does_not_roll_over() {
+    let mut rich = wallet([Grant {
+        expires_at: Some(at(10)),
+        ..grant(1, "999999999999999", "1")
+    }]);
+    let another = Grant {
+        expires_at: Some(at(10)),
+        ..grant(3, "1", "2")
+    };
+    rich.issue(another).unwrap();
+    let mut renews = renewing(None);
+    renews.grants.push(Uuid::from_u128(3));
+    let due = rich.advance(at(10), &[], &mut vec![], &mut [renews]);
+    assert!(happened(&due).ends_with("at 10 expired: grant 3 gave 1 for 2"));
     assert_eq!(rich.check(), Ok(()));
 }

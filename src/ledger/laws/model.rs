@@ -11,6 +11,8 @@ use num_rational::BigRational;
 use num_traits::ToPrimitive;
 use uuid::Uuid;
 
+use super::Subscription;
+use crate::ledger::plan::grant_id;
 use crate::ledger::wallet::{Debt, Decided, Due, Overrun, Part, Pin, Shortfall};
 use crate::ledger::{Amount, Grant, Kind, Moment};
 
@@ -74,6 +76,7 @@ pub enum MovementKind {
     Expiry,
     Revocation,
     Settlement,
+    Transfer,
 }
 
 pub struct Movement {
@@ -93,6 +96,8 @@ pub struct Model {
     /// In the order of time.
     pub debits: Vec<ModelDebit>,
     pub ledger: Vec<Movement>,
+    /// In the order they were made, each with the grants of its period.
+    pub subscriptions: Vec<(Subscription, Vec<usize>)>,
 }
 
 impl Model {
@@ -104,6 +109,7 @@ impl Model {
             authorizations: vec![],
             debits: vec![],
             ledger: vec![],
+            subscriptions: vec![],
         }
     }
 
@@ -257,7 +263,14 @@ impl Model {
             .authorizations
             .iter()
             .map(|authorization| authorization.ends);
-        let moments: BTreeSet<i64> = starts.chain(ends).chain(hold_ends).collect();
+        let mut moments: BTreeSet<i64> = starts.chain(ends).chain(hold_ends).collect();
+        for (subscription, _) in &self.subscriptions {
+            let mut at = subscription.next;
+            while at <= now {
+                moments.insert(at);
+                at += subscription.length;
+            }
+        }
         let mut due = vec![];
         for at in moments
             .into_iter()
@@ -268,6 +281,11 @@ impl Model {
             for g in self.burn_order() {
                 if self.grants[g].terms.effective_at.0 == at {
                     due.extend(self.settle(g));
+                }
+            }
+            for s in 0..self.subscriptions.len() {
+                if self.subscriptions[s].0.renews_at() == Some(at) {
+                    due.extend(self.begin(s));
                 }
             }
             due.extend(self.sweep());
@@ -299,6 +317,132 @@ impl Model {
         };
         self.book(MovementKind::Grant, vec![whole], None, None);
         self.settle(grant)
+    }
+
+    pub fn subscribe(&mut self, new: Subscription) -> Vec<Due> {
+        self.subscriptions.push((new, vec![]));
+        self.catch_up(self.subscriptions.len() - 1)
+    }
+
+    pub fn pay(&mut self, subscription: usize, paid_through: Option<i64>) -> Vec<Due> {
+        self.subscriptions[subscription].0.paid_through = paid_through;
+        self.catch_up(subscription)
+    }
+
+    pub fn end(&mut self, subscription: usize, ends_at: Option<i64>) -> Vec<Due> {
+        self.subscriptions[subscription].0.ends_at = ends_at;
+        self.catch_up(subscription)
+    }
+
+    /// Begins all periods that a payment has let begin, each as if it were its time, but now.
+    fn catch_up(&mut self, subscription: usize) -> Vec<Due> {
+        let now = self.now;
+        let mut due = vec![];
+        while let Some(at) = self.subscriptions[subscription].0.renews_at() {
+            if at > now {
+                break;
+            }
+            self.now = at;
+            due.extend(self.begin(subscription));
+            due.extend(self.sweep());
+        }
+        self.now = now;
+        due.extend(self.sweep());
+        for due in &mut due {
+            due.at = Moment(now);
+        }
+        due
+    }
+
+    /// Begins a period: unspent credits of the last one come over, up to the cap, then it grants its
+    /// own; each new grant pays debts.
+    fn begin(&mut self, subscription: usize) -> Vec<Due> {
+        let (mut renewed, old) = self.subscriptions[subscription].clone();
+        let mut due = vec![];
+        let mut new: Vec<usize> = vec![];
+        let mut left = renewed.rollover().unwrap_or(Units::MAX);
+        for g in self.burn_order() {
+            let credits = self.unheld(g).min(left);
+            if !old.contains(&g) || self.grants[g].revoked || credits == 0 {
+                continue;
+            }
+            let alike = |n: &&usize| {
+                let (old, new) = (&self.grants[g].terms, &self.grants[**n].terms);
+                old.priority == new.priority && old.applies_to == new.applies_to
+            };
+            let to = match new.iter().find(alike) {
+                Some(to) => *to,
+                None => {
+                    let terms = Grant {
+                        id: grant_id(renewed.id, Moment(renewed.next), new.len()),
+                        effective_at: Moment(renewed.next),
+                        expires_at: Some(Moment(renewed.next + renewed.length)),
+                        ..self.grants[g].terms.clone()
+                    };
+                    self.grants.push(ModelGrant {
+                        terms,
+                        issued: 0,
+                        paid: 0,
+                        revoked: false,
+                        remaining: 0,
+                        deferred: 0,
+                    });
+                    new.push(self.grants.len() - 1);
+                    self.grants.len() - 1
+                }
+            };
+            // "Credits and paid below 1e15 each."
+            let most = 1_000_000_000_000_000 * 10_000_000_000;
+            let sum = |units: fn(&ModelGrant) -> Units| units(&self.grants[to]);
+            if sum(|to| to.remaining) + credits >= most
+                || sum(|to| to.deferred) + self.grants[g].deferred >= most
+            {
+                continue;
+            }
+            let part = self.take(g, credits);
+            left -= credits;
+            let into = &mut self.grants[to];
+            into.issued += credits;
+            into.remaining += credits;
+            into.paid += part.revenue;
+            into.deferred += part.revenue;
+            let to = into.terms.id;
+            self.book(MovementKind::Transfer, vec![part], None, None);
+            due.push(self.due(|part| Decided::Moved { part, to }, part));
+        }
+        if let Some(terms) = renewed.grant() {
+            let (issued, paid) = (terms.remaining.units(), terms.deferred.units());
+            self.grants.push(ModelGrant {
+                terms,
+                issued,
+                paid,
+                revoked: false,
+                remaining: issued,
+                deferred: paid,
+            });
+            let whole = ModelPart {
+                grant: Some(self.grants.len() - 1),
+                credits: issued,
+                revenue: paid,
+            };
+            new.push(self.grants.len() - 1);
+            self.book(MovementKind::Grant, vec![whole], None, None);
+            let plan = "pro".to_owned();
+            due.push(self.due(
+                |part| Decided::Renewed {
+                    part,
+                    plan: plan.clone(),
+                },
+                whole,
+            ));
+        }
+        for g in &new {
+            due.extend(self.settle(*g));
+        }
+        renewed.next += renewed.length;
+        renewed.begun += 1;
+        self.subscriptions[subscription] = (renewed, new);
+        due
     }
 
     pub fn spend(&mut self, action: &str, credits: Units) -> Result<Vec<Part>, Shortfall> {

@@ -1,0 +1,215 @@
+-- Plans and subscriptions.
+
+CREATE TABLE credyt.plans (
+    plan        text NOT NULL,
+    version     int NOT NULL,
+    asset       text NOT NULL,
+    credits     numeric NOT NULL,
+    every       text NOT NULL,
+    paid        numeric NOT NULL,
+    rollover    numeric,
+    priority    int NOT NULL,
+    applies_to  text[],
+    created_at  timestamptz NOT NULL,
+    PRIMARY KEY (plan, version)
+);
+COMMENT ON TABLE credyt.plans IS 'Every version of every plan, append-only. Written by credyt.create_plan.';
+COMMENT ON COLUMN credyt.plans.plan IS 'The name of the plan.';
+COMMENT ON COLUMN credyt.plans.version IS 'Counts up from 1; a subscription takes the newest one when its next period starts.';
+COMMENT ON COLUMN credyt.plans.asset IS 'The asset of its credits; the same in every version.';
+COMMENT ON COLUMN credyt.plans.credits IS 'Credits of each period.';
+COMMENT ON COLUMN credyt.plans.every IS 'How long a period is: so many days, weeks, months or years.';
+COMMENT ON COLUMN credyt.plans.paid IS 'Money paid for each period, in the asset''s currency.';
+COMMENT ON COLUMN credyt.plans.rollover IS 'Up to so many unspent credits move to the next period; NULL: all.';
+COMMENT ON COLUMN credyt.plans.priority IS 'Of its grants: lower burns first.';
+COMMENT ON COLUMN credyt.plans.applies_to IS 'Patterns of the actions its grants may pay for; NULL: all.';
+COMMENT ON COLUMN credyt.plans.created_at IS 'Periods that start from here on are on these terms.';
+CREATE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON credyt.plans
+    FOR EACH STATEMENT EXECUTE FUNCTION credyt.refuse_change();
+
+CREATE TABLE credyt.subscriptions (
+    customer         text NOT NULL,
+    id               uuid NOT NULL,
+    plan             text NOT NULL,
+    asset            text NOT NULL,
+    timezone         text NOT NULL,
+    starts_at        timestamptz NOT NULL,
+    anchor           timestamptz NOT NULL,
+    steps            int NOT NULL,
+    period_start     timestamptz,
+    version          int,
+    next_renewal_at  timestamptz,
+    paid_through     timestamptz,
+    ends_at          timestamptz,
+    grants           uuid[] NOT NULL,
+    created_at       timestamptz NOT NULL,
+    PRIMARY KEY (customer, id)
+) WITH (fillfactor = 80);
+COMMENT ON TABLE credyt.subscriptions IS 'Who is subscribed to what, and how far each subscription has been booked; changed under the lock of the wallet. Read credyt.renewals instead.';
+COMMENT ON COLUMN credyt.subscriptions.customer IS 'Who is subscribed.';
+COMMENT ON COLUMN credyt.subscriptions.id IS 'UUIDv7.';
+COMMENT ON COLUMN credyt.subscriptions.plan IS 'To which plan.';
+COMMENT ON COLUMN credyt.subscriptions.asset IS 'The asset of its credits.';
+COMMENT ON COLUMN credyt.subscriptions.timezone IS 'Periods keep the local hour of this time zone.';
+COMMENT ON COLUMN credyt.subscriptions.starts_at IS 'When its first period starts.';
+COMMENT ON COLUMN credyt.subscriptions.anchor IS 'What periods are counted from: the first start, or the one at which months became days or days months.';
+COMMENT ON COLUMN credyt.subscriptions.steps IS 'So many days or months after the anchor the next period starts.';
+COMMENT ON COLUMN credyt.subscriptions.period_start IS 'When the last period that was booked started; NULL: none was.';
+COMMENT ON COLUMN credyt.subscriptions.version IS 'The version of the plan that it is on.';
+COMMENT ON COLUMN credyt.subscriptions.next_renewal_at IS 'When the period after it starts; NULL: after the year 9999.';
+COMMENT ON COLUMN credyt.subscriptions.paid_through IS 'Periods that start at or after this are not granted until paid; NULL: no gate.';
+COMMENT ON COLUMN credyt.subscriptions.ends_at IS 'Periods that start at or after this are not wanted; NULL: it goes on.';
+COMMENT ON COLUMN credyt.subscriptions.grants IS 'The grants of the period booked last: its own, and what rolled over into it.';
+COMMENT ON COLUMN credyt.subscriptions.created_at IS 'When it was made.';
+
+CREATE TABLE credyt.subscription_keys (
+    customer         text NOT NULL,
+    idempotency_key  text NOT NULL,
+    request          bytea NOT NULL,
+    subscription_id  uuid NOT NULL,
+    created_at       timestamptz NOT NULL,
+    PRIMARY KEY (customer, idempotency_key)
+);
+COMMENT ON TABLE credyt.subscription_keys IS 'The idempotency keys of credyt.subscribe and credyt.pay_subscription, append-only.';
+COMMENT ON COLUMN credyt.subscription_keys.customer IS 'Whose call it was.';
+COMMENT ON COLUMN credyt.subscription_keys.idempotency_key IS 'Unique per customer.';
+COMMENT ON COLUMN credyt.subscription_keys.request IS 'Hash of what was asked, to know a replay from another request.';
+COMMENT ON COLUMN credyt.subscription_keys.subscription_id IS 'The subscription that was answered with.';
+COMMENT ON COLUMN credyt.subscription_keys.created_at IS 'When it was asked first.';
+CREATE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON credyt.subscription_keys
+    FOR EACH STATEMENT EXECUTE FUNCTION credyt.refuse_change();
+
+CREATE TYPE credyt.plan AS (
+    plan        text,
+    version     int,
+    asset       text,
+    credits     numeric,
+    every       text,
+    paid        numeric,
+    rollover    numeric,
+    priority    int,
+    applies_to  text[],
+    created_at  timestamptz
+);
+COMMENT ON TYPE credyt.plan IS 'One version of a plan.';
+COMMENT ON COLUMN credyt.plan.plan IS 'Its name.';
+COMMENT ON COLUMN credyt.plan.version IS 'Counts up from 1.';
+COMMENT ON COLUMN credyt.plan.asset IS 'The asset of its credits.';
+COMMENT ON COLUMN credyt.plan.credits IS 'Credits of each period.';
+COMMENT ON COLUMN credyt.plan.every IS 'How long a period is.';
+COMMENT ON COLUMN credyt.plan.paid IS 'Money paid for each period, in the asset''s currency.';
+COMMENT ON COLUMN credyt.plan.rollover IS 'Up to so many unspent credits move to the next period; NULL: all.';
+COMMENT ON COLUMN credyt.plan.priority IS 'Of its grants: lower burns first.';
+COMMENT ON COLUMN credyt.plan.applies_to IS 'Patterns of the actions its grants may pay for; NULL: all.';
+COMMENT ON COLUMN credyt.plan.created_at IS 'Periods that start from here on are on these terms.';
+
+CREATE TYPE credyt.subscription AS (
+    id               uuid,
+    customer         text,
+    plan             text,
+    version          int,
+    asset            text,
+    credits          numeric,
+    timezone         text,
+    status           text,
+    starts_at        timestamptz,
+    period_start     timestamptz,
+    period_end       timestamptz,
+    next_renewal_at  timestamptz,
+    paid_through     timestamptz,
+    ends_at          timestamptz,
+    replayed         boolean
+);
+COMMENT ON TYPE credyt.subscription IS 'A subscription as it stands now.';
+COMMENT ON COLUMN credyt.subscription.id IS 'UUIDv7.';
+COMMENT ON COLUMN credyt.subscription.customer IS 'Who is subscribed.';
+COMMENT ON COLUMN credyt.subscription.plan IS 'To which plan.';
+COMMENT ON COLUMN credyt.subscription.version IS 'The version of the plan that its period is on; before the first, the newest.';
+COMMENT ON COLUMN credyt.subscription.asset IS 'The asset of its credits.';
+COMMENT ON COLUMN credyt.subscription.credits IS 'Credits of a period on that version.';
+COMMENT ON COLUMN credyt.subscription.timezone IS 'Periods keep the local hour of this time zone.';
+COMMENT ON COLUMN credyt.subscription.status IS 'scheduled: its first period is still to come; active; unpaid: a period has come that is not paid for; ended.';
+COMMENT ON COLUMN credyt.subscription.starts_at IS 'When its first period starts.';
+COMMENT ON COLUMN credyt.subscription.period_start IS 'When the last period that was granted started; NULL: none was.';
+COMMENT ON COLUMN credyt.subscription.period_end IS 'When that period ends.';
+COMMENT ON COLUMN credyt.subscription.next_renewal_at IS 'When the next period starts; past where it waits for a payment. NULL: there is none.';
+COMMENT ON COLUMN credyt.subscription.paid_through IS 'Periods that start at or after this are not granted until paid; NULL: no gate.';
+COMMENT ON COLUMN credyt.subscription.ends_at IS 'Periods that start at or after this are not wanted; NULL: it goes on.';
+COMMENT ON COLUMN credyt.subscription.replayed IS 'True: it was there, and nothing changed now.';
+
+CREATE FUNCTION credyt.create_plan(
+    plan        text,
+    credits     numeric,
+    every       text DEFAULT '1 month',
+    asset       text DEFAULT 'credits',
+    paid        numeric DEFAULT 0,
+    rollover    numeric DEFAULT 0,
+    priority    int DEFAULT 100,
+    applies_to  text[] DEFAULT NULL
+) RETURNS credyt.plan
+    AS 'MODULE_PATHNAME', 'credyt_create_plan' LANGUAGE c VOLATILE
+    SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_seqscan = off;
+COMMENT ON FUNCTION credyt.create_plan(text, numeric, text, text, numeric, numeric, int, text[]) IS
+    'Creates a plan: so many credits every period (1 day, 2 weeks, 1 month, 1 year; at most 10 years), paid with so much money each. rollover: up to so many unspent credits move to the next period, NULL all. Again with the same terms is harmless; with others it makes a new version, which subscriptions take at their next period. WC009, 22003, 22023.';
+
+CREATE FUNCTION credyt.subscribe(
+    customer         text,
+    plan             text,
+    starts_at        timestamptz DEFAULT NULL,
+    paid_through     timestamptz DEFAULT NULL,
+    timezone         text DEFAULT NULL,
+    idempotency_key  text DEFAULT NULL
+) RETURNS credyt.subscription
+    AS 'MODULE_PATHNAME', 'credyt_subscribe' LANGUAGE c VOLATILE
+    SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_seqscan = off;
+COMMENT ON FUNCTION credyt.subscribe(text, text, timestamptz, timestamptz, text, text) IS
+    'Grants a plan''s credits period by period, from now (NULL) or starts_at on; months count from there, in timezone (NULL: the asset''s). Periods that start at or after paid_through wait for credyt.pay_subscription (NULL: none does). Where the customer is subscribed already, the running subscription is answered, and goes on if it was to end. WC005, WC010, 22023, 54000.';
+
+CREATE FUNCTION credyt.pay_subscription(
+    customer         text,
+    plan             text,
+    paid_through     timestamptz,
+    idempotency_key  text DEFAULT NULL
+) RETURNS credyt.subscription
+    AS 'MODULE_PATHNAME', 'credyt_pay_subscription' LANGUAGE c VOLATILE
+    SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_seqscan = off;
+COMMENT ON FUNCTION credyt.pay_subscription(text, text, timestamptz, text) IS
+    'Says that periods that start before paid_through are paid for; those that have come due are granted at once, and those that are over end or roll over at once. Never moves paid_through back. WC005, WC010, WC011 without a subscription, 22023.';
+
+CREATE FUNCTION credyt.unsubscribe(
+    customer  text,
+    plan      text,
+    at        timestamptz DEFAULT NULL
+) RETURNS credyt.subscription
+    AS 'MODULE_PATHNAME', 'credyt_unsubscribe' LANGUAGE c VOLATILE
+    SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_seqscan = off;
+COMMENT ON FUNCTION credyt.unsubscribe(text, text, timestamptz) IS
+    'Ends a subscription now (NULL, or a past moment) or later: periods that start from then on are not granted. What was granted stays until its period ends. Again on an ended one changes nothing. WC010, WC011 without a subscription, 22023.';
+
+CREATE FUNCTION credyt.renewal_at(customer text, subscription_id uuid, at timestamptz) RETURNS timestamptz
+    AS 'MODULE_PATHNAME', 'credyt_renewal_at' LANGUAGE c STABLE STRICT
+    SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_seqscan = off;
+COMMENT ON FUNCTION credyt.renewal_at(text, uuid, timestamptz) IS
+    'When the next period of a subscription starts, seen from a moment: what credyt.renewals shows where a renewal has come due and no call has booked it yet.';
+
+CREATE VIEW credyt.renewals AS
+SELECT r.customer, r.plan, r.next_renewal_at,
+       (SELECT p.credits FROM credyt.plans p WHERE p.plan = r.plan ORDER BY p.version DESC LIMIT 1) AS credits
+FROM (
+    SELECT s.customer, s.plan, s.ends_at,
+           CASE WHEN s.next_renewal_at <= t.at THEN credyt.renewal_at(s.customer, s.id, t.at)
+                ELSE s.next_renewal_at END AS next_renewal_at
+    FROM credyt.subscriptions s
+    JOIN credyt.wallets w ON w.customer = s.customer AND w.asset = s.asset
+    CROSS JOIN LATERAL (
+        SELECT greatest(coalesce((SELECT c.now FROM credyt.clock c WHERE c.one), statement_timestamp()),
+                        credyt.changed_at(w.state)) AS at
+    ) t
+    WHERE s.next_renewal_at < s.ends_at OR s.ends_at IS NULL
+) r
+WHERE r.next_renewal_at IS NOT NULL AND (r.next_renewal_at < r.ends_at OR r.ends_at IS NULL);
+COMMENT ON VIEW credyt.renewals IS 'Who gets credits by a plan next, when, and how many?';
+COMMENT ON COLUMN credyt.renewals.customer IS 'Who is subscribed.';
+COMMENT ON COLUMN credyt.renewals.plan IS 'To which plan.';
+COMMENT ON COLUMN credyt.renewals.next_renewal_at IS 'When the next period starts. A moment that has passed waits for a payment.';
+COMMENT ON COLUMN credyt.renewals.credits IS 'Credits that it grants, on the terms the plan has now; what rolls over comes on top.';

@@ -1,0 +1,355 @@
+//! Plans: `create_plan`, `subscribe`, `pay_subscription`, `unsubscribe`.
+
+use std::str::FromStr;
+
+use pgrx::pg_sys;
+use uuid::Uuid;
+
+use super::grants::check_patterns;
+use super::request;
+use crate::errors::{self, Result};
+use crate::ledger::Moment;
+use crate::ledger::amount::DECIMALS;
+use crate::ledger::period::{self, Every};
+use crate::ledger::plan::{Subscription, Terms};
+use crate::sql_types::{Args, Row, args as arguments, value};
+use crate::store::Store;
+use crate::store::books;
+use crate::store::ledger::Key;
+use crate::store::plans::{self, Plan, Subscribed};
+use crate::store::wallets;
+
+/// A subscription that is made late may have missed so many periods.
+const MAX_MISSED: i32 = 1000;
+
+pub fn create_plan(args: &Args) -> Result<Option<pg_sys::Datum>> {
+    let name = args.name(0, "plan")?;
+    let credits = args.quantity(1, "credits")?;
+    let every = args.name(2, "every")?;
+    let every = Every::from_str(&every).map_err(|why| errors::invalid("every", why))?;
+    let asset = args.name(3, "asset")?;
+    let paid = args.amount(4, "paid", DECIMALS)?;
+    let rollover = args.optional_quantity(5, "rollover")?;
+    let priority = args.int(6, "priority")?;
+    let applies_to = args.names(7, "applies_to")?;
+    check_patterns(applies_to.as_deref())?;
+    let terms = Store::write(|store| {
+        // Versions of the plans of an asset are made one after another.
+        books::lock(store, &asset)?;
+        let scale = books::asset(store, &asset)?.scale;
+        let credits = arguments::amount("credits", credits, scale)?;
+        if credits.is_zero() && paid.is_positive() {
+            return Err(errors::invalid("credits", "zero credits are not paid for"));
+        }
+        let rollover = rollover
+            .map(|rollover| arguments::amount("rollover", rollover, scale))
+            .transpose()?;
+        let known = plans::find(store, &name)?;
+        let newest = known.as_ref().and_then(|plan| plan.versions.last());
+        let terms = Terms {
+            version: newest.map_or(1, |newest| newest.version + 1),
+            credits,
+            every,
+            paid,
+            rollover,
+            priority,
+            applies_to,
+            since: books::now(store)?,
+        };
+        check_asset(known.as_ref(), &name, &asset)?;
+        if let Some(newest) = newest.filter(|newest| newest.same_terms(&terms)) {
+            return Ok(newest.clone());
+        }
+        plans::insert_version(store, &name, &asset, &terms)?;
+        // Another asset's plan of that name may have been quicker.
+        check_asset(plans::find(store, &name)?.as_ref(), &name, &asset)?;
+        Ok(terms)
+    })?;
+    Row::new(vec![
+        value::text(&name),
+        value::int(terms.version),
+        value::text(&asset),
+        value::credits(terms.credits),
+        value::text(&terms.every.to_string()),
+        value::money(terms.paid),
+        terms.rollover.and_then(value::credits),
+        value::int(terms.priority),
+        value::texts(terms.applies_to.as_deref()),
+        value::moment(terms.since),
+    ])
+    .datum(args)
+}
+
+/// A plan keeps its asset.
+fn check_asset(plan: Option<&Plan>, name: &str, asset: &str) -> Result<()> {
+    match plan {
+        Some(plan) if plan.asset != asset => Err(errors::plan_differs(name, &plan.asset)),
+        _ => Ok(()),
+    }
+}
+
+pub fn subscribe(args: &Args) -> Result<Option<pg_sys::Datum>> {
+    let customer = args.name(0, "customer")?;
+    let plan = args.name(1, "plan")?;
+    let starts_at = args.optional_moment(2, "starts_at")?;
+    let paid_through = args.optional_moment(3, "paid_through")?;
+    let timezone = args.optional_name(4, "timezone")?;
+    let key_text = args.optional_name(5, "idempotency_key")?;
+    let key = request::key(key_text, "subscribe", || {
+        vec![("plan", Some(plan.clone())), ("timezone", timezone.clone())]
+    });
+    let answer = Store::write_for(&customer, |store| {
+        let plan = plans::plan(store, &plan)?;
+        let mut open = wallets::open_or_create(store, &customer, &plan.asset)?;
+        open.book_due_now(store)?;
+        // One that has ended by then is over, and this is another one.
+        let start = starts_at.unwrap_or(open.now).max(open.now);
+        let running = plans::latest(store, &customer, &plan)?
+            .filter(|known| known.subscription.ends_at.is_none_or(|end| end > start));
+        let id = running
+            .as_ref()
+            .map_or_else(Uuid::now_v7, |running| running.subscription.id);
+        if let Some(first) = claim(store, &customer, key.as_ref(), id, open.now)? {
+            return answer_again(store, &customer, first, open.now);
+        }
+        if let Some(mut running) = running {
+            let ending = running.subscription.ends_at.take().is_some();
+            if ending {
+                plans::set_ends(store, &customer, &running.subscription)?;
+                open.renew(store, key)?;
+            }
+            return Answer::new(store, &customer, running, open.now, !ending);
+        }
+        plans::check_room(store, &customer, &plan.asset, open.now)?;
+        let new = Subscribed::new(
+            store,
+            id,
+            &plan,
+            starts_at.unwrap_or(open.now),
+            paid_through,
+            timezone,
+            open.now,
+        )?;
+        plans::insert(store, &customer, &new)?;
+        open.renew(store, key)?;
+        let new = plans::by_id(store, &customer, id)?.ok_or_else(lost)?;
+        Answer::new(store, &customer, new, open.now, false)
+    })?;
+    answer.row(args)
+}
+
+impl Subscribed {
+    /// A subscription before its first period.
+    fn new(
+        store: &Store,
+        id: Uuid,
+        plan: &Plan,
+        starts_at: Moment,
+        paid_through: Option<Moment>,
+        timezone: Option<String>,
+        now: Moment,
+    ) -> Result<Subscribed> {
+        let timezone = match timezone {
+            Some(timezone) => timezone,
+            None => {
+                let definition = books::definition(store, &plan.asset)?;
+                let (definition, _) =
+                    definition.ok_or_else(|| errors::asset_not_found(&plan.asset))?;
+                definition.timezone
+            }
+        };
+        let unknown = || errors::invalid("timezone", format_args!("{timezone:?} is not known"));
+        if !books::is_timezone(store, &timezone)? {
+            return Err(unknown());
+        }
+        let zone = period::zone(&timezone).ok_or_else(unknown)?;
+        let missed = |terms: &Terms| terms.every.times_after(starts_at, &zone, MAX_MISSED);
+        let is_over = |then: Option<Moment>| then.is_some_and(|then| then <= now);
+        if plan.versions.iter().map(missed).any(is_over) {
+            return Err(errors::invalid(
+                "starts_at",
+                format_args!("more than {MAX_MISSED} periods have passed since {starts_at}"),
+            ));
+        }
+        Ok(Subscribed {
+            asset: plan.asset.clone(),
+            starts_at,
+            created_at: now,
+            subscription: Subscription {
+                id,
+                plan: plan.plan.clone(),
+                zone,
+                anchor: starts_at,
+                steps: 0,
+                next: Some(starts_at),
+                started: None,
+                terms: None,
+                paid_through,
+                ends_at: None,
+                grants: Vec::new(),
+            },
+            timezone,
+        })
+    }
+}
+
+pub fn pay_subscription(args: &Args) -> Result<Option<pg_sys::Datum>> {
+    let customer = args.name(0, "customer")?;
+    let plan = args.name(1, "plan")?;
+    let paid_through = args.moment(2, "paid_through")?;
+    let key_text = args.optional_name(3, "idempotency_key")?;
+    // Timestamps are never compared: a retry may have computed another one.
+    let key = request::key(key_text, "pay_subscription", || {
+        vec![("plan", Some(plan.clone()))]
+    });
+    let answer = Store::write_for(&customer, |store| {
+        let (mut open, mut subscribed) = opened(store, &customer, &plan)?;
+        let subscription = &mut subscribed.subscription;
+        let id = subscription.id;
+        if let Some(first) = claim(store, &customer, key.as_ref(), id, open.now)? {
+            return answer_again(store, &customer, first, open.now);
+        }
+        // A payment that is told late takes nothing away.
+        let known = subscription.paid_through.unwrap_or(paid_through);
+        subscription.paid_through = Some(known.max(paid_through));
+        plans::set_ends(store, &customer, subscription)?;
+        open.renew(store, key)?;
+        let paid = plans::by_id(store, &customer, id)?.ok_or_else(lost)?;
+        Answer::new(store, &customer, paid, open.now, false)
+    })?;
+    answer.row(args)
+}
+
+pub fn unsubscribe(args: &Args) -> Result<Option<pg_sys::Datum>> {
+    let customer = args.name(0, "customer")?;
+    let plan = args.name(1, "plan")?;
+    let at = args.optional_moment(2, "at")?;
+    let answer = Store::write_for(&customer, |store| {
+        let (mut open, mut subscribed) = opened(store, &customer, &plan)?;
+        let subscription = &mut subscribed.subscription;
+        if subscription.ends_at.is_some_and(|end| end <= open.now) {
+            return Answer::new(store, &customer, subscribed, open.now, true);
+        }
+        subscription.ends_at = Some(at.unwrap_or(open.now).max(open.now));
+        plans::set_ends(store, &customer, subscription)?;
+        open.renew(store, None)?;
+        Answer::new(store, &customer, subscribed, open.now, false)
+    })?;
+    answer.row(args)
+}
+
+/// The wallet of a plan, with all that was due booked, and the customer's latest subscription to it;
+/// WC010, WC011.
+fn opened(store: &Store, customer: &str, plan: &str) -> Result<(wallets::OpenWallet, Subscribed)> {
+    let plan = plans::plan(store, plan)?;
+    let missing = || errors::not_subscribed(customer, &plan.plan);
+    let mut open = wallets::find(store, customer, &plan.asset)?.ok_or_else(missing)?;
+    open.book_due_now(store)?;
+    let subscribed = plans::latest(store, customer, &plan)?.ok_or_else(missing)?;
+    Ok((open, subscribed))
+}
+
+/// Takes the key of a call; where it was taken by the same one, the subscription it was about.
+fn claim(
+    store: &Store,
+    customer: &str,
+    key: Option<&Key>,
+    id: Uuid,
+    now: Moment,
+) -> Result<Option<Uuid>> {
+    match key {
+        Some(key) => plans::claim(store, customer, key, id, now),
+        None => Ok(None),
+    }
+}
+
+fn answer_again(store: &Store, customer: &str, id: Uuid, now: Moment) -> Result<Answer> {
+    let known = plans::by_id(store, customer, id)?.ok_or_else(lost)?;
+    Answer::new(store, customer, known, now, true)
+}
+
+fn lost() -> errors::Error {
+    errors::corrupted("the books", "a subscription is not there")
+}
+
+/// `credyt.renewal_at(customer, subscription_id, at)`: when the next period starts, seen from then.
+pub fn renewal_at(args: &Args) -> Result<Option<pg_sys::Datum>> {
+    let customer = args.name(0, "customer")?;
+    let id = args.uuid(1, "subscription_id")?;
+    let at = args.moment(2, "at")?;
+    Store::read_for(&customer, |store| {
+        let Some(mut known) = plans::by_id(store, &customer, id)? else {
+            return Ok(value::NULL);
+        };
+        let plan = plans::plan(store, &known.subscription.plan)?;
+        known.subscription.renew(&plan.versions, at);
+        Ok(value::optional_moment(known.subscription.next))
+    })
+}
+
+/// A `credyt.subscription`.
+struct Answer {
+    customer: String,
+    subscribed: Subscribed,
+    terms: Terms,
+    now: Moment,
+    replayed: bool,
+}
+
+impl Answer {
+    fn new(
+        store: &Store,
+        customer: &str,
+        subscribed: Subscribed,
+        now: Moment,
+        replayed: bool,
+    ) -> Result<Answer> {
+        let terms = match &subscribed.subscription.terms {
+            Some(terms) => terms.clone(),
+            None => plans::plan(store, &subscribed.subscription.plan)?
+                .newest()?
+                .clone(),
+        };
+        Ok(Answer {
+            customer: customer.to_owned(),
+            subscribed,
+            terms,
+            now,
+            replayed,
+        })
+    }
+
+    fn row(self, args: &Args) -> Result<Option<pg_sys::Datum>> {
+        let known = &self.subscribed.subscription;
+        let next = known
+            .next
+            .filter(|next| known.ends_at.is_none_or(|end| *next < end));
+        let status = if known.ends_at.is_some_and(|end| end <= self.now) {
+            "ended"
+        } else if next.is_some_and(|next| next <= self.now) {
+            "unpaid"
+        } else if known.started.is_none() {
+            "scheduled"
+        } else {
+            "active"
+        };
+        Row::new(vec![
+            value::uuid(known.id),
+            value::text(&self.customer),
+            value::text(&known.plan),
+            value::int(self.terms.version),
+            value::text(&self.subscribed.asset),
+            value::credits(self.terms.credits),
+            value::text(&self.subscribed.timezone),
+            value::text(status),
+            value::moment(self.subscribed.starts_at),
+            value::optional_moment(known.started),
+            value::optional_moment(known.started.and(known.next)),
+            value::optional_moment(next),
+            value::optional_moment(known.paid_through),
+            value::optional_moment(known.ends_at),
+            value::bool(self.replayed),
+        ])
+        .datum(args)
+    }
+}

@@ -1,0 +1,289 @@
+//! Plans: what each period of a subscription gives, and which periods have come due.
+
+use jiff::tz::TimeZone;
+use sha2::{Digest, Sha256};
+use uuid::Uuid;
+
+use super::period::Every;
+use super::{Amount, Grant, Kind, Moment};
+
+/// One version of a plan.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Terms {
+    pub version: i32,
+    /// Credits of each period; with none it renews without a grant.
+    pub credits: Amount,
+    pub every: Every,
+    /// Money that a period's credits are paid with.
+    pub paid: Amount,
+    /// Up to so many unspent credits move to the next period; `None`: all of them.
+    pub rollover: Option<Amount>,
+    pub priority: i32,
+    pub applies_to: Option<Vec<String>>,
+    /// Periods that start from here on are on these terms.
+    pub since: Moment,
+}
+
+impl Terms {
+    /// Does a period on these terms give the same as on those?
+    pub fn same_terms(&self, other: &Terms) -> bool {
+        (self.credits, self.every, self.paid) == (other.credits, other.every, other.paid)
+            && (self.rollover, self.priority) == (other.rollover, other.priority)
+            && self.applies_to == other.applies_to
+    }
+}
+
+/// A subscription: where it stands, and until when it goes on.
+#[derive(Clone, Debug)]
+pub struct Subscription {
+    pub id: Uuid,
+    pub plan: String,
+    pub zone: TimeZone,
+    /// What its starts are counted from.
+    pub anchor: Moment,
+    /// So many days or months after the anchor its next period starts, and when that is. `None`:
+    /// beyond the calendar's end, never.
+    pub steps: i32,
+    pub next: Option<Moment>,
+    /// When the last period that came due started, and its terms; `None` before the first.
+    pub started: Option<Moment>,
+    pub terms: Option<Terms>,
+    /// Periods that start before this are paid for; `None`: all are.
+    pub paid_through: Option<Moment>,
+    /// Periods that start from here on are not wanted any more.
+    pub ends_at: Option<Moment>,
+    /// The grants of the period that has begun: its own, and what rolled over into it.
+    pub grants: Vec<Uuid>,
+}
+
+/// A period that has come due.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Period {
+    pub starts: Moment,
+    pub ends: Moment,
+    /// What it grants, if anything.
+    pub grant: Option<Grant>,
+    /// Up to so many unspent credits come over from the period before; `None`: all.
+    pub rollover: Option<Amount>,
+}
+
+/// A subscription whose periods have come due, as its wallet sees it.
+#[derive(Clone, Debug)]
+pub struct Renewing {
+    pub subscription: Uuid,
+    pub plan: String,
+    /// The grants whose unspent credits may move to the next period.
+    pub grants: Vec<Uuid>,
+    /// In the order of time.
+    pub periods: Vec<Period>,
+    /// What the wallet made of it.
+    pub issued: Vec<Issue>,
+}
+
+/// A grant that time made: a period's own, or what rolled over into it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Issue {
+    /// As it was issued.
+    pub grant: Grant,
+    /// The first of the grants that rolled over into it.
+    pub origin: Option<Uuid>,
+}
+
+impl Subscription {
+    /// When its next period begins, if that needs no further payment.
+    pub fn renews_at(&self) -> Option<Moment> {
+        self.next.filter(|start| {
+            self.paid_through.is_none_or(|paid| *start < paid)
+                && self.ends_at.is_none_or(|end| *start < end)
+        })
+    }
+
+    /// Goes on through all periods that have come due by now. `versions` are those of its plan, the
+    /// oldest first.
+    pub fn renew(&mut self, versions: &[Terms], now: Moment) -> Renewing {
+        let mut renewing = Renewing {
+            subscription: self.id,
+            plan: self.plan.clone(),
+            grants: self.grants.clone(),
+            periods: Vec::new(),
+            issued: Vec::new(),
+        };
+        while let Some(period) = self.begin(versions, now) {
+            renewing.periods.push(period);
+        }
+        renewing
+    }
+
+    /// Begins its next period, if that has come due.
+    fn begin(&mut self, versions: &[Terms], now: Moment) -> Option<Period> {
+        let starts = self.renews_at().filter(|start| *start <= now)?;
+        let terms = in_force(versions, starts)?.clone();
+        // Days cannot go on where months have led to: they count from this start.
+        if let Some(before) = &self.terms
+            && !before.every.same_unit(terms.every)
+        {
+            (self.anchor, self.steps) = (starts, 0);
+        }
+        let next = terms
+            .every
+            .next(self.anchor, &self.zone, self.steps, starts);
+        self.next = next.map(|(_, start)| start);
+        let (steps, ends) = next?;
+        self.steps = steps;
+        self.started = Some(starts);
+        // What was unspent rolls over by the terms it was given on.
+        let rollover = match &self.terms {
+            Some(before) => before.rollover,
+            None => Some(Amount::ZERO),
+        };
+        let grant = terms.credits.is_positive().then(|| Grant {
+            id: grant_id(self.id, starts, OWN),
+            kind: Kind::Included,
+            priority: terms.priority,
+            effective_at: starts,
+            expires_at: Some(ends),
+            applies_to: terms.applies_to.clone(),
+            revoked: false,
+            remaining: terms.credits,
+            held: Amount::ZERO,
+            deferred: terms.paid,
+        });
+        self.terms = Some(terms);
+        Some(Period {
+            starts,
+            ends,
+            grant,
+            rollover,
+        })
+    }
+}
+
+/// The terms of a period that starts then: the newest that there were, or else the first.
+fn in_force(versions: &[Terms], start: Moment) -> Option<&Terms> {
+    let newest = versions.iter().rev().find(|terms| terms.since <= start);
+    newest.or(versions.first())
+}
+
+/// The place of a period's own grant; what rolls over comes before it.
+const OWN: usize = 0xfff;
+
+/// The id of the nth grant of a period: the same for whoever reads it before it is booked, and once
+/// it is. A UUIDv7 of the period's start, so that of two grants that burn alike the earlier place
+/// burns first.
+pub fn grant_id(subscription: Uuid, starts: Moment, nth: usize) -> Uuid {
+    let mut hasher = Sha256::new();
+    hasher.update(subscription.as_bytes());
+    hasher.update(starts.0.to_le_bytes());
+    hasher.update((nth as u64).to_le_bytes());
+    let mut random = [0; 16];
+    random.copy_from_slice(&hasher.finalize()[..16]);
+    let random = u128::from_le_bytes(random) & ((1 << 62) - 1);
+    let time = u128::from(starts.unix_micros() / 1000) << 80;
+    let place = ((nth & 0xfff) as u128) << 64;
+    Uuid::from_u128(time | 0x7 << 76 | place | 0x2 << 62 | random)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ledger::period::zone;
+
+    fn at(text: &str) -> Moment {
+        Moment::parse(&format!("{text}T00:00:00Z")).unwrap()
+    }
+
+    fn terms(version: i32, every: &str, since: &str) -> Terms {
+        Terms {
+            version,
+            credits: Amount::from_units(i128::from(version)),
+            every: every.parse().unwrap(),
+            paid: Amount::ZERO,
+            rollover: Some(Amount::from_units(10 * i128::from(version))),
+            priority: 100,
+            applies_to: None,
+            since: at(since),
+        }
+    }
+
+    fn subscription(starts: &str) -> Subscription {
+        Subscription {
+            id: Uuid::from_u128(1),
+            plan: "pro".to_owned(),
+            zone: zone("UTC").unwrap(),
+            anchor: at(starts),
+            steps: 0,
+            next: Some(at(starts)),
+            started: None,
+            terms: None,
+            paid_through: None,
+            ends_at: None,
+            grants: Vec::new(),
+        }
+    }
+
+    /// "2026-01-31 for 1, 0 over"
+    fn said(renewing: &Renewing) -> Vec<String> {
+        let say = |period: &Period| {
+            format!(
+                "{} for {}, {} over",
+                &period.starts.to_string()[..10],
+                period
+                    .grant
+                    .as_ref()
+                    .map_or(0, |grant| grant.remaining.units()),
+                period.rollover.map_or(-1, Amount::units)
+            )
+        };
+        renewing.periods.iter().map(say).collect()
+    }
+
+    #[test]
+    fn a_version_counts_from_the_next_period_on() {
+        let mut pro = subscription("2026-01-31");
+        let versions = [
+            terms(1, "1 month", "2026-01-31"),
+            terms(2, "3 months", "2026-02-10"),
+            terms(3, "2 weeks", "2026-07-01"),
+            terms(4, "1 month", "2026-09-10"),
+        ];
+        assert_eq!(
+            said(&pro.renew(&versions, at("2026-11-30"))),
+            [
+                "2026-01-31 for 1, 0 over",
+                "2026-02-28 for 2, 10 over",
+                // Months still count from the 31st.
+                "2026-05-31 for 2, 20 over",
+                "2026-08-31 for 3, 20 over",
+                "2026-09-14 for 4, 30 over",
+                "2026-10-14 for 4, 40 over",
+                "2026-11-14 for 4, 40 over",
+            ]
+        );
+        assert_eq!(pro.next, Some(at("2026-12-14")));
+    }
+
+    #[test]
+    fn a_period_is_granted_when_it_is_paid_and_wanted() {
+        let versions = [terms(1, "1 month", "2026-01-31")];
+        let mut pro = subscription("2026-01-31");
+        pro.paid_through = Some(at("2026-03-31"));
+        let periods = |pro: &mut Subscription| pro.renew(&versions, at("2026-12-31")).periods.len();
+        assert_eq!((periods(&mut pro), pro.renews_at()), (2, None));
+        assert_eq!(pro.next, Some(at("2026-03-31")));
+        pro.paid_through = Some(at("2026-07-01"));
+        assert_eq!((periods(&mut pro), pro.renews_at()), (4, None));
+        (pro.paid_through, pro.ends_at) = (None, Some(at("2026-08-31")));
+        assert_eq!(pro.renews_at(), Some(at("2026-07-31")));
+        assert_eq!((periods(&mut pro), pro.renews_at()), (1, None));
+    }
+
+    #[test]
+    fn ids_are_the_same_again_and_ascend_within_a_period() {
+        let id = |nth| grant_id(Uuid::from_u128(1), at("2026-01-31"), nth);
+        assert_eq!(id(0), id(0));
+        assert!(id(0) < id(1) && id(1) < id(OWN));
+        assert_eq!(id(OWN).get_version_num(), 7);
+        assert_eq!(id(OWN).get_variant(), uuid::Variant::RFC4122);
+        assert!(id(OWN).to_string().starts_with("019c"));
+    }
+}

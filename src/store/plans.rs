@@ -1,0 +1,406 @@
+//! Plans, and who is subscribed to them. A subscription changes under the lock of its wallet only.
+
+use std::str::FromStr;
+
+use uuid::Uuid;
+
+use super::grants::{self, Issued};
+use super::ledger::{self, Key};
+use super::statement::{
+    BYTES, INT, NUMERIC, RowRef, Statement, Store, TEXT, TEXTS, TIME, UUID, UUIDS,
+};
+use crate::errors::{self, Result};
+use crate::ledger::period::{self, Every};
+use crate::ledger::plan::{Renewing, Subscription, Terms};
+use crate::ledger::wallet::{Decided, Due};
+use crate::ledger::{Amount, Moment};
+use crate::sql_types::value;
+
+/// More subscriptions than these do not run on one wallet.
+const MAX_RUNNING: usize = 100;
+
+/// A plan with all its versions, the oldest first.
+pub struct Plan {
+    pub plan: String,
+    pub asset: String,
+    pub versions: Vec<Terms>,
+}
+
+impl Plan {
+    /// The newest version; there is always one.
+    pub fn newest(&self) -> Result<&Terms> {
+        self.versions
+            .last()
+            .ok_or_else(|| errors::plan_not_found(&self.plan))
+    }
+}
+
+/// A subscription as it is kept.
+pub struct Subscribed {
+    pub asset: String,
+    pub timezone: String,
+    pub starts_at: Moment,
+    pub created_at: Moment,
+    pub subscription: Subscription,
+}
+
+static VERSIONS: Statement = Statement {
+    sql: "SELECT p.asset, p.version, p.credits, p.every, p.paid, p.rollover, p.priority,
+              p.applies_to, p.created_at
+          FROM credyt.plans p WHERE p.plan = $1 ORDER BY p.version",
+    args: &[TEXT],
+};
+
+static INSERT_VERSION: Statement = Statement {
+    sql: "INSERT INTO credyt.plans (plan, version, asset, credits, every, paid, rollover, priority,
+              applies_to, created_at)
+          VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
+          ON CONFLICT (plan, version) DO NOTHING",
+    args: &[
+        TEXT, INT, TEXT, NUMERIC, TEXT, NUMERIC, NUMERIC, INT, TEXTS, TIME,
+    ],
+};
+
+macro_rules! subscriptions {
+    ($condition:literal) => {
+        concat!(
+            "SELECT s.id, s.plan, s.asset, s.timezone, s.starts_at, s.anchor, s.steps,
+                 s.period_start, s.version, s.next_renewal_at, s.paid_through, s.ends_at, s.grants,
+                 s.created_at
+             FROM credyt.subscriptions s WHERE s.customer = $1 AND ",
+            $condition
+        )
+    };
+}
+
+/// Those that renew without a further payment.
+static RENEWABLE: Statement = Statement {
+    sql: subscriptions!(
+        "s.asset = $2 AND s.next_renewal_at IS NOT NULL
+             AND (s.paid_through IS NULL OR s.next_renewal_at < s.paid_through)
+             AND (s.ends_at IS NULL OR s.next_renewal_at < s.ends_at)
+         ORDER BY s.id"
+    ),
+    args: &[TEXT, TEXT],
+};
+
+static LATEST: Statement = Statement {
+    sql: subscriptions!("s.plan = $2 ORDER BY s.id DESC LIMIT 1"),
+    args: &[TEXT, TEXT],
+};
+
+static BY_ID: Statement = Statement {
+    sql: subscriptions!("s.id = $2"),
+    args: &[TEXT, UUID],
+};
+
+static RUNNING: Statement = Statement {
+    sql: "SELECT 1 FROM credyt.subscriptions s
+          WHERE s.customer = $1 AND s.asset = $2 AND (s.ends_at IS NULL OR s.ends_at > $3)",
+    args: &[TEXT, TEXT, TIME],
+};
+
+static INSERT: Statement = Statement {
+    sql: "INSERT INTO credyt.subscriptions (customer, id, plan, asset, timezone, starts_at, anchor,
+              steps, next_renewal_at, paid_through, grants, created_at)
+          VALUES ($1, $2, $3, $4, $5, $6, $6, 0, $6, $7, '{}', $8)",
+    args: &[TEXT, UUID, TEXT, TEXT, TEXT, TIME, TIME, TIME],
+};
+
+static UPDATE: Statement = Statement {
+    sql: "UPDATE credyt.subscriptions
+          SET anchor = $3, steps = $4, period_start = $5, version = $6, next_renewal_at = $7,
+              grants = $8
+          WHERE customer = $1 AND id = $2",
+    args: &[TEXT, UUID, TIME, INT, TIME, INT, TIME, UUIDS],
+};
+
+static SET_ENDS: Statement = Statement {
+    sql: "UPDATE credyt.subscriptions SET paid_through = $3, ends_at = $4
+          WHERE customer = $1 AND id = $2",
+    args: &[TEXT, UUID, TIME, TIME],
+};
+
+static CLAIM: Statement = Statement {
+    sql: "INSERT INTO credyt.subscription_keys
+              (customer, idempotency_key, request, subscription_id, created_at)
+          VALUES ($1, $2, $3, $4, $5) ON CONFLICT (customer, idempotency_key) DO NOTHING",
+    args: &[TEXT, TEXT, BYTES, UUID, TIME],
+};
+
+static CLAIMED: Statement = Statement {
+    sql: "SELECT k.request, k.subscription_id FROM credyt.subscription_keys k
+          WHERE k.customer = $1 AND k.idempotency_key = $2",
+    args: &[TEXT, TEXT],
+};
+
+// ---- plans --------------------------------------------------------------------------------------
+
+/// A plan, or WC010.
+pub fn plan(store: &Store, name: &str) -> Result<Plan> {
+    find(store, name)?.ok_or_else(|| errors::plan_not_found(name))
+}
+
+pub fn find(store: &Store, name: &str) -> Result<Option<Plan>> {
+    let rows = VERSIONS.run(store, &[value::text(name)])?;
+    let Some(first) = rows.first() else {
+        return Ok(None);
+    };
+    let versions: Result<Vec<Terms>> = rows.iter().map(|row| read_terms(&row)).collect();
+    Ok(Some(Plan {
+        plan: name.to_owned(),
+        asset: first.text(1)?,
+        versions: versions?,
+    }))
+}
+
+fn read_terms(row: &RowRef) -> Result<Terms> {
+    let every = row.text(4)?;
+    Ok(Terms {
+        version: row.int(2)?,
+        credits: row.amount(3)?,
+        every: Every::from_str(&every).map_err(|why| errors::corrupted("a plan", why))?,
+        paid: row.amount(5)?,
+        rollover: row.optional_amount(6)?,
+        priority: row.int(7)?,
+        applies_to: row.optional_texts(8),
+        since: row.moment(9)?,
+    })
+}
+
+/// Keeps a new version, unless another one of that number is there.
+pub fn insert_version(store: &Store, plan: &str, asset: &str, terms: &Terms) -> Result<()> {
+    let args = [
+        value::text(plan),
+        value::int(terms.version),
+        value::text(asset),
+        value::credits(terms.credits),
+        value::text(&terms.every.to_string()),
+        value::money(terms.paid),
+        terms.rollover.and_then(value::credits),
+        value::int(terms.priority),
+        value::texts(terms.applies_to.as_deref()),
+        value::moment(terms.since),
+    ];
+    INSERT_VERSION.run(store, &args)?;
+    Ok(())
+}
+
+// ---- subscriptions ------------------------------------------------------------------------------
+
+/// The customer's latest subscription to a plan.
+pub fn latest(store: &Store, customer: &str, plan: &Plan) -> Result<Option<Subscribed>> {
+    let rows = LATEST.run(store, &[value::text(customer), value::text(&plan.plan)])?;
+    rows.first().map(|row| read(&row, plan)).transpose()
+}
+
+pub fn by_id(store: &Store, customer: &str, id: Uuid) -> Result<Option<Subscribed>> {
+    let rows = BY_ID.run(store, &[value::text(customer), value::uuid(id)])?;
+    let Some(row) = rows.first() else {
+        return Ok(None);
+    };
+    Ok(Some(read(&row, &plan(store, &row.text(2)?)?)?))
+}
+
+fn read(row: &RowRef, plan: &Plan) -> Result<Subscribed> {
+    let damaged = |why: &str| errors::corrupted("a subscription", why);
+    let timezone = row.text(4)?;
+    let version = row.optional_int(9);
+    let terms = plan.versions.iter().find(|t| Some(t.version) == version);
+    Ok(Subscribed {
+        asset: row.text(3)?,
+        starts_at: row.moment(5)?,
+        created_at: row.moment(14)?,
+        subscription: Subscription {
+            id: row.uuid(1)?,
+            plan: row.text(2)?,
+            zone: period::zone(&timezone).ok_or_else(|| damaged("its time zone is unknown"))?,
+            anchor: row.moment(6)?,
+            steps: row.int(7)?,
+            next: row.optional_moment(10),
+            started: row.optional_moment(8),
+            terms: terms.cloned(),
+            paid_through: row.optional_moment(11),
+            ends_at: row.optional_moment(12),
+            grants: row.uuids(13)?,
+        },
+        timezone,
+    })
+}
+
+/// Refuses one more subscription (54000) on a wallet that has too many.
+pub fn check_room(store: &Store, customer: &str, asset: &str, now: Moment) -> Result<()> {
+    let args = [
+        value::text(customer),
+        value::text(asset),
+        value::moment(now),
+    ];
+    if RUNNING.run(store, &args)?.count() >= MAX_RUNNING {
+        return Err(errors::too_many_subscriptions(customer, asset, MAX_RUNNING));
+    }
+    Ok(())
+}
+
+/// Keeps a new subscription, before its first period.
+pub fn insert(store: &Store, customer: &str, new: &Subscribed) -> Result<()> {
+    let args = [
+        value::text(customer),
+        value::uuid(new.subscription.id),
+        value::text(&new.subscription.plan),
+        value::text(&new.asset),
+        value::text(&new.timezone),
+        value::moment(new.starts_at),
+        value::optional_moment(new.subscription.paid_through),
+        value::moment(new.created_at),
+    ];
+    INSERT.run(store, &args)?;
+    Ok(())
+}
+
+/// Writes down until when it is paid for, and until when it goes on.
+pub fn set_ends(store: &Store, customer: &str, changed: &Subscription) -> Result<()> {
+    let args = [
+        value::text(customer),
+        value::uuid(changed.id),
+        value::optional_moment(changed.paid_through),
+        value::optional_moment(changed.ends_at),
+    ];
+    SET_ENDS.run(store, &args)?;
+    Ok(())
+}
+
+/// Lets a key stand for a request about a subscription, for ever. When it does so already: the
+/// subscription that was answered then. WC005 when it stands for another request.
+pub fn claim(
+    store: &Store,
+    customer: &str,
+    key: &Key,
+    id: Uuid,
+    now: Moment,
+) -> Result<Option<Uuid>> {
+    let args = [
+        value::text(customer),
+        value::text(&key.text),
+        value::bytes(&key.request),
+        value::uuid(id),
+        value::moment(now),
+    ];
+    let conflict = || errors::idempotency_conflict(customer, &key.text);
+    if CLAIM.run(store, &args)?.count() > 0 {
+        return match ledger::by_key(store, customer, &key.text)? {
+            Some(_) => Err(conflict()),
+            None => Ok(None),
+        };
+    }
+    let rows = CLAIMED.run(store, &[value::text(customer), value::text(&key.text)])?;
+    match rows.first() {
+        Some(row) if row.bytes(1)? == key.request => Ok(Some(row.uuid(2)?)),
+        _ => Err(conflict()),
+    }
+}
+
+// ---- renewals -----------------------------------------------------------------------------------
+
+/// What has come due among the subscriptions of a wallet.
+#[derive(Default)]
+pub struct Renewals {
+    changed: Vec<Subscription>,
+    /// The same ones as the wallet sees them.
+    pub renewing: Vec<Renewing>,
+    /// When the next one renews.
+    pub next: Option<Moment>,
+}
+
+/// Works through the subscriptions of a wallet, in memory.
+pub fn renew(store: &Store, customer: &str, asset: &str, now: Moment) -> Result<Renewals> {
+    let mut renewals = Renewals::default();
+    let rows = RENEWABLE.run(store, &[value::text(customer), value::text(asset)])?;
+    for row in rows.iter() {
+        let mut next = row.moment(10)?;
+        if next <= now {
+            let plan = plan(store, &row.text(2)?)?;
+            let Subscribed {
+                mut subscription, ..
+            } = read(&row, &plan)?;
+            let renewing = subscription.renew(&plan.versions, now);
+            renewals.renewing.push(renewing);
+            next = subscription.renews_at().unwrap_or(Moment(i64::MAX));
+            renewals.changed.push(subscription);
+        }
+        renewals.next = Some(renewals.next.unwrap_or(next).min(next));
+    }
+    renewals.next = renewals.next.filter(|at| *at != Moment(i64::MAX));
+    Ok(renewals)
+}
+
+impl Renewals {
+    pub fn is_empty(&self) -> bool {
+        self.changed.is_empty()
+    }
+
+    /// Writes down the grants that were made, and how far the subscriptions are. `due` is what was
+    /// decided with them: debts that the grants paid at once.
+    pub fn book(
+        self,
+        store: &Store,
+        customer: &str,
+        asset: &str,
+        now: Moment,
+        due: &[Due],
+    ) -> Result<()> {
+        for (mut subscription, renewing) in self.changed.into_iter().zip(self.renewing) {
+            for grant in renewing.issued(asset, now, due) {
+                grants::insert(store, customer, &grant)?;
+            }
+            subscription.grants = renewing.grants;
+            let version = subscription.terms.as_ref().map(|terms| terms.version);
+            let args = [
+                value::text(customer),
+                value::uuid(subscription.id),
+                value::moment(subscription.anchor),
+                value::int(subscription.steps),
+                value::optional_moment(subscription.started),
+                version.and_then(value::int),
+                value::optional_moment(subscription.next),
+                value::uuids(&subscription.grants),
+            ];
+            UPDATE.run(store, &args)?;
+        }
+        Ok(())
+    }
+}
+
+impl Renewing {
+    /// The terms of the grants that were made.
+    pub fn issued(&self, asset: &str, now: Moment, due: &[Due]) -> Vec<Issued> {
+        let terms = self.issued.iter().map(|issue| {
+            let grant = &issue.grant;
+            let (mut settled, mut settled_revenue) = (Amount::ZERO, Amount::ZERO);
+            for due in due {
+                if let Decided::Settled { part, .. } = &due.what
+                    && part.grant.is_some_and(|(id, _)| id == grant.id)
+                {
+                    settled += part.credits;
+                    settled_revenue += part.revenue;
+                }
+            }
+            Issued {
+                id: grant.id,
+                asset: asset.to_owned(),
+                kind: grant.kind,
+                priority: grant.priority,
+                credits: grant.remaining,
+                paid: grant.deferred,
+                settled,
+                settled_revenue,
+                effective_at: grant.effective_at,
+                expires_at: grant.expires_at,
+                applies_to: grant.applies_to.clone(),
+                origin: issue.origin,
+                created_at: now,
+                metadata: None,
+            }
+        });
+        terms.collect()
+    }
+}
