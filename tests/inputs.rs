@@ -34,7 +34,7 @@ const CHARGE: [(&str, Kind, &str); 5] = [
     ("credits", Number, "NULL"),
 ];
 
-const FUNCTIONS: [Function; 13] = [
+const FUNCTIONS: [Function; 16] = [
     Function {
         name: "create_asset",
         arguments: &[
@@ -177,6 +177,39 @@ const FUNCTIONS: [Function; 13] = [
             ("restore_until", Time, "NULL"),
             ("reason", Text, "'why'"),
             ("idempotency_key", Text, "'key'"),
+        ],
+    },
+    Function {
+        name: "import_vendor_rates",
+        arguments: &[
+            (
+                "rates",
+                Json,
+                "'[{\"id\": \"v\", \"models\": [{\"id\": \"m\", \"match\": {\"equals\": \"m\"}, \"prices\": {\"input_mtok\": 1}}]}]'",
+            ),
+            ("format", Text, "'genai-prices'"),
+            ("effective_at", Time, "NULL"),
+            ("dry_run", Bool, "false"),
+        ],
+    },
+    Function {
+        name: "set_vendor_rate",
+        arguments: &[
+            ("vendor", Text, "'v'"),
+            ("model", Text, "'m'"),
+            ("rates", Json, "'{\"gpu_second\": \"0.0011\"}'"),
+            ("effective_at", Time, "NULL"),
+        ],
+    },
+    Function {
+        name: "vendor_cost",
+        arguments: &[
+            ("vendor", Text, "'v'"),
+            ("model", Text, "'m'"),
+            ("usage", Json, "'{\"gpu_second\": 2}'"),
+            ("api_flavor", Text, "'default'"),
+            ("at", Time, "NULL"),
+            ("context", Json, "'{}'"),
         ],
     },
     Function {
@@ -447,6 +480,7 @@ fn every_argument_of_every_function() {
                         "at",
                         "quantity",
                         "dimensions",
+                        "model",
                     ];
                     assert!(
                         *good == "NULL" || optional.contains(name),
