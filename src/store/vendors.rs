@@ -275,7 +275,7 @@ fn choose<'a>(extractors: &'a [Extractor], asked: &Asked) -> Result<&'a [Extract
 }
 
 /// The counts in an answer. Without extractors it is `{unit: count}`; so it is where no extractor can
-/// read it and the rates have a price for each of its units.
+/// read it and the rates have a price for each of its units, or nothing is known of the model.
 fn read_counts(
     extractors: &[Extractor],
     body: &Json,
@@ -293,9 +293,7 @@ fn read_counts(
     }
     match (Counts::read(body), refused) {
         (counts, None) => counts,
-        (Ok(counts), Some(_)) if rates.is_some_and(|rates| rates.has_all(&counts, at)) => {
-            Ok(counts)
-        }
+        (Ok(counts), Some(_)) if rates.is_none_or(|rates| rates.has_all(&counts, at)) => Ok(counts),
         (_, Some(why)) => Err(why),
     }
 }
