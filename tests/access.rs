@@ -18,7 +18,7 @@ fn facts_never_change() {
     let database = Database::new("facts");
     let mut client = database.connect();
     some_facts(&mut client);
-    for table in ["ledger", "grants", "prices"] {
+    for table in ["ledger", "grants", "prices", "vendors", "vendor_rates"] {
         for (operation, sql) in [
             (
                 "UPDATE",

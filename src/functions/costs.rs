@@ -265,7 +265,13 @@ fn spent(store: &Store, asset: &Asset, request: &Request, at: Moment) -> Result<
         ),
         None => Spent {
             vendor: Some(vendors::canonical(store, &request.asked.vendor)?),
-            model: request.asked.model.clone(),
+            model: match &request.asked.model {
+                Some(model) => {
+                    let vendor = &request.asked.vendor;
+                    Some(vendors::canonical_model(store, vendor, model, at)?)
+                }
+                None => None,
+            },
             request: request.request.clone(),
             ..Spent::default()
         },

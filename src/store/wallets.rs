@@ -427,10 +427,10 @@ impl OpenWallet {
         for (seq, due) in (first..).zip(due) {
             let mut entry = Entry::of_due(due);
             entry.number(self.now, seq);
-            if let Decided::Settled { debt, .. } = &due.what {
-                if let Some(debit) = ledger::by_id(store, &self.customer, *debt)? {
-                    entry.costs = costs::weights_of(store, &self.customer, &debit)?;
-                }
+            if let Decided::Settled { debt, .. } = &due.what
+                && let Some(debit) = ledger::by_id(store, &self.customer, *debt)?
+            {
+                entry.costs = costs::weights_of(store, &self.customer, &debit)?;
             }
             ledger::insert(store, &self.customer, &self.asset.name, self.now, &entry)?;
             if let Decided::Settled { debt, part, .. } = &due.what {
