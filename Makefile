@@ -1,5 +1,5 @@
 # credyt_pg: what one can do here. `make` alone lists it.
-.PHONY: help demo test bench growth replay install uninstall installcheck stage clean
+.PHONY: help demo report test bench growth replay install uninstall installcheck stage clean
 .DEFAULT_GOAL := help
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
@@ -16,6 +16,11 @@ help:            ## this list
 
 demo:            ## build, start a throwaway Postgres, run examples/demo.sql on it (KEEP=1 leaves it running)
 	@tests/demo.sh $(PG) $(KEEP)
+
+report:          ## the pictures of the demo as one HTML page, target/report.html
+	@pg_config=$$(tests/env.sh $(PG)); tests/build.sh $$pg_config install
+	@tests/step.sh "Building the report" cargo build --example report
+	@tests/server.sh run $$(tests/env.sh $(PG)) -- tests/demo.sh report target/report.html
 
 test:            ## every test, on each Postgres of PG_VERSIONS (18 15 16 17)
 	@tests/all.sh $(PG_VERSIONS)

@@ -108,10 +108,6 @@ FROM credyt.release('cleo', (SELECT id FROM credyt.open_authorizations WHERE cus
 SELECT approved, reason, credits, available
 FROM credyt.authorize('cleo', 'video.second', 120);
 
--- A shorter one is rendering right now.
-SELECT approved, credits, available
-FROM credyt.authorize('cleo', 'video.second', 30, idempotency_key => 'clip-3');
-
 
 -- 4. A CODING ASSISTANT includes 200 credits a month, then sells top-ups.
 -- A credit is worth $0.01, and a request costs what the model cost us and 60 % more.
@@ -124,13 +120,72 @@ FROM credyt.grant_credits('dora', 200, kind => 'included', paid => 2, expires_at
 SELECT customer, kind, credits, paid
 FROM credyt.grant_credits('dora', 500, paid => 5);
 
--- A request whose tokens cost us $0.0425.
+-- What the models charge us for one token. (import_vendor_rates takes whole price lists.)
+SELECT vendor, model
+FROM credyt.set_vendor_rate('openai', 'gpt-5', '{"input_tokens": "0.00000125", "output_tokens": "0.00001"}') UNION ALL
+SELECT vendor, model
+FROM credyt.set_vendor_rate('anthropic', 'claude-opus-4', '{"input_tokens": "0.000015", "output_tokens": "0.000075"}');
+
+-- A request: the vendor's own usage goes in, and cost and price follow from it.
 SELECT cost, credits, revenue, margin, available
-FROM credyt.debit_credits('dora', 'code.request', cost => 0.0425);
+FROM credyt.debit_credits('dora', 'code.request', usage =>
+     '{"vendor": "openai", "model": "gpt-5", "body": {"input_tokens": 18000, "output_tokens": 2000}}');
 
 -- A long session: what is included burns first, because it ends first, then the top-up.
 SELECT cost, credits, revenue, margin, available
-FROM credyt.debit_credits('dora', 'code.request', cost => 1.85);
+FROM credyt.debit_credits('dora', 'code.request', usage =>
+     '{"vendor": "openai", "model": "gpt-5", "body": {"input_tokens": 1000000, "output_tokens": 60000}}');
+
+-- Explaining a line of code was priced by feel.
+SELECT action, price FROM credyt.set_price('code.explain', '0.2');
+
+
+-- 5. FOUR WEEKS GO BY, and everybody comes back. We also learn what images and footage cost by the piece,
+-- but nobody tells us what the model charges that writes Ben's documents from the 18th on.
+
+SELECT vendor, model FROM credyt.set_vendor_rate('stability', 'core', '{"image": "0.02"}') UNION ALL
+SELECT vendor, model FROM credyt.set_vendor_rate('runway', 'gen-4', '{"second": "0.20"}');
+
+DO $$
+DECLARE
+    used text := '{"vendor": "%s", "model": "%s", "body": {"input_tokens": %s, "output_tokens": %s}}';
+    today date;
+    n int;
+BEGIN
+    FOR day IN 2..28 LOOP
+        today := make_date(2026, 2, day);
+        UPDATE credyt.clock SET now = today + time '10:00';
+        n := 1 + day * 7 % 5;
+        PERFORM credyt.debit_credits('ada', 'image.standard', n, usage =>
+            format('{"vendor": "stability", "model": "core", "body": {"image": %s}}', n)::jsonb);
+        PERFORM credyt.debit_credits('dora', 'code.request', usage =>
+            format(used, 'openai', 'gpt-5', 6000 * n, 900 * n)::jsonb);
+        PERFORM credyt.debit_credits('dora', 'code.explain', 4 * n, usage =>
+            format(used, 'openai', 'gpt-5', 3000 * n, 800 * n)::jsonb);
+        IF day % 3 = 0 THEN
+            PERFORM credyt.debit_credits('ben', 'write.document', 300 * n, usage => CASE WHEN day < 18
+                THEN format(used, 'anthropic', 'claude-opus-4', 1000 * n, 400 * n)
+                ELSE format(used, 'mistral', 'large', 1000 * n, 400 * n) END::jsonb);
+        END IF;
+        IF day % 4 = 0 THEN
+            PERFORM credyt.debit_credits('cleo', 'video.second', 4 * n, usage =>
+                format('{"vendor": "runway", "model": "gen-4", "body": {"second": %s}}', 4 * n)::jsonb);
+        END IF;
+        IF day % 7 = 0 THEN
+            PERFORM credyt.grant_credits('ben', 5, 'promotional', expires_at => today + 16);
+            PERFORM credyt.grant_credits('cleo', 75, paid => 15, expires_at => today + 30);
+            PERFORM credyt.grant_credits('dora', 100, paid => 1, expires_at => today + 45);
+        END IF;
+    END LOOP;
+END $$;
+
+-- Two clips and a request are in the making right now.
+SELECT customer, action, approved, credits, available
+FROM credyt.authorize('cleo', 'video.second', 30) UNION ALL
+SELECT customer, action, approved, credits, available
+FROM credyt.authorize('cleo', 'video.second', 12, ttl_seconds => 1800) UNION ALL
+SELECT customer, action, approved, credits, available
+FROM credyt.authorize('dora', 'code.request', credits => 25);
 
 
 -- WHERE THINGS STAND. What does everybody have?
@@ -144,6 +199,13 @@ FROM credyt.spend_order ORDER BY customer, position;
 -- What does each action earn, and what does it cost us? A refunded action earns nothing, but its vendor was paid.
 SELECT action, debits, credits, revenue, cost, margin, round(margin_ratio, 2) AS margin_ratio
 FROM credyt.margin_by_action ORDER BY action;
+
+-- And each model? What nobody told us stays unknown, and coverage says so.
+SELECT vendor, model, debits, revenue, cost, margin, cost_coverage
+FROM credyt.margin_by_model ORDER BY vendor, model;
+
+-- Which action loses, and what would it have to cost?
+SELECT action, revenue, cost, margin, round(break_even_credits, 2) AS break_even_credits FROM credyt.negative_margin;
 
 -- What was paid for credits that are not spent yet, and for those that ended unspent?
 SELECT kind, credits, revenue FROM credyt.deferred_revenue ORDER BY kind;

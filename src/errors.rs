@@ -381,6 +381,16 @@ pub fn rates_changed() -> Error {
     .hint("Run the transaction again.")
 }
 
+/// A snapshot that does not see which periods are closed, or which wallets there are.
+pub fn snapshot_too_old(asset: &str) -> Error {
+    Error::new(
+        Code::SerializationFailure,
+        format!("could not serialize access: the books of {asset} have changed since this transaction began"),
+    )
+    .with("asset", asset)
+    .hint("Run the transaction again.")
+}
+
 /// A stored row that cannot be read: only damage explains it.
 pub fn corrupted(what: &str, why: impl Display) -> Error {
     Error::new(Code::DataCorrupted, format!("{what} is damaged: {why}"))

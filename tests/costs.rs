@@ -66,6 +66,9 @@ const BY_MODEL: &str = "
         FROM credyt.cost_postings p, jsonb_array_elements(p.lines) AS a (line)) x
     GROUP BY vendor, model HAVING sum(cost) <> 0 ORDER BY vendor, model";
 
+const MARGIN_BY_MODEL: &str = "
+    SELECT vendor, model, cost::text FROM credyt.margin('{vendor, model}') WHERE cost <> 0";
+
 const COSTED: &str = "
     SELECT (SELECT count(*) FROM credyt.ledger WHERE kind = 'debit' AND cost IS NOT NULL)
          + (SELECT coalesce(sum(costed), 0) FROM credyt.cost_postings)";
@@ -78,29 +81,21 @@ fn check(client: &mut Client, calls: &[Call], debits: usize) {
         }
     }
     expected.retain(|_, cost| !cost.is_zero());
-    let seen: BTreeMap<(String, String), Decimal> = rows(client, BY_MODEL)
-        .iter()
-        .map(|row| {
-            let text = |at| row.get(at).unwrap_or("-").to_owned();
-            (
-                (text(0), text(1)),
-                text(2).parse::<Decimal>().expect("a number"),
-            )
-        })
-        .collect();
     let expected: BTreeMap<(String, String), Decimal> = expected
         .into_iter()
-        .map(|((vendor, model), cost)| ((vendor.to_owned(), model.to_owned()), cost))
+        .map(|((vendor, model), cost)| ((vendor.to_owned(), model.to_owned()), cost.normalize()))
         .collect();
-    assert_eq!(
-        seen.iter()
-            .map(|(k, v)| (k, v.normalize()))
-            .collect::<Vec<_>>(),
-        expected
+    for sql in [BY_MODEL, MARGIN_BY_MODEL] {
+        let seen: BTreeMap<(String, String), Decimal> = rows(client, sql)
             .iter()
-            .map(|(k, v)| (k, v.normalize()))
-            .collect::<Vec<_>>()
-    );
+            .map(|row| {
+                let text = |at| row.get(at).unwrap_or("-").to_owned();
+                let cost = text(2).parse::<Decimal>().expect("a number");
+                ((text(0), text(1)), cost.normalize())
+            })
+            .collect();
+        assert_eq!(seen, expected, "{sql}");
+    }
     let known = (0..debits)
         .filter(|debit| {
             let mut own = calls
@@ -111,6 +106,14 @@ fn check(client: &mut Client, calls: &[Call], debits: usize) {
         })
         .count();
     assert_eq!(value(client, COSTED), known.to_string());
+    let coverage = value(
+        client,
+        "SELECT round(debits * cost_coverage, 6) = round(debits * cost_coverage), round(debits * cost_coverage) FROM credyt.margin('{}')",
+    );
+    assert!(
+        coverage == format!("t {known}") || debits == 0,
+        "{coverage}, {known} are known"
+    );
 }
 
 #[test]
@@ -229,6 +232,8 @@ fn one_life(seed: u64) {
             }
         }
     }
+    check(client, &calls, debits.len());
+    rows(client, "SELECT * FROM credyt.maintain()");
     check(client, &calls, debits.len());
 
     // The missing rate becomes known, and another one turns out to be wrong.

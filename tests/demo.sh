@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # tests/demo.sh <major> [1]: examples/demo.sql on a throwaway Postgres; with 1 the server is left running.
 # Every line of the file is shown as it is read, then what it answers; psql's own commands are not shown.
+# tests/demo.sh report <file>: the demo on the server of PGHOST ..., and the pictures of its four weeks.
 # An error ends the demo, unless the file says \set ON_ERROR_STOP off before it, and on after it.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -15,6 +16,11 @@ show() {
 }
 
 [ "$1" != show ] || { show; exit; }
+[ "$1" != report ] || {
+    told=$(show) || { echo "$told" >&2; exit 1; }
+    cargo run -q --example report -- "$2" --from 2026-02-02T00:00:00Z
+    exit
+}
 pg_config=$(tests/env.sh "$1")
 tests/build.sh "$pg_config" install
 if [ -z "${2:-}" ]; then

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::Command;
 use support::sql::{Database, clock, rows, value};
 
-const TABLES: [&str; 7] = [
+const TABLES: [&str; 9] = [
     "assets",
     "prices",
     "wallets",
@@ -16,6 +16,8 @@ const TABLES: [&str; 7] = [
     "authorizations",
     "ledger",
     "debts",
+    "periods",
+    "period_grants",
 ];
 
 /// A ledger with something in every table, and a clock that is set.
@@ -44,6 +46,7 @@ fn lived_in(name: &str) -> (Database, Client) {
             ),
         );
     }
+    rows(&mut client, "SELECT credyt.close_period(now())");
     (database, client)
 }
 

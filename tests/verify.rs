@@ -260,3 +260,74 @@ fn a_wallet_s_bytes_are_checked_before_they_are_believed() {
         );
     }
 }
+
+#[test]
+fn a_damaged_period_is_found() {
+    let (_database, mut client) = damaged_database("periods");
+    let close = "SELECT through FROM credyt.close_period(clock_timestamp())";
+    rows(&mut client, "SELECT pg_sleep(0.01)");
+    let first = value(&mut client, close);
+    rows(
+        &mut client,
+        "SELECT credyt.debit_credits('ann', 'image', 5, idempotency_key => 'next')",
+    );
+    rows(&mut client, close);
+    rows(
+        &mut client,
+        "SELECT credyt.debit_credits('ann', 'image', 0, idempotency_key => 'open')",
+    );
+    let into_the_first = |key: &str| {
+        format!(
+            "UPDATE credyt.ledger SET accounted_at = '{first}'::timestamptz - interval '1 us' WHERE idempotency_key = '{key}'"
+        )
+    };
+    let cases = [
+        ("4", "UPDATE credyt.period_grants SET remaining = remaining + 1 WHERE customer = 'ann'".to_owned()),
+        ("4", format!("UPDATE credyt.period_grants SET deferred = 0 WHERE customer = 'ann' AND through = '{first}'")),
+        ("4", format!("DELETE FROM credyt.period_grants WHERE customer = 'ann' AND through = '{first}'")),
+        ("4", format!("DELETE FROM credyt.period_grants WHERE customer = 'ann' AND through > '{first}'")),
+        (
+            "4",
+            format!(
+                "INSERT INTO credyt.period_grants SELECT customer, asset, through, gen_random_uuid(), kind, 1, 0
+                 FROM credyt.period_grants WHERE customer = 'ann' AND through = '{first}'"
+            ),
+        ),
+        ("4", into_the_first("next")),
+        ("6", into_the_first("next")),
+        // It moved nothing, and still was not there when the period was closed.
+        ("6", into_the_first("open")),
+        ("6", edit("ann", "changed_at", "\"2020-01-01T00:00:00Z\"")),
+    ];
+    for (law, damage) in &cases {
+        rows(
+            &mut client,
+            "BEGIN; SET LOCAL session_replication_role = replica",
+        );
+        rows(&mut client, damage);
+        let one = "SELECT DISTINCT law FROM credyt.verify('ann') ORDER BY 1";
+        let laws = values(&mut client, one);
+        assert!(
+            laws.iter().any(|found| found == law),
+            "law {law}, found {laws:?}: {damage}"
+        );
+        assert_eq!(
+            values(&mut client, "SELECT * FROM credyt.verify('cy')"),
+            [""; 0],
+            "{damage}"
+        );
+        rows(&mut client, "ROLLBACK");
+    }
+    rows(
+        &mut client,
+        "BEGIN; SET LOCAL session_replication_role = replica; UPDATE credyt.periods SET deferred = deferred + 1",
+    );
+    assert_eq!(
+        values(
+            &mut client,
+            "SELECT DISTINCT law, asset FROM credyt.verify()"
+        ),
+        ["4 credits"]
+    );
+    rows(&mut client, "ROLLBACK");
+}

@@ -1,4 +1,4 @@
-//! What both examples need: a database of their own, errors one can read, and numbers laid out calmly.
+//! What the examples need: a database of their own, errors one can read, and numbers laid out calmly.
 #![allow(dead_code)] // each example uses a part of this
 
 use std::env;
@@ -67,6 +67,13 @@ impl Drop for Scratch {
             );
         }
     }
+}
+
+/// A connection to the database of the usual variables.
+pub fn connect() -> Result<Client> {
+    server()
+        .connect(NoTls)
+        .map_err(|error| format!("no Postgres to connect to: {}", explain(&error)).into())
 }
 
 /// The server of the usual variables, with the defaults of psql.

@@ -24,7 +24,7 @@ open AS MATERIALIZED (
 ),
 entry AS MATERIALIZED (
     SELECT l.customer, l.asset, l.id, l.seq, l.kind, l.credits, l.revenue, l.allocations,
-           l.authorization_id, l.refers_to
+           l.authorization_id, l.refers_to, l.accounted_at, l.created_at
     FROM credyt.ledger l
     WHERE verify.customer IS NULL OR l.customer = verify.customer
 ),
@@ -36,8 +36,8 @@ numbered AS MATERIALIZED (
     WHERE verify.customer IS NULL OR c.customer = verify.customer
 ),
 part AS MATERIALIZED (
-    SELECT e.customer, e.asset, e.id AS entry_id, e.kind AS entry_kind, e.refers_to,
-           (a.part->>'grant')::uuid AS grant_id, a.part->>'kind' AS kind,
+    SELECT e.customer, e.asset, e.id AS entry_id, e.kind AS entry_kind, e.refers_to, e.accounted_at,
+           (a.part->>'grant')::uuid AS grant_id, (a.part->>'to')::uuid AS to_grant_id, a.part->>'kind' AS kind,
            (a.part->>'credits')::numeric AS credits,
            (a.part->>'revenue')::numeric AS revenue,
            (a.part->>'deferred')::numeric AS deferred
@@ -74,6 +74,35 @@ pinned AS MATERIALIZED (
     FROM credyt.authorizations h CROSS JOIN LATERAL jsonb_array_elements(h.pins) AS a (pin)
     WHERE h.status = 'open' AND (verify.customer IS NULL OR h.customer = verify.customer)
     GROUP BY h.customer, h.asset, (a.pin->>'grant')::uuid
+),
+-- The ends of the closed periods of an asset, in order; a moment is before the one after those it has reached.
+closed AS MATERIALIZED (
+    SELECT p.asset, array_agg(p.through ORDER BY p.through) AS ends, max(p.through) AS through
+    FROM credyt.periods p
+    GROUP BY p.asset
+),
+-- What a closed period began with and what moved in it, less what it ended with.
+period AS MATERIALIZED (
+    SELECT m.customer, m.asset, m.grant_id, c.ends[1 + width_bucket(m.accounted_at, c.ends)] AS through, m.credits, m.deferred
+    FROM (
+        SELECT p.customer, p.asset, p.grant_id, p.accounted_at,
+               CASE WHEN p.entry_kind IN ('grant', 'refund') THEN p.credits ELSE -p.credits END AS credits,
+               CASE WHEN p.entry_kind = 'grant' THEN p.deferred WHEN p.entry_kind = 'refund' THEN p.revenue
+                    WHEN p.entry_kind IN ('debit', 'settlement') THEN -p.revenue ELSE -p.deferred END AS deferred
+        FROM part p
+        WHERE p.grant_id IS NOT NULL AND NOT (p.entry_kind = 'revocation' AND p.deferred IS NULL)
+        UNION ALL
+        SELECT p.customer, p.asset, p.to_grant_id, p.accounted_at, p.credits, p.deferred
+        FROM part p
+        WHERE p.to_grant_id IS NOT NULL
+    ) m
+    JOIN closed c ON c.asset = m.asset AND m.accounted_at < c.through
+    UNION ALL
+    SELECT s.customer, s.asset, s.grant_id, e.through, e.sign * s.remaining, e.sign * s.deferred
+    FROM credyt.period_grants s
+    JOIN closed c ON c.asset = s.asset
+    CROSS JOIN LATERAL (VALUES (s.through, -1), (c.ends[1 + width_bucket(s.through, c.ends)], 1)) AS e (through, sign)
+    WHERE e.through IS NOT NULL AND (verify.customer IS NULL OR s.customer = verify.customer)
 )
 
 -- 1: the ledger's sum is what remains less what is owed
@@ -160,6 +189,22 @@ UNION ALL
 SELECT 4, g.customer, g.asset, format('grant %s is empty and defers %s', g.id, g.deferred)
 FROM grants g
 WHERE g.remaining = 0 AND g.deferred <> 0
+UNION ALL
+SELECT 4, p.customer, p.asset,
+       format('grant %s: the period closed through %s has %s credits and %s of money too many', p.grant_id, p.through,
+              -sum(p.credits), -sum(p.deferred))
+FROM period p
+GROUP BY p.customer, p.asset, p.grant_id, p.through
+HAVING sum(p.credits) <> 0 OR sum(p.deferred) <> 0
+UNION ALL
+SELECT 4, NULL, p.asset, format('the period closed through %s says %s credits and %s of money, its grants %s and %s',
+                                p.through, p.credits, p.deferred, coalesce(s.credits, 0), coalesce(s.deferred, 0))
+FROM credyt.periods p
+LEFT JOIN (SELECT s.asset, s.through, sum(s.remaining) AS credits, sum(s.deferred) AS deferred
+           FROM credyt.period_grants s WHERE verify.customer IS NULL GROUP BY s.asset, s.through) s
+       ON s.asset = p.asset AND s.through = p.through
+WHERE verify.customer IS NULL
+  AND (p.credits <> coalesce(s.credits, 0) OR p.deferred <> coalesce(s.deferred, 0))
 
 -- 5: keys, captures, refunds
 UNION ALL
@@ -235,6 +280,19 @@ JOIN credyt.grants i ON i.customer = g.customer AND i.id = g.id
 WHERE i.origin IS NULL
   AND NOT EXISTS (SELECT FROM part p WHERE p.customer = g.customer AND p.grant_id = g.id AND p.entry_kind = 'grant'
                   AND p.credits = g.credits AND p.deferred = g.paid)
+UNION ALL
+SELECT 6, e.customer, e.asset, format('%s is accounted at %s, but was booked after that period was closed', e.what, e.accounted_at)
+FROM (SELECT e.customer, e.asset, format('ledger row %s', e.id) AS what, e.accounted_at, e.created_at FROM entry e
+      UNION ALL
+      SELECT v.customer, v.asset, format('vendor cost %s', v.id), v.accounted_at, v.created_at FROM credyt.vendor_costs v
+      WHERE verify.customer IS NULL OR v.customer = verify.customer) e
+JOIN closed c ON c.asset = e.asset AND e.accounted_at < c.through
+JOIN credyt.periods p ON p.asset = c.asset AND p.through = c.ends[1 + width_bucket(e.accounted_at, c.ends)]
+WHERE e.created_at > p.closed_at
+UNION ALL
+SELECT 6, w.customer, w.asset, format('the wallet''s time is %s, but its books are closed through %s', credyt.changed_at(w.state), c.through)
+FROM wallet w JOIN closed c ON c.asset = w.asset
+WHERE credyt.changed_at(w.state) < c.through
 $$;
 COMMENT ON FUNCTION credyt.verify(text) IS
-    'Checks the laws of the ledger for one customer or all, reading everything: no rows mean that all hold. law: 1 the ledger adds up to the wallet, 2 every credit of a grant is somewhere, 3 what is held is pinned, 4 every cent paid is somewhere, 5 keys, captures and refunds, 6 ledger rows are whole and none is missing.';
+    'Checks the laws of the ledger for one customer or all, reading everything: no rows mean that all hold. law: 1 the ledger adds up to the wallet, 2 every credit of a grant is somewhere, 3 what is held is pinned, 4 every cent paid is somewhere, in every closed period too, 5 keys, captures and refunds, 6 ledger rows are whole, none is missing and none was added to a closed period.';

@@ -33,7 +33,11 @@ COMMENT ON FUNCTION credyt.posted(jsonb, int) IS 'The lines of a cost posting.';
 
 -- Most rows have one allocation and one model at most: they are a line as they are.
 CREATE VIEW credyt.margin_lines AS
-SELECT l.customer, l.asset, l.id, l.seq, l.accounted_at, l.action, l.scopes,
+SELECT l.customer, l.asset, l.id, l.seq, l.accounted_at, l.action,
+       -- What a debit gets back, or earns later, counts under its scopes.
+       CASE WHEN l.kind IN ('refund', 'settlement')
+            THEN (SELECT d.scopes FROM credyt.ledger d WHERE d.customer = l.customer AND d.id = l.refers_to)
+            ELSE l.scopes END AS scopes,
        CASE WHEN l.kind = 'debit' THEN 1 ELSE 0 END AS debits,
        l.kind = 'debit' AND l.cost IS NOT NULL AS costed,
        CASE WHEN l.kind = 'debit' THEN coalesce(l.quantity, 0) ELSE 0 END AS quantity,
@@ -55,7 +59,8 @@ CROSS JOIN LATERAL (
 ) s
 WHERE l.kind IN ('debit', 'refund', 'settlement') OR l.revenue <> 0
 UNION ALL
-SELECT p.customer, p.asset, 'ffffffff-ffff-ffff-ffff-ffffffffffff'::uuid, p.seq, p.accounted_at, p.action, p.scopes,
+SELECT p.customer, p.asset, 'ffffffff-ffff-ffff-ffff-ffffffffffff'::uuid, p.seq, p.accounted_at, p.action,
+       p.scopes,
        p.debits, p.costed <> 0, p.quantity,
        s.vendor, s.model, s.kind, s.counted, s.credits, s.revenue, s.cost
 FROM credyt.cost_postings p
@@ -78,7 +83,7 @@ COMMENT ON COLUMN credyt.margin_lines.id IS 'The ledger row; all f: a recorded c
 COMMENT ON COLUMN credyt.margin_lines.seq IS 'Its number among the rows of the wallet.';
 COMMENT ON COLUMN credyt.margin_lines.accounted_at IS 'When it counts in the books.';
 COMMENT ON COLUMN credyt.margin_lines.action IS 'What customers did; NULL: revenue taken back by revoked grants, and costs without a debit.';
-COMMENT ON COLUMN credyt.margin_lines.scopes IS 'The scopes of the debit.';
+COMMENT ON COLUMN credyt.margin_lines.scopes IS 'The scopes of the debit, also of what was refunded of it.';
 COMMENT ON COLUMN credyt.margin_lines.debits IS '1 for a debit, -1 where a recorded cost takes one out to put it in anew, else 0.';
 COMMENT ON COLUMN credyt.margin_lines.costed IS 'Is it a debit whose cost is fully known?';
 COMMENT ON COLUMN credyt.margin_lines.quantity IS 'The quantity of the debit.';
@@ -356,7 +361,7 @@ COMMENT ON COLUMN credyt.negative_margin.break_even_credits IS 'Credits per unit
 CREATE VIEW credyt.runway AS
 SELECT w.customer, w.asset, w.available,
        trim_scale(round(b.credits * 86400 / nullif(b.seconds, 0), 10)) AS burn_per_day,
-       CASE WHEN b.credits > 0
+       CASE WHEN b.credits > 0 AND b.seconds > 0
             THEN trim_scale(round(greatest(w.available, 0) * b.seconds / (b.credits * 86400), 2)) END AS days_left
 FROM credyt.wallet_balances w
 CROSS JOIN LATERAL (

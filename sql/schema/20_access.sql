@@ -25,5 +25,7 @@ SELECT pg_catalog.pg_extension_config_dump('credyt.rollup_progress', '');
 SELECT pg_catalog.pg_extension_config_dump('credyt.margin_days', '');
 SELECT pg_catalog.pg_extension_config_dump('credyt.margin_customers', '');
 SELECT pg_catalog.pg_extension_config_dump('credyt.margin_scopes', '');
+SELECT pg_catalog.pg_extension_config_dump('credyt.periods', '');
+SELECT pg_catalog.pg_extension_config_dump('credyt.period_grants', '');
 -- Time in another database is not ours to say.
 SELECT pg_catalog.pg_extension_config_dump('credyt.clock', 'WHERE false');

@@ -20,6 +20,7 @@ use crate::store::authorizations::{self, Authorization};
 use crate::store::books::{self, Asset};
 use crate::store::costs::{self, Claim, Cost, Posting};
 use crate::store::ledger::{self, Booked, Entry, row_id};
+use crate::store::periods;
 use crate::store::vendors::{self, Asked};
 use crate::store::wallets::{self, OpenWallet};
 
@@ -139,7 +140,7 @@ fn record(store: &Store, request: &Request) -> Result<(Cost, bool)> {
         authorization_id: authorization_id.filter(|_| request.debit_id.is_none()),
         replaces: None,
         occurred_at,
-        accounted_at: accounted(&subject, occurred_at),
+        accounted_at: accounted(store, &open, &subject, occurred_at)?,
         created_at: open.now,
         metadata: request.metadata.clone(),
     };
@@ -280,12 +281,18 @@ fn spent(store: &Store, asset: &Asset, request: &Request, at: Moment) -> Result<
     Ok(spent)
 }
 
-/// A cost of a debit counts when the debit does.
-fn accounted(subject: &Subject, occurred_at: Moment) -> Moment {
-    match subject {
+/// A cost of a debit counts when the debit does, or in the first open period.
+fn accounted(
+    store: &Store,
+    open: &OpenWallet,
+    subject: &Subject,
+    occurred_at: Moment,
+) -> Result<Moment> {
+    let at = match subject {
         Subject::Debit(debit) => debit.accounted_at,
         _ => occurred_at,
-    }
+    };
+    periods::accounted_at(store, &open.asset.name, at, open.now)
 }
 
 /// Counts one more row of the wallet and writes it back.
@@ -368,10 +375,12 @@ struct Head<'a> {
 impl Postings<'_> {
     fn post(&mut self, head: &Head, lines: &[crate::ledger::margin::Line]) -> Result<()> {
         self.nth += 1;
+        let asset = &self.open.asset.name;
         let posting = Posting {
             seq: self.seq,
             nth: self.nth,
-            accounted_at: head.at,
+            // What was reported in a closed period stays; the change counts in the first open one.
+            accounted_at: periods::accounted_at(self.store, asset, head.at, self.open.now)?,
             action: head.action,
             scopes: head.scopes,
             debits: head.debits,
@@ -379,12 +388,7 @@ impl Postings<'_> {
             quantity: head.quantity * Decimal::from(head.debits),
             lines,
         };
-        costs::post(
-            self.store,
-            &self.open.customer,
-            &self.open.asset.name,
-            &posting,
-        )
+        costs::post(self.store, &self.open.customer, asset, &posting)
     }
 
     /// Takes a row out of the reports as it was known, and puts it in as it is known now.
@@ -780,7 +784,7 @@ fn correct(
         authorization_id: correction.authorization_id,
         replaces: Some(correction.replaces),
         occurred_at: correction.occurred_at,
-        accounted_at: accounted(subject, correction.occurred_at),
+        accounted_at: accounted(store, &open, subject, correction.occurred_at)?,
         created_at: open.now,
         metadata: None,
     };

@@ -1,6 +1,7 @@
 //! The SQL functions, one file a family: read the arguments, ask the ledger, write through the store.
 
 mod answers;
+mod books;
 mod costing;
 mod costs;
 mod debit;
@@ -44,6 +45,9 @@ crate::sql_functions! {
     "credyt_simulate_price" => reports::simulate_price;
     "credyt_rerated" => reports::rerated;
     "credyt_maintain" => reports::maintain;
+    "credyt_close_period" => books::close_period;
+    "credyt_deferred_revenue_at" => books::deferred_revenue_at;
+    "credyt_revenue_rollforward" => books::revenue_rollforward;
     "credyt_spend" => wallet_type::spend;
     "credyt_wallet_in" => wallet_type::input;
     "credyt_wallet_out" => wallet_type::output;

@@ -29,6 +29,11 @@ pub fn current() -> u64 {
 
 /// May what is read in this transaction be remembered, and what is remembered be used?
 pub fn remembers() -> bool {
+    sees_commits()
+}
+
+/// Does every statement of this transaction see what was committed before it? (READ COMMITTED.)
+pub fn sees_commits() -> bool {
     // SAFETY: reads a variable of the backend.
     unsafe { pg_sys::XactIsoLevel < pg_sys::XACT_REPEATABLE_READ as i32 }
 }

@@ -6,6 +6,7 @@ use rust_decimal::Decimal;
 use serde_json::Value as Json;
 use uuid::Uuid;
 
+use super::periods;
 use super::statement::{
     BIGINT, BYTES, INT, JSONB, NUMERIC, RowRef, Statement, Store, TEXT, TEXTS, TIME, UUID,
 };
@@ -116,7 +117,13 @@ impl Entry {
     }
 
     /// The arguments of the INSERT statements, in the order of the columns.
-    pub fn values(&self, customer: &str, asset: &str, now: Moment) -> Result<Vec<Value>> {
+    pub fn values(
+        &self,
+        customer: &str,
+        asset: &str,
+        now: Moment,
+        accounted_at: Moment,
+    ) -> Result<Vec<Value>> {
         Ok(vec![
             value::text(customer),
             value::text(asset),
@@ -142,6 +149,7 @@ impl Entry {
             self.key.as_ref().and_then(|key| value::text(&key.text)),
             self.key.as_ref().and_then(|key| value::bytes(&key.request)),
             value::optional_json("metadata", self.metadata.as_ref())?,
+            value::moment(accounted_at),
         ])
     }
 }
@@ -207,7 +215,7 @@ pub fn join(one: &str, other: &str) -> String {
     }
 }
 
-/// The columns of a new row; $1 to $24 are their values.
+/// The columns of a new row; $1 to $25 are their values.
 macro_rules! insert {
     ($conflict:literal) => {
         concat!(
@@ -215,7 +223,7 @@ macro_rules! insert {
                  accounted_at, price_version, kind, action, quantity, credits, revenue, cost, costs,
                  allocations, authorization_id, refers_to, scopes, reason, dimensions, usage,
                  idempotency_key, request, metadata)
-             VALUES ($1, $2, $3, $4, $5, $6, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17,
+             VALUES ($1, $2, $3, $4, $5, $6, $25, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17,
                  $18, $19, $20, $21, $22, $23, $24)",
             $conflict
         )
@@ -224,7 +232,7 @@ macro_rules! insert {
 
 const ENTRY: &[pgrx::pg_sys::Oid] = &[
     TEXT, TEXT, UUID, BIGINT, TIME, TIME, INT, TEXT, TEXT, NUMERIC, NUMERIC, NUMERIC, NUMERIC,
-    JSONB, JSONB, UUID, UUID, TEXTS, TEXT, JSONB, JSONB, TEXT, BYTES, JSONB,
+    JSONB, JSONB, UUID, UUID, TEXTS, TEXT, JSONB, JSONB, TEXT, BYTES, JSONB, TIME,
 ];
 
 static INSERT: Statement = Statement {
@@ -239,7 +247,8 @@ static INSERT_ONCE: Statement = Statement {
     args: ENTRY,
 };
 
-/// Books a movement. False, and nothing is written, when its key is taken.
+/// Books a movement of a locked wallet whose time is `now`. False, and nothing is written, when its
+/// key is taken.
 pub fn insert(
     store: &Store,
     customer: &str,
@@ -247,7 +256,8 @@ pub fn insert(
     now: Moment,
     entry: &Entry,
 ) -> Result<bool> {
-    let values = entry.values(customer, asset, now)?;
+    let accounted_at = periods::accounted_at(store, asset, entry.occurred_at, now)?;
+    let values = entry.values(customer, asset, now, accounted_at)?;
     let statement = if entry.key.is_some() {
         &INSERT_ONCE
     } else {

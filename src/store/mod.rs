@@ -7,6 +7,7 @@ pub mod edition;
 pub mod grants;
 pub mod history;
 pub mod ledger;
+pub mod periods;
 pub mod prices;
 pub mod rollups;
 pub mod spending;

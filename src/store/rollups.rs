@@ -218,13 +218,19 @@ macro_rules! args {
 macro_rules! margin {
     ($($rollup:expr),+) => {
         Statement {
-            sql: sums!(
-                "s.asset, s.day, s.action, s.customer, s.vendor, s.model, s.kind, s.scope,
-                 s.debits, s.quantity, s.credits, s.revenue, s.cost,
-                 s.revenue - coalesce(s.cost, 0),
-                 trim_scale((s.revenue - coalesce(s.cost, 0)) / nullif(s.revenue, 0)),
-                 trim_scale(coalesce(s.costed, 0) / nullif(s.debits, 0)::numeric)",
-                $($rollup),+
+            // A debit that a late cost has moved to another model leaves zeros behind: no row, and no
+            // cost of zero where none is known.
+            sql: concat!(
+                sums!(
+                    "s.asset, s.day, s.action, s.customer, s.vendor, s.model, s.kind, s.scope,
+                     s.debits, s.quantity, s.credits, s.revenue,
+                     CASE WHEN s.cost <> 0 OR s.costed > 0 THEN s.cost END,
+                     s.revenue - coalesce(s.cost, 0),
+                     trim_scale((s.revenue - coalesce(s.cost, 0)) / nullif(s.revenue, 0)),
+                     trim_scale(coalesce(s.costed, 0) / nullif(s.debits, 0)::numeric)",
+                    $($rollup),+
+                ),
+                " WHERE s.debits <> 0 OR s.quantity <> 0 OR s.credits <> 0 OR s.revenue <> 0 OR s.cost <> 0"
             ),
             args: args!(),
         }
@@ -376,10 +382,12 @@ static SIMULATE: Statement = Statement {
               WHERE l.kind = 'debit' AND l.action = $1 AND ($3 IS NULL OR l.accounted_at >= $3)
           )
           SELECT s.asset, $1, s.debits, s.unpriced, s.credits_before, s.credits_after, s.revenue_before,
-                 trim_scale(s.revenue_after), s.cost,
-                 s.revenue_before - coalesce(s.cost, 0), trim_scale(s.revenue_after - coalesce(s.cost, 0)),
+                 s.revenue_after, s.cost,
+                 s.revenue_before - coalesce(s.cost, 0), s.revenue_after - coalesce(s.cost, 0),
                  s.customers, s.customers_pay_more
           FROM (
+              SELECT t.*, round(t.after, greatest(2, min_scale(t.after))) AS revenue_after
+              FROM (
               SELECT c.asset,
                      sum(c.debits)::bigint AS debits,
                      sum(c.unpriced)::bigint AS unpriced,
@@ -387,7 +395,7 @@ static SIMULATE: Statement = Statement {
                      coalesce(sum(c.after), 0) AS credits_after,
                      coalesce(sum(c.revenue), 0) AS revenue_before,
                      coalesce(sum(c.earned), 0)
-                         + coalesce(round(sum(c.free) * sum(c.revenue) / nullif(sum(c.before), 0), 10), 0) AS revenue_after,
+                         + coalesce(round(sum(c.free) * sum(c.revenue) / nullif(sum(c.before), 0), 10), 0) AS after,
                      sum(c.cost) AS cost,
                      count(*) FILTER (WHERE c.debits > 0) AS customers,
                      count(*) FILTER (WHERE c.after > c.before) AS customers_pay_more
@@ -422,6 +430,7 @@ static SIMULATE: Statement = Statement {
                   GROUP BY r.asset, r.customer
               ) c
               GROUP BY c.asset
+              ) t
           ) s",
     args: &[TEXT, JSONB, TIME],
 };

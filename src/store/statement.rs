@@ -116,6 +116,28 @@ thread_local! {
 impl Statement {
     /// Runs it with these arguments.
     pub fn run(&self, store: &Store, args: &[Value]) -> Result<Rows> {
+        self.execute(args, |plan, values, nulls| {
+            // SAFETY: `execute` passes what belongs to the plan.
+            unsafe { pg_sys::SPI_execute_plan(plan, values, nulls, store.read_only, 0) }
+        })
+    }
+
+    /// Reads what is committed by now, also where the transaction sees an older snapshot.
+    pub fn run_latest(&self, args: &[Value]) -> Result<Rows> {
+        self.execute(args, |plan, values, nulls| {
+            // SAFETY: as above; SPI copies the snapshot.
+            unsafe {
+                let (latest, none) = (pg_sys::GetLatestSnapshot(), std::ptr::null_mut());
+                pg_sys::SPI_execute_snapshot(plan, values, nulls, latest, none, true, false, 0)
+            }
+        })
+    }
+
+    fn execute(
+        &self,
+        args: &[Value],
+        execute: impl FnOnce(*mut pg_sys::_SPI_plan, *mut pg_sys::Datum, *const c_char) -> i32,
+    ) -> Result<Rows> {
         let plan = self.plan()?;
         let mut values: Vec<pg_sys::Datum> = Vec::with_capacity(args.len());
         let mut nulls: Vec<c_char> = Vec::with_capacity(args.len());
@@ -132,13 +154,7 @@ impl Statement {
         unsafe {
             // SPI leaves its own memory current, which goes with the connection.
             let context = pg_sys::CurrentMemoryContext;
-            let code = pg_sys::SPI_execute_plan(
-                plan.as_ptr(),
-                values.as_mut_ptr(),
-                nulls.as_ptr(),
-                store.read_only,
-                0,
-            );
+            let code = execute(plan.as_ptr(), values.as_mut_ptr(), nulls.as_ptr());
             pg_sys::MemoryContextSwitchTo(context);
             if code < 0 {
                 return Err(self.broken("SPI refused it"));
@@ -172,7 +188,7 @@ impl Statement {
                 (*info).setDesc,
                 c"the library and the SQL objects are of different versions".as_ptr(),
             );
-            self.execute(store, args, receiver)?;
+            self.plan_and_run(store, args, receiver)?;
             if let Some(destroy) = (*receiver).rDestroy {
                 destroy(receiver);
             }
@@ -183,12 +199,12 @@ impl Statement {
     /// Runs it with a plan made for these arguments.
     pub fn run_once(&self, store: &Store, args: &[Value]) -> Result<Rows> {
         // SAFETY: without a receiver SPI makes a table of the rows.
-        unsafe { self.execute(store, args, std::ptr::null_mut()) }
+        unsafe { self.plan_and_run(store, args, std::ptr::null_mut()) }
     }
 
     /// # Safety
     /// `receiver` is null or takes rows.
-    unsafe fn execute(
+    unsafe fn plan_and_run(
         &self,
         store: &Store,
         args: &[Value],
@@ -385,6 +401,14 @@ impl RowRef<'_> {
 
     pub fn decimal(&self, column: usize) -> Result<Decimal> {
         there(self.optional_decimal(column)?)
+    }
+
+    /// A number as it is, to be passed on.
+    pub fn numeric(&self, column: usize) -> Value {
+        // SAFETY: unary plus takes a numeric and returns a copy, in the memory that is current.
+        self.value(column).and_then(|datum| unsafe {
+            direct_function_call_as_datum(pg_sys::numeric_uplus, &[Some(datum)])
+        })
     }
 
     pub fn optional_json(&self, column: usize) -> Result<Option<Json>> {

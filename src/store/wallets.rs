@@ -10,6 +10,7 @@ use super::authorizations;
 use super::books::{self, Asset};
 use super::costs;
 use super::ledger::{self, Entry};
+use super::periods;
 use super::statement::{BIGINT, BYTES, JSONB, NUMERIC, Statement, Store, TEXT, TIME, UUID};
 use crate::errors::{self, Result};
 use crate::ledger::packed;
@@ -129,7 +130,10 @@ pub fn open_or_create(store: &Store, customer: &str, asset: &str) -> Result<Open
         return Ok(wallet);
     }
     books::asset(store, asset)?;
+    // Before the time is taken, so that no close overlooks this wallet.
+    let first_open = periods::share(store, asset)?;
     let now = books::now(store)?;
+    let now = first_open.map_or(now, |first| first.max(now));
     let state = packed::pack(&Wallet::new(now));
     let args = [
         value::text(customer),

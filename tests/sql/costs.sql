@@ -60,6 +60,14 @@ SELECT settled, available FROM credyt.balance('bob');
 SELECT credits, revenue FROM credyt.refund('ann', :'debit', 1);
 SELECT costs FROM credyt.ledger WHERE kind = 'refund';
 
+-- A closed period reads as before; what is recorded late counts in the first open one
+SELECT through AS closed FROM credyt.close_period(now()) \gset
+CREATE TEMP TABLE before AS SELECT * FROM credyt.margin('{day, action, customer, vendor, model, kind}', until => :'closed');
+SELECT accounted_at >= :'closed' AS late FROM credyt.record_cost('ann', 'acme', 'h100', cost => 0.09, debit_id => :'debit', vendor_request_id => 'req-1b', source => 'invoiced');
+SELECT count(*), bool_and(accounted_at >= :'closed') AS late FROM credyt.cost_postings WHERE seq = (SELECT max(seq) FROM credyt.vendor_costs);
+SELECT count(*) AS changed FROM (TABLE before EXCEPT SELECT * FROM credyt.margin('{day, action, customer, vendor, model, kind}', until => :'closed')) x;
+SELECT vendor, model, debits, quantity, credits, revenue, cost FROM credyt.margin('{vendor, model}', since => :'closed') ORDER BY vendor, model;
+
 -- Errors
 SELECT * FROM credyt.record_cost('ann', 'acme');
 \echo :SQLSTATE

@@ -1,6 +1,6 @@
 //! Rules that recognise a vendor, a model or an element of a list by its name.
 
-use regex_lite::Regex;
+use fancy_regex::Regex;
 use serde_json::Value as Json;
 
 use super::{Found, at, expected, object, text};
@@ -64,7 +64,8 @@ impl Rule {
             Rule::StartsWith(part) => lower.starts_with(part.as_str()),
             Rule::EndsWith(part) => lower.ends_with(part.as_str()),
             Rule::Contains(part) => lower.contains(part.as_str()),
-            Rule::Regex(pattern) => pattern.is_match(text),
+            // A search that would take too long has found nothing.
+            Rule::Regex(pattern) => pattern.is_match(text).unwrap_or(false),
             Rule::Any(rules) => rules.iter().any(|rule| rule.holds(text, lower)),
             Rule::All(rules) => rules.iter().all(|rule| rule.holds(text, lower)),
         }
@@ -124,6 +125,12 @@ mod tests {
         assert!(holds(json!({"contains": "4"}), "gpt-4o"));
         assert!(holds(json!({"regex": "^o[134]"}), "o3-mini"));
         assert!(!holds(json!({"regex": "^o[134]"}), "gpt-o3"));
+        assert!(holds(json!({"regex": "^a(?!.*-tts(?:$|-))\\d"}), "a1-x"));
+        assert!(!holds(json!({"regex": "^a(?!.*-tts(?:$|-))\\d"}), "a1-tts"));
+        assert!(!holds(
+            json!({"regex": "^(?=(a|aa)+$)(a|aa)+b"}),
+            &"a".repeat(60)
+        ));
         assert!(holds(
             json!({"and": [{"contains": "a"}, {"or": [{"equals": "x"}, {"contains": "b"}]}]}),
             "cab"

@@ -1,0 +1,173 @@
+-- The books: what moves deferred revenue, and periods that are closed and never change again.
+
+CREATE TABLE credyt.periods (
+    asset      text NOT NULL,
+    through    timestamptz NOT NULL,
+    closed_at  timestamptz NOT NULL,
+    credits    numeric NOT NULL,
+    deferred   numeric NOT NULL,
+    PRIMARY KEY (asset, through)
+);
+COMMENT ON TABLE credyt.periods IS 'Closed periods, append-only: what is accounted before through never changes again. Written by credyt.close_period.';
+COMMENT ON COLUMN credyt.periods.asset IS 'Whose books.';
+COMMENT ON COLUMN credyt.periods.through IS 'The first moment that is not in the period: of all that is closed, the newest is where the open books begin.';
+COMMENT ON COLUMN credyt.periods.closed_at IS 'When it was closed.';
+COMMENT ON COLUMN credyt.periods.credits IS 'Credits left in all grants at the end of the period, future grants too.';
+COMMENT ON COLUMN credyt.periods.deferred IS 'Money paid for them and not earned, in the asset''s currency.';
+
+CREATE TABLE credyt.period_grants (
+    customer   text NOT NULL,
+    asset      text NOT NULL,
+    through    timestamptz NOT NULL,
+    grant_id   uuid NOT NULL,
+    kind       text NOT NULL,
+    remaining  numeric NOT NULL,
+    deferred   numeric NOT NULL,
+    PRIMARY KEY (customer, grant_id, through)
+);
+-- Period after period is written in one go, so a few pages answer for each.
+CREATE INDEX period_grants_through ON credyt.period_grants USING brin (through) WITH (autosummarize = on);
+COMMENT ON TABLE credyt.period_grants IS 'Every grant with something left at the end of a closed period, append-only, so that later reports need no older ledger. Written by credyt.close_period.';
+COMMENT ON COLUMN credyt.period_grants.customer IS 'Whose grant.';
+COMMENT ON COLUMN credyt.period_grants.asset IS 'In which asset.';
+COMMENT ON COLUMN credyt.period_grants.through IS 'The period that ends before this moment.';
+COMMENT ON COLUMN credyt.period_grants.grant_id IS 'The grant.';
+COMMENT ON COLUMN credyt.period_grants.kind IS 'included, promotional or purchased.';
+COMMENT ON COLUMN credyt.period_grants.remaining IS 'Credits left, held ones included. Negative where a debit is accounted before the grant that paid it.';
+COMMENT ON COLUMN credyt.period_grants.deferred IS 'Money paid for them and not earned.';
+
+CREATE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON credyt.periods
+    FOR EACH STATEMENT EXECUTE FUNCTION credyt.refuse_change();
+CREATE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON credyt.period_grants
+    FOR EACH STATEMENT EXECUTE FUNCTION credyt.refuse_change();
+
+CREATE VIEW credyt.movements AS
+SELECT l.customer, l.asset, l.kind, l.accounted_at, l.revenue, l.allocations
+FROM credyt.ledger l
+UNION ALL
+SELECT w.customer, w.asset, d.kind, d.occurred_at, d.revenue, d.allocations
+FROM credyt.wallets w
+CROSS JOIN LATERAL (
+    SELECT greatest(coalesce((SELECT c.now FROM credyt.clock c WHERE c.one), statement_timestamp()),
+                    credyt.changed_at(w.state)) AS at
+) t
+CROSS JOIN LATERAL credyt.due(w.customer, w.asset, w.state, t.at) AS d
+WHERE w.next_due_at <= t.at;
+COMMENT ON VIEW credyt.movements IS 'Everything that moved credits, booked or decided by time alone. The reports of the books are made of it.';
+COMMENT ON COLUMN credyt.movements.customer IS 'Whose wallet moved.';
+COMMENT ON COLUMN credyt.movements.asset IS 'In which asset.';
+COMMENT ON COLUMN credyt.movements.kind IS 'grant, debit, refund, expiry, revocation, settlement or transfer.';
+COMMENT ON COLUMN credyt.movements.accounted_at IS 'When it counts in the books.';
+COMMENT ON COLUMN credyt.movements.revenue IS 'Money earned (positive) or given back (negative).';
+COMMENT ON COLUMN credyt.movements.allocations IS 'Grant by grant, as in the ledger.';
+
+CREATE VIEW credyt.grant_movements AS
+SELECT m.customer, m.asset, m.accounted_at, m.kind AS movement, (a.part->>'grant')::uuid AS grant_id, a.part->>'kind' AS kind,
+       CASE WHEN m.kind IN ('grant', 'refund') THEN 1 ELSE -1 END * (a.part->>'credits')::numeric AS credits,
+       CASE WHEN m.kind IN ('grant', 'refund') THEN 1 ELSE -1 END
+           * coalesce(a.part->>'deferred', a.part->>'revenue')::numeric AS deferred
+FROM credyt.movements m
+CROSS JOIN LATERAL jsonb_array_elements(m.allocations) AS a (part)
+WHERE a.part->>'grant' IS NOT NULL
+  -- Spent credits that a revocation made a debt: revenue went back, nothing left or entered the grant.
+  AND NOT (m.kind = 'revocation' AND a.part ? 'revenue')
+UNION ALL
+SELECT l.customer, l.asset, l.accounted_at, l.kind, (a.part->>'to')::uuid, a.part->>'kind',
+       (a.part->>'credits')::numeric, (a.part->>'deferred')::numeric
+FROM credyt.ledger l
+CROSS JOIN LATERAL jsonb_array_elements(l.allocations) AS a (part)
+WHERE l.kind = 'transfer';
+COMMENT ON VIEW credyt.grant_movements IS 'What came into each grant and what left it? Up to any moment its sum is what the grant had left then.';
+COMMENT ON COLUMN credyt.grant_movements.customer IS 'Whose grant.';
+COMMENT ON COLUMN credyt.grant_movements.asset IS 'In which asset; money is in its currency.';
+COMMENT ON COLUMN credyt.grant_movements.accounted_at IS 'When it counts in the books.';
+COMMENT ON COLUMN credyt.grant_movements.movement IS 'grant, debit, refund, expiry, revocation, settlement or transfer.';
+COMMENT ON COLUMN credyt.grant_movements.grant_id IS 'The grant.';
+COMMENT ON COLUMN credyt.grant_movements.kind IS 'included, promotional or purchased.';
+COMMENT ON COLUMN credyt.grant_movements.credits IS 'Credits that came (positive) or went (negative).';
+COMMENT ON COLUMN credyt.grant_movements.deferred IS 'Money paid for them and not earned, likewise.';
+
+CREATE FUNCTION credyt.close_period(
+    through  timestamptz,
+    asset    text DEFAULT 'credits'
+) RETURNS credyt.periods
+    AS 'MODULE_PATHNAME', 'credyt_close_period' LANGUAGE c VOLATILE
+    SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_seqscan = off;
+COMMENT ON FUNCTION credyt.close_period(timestamptz, text) IS
+    'Closes an asset''s books for all that is accounted before through (a past moment after the last close): it never changes again, and what comes late counts from through on. Books what has fallen due and keeps what every grant had left. The same through again changes nothing. Waits for running transactions of the asset''s wallets, and lets new ones wait. WC009, 22023.';
+
+-- What every grant had left: at the last close, and what moved it since.
+CREATE FUNCTION credyt.keep_period(asset text, since timestamptz, through timestamptz, closed_at timestamptz)
+RETURNS credyt.periods
+LANGUAGE sql VOLATILE SET search_path = pg_catalog, pg_temp
+-- The one statement of close_period that reads whole tables.
+SET enable_seqscan = on SET enable_sort = off SET jit = off
+AS $$
+WITH kept AS (
+    INSERT INTO credyt.period_grants (customer, asset, through, grant_id, kind, remaining, deferred)
+    SELECT m.customer, keep_period.asset, keep_period.through, m.grant_id, m.kind, sum(m.credits), sum(m.deferred)
+    FROM (
+        SELECT g.customer, g.grant_id, g.kind, g.remaining AS credits, g.deferred
+        FROM credyt.period_grants g
+        WHERE g.asset = keep_period.asset AND g.through = keep_period.since
+        UNION ALL
+        SELECT m.customer, m.grant_id, m.kind, m.credits, m.deferred
+        FROM credyt.grant_movements m
+        WHERE m.asset = keep_period.asset
+          AND m.accounted_at >= keep_period.since AND m.accounted_at < keep_period.through
+    ) m
+    GROUP BY m.customer, m.grant_id, m.kind
+    HAVING sum(m.credits) <> 0 OR sum(m.deferred) <> 0
+    RETURNING remaining, deferred
+)
+INSERT INTO credyt.periods (asset, through, closed_at, credits, deferred)
+SELECT keep_period.asset, keep_period.through, keep_period.closed_at,
+       trim_scale(coalesce(sum(k.remaining), 0)), credyt.as_money(coalesce(sum(k.deferred), 0))
+FROM kept k
+RETURNING *
+$$;
+COMMENT ON FUNCTION credyt.keep_period(text, timestamptz, timestamptz, timestamptz) IS
+    'For close_period alone: writes down what every grant had left. Owner only.';
+
+CREATE FUNCTION credyt.as_money(amount numeric) RETURNS numeric
+    LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
+    AS $$ SELECT round(amount, greatest(2, min_scale(amount))) $$;
+COMMENT ON FUNCTION credyt.as_money(numeric) IS 'Money as it is shown: at least two decimals, and no zeros behind them.';
+
+-- The reports add up many rows into few sums, which the planner, not knowing the moments, would sort first.
+CREATE FUNCTION credyt.deferred_revenue_at(
+    at     timestamptz,
+    asset  text DEFAULT NULL
+) RETURNS SETOF credyt.deferred_revenue
+    AS 'MODULE_PATHNAME', 'credyt_deferred_revenue_at' LANGUAGE c STABLE
+    SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_sort = off SET jit = off;
+COMMENT ON FUNCTION credyt.deferred_revenue_at(timestamptz, text) IS
+    'What was paid for credits that were not spent yet at a past moment? Like the view deferred_revenue, by what is accounted up to that moment, itself included. WC009, 22023 for a moment in the future.';
+
+CREATE TYPE credyt.rollforward AS (
+    asset     text,
+    opening   numeric,
+    billed    numeric,
+    earned    numeric,
+    breakage  numeric,
+    returned  numeric,
+    closing   numeric
+);
+COMMENT ON TYPE credyt.rollforward IS 'How deferred revenue came from one moment to another: opening + billed - earned - breakage - returned = closing.';
+COMMENT ON COLUMN credyt.rollforward.asset IS 'In which asset; money is in its currency.';
+COMMENT ON COLUMN credyt.rollforward.opening IS 'Deferred before the period.';
+COMMENT ON COLUMN credyt.rollforward.billed IS 'Paid for grants issued in it.';
+COMMENT ON COLUMN credyt.rollforward.earned IS 'Revenue of credits spent in it, and of debt paid, less what refunds and revocations took back.';
+COMMENT ON COLUMN credyt.rollforward.breakage IS 'Paid for credits that ended unspent in it.';
+COMMENT ON COLUMN credyt.rollforward.returned IS 'Paid for credits that were revoked in it; of spent ones that are owed since, the revenue.';
+COMMENT ON COLUMN credyt.rollforward.closing IS 'Deferred at its end, summed by itself.';
+
+CREATE FUNCTION credyt.revenue_rollforward(
+    since  timestamptz,
+    until  timestamptz,
+    asset  text DEFAULT NULL
+) RETURNS SETOF credyt.rollforward
+    AS 'MODULE_PATHNAME', 'credyt_revenue_rollforward' LANGUAGE c STABLE
+    SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_sort = off SET jit = off;
+COMMENT ON FUNCTION credyt.revenue_rollforward(timestamptz, timestamptz, text) IS
+    'How did deferred revenue come from opening to closing? What is accounted from since (NULL: the beginning) until just before until (NULL: now), a row for each asset. WC009, 22023.';

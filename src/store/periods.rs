@@ -1,0 +1,288 @@
+//! Closed periods, and reports of what is deferred.
+//!
+//! A row counts in the books when it happened, or at the first moment of the first open period. What
+//! is accounted before `through` never changes once `close_period(through)` has committed, because
+//! no such row can be committed after it:
+//!
+//! - `close_period` locks, one by one, every wallet of the asset, and writes it back with a last
+//!   change at or after `through`. So it waits for every transaction that has changed one of them, and
+//!   only then sums up what is booked. From then on a wallet's own time, which never runs backwards,
+//!   is not before `through`, and what happens at that time counts in an open period.
+//! - What happened earlier (an explicit `occurred_at`, a cost recorded late, what time decided) asks
+//!   for the last close (`accounted_at`) after it has locked the wallet: either that close has let go
+//!   of this wallet and is seen, or it has still to lock it and waits for this transaction. Under
+//!   REPEATABLE READ and above an older snapshot does not get the lock: the close has changed the row.
+//! - A wallet that is not there yet cannot be locked. So who makes one shares a lock on
+//!   `credyt.periods` until the transaction ends (`share`), and `close_period` takes it alone
+//!   (`lock`). The new wallet's time does not begin before the last close.
+//!
+//! Who changes several wallets in one transaction and meets `close_period` may end in a deadlock
+//! (40P01), as with any other transaction that locks them in another order.
+
+use super::books;
+use super::edition;
+use super::statement::{RowRef, Statement, Store, TEXT, TIME};
+use crate::errors::{self, Result};
+use crate::ledger::Moment;
+use crate::sql_types::value::{self, Value};
+
+/// Before and after all time, as Postgres orders them.
+const BEGINNING: Moment = Moment(i64::MIN);
+const END: Moment = Moment(i64::MAX);
+
+/// Conflicts with `LOCK` alone: not with itself, and not with readers or a dump.
+static SHARE: Statement = Statement {
+    sql: "LOCK TABLE credyt.periods IN ROW SHARE MODE",
+    args: &[],
+};
+
+static LOCK: Statement = Statement {
+    sql: "LOCK TABLE credyt.periods IN EXCLUSIVE MODE",
+    args: &[],
+};
+
+static LAST: Statement = Statement {
+    sql: "SELECT max(p.through) FROM credyt.periods p WHERE p.asset = $1",
+    args: &[TEXT],
+};
+
+/// What a close may not miss: who has a wallet. (Wallets are never deleted.)
+static WALLETS: Statement = Statement {
+    sql: "SELECT count(*) FROM credyt.wallets w WHERE w.asset = $1",
+    args: &[TEXT],
+};
+
+/// In the order in which every call locks several: that of the bytes.
+static CUSTOMERS: Statement = Statement {
+    sql: "SELECT w.customer FROM credyt.wallets w WHERE w.asset = $1 ORDER BY w.customer COLLATE \"C\"",
+    args: &[TEXT],
+};
+
+static CLOSED: Statement = Statement {
+    sql: "SELECT p.asset, p.through, p.closed_at, p.credits, p.deferred
+          FROM credyt.periods p WHERE p.asset = $1 AND p.through = $2",
+    args: &[TEXT, TIME],
+};
+
+static KEEP: Statement = Statement {
+    sql: "SELECT p.asset, p.through, p.closed_at, p.credits, p.deferred
+          FROM credyt.keep_period($1, $2, $3, $4) p",
+    args: &[TEXT, TIME, TIME, TIME],
+};
+
+/// From the last close before a moment, and what is accounted since.
+static DEFERRED: Statement = Statement {
+    sql: "WITH base AS MATERIALIZED (
+              SELECT a.asset, coalesce((SELECT max(p.through) FROM credyt.periods p
+                                        WHERE p.asset = a.asset AND p.through <= $1), '-infinity') AS through
+              FROM credyt.assets a
+              WHERE $2 IS NULL OR a.asset = $2
+          )
+          SELECT m.asset, m.kind, trim_scale(sum(m.credits)), credyt.as_money(sum(m.deferred))
+          FROM (SELECT g.asset, g.kind, g.remaining AS credits, g.deferred
+                FROM base b
+                JOIN credyt.period_grants g ON g.asset = b.asset AND g.through = b.through
+                UNION ALL
+                SELECT m.asset, m.kind, m.credits, m.deferred
+                FROM base b
+                JOIN credyt.grant_movements m ON m.asset = b.asset AND m.accounted_at >= b.through
+                WHERE m.accounted_at >= (SELECT min(b.through) FROM base b) AND m.accounted_at < $1) m
+          GROUP BY m.asset, m.kind
+          HAVING sum(m.credits) <> 0 OR sum(m.deferred) <> 0
+          ORDER BY m.asset, m.kind",
+    args: &[TIME, TEXT],
+};
+
+/// Opening and closing are each summed from the last close before them, the rest from the movements
+/// of the period. Only what moves unearned money has to be opened: the revenue of a debit is its row's.
+static ROLLFORWARD: Statement = Statement {
+    sql: "WITH base AS MATERIALIZED (
+              SELECT a.asset,
+                     coalesce((SELECT max(p.through) FROM credyt.periods p
+                               WHERE p.asset = a.asset AND p.through <= $1), '-infinity') AS opened,
+                     coalesce((SELECT max(p.through) FROM credyt.periods p
+                               WHERE p.asset = a.asset AND p.through <= $2), '-infinity') AS closed
+              FROM credyt.assets a
+              WHERE $3 IS NULL OR a.asset = $3
+          ),
+          moved AS (
+              SELECT m.asset, m.kind, m.accounted_at < $1 AS before, m.accounted_at >= b.closed AS after,
+                     sum(m.revenue) AS revenue,
+                     coalesce(sum(CASE WHEN m.kind IN ('grant', 'expiry', 'revocation')
+                                  THEN (SELECT sum((a.part->>'deferred')::numeric)
+                                        FROM jsonb_array_elements(m.allocations) AS a (part)) END), 0) AS deferred
+              FROM base b
+              JOIN credyt.movements m ON m.asset = b.asset AND m.accounted_at >= b.opened
+              WHERE m.accounted_at >= (SELECT min(b.opened) FROM base b) AND m.accounted_at < $2
+              GROUP BY 1, 2, 3, 4
+          ),
+          flow AS (
+              SELECT m.asset, m.before, m.after, m.revenue AS earned,
+                     CASE WHEN m.kind = 'grant' THEN m.deferred ELSE 0 END AS billed,
+                     CASE WHEN m.kind = 'expiry' THEN m.deferred ELSE 0 END AS breakage,
+                     CASE WHEN m.kind = 'revocation' THEN m.deferred - m.revenue ELSE 0 END AS returned
+              FROM moved m
+          ),
+          total AS (
+              SELECT b.asset,
+                     coalesce(o.deferred, 0)
+                         + coalesce(sum(f.billed - f.earned - f.breakage - f.returned) FILTER (WHERE f.before), 0) AS opening,
+                     coalesce(sum(f.billed) FILTER (WHERE NOT f.before), 0) AS billed,
+                     coalesce(sum(f.earned) FILTER (WHERE NOT f.before), 0) AS earned,
+                     coalesce(sum(f.breakage) FILTER (WHERE NOT f.before), 0) AS breakage,
+                     coalesce(sum(f.returned) FILTER (WHERE NOT f.before), 0) AS returned,
+                     coalesce(c.deferred, 0)
+                         + coalesce(sum(f.billed - f.earned - f.breakage - f.returned) FILTER (WHERE f.after), 0) AS closing
+              FROM base b
+              LEFT JOIN credyt.periods o ON o.asset = b.asset AND o.through = b.opened
+              LEFT JOIN credyt.periods c ON c.asset = b.asset AND c.through = b.closed
+              LEFT JOIN flow f ON f.asset = b.asset
+              GROUP BY b.asset, o.deferred, c.deferred
+          )
+          SELECT t.asset, credyt.as_money(t.opening), credyt.as_money(t.billed), credyt.as_money(t.earned),
+                 credyt.as_money(t.breakage), credyt.as_money(t.returned), credyt.as_money(t.closing)
+          FROM total t ORDER BY t.asset",
+    args: &[TIME, TIME, TEXT],
+};
+
+/// The first moment of the first open period; `None` where no period was closed. What is done with
+/// it needs the lock of the wallet it is about, taken before.
+pub fn first_open(store: &Store, asset: &str) -> Result<Option<Moment>> {
+    let rows = LAST.run(store, &[value::text(asset)])?;
+    Ok(rows.first().and_then(|row| row.optional_moment(1)))
+}
+
+/// When something counts in the books that happened at a moment in an open (and so locked) wallet
+/// whose time is `now`. Only what happened earlier can lie in a closed period.
+pub fn accounted_at(
+    store: &Store,
+    asset: &str,
+    occurred_at: Moment,
+    now: Moment,
+) -> Result<Moment> {
+    if occurred_at >= now {
+        return Ok(occurred_at);
+    }
+    let first_open = first_open(store, asset)?;
+    Ok(first_open.map_or(occurred_at, |first| first.max(occurred_at)))
+}
+
+/// Keeps the books as they are until the transaction ends, for who makes a wallet: no close can
+/// overlook it. Returns the first moment of the first open period.
+pub fn share(store: &Store, asset: &str) -> Result<Option<Moment>> {
+    SHARE.run(store, &[])?;
+    same_as_latest(store, &LAST, asset)?;
+    first_open(store, asset)
+}
+
+/// Lets nobody else close a period or make a wallet until the transaction ends. Returns the first
+/// moment of the first open period.
+pub fn lock(store: &Store, asset: &str) -> Result<Option<Moment>> {
+    LOCK.run(store, &[])?;
+    same_as_latest(store, &LAST, asset)?;
+    same_as_latest(store, &WALLETS, asset)?;
+    first_open(store, asset)
+}
+
+/// 40001 where this transaction's snapshot is too old to see what counts.
+fn same_as_latest(store: &Store, statement: &Statement, asset: &str) -> Result<()> {
+    if edition::sees_commits() {
+        return Ok(());
+    }
+    let args = [value::text(asset)];
+    // A count and a moment alike are 64 bits.
+    let seen = |row: Option<RowRef>| row.and_then(|row| row.optional_moment(1));
+    let ours = seen(statement.run(store, &args)?.first());
+    let latest = seen(statement.run_latest(&args)?.first());
+    if ours == latest {
+        Ok(())
+    } else {
+        Err(errors::snapshot_too_old(asset))
+    }
+}
+
+/// All who have a wallet, in the order in which they are locked.
+pub fn customers(store: &Store, asset: &str) -> Result<Vec<String>> {
+    let rows = CUSTOMERS.run(store, &[value::text(asset)])?;
+    rows.iter().map(|row| row.text(1)).collect()
+}
+
+/// The columns of a closed period.
+pub fn closed(store: &Store, asset: &str, through: Moment) -> Result<Option<Vec<Value>>> {
+    let rows = CLOSED.run(store, &[value::text(asset), value::moment(through)])?;
+    rows.first().map(|row| period(&row)).transpose()
+}
+
+/// Writes a period down, with what every grant had left at its end. `last` is the end of the period
+/// before. Returns its columns.
+pub fn keep(
+    store: &Store,
+    asset: &str,
+    last: Option<Moment>,
+    through: Moment,
+    closed_at: Moment,
+) -> Result<Vec<Value>> {
+    let args = [
+        value::text(asset),
+        value::moment(last.unwrap_or(BEGINNING)),
+        value::moment(through),
+        value::moment(closed_at),
+    ];
+    let rows = KEEP.run(store, &args)?;
+    let kept = rows.first().map(|row| period(&row));
+    kept.unwrap_or_else(|| Err(errors::corrupted("a period", "it was not kept")))
+}
+
+fn period(row: &RowRef) -> Result<Vec<Value>> {
+    Ok(vec![
+        value::text(&row.text(1)?),
+        value::moment(row.moment(2)?),
+        value::moment(row.moment(3)?),
+        row.numeric(4),
+        row.numeric(5),
+    ])
+}
+
+/// What was deferred at a moment, itself included: asset, kind, credits and money.
+pub fn deferred_at(store: &Store, at: Moment, asset: Option<&str>) -> Result<Vec<Vec<Value>>> {
+    known(store, asset)?;
+    // What is accounted at a moment is accounted before the next microsecond.
+    let until = Moment(at.0.saturating_add(1));
+    let rows = DEFERRED.run(store, &[value::moment(until), value::optional_text(asset)])?;
+    let row = |row: RowRef| {
+        Ok(vec![
+            value::text(&row.text(1)?),
+            value::text(&row.text(2)?),
+            row.numeric(3),
+            row.numeric(4),
+        ])
+    };
+    rows.iter().map(row).collect()
+}
+
+/// From what was deferred before `since` to what was before `until`, asset by asset.
+pub fn rollforward(
+    store: &Store,
+    since: Option<Moment>,
+    until: Option<Moment>,
+    asset: Option<&str>,
+) -> Result<Vec<Vec<Value>>> {
+    known(store, asset)?;
+    let args = [
+        value::moment(since.unwrap_or(BEGINNING)),
+        value::moment(until.unwrap_or(END)),
+        value::optional_text(asset),
+    ];
+    let rows = ROLLFORWARD.run(store, &args)?;
+    let row = |row: RowRef| {
+        let mut columns = vec![value::text(&row.text(1)?)];
+        columns.extend((2..=7).map(|column| row.numeric(column)));
+        Ok(columns)
+    };
+    rows.iter().map(row).collect()
+}
+
+/// WC009 for an asset that is not there.
+fn known(store: &Store, asset: Option<&str>) -> Result<()> {
+    asset.map_or(Ok(()), |name| books::asset(store, name).map(|_| ()))
+}

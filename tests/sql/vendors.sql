@@ -1,0 +1,115 @@
+-- Vendor rates: imported, set, and applied to usage.
+INSERT INTO credyt.clock VALUES ('2026-07-01 12:00Z');
+
+-- A file of the genai-prices project, made up.
+SELECT '[{"id": "acme", "name": "Acme", "api_pattern": "acme", "provider_match": {"contains": "acme"},
+  "extractors": [
+    {"api_flavor": "chat", "root": "usage", "model_path": "model", "mappings": [
+      {"path": "prompt_tokens", "dest": "input_tokens", "required": true},
+      {"path": ["details", "cached_tokens"], "dest": "cache_read_tokens", "required": false},
+      {"path": "completion_tokens", "dest": "output_tokens", "required": true}]},
+    {"api_flavor": "messages", "root": "usage", "model_path": "model", "mappings": [
+      {"path": "input", "dest": "input_tokens", "required": true},
+      {"path": "cache_write", "dest": "input_tokens", "required": false},
+      {"path": "cache_write", "dest": "cache_write_tokens", "required": false},
+      {"path": "output", "dest": "output_tokens", "required": true}]}],
+  "models": [
+    {"id": "big", "match": {"starts_with": "big"}, "prices": {
+      "input_mtok": {"base": 2, "tiers": [{"start": 200000, "price": 4}]}, "cache_read_mtok": 0, "output_mtok": 10}},
+    {"id": "night", "match": {"equals": "night"}, "prices": [
+      {"prices": {"input_mtok": 1, "output_mtok": 1}},
+      {"constraint": {"start_time": "22:00:00Z", "end_time": "06:00:00Z"}, "prices": {"input_mtok": 0.5, "output_mtok": 0.5}}]},
+    {"id": "new", "match": {"equals": "new"}, "prices": [
+      {"prices": {"input_mtok": 8, "output_mtok": 8}},
+      {"constraint": {"start_date": "2026-08-01"}, "prices": {"input_mtok": 6, "output_mtok": 6}}],
+      "price_variants": [{"when": {"service_tier": "batch"}, "prices": {"input_mtok": 3}}]},
+    {"id": "secret", "match": {"equals": "secret"}, "prices": {}}]},
+ {"id": "reseller", "name": "Reseller", "api_pattern": "r", "fallback_model_providers": ["acme"], "models": []}]' AS file \gset
+
+SELECT * FROM credyt.import_vendor_rates(:'file', dry_run => true);
+SELECT * FROM credyt.import_vendor_rates(:'file');
+SELECT * FROM credyt.import_vendor_rates(:'file');
+
+-- One row a unit, and one for each tier, hour and variant.
+SELECT unit, price, per, effective_at AT TIME ZONE 'UTC' AS effective_at, superseded_at AT TIME ZONE 'UTC' AS superseded_at, model
+FROM credyt.vendor_rate_book ORDER BY vendor, model, unit, effective_at NULLS FIRST;
+
+-- The whole answer, or its usage object; by any of the vendor's names; the model as the answer says.
+SELECT * FROM credyt.vendor_cost('acme', 'big-2', '{"prompt_tokens": 1000, "completion_tokens": 100}');
+SELECT vendor, model, cost, usage FROM credyt.vendor_cost('ACME-cloud', NULL,
+    '{"id": 7, "model": "big-2", "usage": {"prompt_tokens": 1000, "details": {"cached_tokens": 900}, "completion_tokens": 100}}', 'chat');
+-- Cached tokens cost nothing here: 0 is a price. Written ones have none of their own: they cost what input does.
+SELECT components, usage FROM credyt.vendor_cost('acme', 'big', '{"input": 100, "cache_write": 900, "output": 0}', 'messages');
+-- The tier is a cliff.
+SELECT cost FROM credyt.vendor_cost('acme', 'big', '{"prompt_tokens": 200000, "completion_tokens": 0}');
+SELECT cost, components FROM credyt.vendor_cost('acme', 'big', '{"prompt_tokens": 200001, "completion_tokens": 0}');
+-- By the hour, by the date, by the request; as of the clock where nothing else is said.
+SELECT t.at, c.cost
+FROM (VALUES ('2026-07-01 05:59:59.999999Z'), ('2026-07-01 06:00Z'), ('2026-07-01 21:59:59Z'), ('2026-07-01 22:00Z'), (NULL)) t (at),
+     credyt.vendor_cost('acme', 'night', '{"prompt_tokens": 1000000, "completion_tokens": 0}', at => t.at::timestamptz) c;
+SELECT t.at, c.cost
+FROM (VALUES ('2026-07-31 23:59:59Z'), ('2026-08-01 00:00Z'), (NULL)) t (at),
+     credyt.vendor_cost('acme', 'new', '{"prompt_tokens": 1000000, "completion_tokens": 0}', at => t.at::timestamptz) c;
+SELECT cost FROM credyt.vendor_cost('acme', 'new', '{"prompt_tokens": 1000000, "completion_tokens": 1000000}', context => '{"service_tier": "batch"}');
+-- Another vendor's model.
+SELECT vendor, model, cost, rate_version FROM credyt.vendor_cost('reseller', 'big', '{"input_tokens": 1000}');
+
+-- What is not known has a reason and no cost.
+SELECT vendor, model, cost, usage, reason FROM credyt.vendor_cost('nobody', 'x', '{"tokens": 3, "text": "?"}');
+SELECT vendor, model, cost, usage, reason FROM credyt.vendor_cost('acme', 'tiny', '{"prompt_tokens": 5, "completion_tokens": 1}');
+SELECT vendor, model, cost, usage, reason FROM credyt.vendor_cost('acme', 'secret', '{"prompt_tokens": 5, "completion_tokens": 1}');
+SELECT vendor, model, cost, usage, reason FROM credyt.vendor_cost('acme', NULL, '{"prompt_tokens": 5, "completion_tokens": 1}');
+SELECT vendor, model, cost, usage, reason FROM credyt.vendor_cost('acme', '', '{}');
+
+-- Rates of one's own: before imported ones, the first of a model from the beginning.
+SELECT vendor, model, version, source, currency, rates, effective_at FROM credyt.set_vendor_rate('gpu-cloud', 'a100', '{"gpu_second": "0.0011", "request": 0.01}');
+SELECT cost, usage, components FROM credyt.vendor_cost('gpu-cloud', 'a100', '{"gpu_second": 12.5}', at => '2020-01-01Z');
+SELECT cost, usage, reason FROM credyt.vendor_cost('gpu-cloud', 'a100', '{"gpu_second": 12.5, "gpu_minute": 3}');
+SELECT version, effective_at AT TIME ZONE 'UTC' AS effective_at
+FROM credyt.set_vendor_rate('gpu-cloud', 'a100', '{"gpu_second": {"price": 4, "per": 3600}, "currency": "EUR"}', '2026-06-01Z');
+SELECT t.at, c.cost, c.currency, c.rate_version FROM (VALUES ('2026-05-31Z'), ('2026-06-01Z')) t (at),
+    credyt.vendor_cost('gpu-cloud', 'a100', '{"gpu_second": 1}', at => t.at::timestamptz) c;
+SELECT version, effective_at AT TIME ZONE 'UTC' AS effective_at
+FROM credyt.set_vendor_rate('acme', 'big', '{"input_tokens": {"price": "1.5", "per": 1000000}, "output_tokens": "0.000008"}');
+SELECT cost, rate_version FROM credyt.vendor_cost('acme', 'big-2', '{"prompt_tokens": 1000, "completion_tokens": 100}');
+SELECT cost, rate_version FROM credyt.vendor_cost('acme', 'big-2', '{"prompt_tokens": 1000, "completion_tokens": 100}', at => '2026-06-30Z');
+SELECT changed, unchanged FROM credyt.import_vendor_rates(:'file');
+SELECT version FROM credyt.set_vendor_rate('acme', 'big', 'null');
+SELECT cost, rate_version FROM credyt.vendor_cost('acme', 'big-2', '{"prompt_tokens": 1000, "completion_tokens": 100}');
+
+-- LiteLLM's file: floats as printed, to 15 digits; what is not understood is named.
+SELECT * FROM credyt.import_vendor_rates('{
+    "sample_spec": {"litellm_provider": "one of many", "input_cost_per_token": 0.0},
+    "lite/small": {"litellm_provider": "lite", "mode": "chat", "max_tokens": 8192, "supports_vision": true,
+        "input_cost_per_token": 1.1999999999999999e-07, "output_cost_per_token": 4e-07, "cache_read_input_token_cost": 3e-08,
+        "input_cost_per_token_above_128k_tokens": 2.4e-07, "input_cost_per_token_batches": 6e-08, "output_cost_per_token_flex": 3e-07,
+        "output_cost_per_token_turbo": 9, "tiered_pricing": []},
+    "clip": {"litellm_provider": "lite", "output_cost_per_second": 0.05, "input_cost_per_query": 0.001, "output_cost_per_image": 0.02},
+    "free": {"litellm_provider": "lite", "mode": "chat"}}', 'litellm');
+SELECT model, unit, price, per, source FROM credyt.vendor_rate_book WHERE vendor = 'lite' ORDER BY 1, 2;
+SELECT model, cost, usage FROM credyt.vendor_cost('lite', 'small', '{"input_tokens": 1000, "cache_read_tokens": 400, "output_tokens": 10}');
+SELECT cost FROM credyt.vendor_cost('lite', 'lite/small', '{"input_tokens": 1000, "output_tokens": 10}', context => '{"service_tier": "batch"}');
+SELECT cost FROM credyt.vendor_cost('lite', 'clip', '{"output_seconds": 3.5, "queries": 2}');
+
+-- What is refused.
+\set VERBOSITY verbose
+\set SHOW_CONTEXT never
+SELECT credyt.vendor_cost('acme', 'big', '{"prompt_tokens": 100, "details": {"cached_tokens": 101}, "completion_tokens": 1}');
+SELECT credyt.vendor_cost('acme', 'big', '{"prompt_tokens": -1, "completion_tokens": 1}');
+SELECT credyt.vendor_cost('acme', 'big', '{"prompt_tokens": "100", "completion_tokens": 1}');
+SELECT credyt.vendor_cost('acme', 'big', '{"prompt_tokens": 1.5, "completion_tokens": 1}');
+SELECT credyt.vendor_cost('acme', 'big', '{"prompt_tokens": 1e300, "completion_tokens": 1}');
+SELECT credyt.vendor_cost('acme', 'big', '{"prompt_tokens": 1}', 'chat');
+SELECT credyt.vendor_cost('acme', 'big', '{"prompt_tokens": 1, "completion_tokens": 1}', 'responses');
+SELECT credyt.vendor_cost('acme', 'big', '[1]');
+SELECT credyt.vendor_cost('acme', 'big', NULL);
+SELECT credyt.vendor_cost('acme', 'big', '{"prompt_tokens": 1, "completion_tokens": 1}', context => '[]');
+SELECT credyt.vendor_cost('gpu-cloud', 'a100', '{"gpu_second": "long"}');
+SELECT credyt.set_vendor_rate('gpu-cloud', 'a100', '{"gpu_second": -1}');
+SELECT credyt.set_vendor_rate('gpu-cloud', 'a100', '{"input_mtok": 3}');
+SELECT credyt.set_vendor_rate('gpu-cloud', 'h100', 'null');
+SELECT credyt.set_vendor_rate('gpu-cloud', 'a100', NULL);
+SELECT credyt.import_vendor_rates('[]', 'csv');
+SELECT credyt.import_vendor_rates('[{"id": "acme", "models": [{"id": "big", "match": {"equals": "big"}, "prices": {"input_mtok": "much"}}]}]');
+UPDATE credyt.vendor_rates SET currency = 'EUR';
+DELETE FROM credyt.vendors;
