@@ -35,11 +35,12 @@ growth:          ## how reports of margin grow with the ledger, up to 10 million
 	@tests/step.sh "Building the measurement" cargo build --release --example growth
 	@tests/server.sh run $$(tests/env.sh $(PG)) -- cargo run -q --release --example growth -- $(ARGS)
 
-replay:          ## replay an hour of real LLM traffic (TRACE=path/of/azure_llm_trace.csv)
+replay:          ## replay an hour of real LLM traffic at real rates (TRACE=azure_llm_trace.csv, RATES=genai_prices.json)
 	@[ -f "$(TRACE)" ] || { echo "Which trace? make replay TRACE=path/of/azure_llm_trace.csv"; exit 2; }
 	@pg_config=$$(tests/env.sh $(PG)); tests/build.sh $$pg_config install
 	@tests/step.sh "Building the replay" cargo build --release --example replay
-	@tests/server.sh run $$(tests/env.sh $(PG)) -- cargo run -q --release --example replay -- "$(TRACE)" $(ARGS)
+	@tests/server.sh run $$(tests/env.sh $(PG)) -- cargo run -q --release --example replay -- "$(TRACE)" \
+		$(if $(RATES),--rates "$(RATES)") $(ARGS)
 
 install:         ## into your Postgres 15 to 18 (PG_CONFIG=/path/to/pg_config)
 	@tests/build.sh "$(PG_CONFIG)" install

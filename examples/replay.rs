@@ -1,44 +1,63 @@
-//! Replays an hour of real LLM traffic on a wallet per customer, over several connections at once, and checks every answer.
+//! Replays an hour of real LLM traffic at the real rates of five models on a wallet per customer, over several connections
+//! at once, and checks every answer.
 //!
 //! ```text
-//! make replay TRACE=AzureLLMInferenceTrace_conv.csv
-//! cargo run --release --example replay -- <trace.csv> [--customers 500] [--connections 8] [--seed 1] [--limit N]
+//! make replay TRACE=AzureLLMInferenceTrace_conv.csv RATES=genai_prices.json
+//! cargo run --release --example replay -- <trace.csv> [--rates <genai_prices.json>] [--customers 500] [--connections 8]
+//!                                                     [--seed 1] [--limit N]
 //! ```
 //!
 //! The trace is one of the Azure Public Dataset's "Azure LLM inference trace 2023": TIMESTAMP, ContextTokens,
-//! GeneratedTokens; its rows are sent as fast as they are answered. It names no customers, so those are synthetic, and so
-//! is the way in which each request is charged: see `replay/plan.rs`. The server is the one of PGHOST, PGPORT, PGUSER and
-//! PGDATABASE; the replay makes a database of its own there and drops it in the end.
+//! GeneratedTokens; its rows are sent as fast as they are answered. It names no customers and no models, so those are
+//! synthetic, and so is the way in which each request is charged and its cost becomes known: see `replay/plan.rs`. The
+//! rates are those of a data.json of the genai-prices project, genai_prices.json beside the trace unless said otherwise.
+//! The server is the one of PGHOST, PGPORT, PGUSER and PGDATABASE; the replay makes a database of its own there and drops
+//! it in the end. While it runs, one more connection calls `credyt.maintain()`.
 //!
-//! It ends with code 0 when every answer was as expected, what the reports say equals what the program added up itself,
-//! and `credyt.verify()` finds nothing.
+//! It ends with code 0 when every answer was as expected, every cell of the reports of margin equals the sum that the
+//! program made itself (`replay/book.rs`), and `credyt.verify()` finds nothing.
 
+#[path = "replay/book.rs"]
+mod book;
+#[path = "replay/calls.rs"]
+mod calls;
+#[path = "replay/checks.rs"]
+mod checks;
 mod common;
 #[path = "replay/plan.rs"]
 mod plan;
 #[path = "replay/shop.rs"]
 mod shop;
+#[path = "replay/vendors.rs"]
+mod vendors;
 
-use std::collections::BTreeMap;
 use std::io::{IsTerminal, stderr};
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::thread;
+use std::thread::{self, ScopedJoinHandle};
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 use postgres::Client;
 use rust_decimal::Decimal;
 
+use checks::{check, fixed, verdict};
 use common::{Result, Scratch, millis, option, percentile, said, thousands};
-use plan::{ACTIONS, OWN_PRICE, Plan, SCALE, WAYS, read_trace};
-use shop::{Shop, Sums, Tally};
+use plan::{ACTIONS, BILLS, OWN_PRICE, Plan, SCALE, WAYS, read_trace};
+use shop::{Shop, Tally};
+use vendors::{MISSING, Rates};
 
 const USAGE: &str = "\
-cargo run --release --example replay -- <trace.csv> [--customers 500] [--connections 8] [--seed 1] [--limit N]";
+cargo run --release --example replay -- <trace.csv> [--rates <genai_prices.json>] [--customers 500] [--connections 8]
+                                                    [--seed 1] [--limit N]";
+
+/// How long maintenance rests.
+const MAINTAIN_EVERY: Duration = Duration::from_millis(100);
 
 struct Options {
     trace: String,
+    rates: Option<String>,
     customers: usize,
     connections: usize,
     seed: u64,
@@ -70,6 +89,7 @@ fn main() -> ExitCode {
 fn options() -> Result<Options> {
     let mut arguments: Vec<String> = std::env::args().skip(1).collect();
     let options = Options {
+        rates: option(&mut arguments, "--rates")?,
         customers: option(&mut arguments, "--customers")?.unwrap_or(500).max(1),
         connections: option(&mut arguments, "--connections")?.unwrap_or(8).max(1),
         seed: option(&mut arguments, "--seed")?.unwrap_or(1),
@@ -85,7 +105,10 @@ fn options() -> Result<Options> {
 fn replay(options: &Options) -> Result<bool> {
     let mut rows = read_trace(&options.trace)?;
     rows.truncate(options.limit);
-    let plan = Plan::make(&rows, options.customers, options.seed);
+    let beside = Path::new(&options.trace).with_file_name("genai_prices.json");
+    let rates = options.rates.as_deref().map_or(beside.as_path(), Path::new);
+    let rates = Rates::read(&rates.to_string_lossy())?;
+    let plan = Plan::make(&rows, rates, options.customers, options.seed);
     let scratch = Scratch::create("replay")?;
     let mut client = scratch.connect()?;
 
@@ -94,27 +117,40 @@ fn replay(options: &Options) -> Result<bool> {
         thousands(rows.len()),
         server(&mut client)?
     );
+    introduce(&plan, options);
+    let paid = set_up(&mut client, &plan)?;
+    let (mut tally, took) = run(&scratch, &plan, options.connections)?;
+    report(&tally, took, options.connections);
+    let learned = learn_the_missing_rate(&mut client, &plan, &mut tally)?;
+    Ok(check(&mut client, &tally, paid)? && learned)
+}
+
+fn introduce(plan: &Plan, options: &Options) {
     println!(
-        "  Sizes and order are those of the trace. Who asked is synthetic: the trace names no customers,"
-    );
-    println!(
-        "  so each request is given to one of {} by Zipf's law (seed {}), and charged in",
+        "  Sizes and order are those of the trace, prices those of the vendors. The rest is synthetic, since the trace
+  names neither customers nor models: each request is given to one of {} customers by Zipf's law (seed {}),
+  and to one of these models, with their prices in dollars per million tokens; a part of some questions is
+  said to have been cached.\n",
         options.customers, options.seed
     );
-    println!(
-        "  one of these ways. The vendor's bill is computed, at ${} an input token and",
-        plan::INPUT_COST
-    );
-    println!("  ${} an output token.\n", plan::OUTPUT_COST);
-    for (_, share, label) in WAYS {
-        println!("  {:>5.1} %  {label}", f64::from(share) / 10.0);
+    for line in plan.rates.lines() {
+        println!("  {line}");
     }
+    let shares = |title: &str, shares: &[(u32, &str)]| {
+        println!("\n  {title}");
+        for (share, label) in shares {
+            println!("  {:>5.1} %  {label}", f64::from(*share) / 10.0);
+        }
+    };
+    shares(
+        "It is charged in one of these ways:",
+        &WAYS.map(|(_, share, label)| (share, label)),
+    );
+    shares(
+        "What it costs becomes known in one of these, as far as the way it is charged allows:",
+        &BILLS.map(|(_, share, label)| (share, label)),
+    );
     println!();
-
-    let paid = set_up(&mut client, &plan)?;
-    let (tally, took) = run(&scratch, &plan, options.connections)?;
-    report(&tally, took, options.connections);
-    check(&mut client, &tally, paid)
 }
 
 fn server(client: &mut Client) -> Result<String> {
@@ -130,7 +166,7 @@ fn server(client: &mut Client) -> Result<String> {
     ))
 }
 
-/// The asset, the prices, the wallets. Returns the money that was paid for what the customers start with.
+/// The asset, the rates, the prices, the wallets. Returns the money that was paid for what the customers start with.
 fn set_up(client: &mut Client, plan: &Plan) -> Result<Decimal> {
     client
         .execute(
@@ -138,6 +174,7 @@ fn set_up(client: &mut Client, plan: &Plan) -> Result<Decimal> {
             &[&(SCALE as i32)],
         )
         .map_err(said("create_asset"))?;
+    import(client, &plan.rates)?;
     let price = "SELECT credyt.set_price($1, $2, customer => $3)";
     for action in &ACTIONS {
         client
@@ -195,6 +232,65 @@ fn set_up(client: &mut Client, plan: &Plan) -> Result<Decimal> {
     Ok(paid)
 }
 
+/// The rates of all vendors; twice, since what is there already changes nothing.
+fn import(client: &mut Client, rates: &Rates) -> Result<()> {
+    let sql = "SELECT added, changed, unchanged, skipped FROM credyt.import_vendor_rates($1)";
+    let mut import = || -> Result<[i32; 4]> {
+        let row = client.query_one(sql, &[&rates.file]).map_err(said(sql))?;
+        Ok([
+            row.try_get(0)?,
+            row.try_get(1)?,
+            row.try_get(2)?,
+            row.try_get(3)?,
+        ])
+    };
+    let began = Instant::now();
+    let [added, changed, unchanged, skipped] = import()?;
+    println!(
+        "Imported the rates of {} models in {} ms; {skipped} more have no price\n",
+        thousands(added),
+        millis(began.elapsed())
+    );
+    let again = import()?;
+    if (changed, unchanged) != (0, 0) || again != [0, 0, added, skipped] {
+        return Err(format!("{sql} again: {again:?} after {added} added").into());
+    }
+    Ok(())
+}
+
+/// A vendor tells what its new model costs: sets that and corrects what was booked without it.
+fn learn_the_missing_rate(client: &mut Client, plan: &Plan, tally: &mut Tally) -> Result<bool> {
+    let (vendor, model) = (MISSING.vendor, MISSING.id);
+    let set = "SELECT version FROM credyt.set_vendor_rate($1, $2, $3)";
+    client
+        .query_one(set, &[&vendor, &model, &plan.rates.missing()])
+        .map_err(said(set))?;
+    let recost = "SELECT cost_before IS NULL AND cost_after IS NOT NULL FROM credyt.recost($1, $2, dry_run => $3)";
+    let mut recost = |dry_run: bool| -> Result<Option<usize>> {
+        let rows = client
+            .query(recost, &[&vendor, &model, &dry_run])
+            .map_err(said(recost))?;
+        Ok(rows.iter().all(|row| row.get(0)).then_some(rows.len()))
+    };
+    let began = Instant::now();
+    let corrected = [recost(true)?, recost(false)?, recost(false)?];
+    let took = began.elapsed().as_secs_f64();
+    let rated = tally.book.rate();
+    let as_expected = corrected == [Some(rated), Some(rated), Some(0)];
+    println!("\nThe rate of {model} is set, {took:.1} s");
+    verdict(
+        &format!(
+            "{} costs corrected by credyt.recost, once",
+            thousands(rated)
+        ),
+        &match as_expected {
+            true => "as expected".into(),
+            false => format!("DIFFERENT: dry run, run and run again: {corrected:?}"),
+        },
+    );
+    Ok(as_expected)
+}
+
 /// All requests, each taken by the next connection that is free.
 fn run(scratch: &Scratch, plan: &Plan, connections: usize) -> Result<(Tally, Duration)> {
     let bar = Progress::new(plan.requests.len());
@@ -213,17 +309,18 @@ fn run(scratch: &Scratch, plan: &Plan, connections: usize) -> Result<(Tally, Dur
         Ok(shop.tally)
     };
     let one = || one().inspect_err(|_| stop.store(true, Ordering::Relaxed));
+    let done = AtomicBool::new(false);
+    let panicked = || Err("a connection panicked".into());
     let began = Instant::now();
     let tallies: Vec<Result<Tally>> = thread::scope(|scope| {
+        let maintenance = scope.spawn(|| maintain(scratch, &done));
         let workers: Vec<_> = (0..connections).map(|_| scope.spawn(one)).collect();
-        workers
-            .into_iter()
-            .map(|worker| {
-                worker
-                    .join()
-                    .unwrap_or_else(|_| Err("a connection panicked".into()))
-            })
-            .collect()
+        let join =
+            |worker: ScopedJoinHandle<Result<Tally>>| worker.join().unwrap_or_else(|_| panicked());
+        let mut tallies: Vec<_> = workers.into_iter().map(join).collect();
+        done.store(true, Ordering::Relaxed);
+        tallies.push(join(maintenance));
+        tallies
     });
     let took = began.elapsed();
     bar.finish();
@@ -232,6 +329,21 @@ fn run(scratch: &Scratch, plan: &Plan, connections: usize) -> Result<(Tally, Dur
         all.add(tally?);
     }
     Ok((all, took))
+}
+
+/// Takes what the others book into the rollups, while they do.
+fn maintain(scratch: &Scratch, done: &AtomicBool) -> Result<Tally> {
+    let sql = "SELECT rolled_up FROM credyt.maintain(100)";
+    let mut client = scratch.connect()?;
+    let mut tally = Tally::default();
+    while !done.load(Ordering::Relaxed) {
+        let row = client.query_one(sql, &[]).map_err(said(sql))?;
+        tally.count("calls of maintain");
+        let rows: i64 = row.try_get(0)?;
+        *tally.counts.entry("rows rolled up").or_default() += rows.unsigned_abs();
+        thread::sleep(MAINTAIN_EVERY);
+    }
+    Ok(tally)
 }
 
 /// A bar on a terminal, a line for every tenth elsewhere.
@@ -270,10 +382,8 @@ fn report(tally: &Tally, took: Duration, connections: usize) {
     let row = |label: &str, value: String| println!("  {label:<32}{value:>14}");
     let requests = tally.counted("requests");
     let calls: usize = tally.times.values().map(Vec::len).sum();
-    let mut total = Sums::default();
-    for sums in tally.actions.values() {
-        total.add(sums);
-    }
+    let sums = tally.book.sums(&[]);
+    let total = sums.values().next().cloned().unwrap_or_default();
 
     println!("What happened");
     row("requests", thousands(requests));
@@ -294,15 +404,19 @@ fn report(tally: &Tally, took: Duration, connections: usize) {
         "refunds",
         "top-ups",
         "rolled back",
+        "priced by hand",
+        "costs recorded",
+        "costs that came twice",
+        "calls of maintain",
+        "rows rolled up",
     ] {
         row(what, thousands(tally.counted(what)));
     }
     row("credits spent", fixed(total.credits, 4));
-    row("revenue earned, $", fixed(total.revenue + tally.settled, 4));
-    row("vendor cost, $", fixed(total.cost, 4));
+    row("revenue earned, $", fixed(total.revenue, 4));
     row(
-        "margin, $",
-        fixed(total.revenue + tally.settled - total.cost, 4),
+        "vendor cost so far, $",
+        fixed(total.cost.unwrap_or_default(), 4),
     );
 
     let seconds = took.as_secs_f64();
@@ -326,191 +440,4 @@ fn report(tally: &Tally, took: Duration, connections: usize) {
             thousands(times.len())
         );
     }
-}
-
-/// What the database says, beside what the program added up from the answers.
-fn check(client: &mut Client, tally: &Tally, paid_at_start: Decimal) -> Result<bool> {
-    let mut sound = true;
-    println!("\nMargin by action (credyt.margin_by_action)");
-    println!(
-        "  {:<18}{:>9}{:>14}{:>14}{:>14}{:>14}{:>8}",
-        "action", "debits", "credits", "revenue $", "cost $", "margin $", "ratio"
-    );
-    let reported = margins(client)?;
-    let settled = settlements(client)?;
-    for (action, sums, margin) in &reported {
-        let ratio = margin
-            .checked_div(sums.revenue)
-            .map(|ratio| format!("{:.1} %", ratio * Decimal::ONE_HUNDRED));
-        println!(
-            "  {action:<18}{:>9}{:>14}{:>14}{:>14}{:>14}{:>8}",
-            thousands(sums.debits),
-            fixed(sums.credits, 4),
-            fixed(sums.revenue, 4),
-            fixed(sums.cost, 4),
-            fixed(*margin, 4),
-            ratio.unwrap_or_default()
-        );
-    }
-
-    println!("\nChecked");
-    for (action, own) in &tally.actions {
-        let mut own = own.clone();
-        own.revenue += settled.get(*action).copied().unwrap_or_default();
-        let said = reported.iter().find(|(name, ..)| name == action);
-        let (said, margin) = said
-            .map(|(_, sums, margin)| (sums.clone(), *margin))
-            .unwrap_or_default();
-        let pairs = [
-            (
-                "debits",
-                Decimal::from(own.debits),
-                Decimal::from(said.debits),
-            ),
-            ("quantity", own.quantity, said.quantity),
-            ("credits", own.credits, said.credits),
-            ("revenue", own.revenue, said.revenue),
-            ("cost", own.cost, said.cost),
-            ("margin", own.revenue - own.cost, margin),
-        ];
-        for (what, own, said) in pairs {
-            if own != said {
-                sound &= equal(&format!("{what} of {action}"), own, said);
-            }
-        }
-    }
-    sound &= reported.len() == tally.actions.len();
-    verdict(
-        "margin by action, and the sums of the answers",
-        if sound { "equal" } else { "DIFFERENT" },
-    );
-
-    let earned: Decimal = reported.iter().map(|(_, sums, _)| sums.revenue).sum();
-    let deferred = number(
-        client,
-        "SELECT sum(revenue)::text FROM credyt.deferred_revenue",
-    )?;
-    let breakage = number(client, "SELECT sum(revenue)::text FROM credyt.breakage")?;
-    sound &= equal(
-        "debt that top-ups paid",
-        tally.settled,
-        settled.values().sum(),
-    );
-    sound &= equal(
-        "money paid, and earned + deferred + breakage",
-        paid_at_start + tally.paid,
-        earned + deferred + breakage,
-    );
-    let replies = number(
-        client,
-        "SELECT count(*)::text FROM app.replies JOIN credyt.ledger l ON (l.customer, l.id) = (replies.customer, debit)",
-    )?;
-    sound &= equal(
-        "rows of the application, and their debits",
-        Decimal::from(tally.counted("rows of the application")),
-        replies,
-    );
-    let open = number(
-        client,
-        "SELECT count(*)::text FROM credyt.open_authorizations",
-    )?;
-    let open_verdict = if open.is_zero() {
-        "none".into()
-    } else {
-        format!("{open} OPEN")
-    };
-    verdict("authorizations still open", &open_verdict);
-    sound &= open.is_zero();
-
-    let began = Instant::now();
-    let broken = client
-        .query(
-            "SELECT law::text, customer, asset, detail::text FROM credyt.verify()",
-            &[],
-        )
-        .map_err(said("credyt.verify()"))?;
-    let took = began.elapsed().as_secs_f64();
-    verdict(
-        &format!("SELECT * FROM credyt.verify(), {took:.1} s"),
-        &match broken.len() {
-            0 => "no rows".into(),
-            rows => format!("{rows} ROWS"),
-        },
-    );
-    for row in broken.iter().take(20) {
-        let column = |at: usize| row.get::<_, Option<&str>>(at).unwrap_or_default();
-        println!(
-            "    law {}: {} {} {}",
-            column(0),
-            column(1),
-            column(2),
-            column(3)
-        );
-    }
-    Ok(sound && broken.is_empty())
-}
-
-type Margin = (String, Sums, Decimal);
-
-fn margins(client: &mut Client) -> Result<Vec<Margin>> {
-    let sql = "SELECT action, debits::text, quantity::text, credits::text, revenue::text, cost::text, margin::text
-               FROM credyt.margin_by_action ORDER BY action";
-    let rows = client.query(sql, &[]).map_err(said(sql))?;
-    rows.iter()
-        .map(|row| {
-            let number = |at: usize| -> Result<Decimal> {
-                Ok(row
-                    .try_get::<_, Option<&str>>(at)?
-                    .map_or(Ok(Decimal::ZERO), Decimal::from_str_exact)?)
-            };
-            let sums = Sums {
-                debits: row.try_get::<_, &str>(1)?.parse()?,
-                quantity: number(2)?,
-                credits: number(3)?,
-                revenue: number(4)?,
-                cost: number(5)?,
-            };
-            Ok((row.try_get(0)?, sums, number(6)?))
-        })
-        .collect()
-}
-
-/// Revenue that was earned when a top-up paid debt: no answer of a debit had it.
-fn settlements(client: &mut Client) -> Result<BTreeMap<String, Decimal>> {
-    let sql = "SELECT action, sum(revenue)::text FROM credyt.ledger WHERE kind = 'settlement' GROUP BY action";
-    let rows = client.query(sql, &[]).map_err(said(sql))?;
-    rows.iter()
-        .map(|row| Ok((row.try_get(0)?, Decimal::from_str_exact(row.try_get(1)?)?)))
-        .collect()
-}
-
-fn number(client: &mut Client, sql: &str) -> Result<Decimal> {
-    let row = client.query_one(sql, &[]).map_err(said(sql))?;
-    Ok(row
-        .try_get::<_, Option<&str>>(0)?
-        .map_or(Ok(Decimal::ZERO), Decimal::from_str_exact)?)
-}
-
-fn equal(what: &str, own: Decimal, said: Decimal) -> bool {
-    if own == said {
-        verdict(what, "equal");
-    } else {
-        verdict(
-            what,
-            &format!(
-                "DIFFERENT: {} here, {} there",
-                own.normalize(),
-                said.normalize()
-            ),
-        );
-    }
-    own == said
-}
-
-fn verdict(what: &str, verdict: &str) {
-    println!("  {what:<54}{verdict}");
-}
-
-fn fixed(number: Decimal, places: u32) -> String {
-    format!("{:.*}", places as usize, number.round_dp(places))
 }

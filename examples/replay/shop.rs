@@ -5,128 +5,28 @@ use std::collections::{BTreeMap, VecDeque};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use postgres::error::SqlState;
 use postgres::types::ToSql;
 use postgres::{Client, Row, Statement};
 use rust_decimal::{Decimal, RoundingStrategy};
 use uuid::Uuid;
 
-use crate::common::{Result, Scratch, explain, said};
-use crate::plan::{ACTIONS, MAX_OUTPUT, Plan, Refund, Request, SCALE, Tokens, Way};
+use crate::book::{Book, Refund as Returned, Sale, TopUp, total};
+use crate::calls::{Answer, Call, Charge, INSERT_REPLY, Statements, answered};
+use crate::common::{Result, Scratch, decimal, said};
+use crate::plan::{BY_HAND, Bill, MAX_OUTPUT, Plan, Refund, Request, SCALE, Tokens, Way};
+
+#[path = "bills.rs"]
+mod bills;
 
 /// A second after this a hold of one second is over.
 const LATER: Duration = Duration::from_millis(1100);
-
-/// The calls whose time is taken.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Call {
-    Debit,
-    Transaction,
-    Authorize,
-    Capture,
-    Release,
-    Extend,
-    Refund,
-    TopUp,
-    Retry,
-}
-
-impl Call {
-    pub fn label(self) -> &'static str {
-        match self {
-            Call::Debit => "debit_credits",
-            Call::Transaction => "begin, debit, insert, commit",
-            Call::Authorize => "authorize",
-            Call::Capture => "capture",
-            Call::Release => "release",
-            Call::Extend => "extend",
-            Call::Refund => "refund",
-            Call::TopUp => "grant_credits",
-            Call::Retry => "any of them again",
-        }
-    }
-}
-
-const DEBIT: &str = "
-    SELECT id, quantity::text, credits::text, revenue::text, cost::text, replayed, reason, allocations
-    FROM credyt.debit_credits(customer => $1, action => $2, dimensions => $3, cost => $4::text::numeric,
-                              idempotency_key => $5)";
-const AUTHORIZE: &str = "
-    SELECT id, approved, reason, credits::text, replayed
-    FROM credyt.authorize(customer => $1, action => $2, dimensions => $3, cost => $4::text::numeric,
-                          ttl_seconds => $5, overrun => $6, idempotency_key => $7)";
-const CAPTURE: &str = "
-    SELECT id, quantity::text, credits::text, revenue::text, cost::text, replayed, reason, allocations
-    FROM credyt.capture(customer => $1, authorization_id => $2, dimensions => $3, cost => $4::text::numeric,
-                        credits => $5::text::numeric, keep_open => $6)";
-const RELEASE: &str = "
-    SELECT id, status, replayed
-    FROM credyt.release(customer => $1, authorization_id => $2, reason => 'the vendor failed')";
-const EXTEND: &str = "
-    SELECT id, status FROM credyt.extend(customer => $1, authorization_id => $2, ttl_seconds => 600)";
-const REFUND: &str = "
-    SELECT id, quantity::text, credits::text, revenue::text, cost::text, replayed, reason, allocations
-    FROM credyt.refund(customer => $1, debit_id => $2, credits => $3::text::numeric,
-                       reason => 'the customer was not happy', idempotency_key => $4)";
-const GRANT: &str = "
-    SELECT id, paid::text, deferred::text, replayed
-    FROM credyt.grant_credits(customer => $1, credits => $2::text::numeric, paid => $3::text::numeric,
-                              idempotency_key => $4)";
-const INSERT_REPLY: &str = "INSERT INTO app.replies (request, customer, debit) VALUES ($1, $2, $3)";
-
-struct Statements {
-    debit: Statement,
-    authorize: Statement,
-    capture: Statement,
-    release: Statement,
-    extend: Statement,
-    refund: Statement,
-    grant: Statement,
-    insert_reply: Statement,
-}
-
-impl Statements {
-    fn prepare(client: &mut Client) -> Result<Statements> {
-        let mut prepare = |sql: &str| client.prepare(sql).map_err(said(sql));
-        Ok(Statements {
-            debit: prepare(DEBIT)?,
-            authorize: prepare(AUTHORIZE)?,
-            capture: prepare(CAPTURE)?,
-            release: prepare(RELEASE)?,
-            extend: prepare(EXTEND)?,
-            refund: prepare(REFUND)?,
-            grant: prepare(GRANT)?,
-            insert_reply: prepare(INSERT_REPLY)?,
-        })
-    }
-}
-
-/// What was charged for one action, as the answers said it.
-#[derive(Clone, Default)]
-pub struct Sums {
-    pub debits: u64,
-    pub quantity: Decimal,
-    pub credits: Decimal,
-    pub revenue: Decimal,
-    pub cost: Decimal,
-}
-
-impl Sums {
-    pub fn add(&mut self, other: &Sums) {
-        self.debits += other.debits;
-        self.quantity += other.quantity;
-        self.credits += other.credits;
-        self.revenue += other.revenue;
-        self.cost += other.cost;
-    }
-}
 
 /// What happened on one connection, or on all.
 #[derive(Default)]
 pub struct Tally {
     pub counts: BTreeMap<&'static str, u64>,
     pub declines: BTreeMap<String, u64>,
-    pub actions: BTreeMap<&'static str, Sums>,
+    pub book: Book,
     pub times: BTreeMap<Call, Vec<Duration>>,
     /// Money paid for top-ups, and the part of it that paid debt at once.
     pub paid: Decimal,
@@ -149,9 +49,7 @@ impl Tally {
         for (reason, count) in other.declines {
             *self.declines.entry(reason).or_default() += count;
         }
-        for (action, sums) in other.actions {
-            self.actions.entry(action).or_default().add(&sums);
-        }
+        self.book.add(other.book);
         for (call, mut times) in other.times {
             self.times.entry(call).or_default().append(&mut times);
         }
@@ -160,68 +58,11 @@ impl Tally {
     }
 }
 
-/// A debit, capture or refund as it was answered.
-struct Charge {
-    id: Uuid,
-    quantity: Decimal,
-    credits: Decimal,
-    revenue: Decimal,
-    cost: Decimal,
-    /// The part of the credits that no grant paid.
-    owed: Decimal,
-    replayed: bool,
-    reason: Option<String>,
-}
-
-impl Charge {
-    fn read(row: &Row) -> Result<Charge> {
-        let number = |column| -> Result<Decimal> {
-            Ok(match row.try_get::<_, Option<&str>>(column)? {
-                Some(text) => Decimal::from_str_exact(text)?,
-                None => Decimal::ZERO,
-            })
-        };
-        let charge = Charge {
-            id: row.try_get("id")?,
-            quantity: number("quantity")?,
-            credits: number("credits")?,
-            revenue: number("revenue")?,
-            cost: number("cost")?,
-            owed: allocated(row, "credits", Some("overdraft"))?,
-            replayed: row.try_get("replayed")?,
-            reason: row.try_get("reason")?,
-        };
-        let (credits, revenue) = (
-            allocated(row, "credits", None)?,
-            allocated(row, "revenue", None)?,
-        );
-        if (credits, revenue) != (charge.credits, charge.revenue) {
-            return Err(format!(
-                "{}: {} credits and a revenue of {}, but allocations of {credits} and {revenue}",
-                charge.id, charge.credits, charge.revenue
-            )
-            .into());
-        }
-        Ok(charge)
-    }
-}
-
-/// The sum of an amount over the allocations of a row, or over those of a kind.
-fn allocated(row: &Row, amount: &str, kind: Option<&str>) -> Result<Decimal> {
-    let allocations: serde_json::Value = row.try_get("allocations")?;
-    let mut sum = Decimal::ZERO;
-    for part in allocations.as_array().into_iter().flatten() {
-        if kind.is_none_or(|kind| part["kind"] == kind) {
-            sum += Decimal::from_str_exact(part[amount].as_str().unwrap_or("0"))?;
-        }
-    }
-    Ok(sum)
-}
-
-/// What the server answered: a row, or one of the refusals that an application must expect.
-enum Answer {
-    Row(Row),
-    Refused(String),
+/// What a call is told of a request: what it is priced by, and what it costs us.
+struct Told {
+    dimensions: serde_json::Value,
+    usage: Option<serde_json::Value>,
+    cost: Option<String>,
 }
 
 /// What waits for its moment.
@@ -234,6 +75,10 @@ enum Later<'a> {
         request: &'a Request,
         id: Uuid,
         credits: Decimal,
+    },
+    Bill {
+        request: &'a Request,
+        debit: Uuid,
     },
 }
 
@@ -268,6 +113,7 @@ impl<'a> Shop<'a> {
             self.next_waiting()?;
         }
         self.tally.count("requests");
+        self.overhead(request)?;
         let last = match request.way {
             Way::Debit => self.debit(request)?,
             Way::Transaction => self.transaction(request, true)?,
@@ -282,9 +128,22 @@ impl<'a> Shop<'a> {
             _ => self.hold(request)?,
         };
         match last {
-            Some(charge) => self.refund(request, &charge),
+            Some(charge) => self.afterwards(request, &charge),
             None => Ok(()),
         }
+    }
+
+    /// What happens to a debit later: it is given back, and the vendor's bill arrives.
+    fn afterwards(&mut self, request: &'a Request, charge: &Charge) -> Result<()> {
+        if self.is_billed_later(request) {
+            if request.number.is_multiple_of(2) {
+                self.bill(request, charge.id)?;
+            } else {
+                let debit = charge.id;
+                self.wait(Later::Bill { request, debit });
+            }
+        }
+        self.refund(request, charge)
     }
 
     /// What still waits, when there are no more requests.
@@ -307,10 +166,11 @@ impl<'a> Shop<'a> {
             )) => {
                 let charge = self.capture_all(request, authorization)?;
                 match charge {
-                    Some(charge) => self.refund(request, &charge),
+                    Some(charge) => self.afterwards(request, &charge),
                     None => Ok(()),
                 }
             }
+            Some((_, Later::Bill { request, debit })) => self.bill(request, debit),
             Some((
                 _,
                 Later::Debit {
@@ -330,7 +190,10 @@ impl<'a> Shop<'a> {
     // Direct debits.
 
     fn debit(&mut self, request: &'a Request) -> Result<Option<Charge>> {
-        let answer = self.ask_debit(Call::Debit, request)?;
+        if self.by_hand(request).is_some() {
+            self.expect_no_price(request)?;
+        }
+        let answer = self.ask_debit(Call::Debit, request, self.by_hand(request))?;
         let Some(charge) = self.first_charge(request, answer)? else {
             return Ok(None);
         };
@@ -349,15 +212,20 @@ impl<'a> Shop<'a> {
 
     /// The same debit with the same key: the network had lost the answer.
     fn debit_again(&mut self, request: &Request, id: Uuid, credits: Decimal) -> Result<()> {
-        match self.ask_debit(Call::Retry, request)? {
+        match self.ask_debit(Call::Retry, request, self.by_hand(request))? {
             Answer::Row(row) => self.expect_replay(request, id, credits, &Charge::read(&row)?),
             Answer::Refused(slug) => Err(wrong(request, format!("its retry is refused: {slug}"))),
         }
     }
 
-    fn ask_debit(&mut self, call: Call, request: &Request) -> Result<Answer> {
+    fn ask_debit(
+        &mut self,
+        call: Call,
+        request: &Request,
+        credits: Option<&str>,
+    ) -> Result<Answer> {
         let (customer, action, key) = self.names(request);
-        let cost = request.tokens.cost().to_string();
+        let told = self.told(request, request.tokens, true);
         let sql = self.sql.debit.clone();
         self.ask(
             call,
@@ -365,21 +233,50 @@ impl<'a> Shop<'a> {
             &[
                 &customer,
                 &action,
-                &request.tokens.dimensions(),
-                &cost,
+                &told.dimensions,
+                &told.usage,
+                &told.cost,
+                &credits,
                 &key,
             ],
         )
     }
 
+    /// What is charged where the price would start from a cost that is not known.
+    fn by_hand(&self, request: &Request) -> Option<&'static str> {
+        let is_unknown = matches!(request.bill, Bill::Missing | Bill::Unknown);
+        (is_unknown && request.action().is_cost_plus()).then_some(BY_HAND)
+    }
+
+    /// Without saying what to charge such a debit is refused.
+    fn expect_no_price(&mut self, request: &Request) -> Result<()> {
+        match self.ask_debit(Call::Debit, request, None)? {
+            Answer::Refused(slug) if slug == "price_not_found" => {
+                self.tally.count("priced by hand");
+                Ok(())
+            }
+            Answer::Refused(slug) if slug == "wallet_not_found" => Ok(()),
+            Answer::Refused(slug) => Err(wrong(request, format!("it has no price, but {slug}"))),
+            Answer::Row(_) => Err(wrong(request, "it was charged by a cost that nobody knows")),
+        }
+    }
+
     /// A debit and a row of the application's own in one transaction.
     fn transaction(&mut self, request: &'a Request, commit: bool) -> Result<Option<Charge>> {
         let (customer, action, key) = self.names(request);
-        let cost = request.tokens.cost().to_string();
-        let dimensions = request.tokens.dimensions();
+        let told = self.told(request, request.tokens, true);
+        let credits: Option<&str> = None;
         let began = Instant::now();
         let mut transaction = self.client.transaction().map_err(said("BEGIN"))?;
-        let parameters: [&(dyn ToSql + Sync); 5] = [&customer, &action, &dimensions, &cost, &key];
+        let parameters: [&(dyn ToSql + Sync); 7] = [
+            &customer,
+            &action,
+            &told.dimensions,
+            &told.usage,
+            &told.cost,
+            &credits,
+            &key,
+        ];
         let answer = answered(transaction.query_one(&self.sql.debit, &parameters))?;
         let charge = match &answer {
             Answer::Row(row) => {
@@ -426,6 +323,9 @@ impl<'a> Shop<'a> {
         let Some(authorization) = self.authorize(request, worst, ttl)? else {
             return Ok(None);
         };
+        if self.is_billed_early(request) {
+            self.bill_hold(request, authorization)?;
+        }
         match request.way {
             Way::Late => {
                 self.wait(Later::Capture {
@@ -441,10 +341,12 @@ impl<'a> Shop<'a> {
                         request,
                         authorization,
                         request.tokens.with_output(output),
+                        None,
                         true,
                     )?;
                 }
                 self.release(request, authorization)?;
+                self.spend_on_nothing(request);
                 Ok(None)
             }
             Way::Stream { parts } => self.stream(request, authorization, parts),
@@ -458,13 +360,14 @@ impl<'a> Shop<'a> {
 
     fn authorize(&mut self, request: &Request, worst: Tokens, ttl: i32) -> Result<Option<Uuid>> {
         let (customer, action, key) = self.names(request);
-        let (cost, dimensions) = (worst.cost().to_string(), worst.dimensions());
+        let told = self.told(request, worst, false);
         let sql = self.sql.authorize.clone();
-        let parameters: [&(dyn ToSql + Sync); 7] = [
+        let parameters: [&(dyn ToSql + Sync); 8] = [
             &customer,
             &action,
-            &dimensions,
-            &cost,
+            &told.dimensions,
+            &told.usage,
+            &told.cost,
             &ttl,
             &request.overrun,
             &key,
@@ -502,18 +405,22 @@ impl<'a> Shop<'a> {
         parts: u32,
     ) -> Result<Option<Charge>> {
         let mut captured = Decimal::ZERO;
+        let mut before = None;
         for part in 1..=parts {
             let so_far = request
                 .tokens
                 .with_output(request.tokens.output * part / parts);
-            if let Some(charge) = self.capture(request, authorization, so_far, true)? {
+            let charge = self.capture(request, authorization, so_far, before, true)?;
+            // What adds nothing to credits or cost is no row of its own.
+            if let Some(charge) = charge.filter(|charge| !charge.replayed) {
                 captured += charge.credits;
+                before = Some(so_far);
             }
             self.tally.count("captures in parts");
         }
         self.expect_price(request, &captured, request.tokens)?;
         // The same totals without keep_open: closes it and charges nothing.
-        let last = self.capture(request, authorization, request.tokens, false)?;
+        let last = self.capture(request, authorization, request.tokens, before, false)?;
         if last
             .as_ref()
             .is_some_and(|charge| !charge.credits.is_zero())
@@ -525,11 +432,12 @@ impl<'a> Shop<'a> {
 
     /// The whole answer at once; where credits lack, what is held.
     fn capture_all(&mut self, request: &Request, authorization: Uuid) -> Result<Option<Charge>> {
-        let charge = self.capture(request, authorization, request.tokens, false)?;
+        let charge = self.capture(request, authorization, request.tokens, None, false)?;
         let price = self.plan.credits(request, request.tokens);
         let Some(charge) = charge else {
             self.tally.count("above the hold, refused");
             self.release(request, authorization)?;
+            self.spend_on_nothing(request);
             return Ok(None);
         };
         if request.way == Way::Late {
@@ -541,7 +449,7 @@ impl<'a> Shop<'a> {
                 ));
             }
         }
-        if !charge.owed.is_zero() {
+        if charge.parts.iter().any(|part| part.owed) {
             self.tally.count("above the hold, owed");
         }
         let may_exceed = matches!(request.way, Way::Overrun | Way::Late);
@@ -553,24 +461,24 @@ impl<'a> Shop<'a> {
         Ok(Some(charge))
     }
 
-    /// None: the excess was refused.
+    /// Everything so far, of which the part before is captured already. None: the excess was refused.
     fn capture(
         &mut self,
         request: &Request,
         authorization: Uuid,
         so_far: Tokens,
+        before: Option<Tokens>,
         keep_open: bool,
     ) -> Result<Option<Charge>> {
         let customer = self.plan.customers[request.customer].name.as_str();
-        let (cost, dimensions) = (so_far.cost().to_string(), so_far.dimensions());
+        let told = self.told(request, so_far, true);
         let sql = self.sql.capture.clone();
-        let credits: Option<&str> = None;
         let parameters: [&(dyn ToSql + Sync); 6] = [
             &customer,
             &authorization,
-            &dimensions,
-            &cost,
-            &credits,
+            &told.dimensions,
+            &told.usage,
+            &told.cost,
             &keep_open,
         ];
         let charge = match self.ask(Call::Capture, &sql, &parameters)? {
@@ -586,7 +494,7 @@ impl<'a> Shop<'a> {
             }
         };
         self.tally.count("captures");
-        self.book(request, &charge, false);
+        self.sell(request, &charge, so_far, before)?;
         if request.retry {
             let again = Charge::read(&self.ask_row(Call::Retry, &sql, &parameters)?)?;
             self.expect_replay(request, charge.id, charge.credits, &again)?;
@@ -653,7 +561,11 @@ impl<'a> Shop<'a> {
             ));
         }
         self.tally.count("refunds");
-        self.book(request, &back, true);
+        self.tally.book.refunds.push(Returned {
+            debit: charge.id,
+            at: back.at,
+            parts: back.parts.clone(),
+        });
         if request.retry {
             let again = Charge::read(&self.ask_row(Call::Retry, &sql, &parameters)?)?;
             self.expect_replay(request, back.id, back.credits, &again)?;
@@ -675,6 +587,12 @@ impl<'a> Shop<'a> {
         self.tally.count("top-ups");
         self.tally.paid += paid;
         self.tally.settled += paid - deferred;
+        self.tally.book.top_ups.push(TopUp {
+            customer: request.customer,
+            at: row.try_get("at")?,
+            credits,
+            worth: decimal("0.01"),
+        });
         Ok(())
     }
 
@@ -689,7 +607,7 @@ impl<'a> Shop<'a> {
                     return Err(wrong(request, "its debit is a replay of nothing"));
                 }
                 self.tally.count("approved");
-                self.book(request, &charge, false);
+                self.sell(request, &charge, request.tokens, None)?;
                 Ok(Some(charge))
             }
             Answer::Refused(slug) => {
@@ -748,30 +666,40 @@ impl<'a> Shop<'a> {
         ))
     }
 
-    /// Counts a debit, or a refund: one gives back credits and revenue, and neither quantity nor cost.
-    fn book(&mut self, request: &Request, charge: &Charge, refunded: bool) {
-        let sums = if refunded {
-            Sums {
-                credits: -charge.credits,
-                revenue: -charge.revenue,
-                ..Sums::default()
-            }
-        } else {
-            Sums {
-                debits: 1,
-                quantity: charge.quantity,
-                credits: charge.credits,
-                revenue: charge.revenue,
-                cost: charge.cost,
-            }
-        };
-        if !charge.replayed {
-            self.tally
-                .actions
-                .entry(ACTIONS[request.action].name)
-                .or_default()
-                .add(&sums);
+    /// Puts a debit down, as it should be.
+    fn sell(
+        &mut self,
+        request: &Request,
+        charge: &Charge,
+        so_far: Tokens,
+        before: Option<Tokens>,
+    ) -> Result<()> {
+        if charge.replayed {
+            return Ok(());
         }
+        // Captures of one authorization are of one request.
+        let quantity = Decimal::from(u8::from(before.is_none()));
+        let costs = self.costs(request, so_far, before);
+        let cost = total(&costs);
+        if (charge.quantity, charge.cost) != (quantity, cost) {
+            return Err(wrong(
+                request,
+                format!(
+                    "{} of it for a cost of {:?} instead of {quantity} for {cost:?}",
+                    charge.quantity, charge.cost
+                ),
+            ));
+        }
+        let sale = Sale {
+            customer: request.customer,
+            action: request.action().name,
+            at: charge.at,
+            quantity,
+            parts: charge.parts.clone(),
+            costs,
+        };
+        self.tally.book.sales.insert(charge.id, sale);
+        Ok(())
     }
 
     // The connection.
@@ -781,9 +709,18 @@ impl<'a> Shop<'a> {
         let customer = self.plan.customers[request.customer].name.as_str();
         (
             customer,
-            ACTIONS[request.action].name,
+            request.action().name,
             format!("request {}", request.number),
         )
+    }
+
+    /// What is told about so much of a request.
+    fn told(&self, request: &Request, tokens: Tokens, asked: bool) -> Told {
+        Told {
+            dimensions: tokens.dimensions(),
+            usage: request.usage(tokens, asked),
+            cost: self.plan.given(request, tokens),
+        }
     }
 
     fn ask(
@@ -817,32 +754,6 @@ impl<'a> Shop<'a> {
             .or_default()
             .push(began.elapsed());
     }
-}
-
-/// A row; or a refusal, when it is one that is no error of anybody, with the slug that DETAIL gives it.
-fn answered(result: std::result::Result<Row, postgres::Error>) -> Result<Answer> {
-    let error = match result {
-        Ok(row) => return Ok(Answer::Row(row)),
-        Err(error) => error,
-    };
-    let slug = match error.code().map(SqlState::code) {
-        Some("WC001") => "insufficient_credits",
-        Some("WC002") => "wallet_not_found",
-        _ => return Err(explain(&error).into()),
-    };
-    let detail = error
-        .as_db_error()
-        .and_then(|said| said.detail())
-        .unwrap_or_default();
-    let detail: serde_json::Value = serde_json::from_str(detail).unwrap_or_default();
-    if detail["error"] != slug || !detail["customer"].is_string() {
-        return Err(format!(
-            "DETAIL does not say {slug} and the customer:\n{}",
-            explain(&error)
-        )
-        .into());
-    }
-    Ok(Answer::Refused(slug.into()))
 }
 
 fn wrong(

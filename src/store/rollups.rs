@@ -218,13 +218,19 @@ macro_rules! args {
 macro_rules! margin {
     ($($rollup:expr),+) => {
         Statement {
-            sql: sums!(
-                "s.asset, s.day, s.action, s.customer, s.vendor, s.model, s.kind, s.scope,
-                 s.debits, s.quantity, s.credits, s.revenue, s.cost,
-                 s.revenue - coalesce(s.cost, 0),
-                 trim_scale((s.revenue - coalesce(s.cost, 0)) / nullif(s.revenue, 0)),
-                 trim_scale(coalesce(s.costed, 0) / nullif(s.debits, 0)::numeric)",
-                $($rollup),+
+            // A debit that a late cost has moved to another model leaves zeros behind: no row, and no
+            // cost of zero where none is known.
+            sql: concat!(
+                sums!(
+                    "s.asset, s.day, s.action, s.customer, s.vendor, s.model, s.kind, s.scope,
+                     s.debits, s.quantity, s.credits, s.revenue,
+                     CASE WHEN s.cost <> 0 OR s.costed > 0 THEN s.cost END,
+                     s.revenue - coalesce(s.cost, 0),
+                     trim_scale((s.revenue - coalesce(s.cost, 0)) / nullif(s.revenue, 0)),
+                     trim_scale(coalesce(s.costed, 0) / nullif(s.debits, 0)::numeric)",
+                    $($rollup),+
+                ),
+                " WHERE s.debits <> 0 OR s.quantity <> 0 OR s.credits <> 0 OR s.revenue <> 0 OR s.cost <> 0"
             ),
             args: args!(),
         }

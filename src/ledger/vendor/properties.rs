@@ -397,7 +397,7 @@ fn counts_that_cannot_be_are_refused() {
         ),
         (
             json!({"cache_read_tokens": 6}),
-            0,
+            1,
             "cache_read_tokens is 6, but input_tokens, which includes it, is missing",
         ),
         (
@@ -422,6 +422,10 @@ fn counts_that_cannot_be_are_refused() {
     let named = apart.named();
     assert_eq!(named.get("input_tokens"), Some(&Decimal::from(1)));
     assert_eq!(named.get("cache_read_tokens"), Some(&Decimal::from(5)));
+    // Nothing is lost where the whole was not counted.
+    let part = json!({"input_text_tokens": 5, "cache_read_tokens": 1});
+    let named = Counts::read(&part).unwrap().disjoint(0).unwrap().named();
+    assert_eq!(named.len(), 2);
     // Nobody asks how much was audio.
     let odd = json!({"output_tokens": 5, "output_audio_tokens": 6});
     let named = Counts::read(&odd).unwrap().disjoint(0).unwrap().named();

@@ -175,9 +175,9 @@ impl Kind {
                 .all(|(inner, outer)| outer.is_empty() || *inner == outer)
     }
 
-    /// Does it tell a type of token, and not what the token stands for?
+    /// Does it tell a type of token, and neither what the token stands for nor how long it is kept?
     pub fn is_type_alone(&self) -> bool {
-        self.has_type() && self.traits[2].is_empty()
+        self.has_type() && self.traits[2].is_empty() && self.traits[4].is_empty()
     }
 
     /// Is its type all that it has beyond a unit that it lies inside?

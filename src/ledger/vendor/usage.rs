@@ -135,20 +135,24 @@ impl Counts {
         self.of(*INPUT)
     }
 
-    /// Takes the counts apart: the units that are always told apart and those that are priced apart;
-    /// the others stay in what they lie inside.
+    /// Takes the counts apart: the units that are always told apart, those that are priced apart, and
+    /// those that lie inside nothing that was counted; the others stay in what they lie inside.
     ///
     /// # Errors
     /// Counts that cannot be, such as more cached tokens than there are.
     pub fn disjoint(&self, priced: Units) -> Found<Disjoint> {
-        let apart = self.possible(self.seen & (*TOLD_APART | priced | !units_inside()), priced)?;
+        let outermost = each(self.seen)
+            .filter(|unit| units::around(*unit) & self.seen == 0)
+            .fold(0, |set, unit| set | bit(unit));
+        let apart = self.seen & (*TOLD_APART | priced | outermost);
+        let apart = self.possible(apart, priced)?;
         let known = match self.take_apart(apart) {
             Ok(known) => known,
             Err(why) => {
                 self.check_sums(apart)?;
                 // Audio and cached tokens may overlap by as much as nobody said. Then only what is
                 // priced apart is told apart.
-                let fewer = self.seen & (priced | !units_inside());
+                let fewer = self.seen & (priced | outermost);
                 if fewer == apart {
                     return Err(why);
                 }
@@ -161,30 +165,33 @@ impl Counts {
         })
     }
 
-    /// Refuses a count that is larger than one it lies inside: of what is priced apart, and of cached
-    /// tokens in any case. Others are left where they lie: how many of the tokens were audio does not
-    /// matter to a price that does not ask.
+    /// Refuses a count without one that has a price and includes it, and a count that is larger than
+    /// one it lies inside: of what is priced apart, and of cached tokens in any case. Others are left
+    /// where they lie: how many of the tokens were audio does not matter to a price that does not ask.
     fn possible(&self, mut apart: Units, priced: Units) -> Found<Units> {
-        for inner in each(apart) {
-            let count = self.of(inner);
-            let outers = units::around(inner) & (self.seen & apart | priced | *ROOTS);
-            let is_missing = |outer: &Unit| self.seen & bit(*outer) == 0;
-            let smaller = each(outers).filter(|outer| count > self.of(*outer));
-            let Some(outer) = smaller.max_by_key(is_missing) else {
+        for (inner, count) in self.known().filter(|(_, count)| !count.is_zero()) {
+            let around = units::around(inner);
+            if let Some(missing) = each(around & priced & !self.seen).next() {
+                return Err(format!(
+                    "{} is {count}, but {}, which includes it, is missing",
+                    kind(inner).name,
+                    kind(missing).name
+                ));
+            }
+            let smaller = |outer: &Unit| self.of(*outer) < count;
+            let Some(outer) = each(around & self.seen & (apart | priced)).find(smaller) else {
                 continue;
             };
-            let is_missing = is_missing(&outer);
-            if priced & bit(inner) == 0 && !kind(inner).is_type_alone() && !is_missing {
+            if priced & bit(inner) == 0 && !kind(inner).is_type_alone() {
                 apart &= !bit(inner);
                 continue;
             }
-            let (name, most) = (kind(outer).name, self.of(outer));
-            let inner = kind(inner).name;
-            return Err(if is_missing {
-                format!("{inner} is {count}, but {name}, which includes it, is missing")
-            } else {
-                format!("{inner} is {count}, more than {name}, which includes it: {most}")
-            });
+            return Err(format!(
+                "{} is {count}, more than {}, which includes it: {}",
+                kind(inner).name,
+                kind(outer).name,
+                self.of(outer)
+            ));
         }
         Ok(apart)
     }
@@ -251,23 +258,4 @@ impl Disjoint {
             .filter(|(_, count)| !count.is_zero())
             .collect()
     }
-}
-
-/// The units that every token of theirs lies in.
-static ROOTS: std::sync::LazyLock<Units> = std::sync::LazyLock::new(|| {
-    ["input_tokens", "output_tokens"]
-        .into_iter()
-        .filter_map(units::named)
-        .fold(0, |set, unit| set | bit(unit))
-});
-
-/// The units that lie inside another.
-fn units_inside() -> Units {
-    static INSIDE: std::sync::LazyLock<Units> = std::sync::LazyLock::new(|| {
-        (0..units::KINDS.len())
-            .map(|unit| unit as Unit)
-            .filter(|unit| units::around(*unit) != 0)
-            .fold(0, |set, unit| set | bit(unit))
-    });
-    *INSIDE
 }
