@@ -633,11 +633,11 @@ fn recost_debit(
     let at = debit.occurred_at;
     let mut fresh = computed_all(store, &asset, &read_usage(usage)?, at)?;
     // The usage of a capture is the total of all captures so far.
-    if let Some(held) = debit.authorization_id {
-        if let Some(earlier) = ledger::usage_before(store, customer, held, debit.seq)? {
-            let before = computed_all(store, &asset, &read_usage(&earlier)?, at)?;
-            fresh = costing::added(&fresh, &before, None);
-        }
+    if let Some(held) = debit.authorization_id
+        && let Some(earlier) = ledger::usage_before(store, customer, held, debit.seq)?
+    {
+        let before = computed_all(store, &asset, &read_usage(&earlier)?, at)?;
+        fresh = costing::added(&fresh, &before, None);
     }
     let given = debit.spent()?;
     if given.len() != fresh.len() {
