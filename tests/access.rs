@@ -18,7 +18,15 @@ fn facts_never_change() {
     let database = Database::new("facts");
     let mut client = database.connect();
     some_facts(&mut client);
-    for table in ["ledger", "grants", "prices", "plans", "subscription_keys"] {
+    for table in [
+        "ledger",
+        "grants",
+        "prices",
+        "vendors",
+        "vendor_rates",
+        "plans",
+        "subscription_keys",
+    ] {
         for (operation, sql) in [
             (
                 "UPDATE",

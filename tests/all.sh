@@ -26,5 +26,7 @@ for major; do
         tests/server.sh run "$pg_config" -- tests/regress.sh "$pg_config"
     [ -z "$rust_tests" ] || LOG_LINES=100 step "Rust tests on PostgreSQL $major" \
         env CREDYT_PG_CONFIG="$pg_config" cargo test --no-fail-fast --test '*'
+    [ $nth != 1 ] || step "The demo and its pictures on PostgreSQL $major" \
+        tests/server.sh run "$pg_config" -- tests/demo.sh report target/report.html
 done
 awk '{ p += $1; f += $2 } END { printf "%d passed, %d failed\n", p, f; exit f > 0 || p == 0 }' "$COUNTS"

@@ -349,7 +349,7 @@ impl Shop<'_> {
         each: Decimal,
         days: Option<i64>,
     ) {
-        let ends = days.map(|days| moment(FIRST) + Span::new().hours(24 * days));
+        let ends = days.map(|days| moment(FIRST) + Span::new().hours(24 * days + 20));
         let sql = format!(
             "SELECT credyt.grant_credits('{customer}', {credits}, '{kind}', {}, paid => {}, expires_at => {})",
             quoted(ASSETS[asset].name),
@@ -568,7 +568,7 @@ fn trade(client: &mut Client) -> Own {
         debits: Vec::new(),
     };
     shop.set_up();
-    let customers: Vec<String> = (1..=18).map(|nth| format!("customer {nth:02}")).collect();
+    let customers: Vec<String> = (1..=24).map(|nth| format!("customer {nth:02}")).collect();
     for (nth, customer) in customers.iter().enumerate() {
         let asset = usize::from(nth % 4 == 3);
         shop.grant(
@@ -577,7 +577,7 @@ fn trade(client: &mut Client) -> Own {
             "promotional",
             cents(2000),
             cents(0),
-            Some(9 + nth as i64 % 3),
+            Some(9 + nth as i64 % 3 * 8),
         );
         shop.grant(asset, customer, "included", cents(6000), cents(10), Some(5));
         shop.grant(asset, customer, "purchased", cents(15000), cents(20), None);
@@ -640,8 +640,9 @@ fn expected(own: &Own, panel: &Panel, asset: usize, range: (&str, &str)) -> Vec<
             .filter(|(_, sums)| sums.margin() < Decimal::ZERO)
     };
     let break_even = |sums: &Sums| {
-        let exact = sums.cost.unwrap_or_default() * sums.credits / (sums.revenue * sums.quantity);
-        exact.round_dp_with_strategy(10, RoundingStrategy::AwayFromZero)
+        let paid = sums.cost.unwrap_or_default() * sums.credits;
+        let exact = paid.checked_div(sums.revenue * sums.quantity)?;
+        Some(exact.round_dp_with_strategy(10, RoundingStrategy::AwayFromZero))
     };
     let mine = |(of, _): &(usize, String)| *of == asset;
     let grants = || {
@@ -721,15 +722,18 @@ fn expected(own: &Own, panel: &Panel, asset: usize, range: (&str, &str)) -> Vec<
             .map(|(action, sums)| {
                 let charged = (sums.credits / sums.quantity)
                     .round_dp_with_strategy(4, RoundingStrategy::MidpointAwayFromZero);
-                let even = break_even(&sums)
-                    .round_dp_with_strategy(4, RoundingStrategy::MidpointAwayFromZero);
-                vec![action, show(charged), show(even)]
+                let half_up = RoundingStrategy::MidpointAwayFromZero;
+                let even = break_even(&sums).map(|even| even.round_dp_with_strategy(4, half_up));
+                vec![action, show(charged), or_dash(even)]
             })
             .collect(),
         "Negative margin" => losing()
             .map(|(action, sums)| {
                 let key = vec![action, sums.debits.to_string(), show(sums.quantity)];
-                rows(key, [sums.money(), vec![show(break_even(&sums))]].concat())
+                rows(
+                    key,
+                    [sums.money(), vec![or_dash(break_even(&sums))]].concat(),
+                )
             })
             .collect(),
         "Whose cost is not known?" => {
@@ -752,15 +756,14 @@ fn expected(own: &Own, panel: &Panel, asset: usize, range: (&str, &str)) -> Vec<
             let row = |((vendor, model), all): ((&str, &str), Vec<&Uncosted>)| {
                 let customers: BTreeSet<&str> =
                     all.iter().map(|one| one.customer.as_str()).collect();
-                let times = || all.iter().map(|one| one.at);
+                let since = all.iter().map(|one| one.at).min();
                 vec![
                     vendor.to_owned(),
                     model.to_owned(),
                     format!("no rate is known for model {model} of {vendor}"),
                     all.len().to_string(),
                     customers.len().to_string(),
-                    printed(times().min().expect("one")),
-                    printed(times().max().expect("one")),
+                    printed(since.expect("one")),
                 ]
             };
             models.into_iter().map(row).collect()
@@ -781,7 +784,8 @@ fn expected(own: &Own, panel: &Panel, asset: usize, range: (&str, &str)) -> Vec<
                 .keys()
                 .filter(|key| mine(key))
                 .filter_map(|(_, customer)| {
-                    let credits = spent.get(customer)?.credits;
+                    let credits =
+                        Some(spent.get(customer)?.credits).filter(|net| *net > Decimal::ZERO)?;
                     let first = own
                         .facts
                         .iter()
@@ -793,12 +797,7 @@ fn expected(own: &Own, panel: &Panel, asset: usize, range: (&str, &str)) -> Vec<
                         .map(|hold| hold.credits - hold.captured)
                         .sum();
                     let available = own.available(asset, customer) - held;
-                    let seconds = Decimal::from((now - first.max(week)).get_seconds());
-                    let seconds = if seconds.is_zero() {
-                        Decimal::from(now.duration_since(first.max(week)).as_secs())
-                    } else {
-                        seconds
-                    };
+                    let seconds = Decimal::from(now.duration_since(first.max(week)).as_secs());
                     let day = Decimal::from(86_400);
                     let round = |number: Decimal, places| {
                         number
@@ -806,8 +805,12 @@ fn expected(own: &Own, panel: &Panel, asset: usize, range: (&str, &str)) -> Vec<
                     };
                     let burn = round(round(credits * day / seconds, 10), 2);
                     let days = round(round(available * seconds / (credits * day), 2), 1);
-                    (credits > Decimal::ZERO)
-                        .then(|| vec![customer.clone(), show(available), show(burn), show(days)])
+                    Some(vec![
+                        customer.clone(),
+                        show(available),
+                        show(burn),
+                        show(days),
+                    ])
                 });
             left.collect()
         }
@@ -941,6 +944,8 @@ fn every_panel_shows_what_the_calls_add_up_to() {
                     sorted(expected(&own, panel, asset, range)),
                 );
                 assert_eq!(shown, own, "{}, {} {range:?}", panel.title, of.name);
+                let anything = (asset, range) != (0, RANGES[0]) || !shown.is_empty();
+                assert!(anything, "{}: nothing to compare", panel.title);
             }
             // Every panel can be drawn, and the page needs nothing else.
             let page = page::draw(&mut client, &dashboard, &context).expect("a page");
@@ -954,6 +959,18 @@ fn every_panel_shows_what_the_calls_add_up_to() {
             );
             for outside in ["://", "<script", "<link", "@import", "url("] {
                 assert!(!page.contains(outside), "the page has {outside}");
+            }
+            for color in ["fill=\"#", "stroke=\"#"]
+                .map(|of| page.split(of).skip(1))
+                .into_iter()
+                .flatten()
+            {
+                let dark = format!("=\"#{}\"] {{", &color[..6]);
+                assert!(
+                    page.contains(&dark),
+                    "no colour in the dark for #{}",
+                    &color[..6]
+                );
             }
         }
     }

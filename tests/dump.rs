@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::Command;
 use support::sql::{Database, clock, rows, value};
 
-const TABLES: [&str; 12] = [
+const TABLES: [&str; 14] = [
     "assets",
     "prices",
     "wallets",
@@ -21,6 +21,8 @@ const TABLES: [&str; 12] = [
     "plans",
     "subscriptions",
     "subscription_keys",
+    "vendors",
+    "vendor_rates",
 ];
 
 /// A ledger with something in every table, and a clock that is set.
@@ -32,6 +34,8 @@ fn lived_in(name: &str) -> (Database, Client) {
         r#"SELECT credyt.create_asset('tokens', 10, 'half_even', 'EUR', 'Europe/Berlin');
            SELECT credyt.set_price('image', '{"match": [{"when": {"model": "x"}, "price": "1.50"}, {"price": 2}]}', customer => 'ann');
            SELECT credyt.set_price('chat', '0.0000000001', asset => 'tokens');
+           SELECT credyt.set_vendor_rate('gpu-cloud', 'a100', '{"gpu_second": "0.0011", "currency": "EUR"}');
+           SELECT credyt.import_vendor_rates('[{"id": "acme", "models": [{"id": "m", "match": {"equals": "m"}, "prices": {"input_mtok": 1}}]}]');
            SELECT credyt.grant_credits('ann', 100, paid => 33.3333333333, metadata => '{"note": "a \"quoted\" ü\n"}');
            SELECT credyt.grant_credits('ann', 10, 'included', applies_to => '{image,"video.*"}', expires_at => now() + interval '1 day');
            SELECT credyt.grant_credits('ann', 7, 'promotional', effective_at => now() + interval '1 hour', priority => -1);

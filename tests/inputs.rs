@@ -248,6 +248,39 @@ const FUNCTIONS: &[Function] = &[
         ],
     },
     Function {
+        name: "import_vendor_rates",
+        arguments: &[
+            (
+                "rates",
+                Json,
+                "'[{\"id\": \"v\", \"models\": [{\"id\": \"m\", \"match\": {\"equals\": \"m\"}, \"prices\": {\"input_mtok\": 1}}]}]'",
+            ),
+            ("format", Text, "'genai-prices'"),
+            ("effective_at", Time, "NULL"),
+            ("dry_run", Bool, "false"),
+        ],
+    },
+    Function {
+        name: "set_vendor_rate",
+        arguments: &[
+            ("vendor", Text, "'v'"),
+            ("model", Text, "'m'"),
+            ("rates", Json, "'{\"gpu_second\": \"0.0011\"}'"),
+            ("effective_at", Time, "NULL"),
+        ],
+    },
+    Function {
+        name: "vendor_cost",
+        arguments: &[
+            ("vendor", Text, "'v'"),
+            ("model", Text, "'m'"),
+            ("usage", Json, "'{\"gpu_second\": 2}'"),
+            ("api_flavor", Text, "'default'"),
+            ("at", Time, "NULL"),
+            ("context", Json, "'{}'"),
+        ],
+    },
+    Function {
         name: "balance",
         arguments: &[
             ("customer", Text, "'ann'"),
@@ -524,6 +557,7 @@ fn every_argument_of_every_function() {
                         "at",
                         "quantity",
                         "dimensions",
+                        "model",
                     ];
                     assert!(
                         *good == "NULL" || optional.contains(name),

@@ -177,29 +177,25 @@ impl Report {
         })
     }
 
-    /// What is not the same, row by row and cell by cell. A row without anything is as good as none.
+    /// What is not the same, row by row and cell by cell.
     fn differences(&self) -> Vec<String> {
-        let nothing = own_cells(&Sums::default());
         let mut differences = Vec::new();
-        let mut keys: Vec<&Key> = self.own.keys().chain(self.said.keys()).collect();
-        keys.sort();
-        keys.dedup();
-        for key in keys {
-            let own = self.own.get(key).unwrap_or(&nothing);
-            let said = self.said.get(key).unwrap_or(&nothing);
+        for (key, own) in &self.own {
+            let Some(said) = self.said.get(key) else {
+                differences.push(format!("{}: a row here, none there", label(key)));
+                continue;
+            };
             for ((what, own), (_, said)) in own.iter().zip(said) {
                 if !same(what, *own, *said) {
                     let text =
                         |cell: &Option<Decimal>| cell.map_or("NULL".into(), |n| n.to_string());
-                    differences.push(format!(
-                        "{}, {what}: {} here, {} there",
-                        label(key),
-                        text(own),
-                        text(said)
-                    ));
+                    let (own, said) = (text(own), text(said));
+                    differences.push(format!("{}, {what}: {own} here, {said} there", label(key)));
                 }
             }
         }
+        let unknown = self.said.keys().filter(|key| !self.own.contains_key(*key));
+        differences.extend(unknown.map(|key| format!("{}: no row here, one there", label(key))));
         differences
     }
 
@@ -215,7 +211,7 @@ impl Report {
             &format!("margin {}, every cell of {rows}", self.name),
             &match differences.len() {
                 0 => "equal".into(),
-                cells => format!("{cells} CELLS DIFFERENT"),
+                different => format!("{different} DIFFERENT"),
             },
         );
         for difference in differences.iter().take(20) {

@@ -265,7 +265,13 @@ fn spent(store: &Store, asset: &Asset, request: &Request, at: Moment) -> Result<
         ),
         None => Spent {
             vendor: Some(vendors::canonical(store, &request.asked.vendor)?),
-            model: request.asked.model.clone(),
+            model: match &request.asked.model {
+                Some(model) => {
+                    let vendor = &request.asked.vendor;
+                    Some(vendors::canonical_model(store, vendor, model, at)?)
+                }
+                None => None,
+            },
             request: request.request.clone(),
             ..Spent::default()
         },
@@ -627,11 +633,11 @@ fn recost_debit(
     let at = debit.occurred_at;
     let mut fresh = computed_all(store, &asset, &read_usage(usage)?, at)?;
     // The usage of a capture is the total of all captures so far.
-    if let Some(held) = debit.authorization_id {
-        if let Some(earlier) = ledger::usage_before(store, customer, held, debit.seq)? {
-            let before = computed_all(store, &asset, &read_usage(&earlier)?, at)?;
-            fresh = costing::added(&fresh, &before, None);
-        }
+    if let Some(held) = debit.authorization_id
+        && let Some(earlier) = ledger::usage_before(store, customer, held, debit.seq)?
+    {
+        let before = computed_all(store, &asset, &read_usage(&earlier)?, at)?;
+        fresh = costing::added(&fresh, &before, None);
     }
     let given = debit.spent()?;
     if given.len() != fresh.len() {

@@ -17,7 +17,7 @@ use crate::ledger::{Amount, Moment, rollup};
 use crate::sql_types::args::required;
 use crate::sql_types::{Args, Row, row, value};
 use crate::store::rollups::{self, By, Period};
-use crate::store::{Store, books};
+use crate::store::{Store, books, wallets};
 
 type Answer = Result<Option<pg_sys::Datum>>;
 
@@ -214,8 +214,11 @@ pub fn maintain(args: &Args) -> Answer {
             format_args!("{batch} is less than 1"),
         ));
     }
-    let wallets = i64::from(batch);
-    let rolled_up =
-        Store::write(|store| rollups::roll_up(store, wallets, wallets * ROWS_PER_WALLET))?;
-    Row::new(vec![value::bigint(rolled_up)]).datum(args)
+    let many = i64::from(batch);
+    let (booked, rolled_up) = Store::write(|store| {
+        let booked = wallets::book_overdue(store, batch)?;
+        let rolled_up = rollups::roll_up(store, many, many * ROWS_PER_WALLET)?;
+        Ok((booked, rolled_up))
+    })?;
+    Row::new(vec![value::bigint(booked as i64), value::bigint(rolled_up)]).datum(args)
 }

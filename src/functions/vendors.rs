@@ -23,7 +23,7 @@ pub fn import_vendor_rates(args: &Args) -> Result<Option<pg_sys::Datum>> {
             "format",
             format_args!("{format:?} is neither genai-prices nor litellm"),
         ),
-        ImportError::File(why) => errors::invalid("rates", why),
+        ImportError::File(why) => errors::invalid("rates", shortened(&why)),
     })?;
     let imported = Store::write(|store| {
         let now = books::now(store)?;
@@ -44,6 +44,11 @@ pub fn import_vendor_rates(args: &Args) -> Result<Option<pg_sys::Datum>> {
     .datum(args)
 }
 
+/// The names of fields are the caller's, and may be of any length.
+fn shortened(why: &str) -> String {
+    why.chars().take(1000).collect()
+}
+
 pub fn set_vendor_rate(args: &Args) -> Result<Option<pg_sys::Datum>> {
     let vendor = args.name(0, "vendor")?;
     let model = args.name(1, "model")?;
@@ -54,7 +59,10 @@ pub fn set_vendor_rate(args: &Args) -> Result<Option<pg_sys::Datum>> {
         )
     })?;
     let effective_at = args.optional_moment(3, "effective_at")?;
-    let refuse = |why: &str| errors::invalid("rates", format_args!("{vendor} {model}: {why}"));
+    let refuse = |why: &str| {
+        let why = shortened(why);
+        errors::invalid("rates", format_args!("{vendor} {model}: {why}"))
+    };
     let (stored, currency) = match rates {
         Json::Null => (Json::Null, "USD".to_owned()),
         rates => read_own(&rates).map_err(|why| refuse(&why))?,

@@ -127,8 +127,9 @@ fn read_applicable(
         Some(_) => Some(read_all(OWN.run(store, &args)?.iter())?),
         None => None,
     };
-    // What was announced while it was read may or may not be in it: then it is used once.
-    if edition::current() == asset.edition {
+    // What was announced while it was read, or since the reader's snapshot was taken, may or may not
+    // be in it: then it is used once.
+    if edition::current() == asset.edition && store.sees_latest() {
         let mut prices = asset.prices.borrow_mut();
         if prices.len() >= MAX_KEPT {
             prices.clear();

@@ -223,9 +223,9 @@ macro_rules! margin {
             sql: concat!(
                 sums!(
                     "s.asset, s.day, s.action, s.customer, s.vendor, s.model, s.kind, s.scope,
-                     s.debits, s.quantity, s.credits, s.revenue,
-                     CASE WHEN s.cost <> 0 OR s.costed > 0 THEN s.cost END,
-                     s.revenue - coalesce(s.cost, 0),
+                     s.debits, trim_scale(s.quantity), trim_scale(s.credits), credyt.as_money(s.revenue),
+                     CASE WHEN s.cost <> 0 OR s.costed > 0 THEN credyt.as_money(s.cost) END,
+                     credyt.as_money(s.revenue - coalesce(s.cost, 0)),
                      trim_scale((s.revenue - coalesce(s.cost, 0)) / nullif(s.revenue, 0)),
                      trim_scale(coalesce(s.costed, 0) / nullif(s.debits, 0)::numeric)",
                     $($rollup),+

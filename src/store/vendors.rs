@@ -254,6 +254,15 @@ pub fn cost(store: &Store, asked: &Asked, at: Moment) -> Result<Costed> {
     })
 }
 
+/// The name that a model's rates have, at a moment; as given where it has none.
+pub fn canonical_model(store: &Store, vendor_name: &str, name: &str, at: Moment) -> Result<String> {
+    let model = model(store, &*vendor(store, vendor_name)?, name)?;
+    let rated = model.at(at).map(|(line, _, _)| line.model.clone());
+    Ok(rated
+        .or_else(|| model.id.clone())
+        .unwrap_or_else(|| name.to_owned()))
+}
+
 /// The name that a vendor's rates have; as given where it has none.
 pub fn canonical(store: &Store, name: &str) -> Result<String> {
     Ok(vendor(store, name)?.id.clone())
@@ -281,7 +290,7 @@ fn choose<'a>(extractors: &'a [Extractor], asked: &Asked) -> Result<&'a [Extract
 }
 
 /// The counts in an answer. Without extractors it is `{unit: count}`; so it is where no extractor can
-/// read it and the rates have a price for each of its units.
+/// read it and the rates have a price for each of its units, or nothing is known of the model.
 fn read_counts(
     extractors: &[Extractor],
     body: &Json,
@@ -299,9 +308,7 @@ fn read_counts(
     }
     match (Counts::read(body), refused) {
         (counts, None) => counts,
-        (Ok(counts), Some(_)) if rates.is_some_and(|rates| rates.has_all(&counts, at)) => {
-            Ok(counts)
-        }
+        (Ok(counts), Some(_)) if rates.is_none_or(|rates| rates.has_all(&counts, at)) => Ok(counts),
         (_, Some(why)) => Err(why),
     }
 }

@@ -211,7 +211,6 @@ pub fn book_due_of(store: &Store, customer: &str) -> Result<()> {
 
 /// Books what time has decided about so many wallets at most, leaving out those that others have
 /// locked. How many it was.
-#[allow(dead_code)] // maintain() calls it
 pub fn book_overdue(store: &Store, batch: i32) -> Result<usize> {
     let now = books::now(store)?;
     let rows = OVERDUE.run(store, &[value::moment(now), value::int(batch)])?;

@@ -58,6 +58,7 @@ SELECT vendor, model, cost, rate_version FROM credyt.vendor_cost('reseller', 'bi
 SELECT vendor, model, cost, usage, reason FROM credyt.vendor_cost('nobody', 'x', '{"tokens": 3, "text": "?"}');
 SELECT vendor, model, cost, usage, reason FROM credyt.vendor_cost('acme', 'tiny', '{"prompt_tokens": 5, "completion_tokens": 1}');
 SELECT vendor, model, cost, usage, reason FROM credyt.vendor_cost('acme', 'secret', '{"prompt_tokens": 5, "completion_tokens": 1}');
+SELECT vendor, model, cost, usage, reason FROM credyt.vendor_cost('acme', 'painter', '{"images": 2}');
 SELECT vendor, model, cost, usage, reason FROM credyt.vendor_cost('acme', NULL, '{"prompt_tokens": 5, "completion_tokens": 1}');
 SELECT vendor, model, cost, usage, reason FROM credyt.vendor_cost('acme', '', '{}');
 

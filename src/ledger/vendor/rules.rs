@@ -5,6 +5,9 @@ use serde_json::Value as Json;
 
 use super::{Found, at, expected, object, text};
 
+/// A name has at most 255 bytes: no rule needs a longer pattern than this.
+const MAX_PATTERN_BYTES: usize = 1000;
+
 /// A rule as genai-prices writes it: `{"equals": "gpt-4o"}`, `{"or": [...]}`. Names are compared
 /// without regard to case, but for a regex, which is searched for in the text as it is.
 #[derive(Debug, Clone)]
@@ -34,7 +37,12 @@ impl Rule {
             "ends_with" => lower().map(Rule::EndsWith),
             "contains" => lower().map(Rule::Contains),
             "regex" => {
-                let pattern = Regex::new(text(value, &place)?);
+                let pattern = text(value, &place)?;
+                if pattern.len() > MAX_PATTERN_BYTES {
+                    let why = format_args!("it is longer than {MAX_PATTERN_BYTES} bytes");
+                    return Err(at(&place, why));
+                }
+                let pattern = Regex::new(pattern);
                 pattern.map(Rule::Regex).map_err(|why| at(&place, why))
             }
             "or" => Rule::read_all(value, &place).map(Rule::Any),
@@ -135,6 +143,8 @@ mod tests {
             json!({"and": [{"contains": "a"}, {"or": [{"equals": "x"}, {"contains": "b"}]}]}),
             "cab"
         ));
+        let deep = format!("{}a{}", "(".repeat(50), ")".repeat(50));
+        assert!(holds(json!({"regex": deep}), "a"));
         assert!(!holds(json!({"or": []}), "x"));
         assert!(holds(json!({"and": []}), "x"));
     }
