@@ -304,3 +304,47 @@ fn the_new_rate_of_another_session_is_used_by_the_next_statement() {
     rows(&mut other, "ROLLBACK");
     assert_eq!(value(&mut other, spend), "0.20");
 }
+
+#[test]
+fn a_request_that_goes_through_several_captures_counts_once() {
+    let database = Database::new("costs_stream");
+    let mut client = database.connect();
+    let client = &mut client;
+    rows(
+        client,
+        "SELECT credyt.grant_credits('ann', 1000, paid => 100)",
+    );
+    set_rate(client, "acme", "large");
+    let hold = value(
+        client,
+        "SELECT id FROM credyt.authorize('ann', 'image', 50)",
+    );
+    let capture = |client: &mut Client, units: u32| {
+        let sql = format!(
+            "SELECT cost FROM credyt.capture('ann', '{hold}', {units}, keep_open => true, usage =>
+                 '{{\"vendor\": \"acme\", \"model\": \"large\", \"vendor_request_id\": \"r\", \"body\": {{\"unit\": {units}}}}}')"
+        );
+        value(client, &sql)
+    };
+    let known = |client: &mut Client| {
+        value(
+            client,
+            "SELECT debits, cost, cost_coverage FROM credyt.margin_by_model WHERE model = 'large'",
+        )
+    };
+    assert_eq!(capture(client, 10), "0.02");
+    assert_eq!(capture(client, 16), "0.012");
+    assert_eq!(known(client), "2 0.032 1");
+    let reported = "SELECT cost FROM credyt.record_cost('ann', 'acme', 'large', vendor_request_id => 'r', cost => 0.04, source => 'reported')";
+    rows(client, reported);
+    assert_eq!(known(client), "2 0.04 1");
+    // What is captured of it afterwards was in the report.
+    assert_eq!(capture(client, 20), "0.00");
+    assert_eq!(known(client), "3 0.04 1");
+    let invoiced = "SELECT cost FROM credyt.record_cost('ann', 'acme', 'large', vendor_request_id => 'r', cost => 0.05, source => 'invoiced',
+        debit_id => (SELECT id FROM credyt.ledger WHERE kind = 'debit' ORDER BY seq DESC LIMIT 1))";
+    rows(client, invoiced);
+    assert_eq!(known(client), "3 0.05 1");
+    rows(client, "SELECT * FROM credyt.maintain()");
+    assert_eq!(known(client), "3 0.05 1");
+}

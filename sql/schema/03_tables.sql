@@ -191,6 +191,7 @@ CREATE TABLE credyt.ledger (
 );
 CREATE UNIQUE INDEX ledger_key ON credyt.ledger (customer, idempotency_key)
     WHERE idempotency_key IS NOT NULL;
+CREATE INDEX ledger_authorization ON credyt.ledger (customer, authorization_id) WHERE authorization_id IS NOT NULL;
 CREATE INDEX ledger_refers_to ON credyt.ledger (customer, refers_to) WHERE refers_to IS NOT NULL;
 COMMENT ON TABLE credyt.ledger IS 'Everything that moved credits, append-only. What leaves the wallet is negative; revenue earned is positive.';
 COMMENT ON COLUMN credyt.ledger.customer IS 'Whose wallet moved.';

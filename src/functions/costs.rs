@@ -222,7 +222,11 @@ fn subject(store: &Store, request: &Request) -> Result<Subject> {
         if debit.kind != "debit" {
             return Err(errors::not_found("debit", customer, id));
         }
-        return Ok(Subject::Debit(Box::new(debit)));
+        // A request may go through several captures: it counts with the first.
+        return match (debit.authorization_id, &request.request) {
+            (Some(held), Some(_)) => of_authorization(store, customer, held),
+            _ => Ok(Subject::Debit(Box::new(debit))),
+        };
     }
     let Some(id) = authorization_id else {
         return Ok(Subject::Nothing);
@@ -328,11 +332,21 @@ fn book(
     };
     match subject {
         Subject::Debit(debit) => {
-            let before = costs::known_of(store, customer, debit)?;
-            let mut after = before.clone();
-            after.push(new.known());
+            let mut changes = Vec::new();
+            for debit in captures_with(store, customer, debit, &new)? {
+                let before = costs::known_of(store, customer, &debit)?;
+                changes.push((debit, before));
+            }
             costs::insert(store, customer, &new)?;
-            postings.of_debit(debit, &before, &after)
+            for (one, before) in &changes {
+                let mut after = before.clone();
+                after.push(Known {
+                    elsewhere: one.id != debit.id,
+                    ..new.known()
+                });
+                postings.of_debit(one, before, &after)?;
+            }
+            Ok(())
         }
         Subject::Authorization(held) => {
             let before = costs::of_authorization(store, customer, held.id)?;
@@ -355,6 +369,14 @@ fn book(
             costs::insert(store, customer, &new)?;
             postings.alone(None, None, &before, &new)
         }
+    }
+}
+
+/// The debits that a cost changes: of a request that goes through several captures, all of them.
+fn captures_with(store: &Store, customer: &str, debit: &Booked, new: &Cost) -> Result<Vec<Booked>> {
+    match (debit.authorization_id, &new.spent.request) {
+        (Some(held), Some(_)) => ledger::captures_of(store, customer, held),
+        _ => Ok(vec![movement(store, customer, debit.id, "debit")?]),
     }
 }
 
@@ -511,7 +533,22 @@ impl Recorded {
         entry: &mut Entry,
     ) -> Result<Recorded> {
         let mut before = Vec::new();
-        if held.first_capture.is_none() {
+        if held.first_capture.is_some() {
+            let elsewhere = costs::elsewhere(store, &open.customer, held)?;
+            for part in costs::given(Uuid::nil(), entry.costs.clone()) {
+                if elsewhere.iter().any(|cost| cost.replaces(&part)) {
+                    let spent = entry.costs.iter_mut().nth(part.id.1 as usize);
+                    if let Some(spent) = spent {
+                        spent.cost = Some(Decimal::ZERO);
+                        spent.reason = Some("counted before".to_owned());
+                        spent.rate_version = None;
+                    }
+                }
+            }
+            if !elsewhere.is_empty() && !entry.costs.is_empty() {
+                entry.cost = costing::total(&entry.costs);
+            }
+        } else {
             let recorded = costs::of_authorization(store, &open.customer, held.id)?;
             let mut known: Vec<Known> = recorded.iter().map(Cost::known).collect();
             before = costing::counting(&known);

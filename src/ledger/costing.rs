@@ -56,11 +56,13 @@ pub struct Known {
     pub id: (Uuid, i32),
     /// Whose cost it is, computed anew by a corrected rate.
     pub anew: Option<(Uuid, i32)>,
+    /// It counts with another capture of the same authorization: what it replaces here costs nothing.
+    pub elsewhere: bool,
 }
 
 impl Known {
     /// Does this cost take the place of the other?
-    fn replaces(&self, other: &Known) -> bool {
+    pub fn replaces(&self, other: &Known) -> bool {
         if self.spent.cost.is_none() {
             return false;
         }
@@ -94,12 +96,21 @@ impl Known {
 pub fn counting(known: &[Known]) -> Vec<Spent> {
     let mut counting: Vec<Spent> = Vec::new();
     for (at, one) in known.iter().enumerate() {
-        let replaced = known.iter().enumerate().any(|(other_at, other)| {
-            // Of two that could replace each other the later one counts.
-            other_at != at && other.replaces(one) && (other_at > at || !one.replaces(other))
-        });
-        if !replaced {
+        if one.elsewhere {
+            continue;
+        }
+        // Of two that could replace each other the later one counts.
+        let replaces = |(other_at, other): &(usize, &Known)| {
+            *other_at != at && other.replaces(one) && (*other_at > at || !one.replaces(other))
+        };
+        let mut replacing = known.iter().enumerate().filter(replaces).peekable();
+        if replacing.peek().is_none() {
             counting.push(one.spent.clone());
+        } else if replacing.all(|(_, other)| other.elsewhere) {
+            counting.push(Spent {
+                cost: Some(Decimal::ZERO),
+                ..one.spent.clone()
+            });
         }
     }
     counting
@@ -198,6 +209,7 @@ mod tests {
             },
             id: (Uuid::new_v4(), 0),
             anew: None,
+            elsewhere: false,
         }
     }
 
@@ -267,6 +279,18 @@ mod tests {
         // Another call of the same model stays.
         let twin = known(Given, "openai", "gpt-4o", "", "0.02");
         assert_eq!(sum(&[given.clone(), twin, again("0.06")]), "0.08");
+    }
+
+    #[test]
+    fn what_counts_with_another_capture_costs_nothing_here() {
+        let estimated = known(Given, "openai", "gpt-4o", "r", "0.05");
+        let other = known(Given, "openai", "gpt-4o", "s", "0.02");
+        let reported = Known {
+            elsewhere: true,
+            ..known(Reported, "openai", "gpt-4o", "r", "0.07")
+        };
+        assert_eq!(sum(&[estimated.clone(), reported.clone()]), "0");
+        assert_eq!(sum(&[estimated, other, reported]), "0.02");
     }
 
     #[test]

@@ -6,7 +6,7 @@ use rust_decimal::Decimal;
 use serde_json::Value as Json;
 use uuid::Uuid;
 
-use super::authorizations;
+use super::authorizations::{self, Authorization};
 use super::ledger::Booked;
 use super::statement::{
     BIGINT, INT, JSONB, NUMERIC, RowRef, Statement, Store, TEXT, TEXTS, TIME, UUID,
@@ -50,6 +50,7 @@ impl Cost {
             spent: self.spent.clone(),
             id: (self.id, 0),
             anew: self.replaces,
+            elsewhere: false,
         }
     }
 }
@@ -347,16 +348,37 @@ pub fn of_request(
 /// was recorded.
 pub fn known_of(store: &Store, customer: &str, debit: &Booked) -> Result<Vec<Known>> {
     // What was recorded for an authorization counts with its first capture.
-    let authorization = match debit.authorization_id {
-        Some(id) => authorizations::by_id(store, customer, id)?
-            .filter(|held| held.first_capture == Some(debit.id))
-            .map(|held| held.id),
+    let held = match debit.authorization_id {
+        Some(id) => authorizations::by_id(store, customer, id)?,
         None => None,
     };
-    let recorded = of_debit(store, customer, debit.id, authorization)?;
+    let (own, elsewhere) = match held {
+        Some(held) if held.first_capture == Some(debit.id) => (Some(held.id), Vec::new()),
+        Some(held) => (None, elsewhere(store, customer, &held)?),
+        None => (None, Vec::new()),
+    };
+    let recorded = of_debit(store, customer, debit.id, own)?;
     let mut known = given(debit.id, debit.spent()?);
     known.extend(recorded.iter().map(Cost::known));
+    known.extend(elsewhere);
     Ok(known)
+}
+
+/// What was recorded for the requests of an authorization, as its later captures see it: it counts
+/// with the first one.
+pub fn elsewhere(store: &Store, customer: &str, held: &Authorization) -> Result<Vec<Known>> {
+    let Some(first) = held.first_capture else {
+        return Ok(Vec::new());
+    };
+    let recorded = of_debit(store, customer, first, Some(held.id))?;
+    Ok(recorded
+        .iter()
+        .filter(|cost| cost.spent.request.is_some())
+        .map(|cost| Known {
+            elsewhere: true,
+            ..cost.known()
+        })
+        .collect())
 }
 
 /// The costs that came with a debit.
@@ -368,6 +390,7 @@ pub fn given(debit: Uuid, spent: Vec<Spent>) -> Vec<Known> {
             spent,
             id: (debit, part),
             anew: None,
+            elsewhere: false,
         })
         .collect()
 }

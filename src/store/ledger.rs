@@ -388,6 +388,18 @@ pub fn referring_to(store: &Store, customer: &str, id: Uuid) -> Result<Vec<Booke
     rows.iter().map(|row| read(&row)).collect()
 }
 
+static CAPTURES: Statement = Statement {
+    sql: booked!("l.customer = $1 AND l.authorization_id = $2 AND l.kind = 'debit' ORDER BY l.seq"),
+    args: &[TEXT, UUID],
+};
+
+/// The captures of an authorization, in the order they were booked.
+pub fn captures_of(store: &Store, customer: &str, authorization: Uuid) -> Result<Vec<Booked>> {
+    let args = [value::text(customer), value::uuid(authorization)];
+    let rows = CAPTURES.run(store, &args)?;
+    rows.iter().map(|row| read(&row)).collect()
+}
+
 static USAGE_BEFORE: Statement = Statement {
     sql: "SELECT l.usage FROM credyt.ledger l
           WHERE l.customer = $1 AND l.authorization_id = $2 AND l.kind = 'debit' AND l.seq < $3
@@ -395,7 +407,7 @@ static USAGE_BEFORE: Statement = Statement {
     args: &[TEXT, UUID, BIGINT],
 };
 
-/// The usage of the capture before this row. Reads the customer's ledger.
+/// The usage of the capture before this row.
 pub fn usage_before(
     store: &Store,
     customer: &str,
