@@ -537,7 +537,7 @@ impl Recorded {
             let elsewhere = costs::elsewhere(store, &open.customer, held)?;
             for part in costs::given(Uuid::nil(), entry.costs.clone()) {
                 if elsewhere.iter().any(|cost| cost.replaces(&part)) {
-                    let spent = entry.costs.iter_mut().nth(part.id.1 as usize);
+                    let spent = entry.costs.get_mut(part.id.1 as usize);
                     if let Some(spent) = spent {
                         spent.cost = Some(Decimal::ZERO);
                         spent.reason = Some("counted before".to_owned());
