@@ -245,6 +245,16 @@ pub fn insufficient_credits(customer: &str, asset: &str, short: Shortfall, over:
     ))
 }
 
+/// The wallet has not so many unheld credits of its own to give away.
+pub fn transfer_exceeds(customer: &str, asset: &str, short: Shortfall, owed: Amount) -> Error {
+    let missing = short.needed - short.available + owed;
+    short_of(customer, asset, short).hint(format!(
+        "What is held or could only be owed cannot be given away. Grant at least {missing} more: SELECT * FROM credyt.grant_credits({}, {missing}, asset => {});",
+        literal(customer),
+        literal(asset)
+    ))
+}
+
 /// More is to be revoked than is unheld.
 pub fn revocation_exceeds(customer: &str, asset: &str, short: Shortfall) -> Error {
     short_of(customer, asset, short).hint(
@@ -276,7 +286,11 @@ pub fn wallet_frozen(customer: &str, asset: &str, status: &str) -> Error {
     .with("asset", asset)
     .with("status", status);
     match status {
-        "frozen" => error.hint("Captures, releases and refunds go on; new spending does not."),
+        "frozen" => error.hint(format!(
+            "Captures, releases and refunds go on; new spending does not until SELECT * FROM credyt.unfreeze_wallet({}, {});",
+            literal(customer),
+            literal(asset)
+        )),
         _ => error.hint("It takes no new spending."),
     }
 }

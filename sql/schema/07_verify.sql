@@ -40,7 +40,9 @@ part AS MATERIALIZED (
            (a.part->>'grant')::uuid AS grant_id, a.part->>'kind' AS kind,
            (a.part->>'credits')::numeric AS credits,
            (a.part->>'revenue')::numeric AS revenue,
-           (a.part->>'deferred')::numeric AS deferred
+           (a.part->>'deferred')::numeric AS deferred,
+           (a.part->>'to')::uuid AS to_grant, coalesce(a.part->>'to_customer', e.customer) AS to_customer,
+           (a.part->>'from')::uuid AS from_grant, a.part->>'from_customer' AS from_customer
     FROM entry e CROSS JOIN LATERAL jsonb_array_elements(e.allocations) AS a (part)
 ),
 moved AS MATERIALIZED (
@@ -55,7 +57,7 @@ moved AS MATERIALIZED (
            coalesce(sum(coalesce(p.deferred, p.revenue)) FILTER (WHERE p.entry_kind = 'revocation'), 0) AS revoked_money,
            coalesce(sum(p.deferred) FILTER (WHERE p.entry_kind = 'transfer'), 0) AS transferred_money
     FROM part p
-    WHERE p.grant_id IS NOT NULL AND p.entry_kind <> 'grant'
+    WHERE p.grant_id IS NOT NULL AND p.entry_kind <> 'grant' AND p.from_grant IS NULL
     GROUP BY p.customer, p.grant_id
 ),
 grants AS MATERIALIZED (
@@ -115,6 +117,32 @@ SELECT 2, p.customer, p.asset, format('ledger row %s moved credits of grant %s, 
 FROM part p
 WHERE p.grant_id IS NOT NULL
   AND NOT EXISTS (SELECT FROM credyt.grants g WHERE g.customer = p.customer AND g.id = p.grant_id)
+-- what is transferred out of a grant is what the grant it became was issued with, and the other way round
+UNION ALL
+SELECT 2, p.customer, p.asset,
+       format('%s credits and %s of grant %s moved to grant %s of %s, which has %s and %s',
+              p.credits, p.deferred, p.grant_id, p.to_grant, p.to_customer, g.credits, g.paid)
+FROM part p
+LEFT JOIN credyt.grants g ON g.customer = p.to_customer AND g.id = p.to_grant AND g.asset = p.asset AND g.origin = p.grant_id
+WHERE p.to_grant IS NOT NULL AND (p.credits, p.deferred) IS DISTINCT FROM (g.credits, g.paid)
+UNION ALL
+SELECT 2, g.customer, g.asset, format('grant %s came from grant %s, but not by one transfer of its %s credits and %s',
+                                      g.id, g.origin, g.credits, g.paid)
+FROM credyt.grants g
+LEFT JOIN (SELECT p.customer, coalesce(p.to_grant, p.grant_id) AS id, coalesce(p.from_grant, p.grant_id) AS origin,
+                  count(*) AS times, sum(p.credits) AS credits, sum(p.deferred) AS deferred
+           FROM part p
+           WHERE p.from_grant IS NOT NULL OR p.to_customer = p.customer AND p.to_grant IS NOT NULL
+           GROUP BY 1, 2, 3) p ON p.customer = g.customer AND p.id = g.id AND p.origin = g.origin
+WHERE g.origin IS NOT NULL AND (verify.customer IS NULL OR g.customer = verify.customer)
+  AND (p.times, p.credits, p.deferred) IS DISTINCT FROM (1::bigint, g.credits, g.paid)
+UNION ALL
+SELECT 2, e.customer, e.asset, format('ledger row %s received %s credits that %s did not send', e.id, e.credits, p.from_customer)
+FROM entry e
+JOIN (SELECT DISTINCT p.entry_id, p.customer, p.from_customer FROM part p WHERE p.from_grant IS NOT NULL) p
+  ON p.customer = e.customer AND p.entry_id = e.id
+LEFT JOIN credyt.ledger s ON s.customer = p.from_customer AND s.id = e.refers_to AND s.asset = e.asset AND s.kind = 'transfer'
+WHERE e.credits IS DISTINCT FROM -s.credits
 
 -- 3: held is what open authorizations pin, grant by grant
 UNION ALL
@@ -190,14 +218,17 @@ SELECT 6, e.customer, e.asset, format('ledger row %s (%s) moved %s credits and %
 FROM entry e
 LEFT JOIN LATERAL (
     SELECT CASE WHEN e.kind IN ('grant', 'refund') THEN coalesce(sum(p.credits), 0)
-                WHEN e.kind IN ('settlement', 'transfer') THEN e.credits
+                WHEN e.kind = 'settlement' THEN e.credits
+                -- Within one wallet nothing comes or goes.
+                WHEN e.kind = 'transfer' THEN coalesce(sum(CASE WHEN p.incoming THEN p.credits WHEN p.outgoing THEN -p.credits END), 0)
                 ELSE -coalesce(sum(p.credits) FILTER (
                          WHERE NOT (e.kind = 'revocation' AND p.grant_id IS NOT NULL AND p.revenue IS NOT NULL)), 0)
            END AS credits,
            CASE WHEN e.kind IN ('refund', 'revocation') THEN -coalesce(sum(p.revenue), 0)
                 ELSE coalesce(sum(p.revenue), 0) END AS revenue
     FROM (SELECT (a.part->>'grant')::uuid AS grant_id, (a.part->>'credits')::numeric AS credits,
-                 (a.part->>'revenue')::numeric AS revenue
+                 (a.part->>'revenue')::numeric AS revenue,
+                 a.part ? 'from' AS incoming, a.part ? 'to_customer' AS outgoing
           FROM jsonb_array_elements(e.allocations) AS a (part)) p
 ) p ON true
 WHERE e.credits <> p.credits OR e.revenue <> p.revenue

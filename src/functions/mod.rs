@@ -8,6 +8,7 @@ mod reading;
 mod refund;
 mod request;
 mod setup;
+mod transfer;
 mod triggers;
 mod wallet_type;
 
@@ -24,6 +25,9 @@ crate::sql_functions! {
     "credyt_release" => holds::release;
     "credyt_extend" => holds::extend;
     "credyt_refund" => refund::refund;
+    "credyt_transfer" => transfer::transfer;
+    "credyt_freeze_wallet" => transfer::freeze_wallet;
+    "credyt_unfreeze_wallet" => transfer::unfreeze_wallet;
     "credyt_balance" => reading::balance;
     "credyt_grants_of" => reading::grants_of;
     "credyt_advanced" => reading::advanced;

@@ -378,7 +378,7 @@ impl Wallet {
         limit: Amount,
     ) -> Result<Vec<Part>, Shortfall> {
         self.afford(now, action, credits, limit)?;
-        let mut parts = self.take(self.choose_free(now, action, credits));
+        let mut parts = self.take(self.choose_free(now, Some(action), credits));
         let rest = credits - total(&parts);
         self.owe(rest, &mut parts);
         Ok(parts)
@@ -393,7 +393,7 @@ impl Wallet {
         limit: Amount,
     ) -> Result<Vec<Pin>, Shortfall> {
         self.afford(now, action, credits, limit)?;
-        let mut pins = self.choose_free(now, action, credits);
+        let mut pins = self.choose_free(now, Some(action), credits);
         let left = credits - pins.iter().map(|pin| pin.credits).sum();
         if left.is_positive() {
             pins.push(Pin {
@@ -451,7 +451,7 @@ impl Wallet {
         for pin in used.iter_mut().filter(|pin| pin.grant.is_some()) {
             pin.credits = pay(pin.credits);
         }
-        let free = self.choose_free(now, action, pay(self.free(now, Some(action))));
+        let free = self.choose_free(now, Some(action), pay(self.free(now, Some(action))));
         let mut owed = Amount::ZERO;
         for pin in used.iter_mut().filter(|pin| pin.grant.is_none()) {
             pin.credits = pay(pin.credits);
@@ -510,6 +510,23 @@ impl Wallet {
         Some(part)
     }
 
+    /// Takes unheld live credits out for another wallet, in burn order, whatever they may pay for.
+    /// The overdraft is nothing to give. Each part with the grant as it was.
+    pub fn give(&mut self, now: Moment, credits: Amount) -> Result<Vec<(Grant, Part)>, Shortfall> {
+        let available = self.free(now, None);
+        if credits > available {
+            return Err(Shortfall {
+                needed: credits,
+                available,
+            });
+        }
+        let chosen = self.choose_free(now, None, credits);
+        let given = |pin: &Pin| self.grant(pin.grant?.0).cloned();
+        let grants: Vec<Grant> = chosen.iter().filter_map(given).collect();
+        let parts = self.take(chosen);
+        Ok(grants.into_iter().zip(parts).collect())
+    }
+
     /// Marks an open grant as revoked: what is still held of it goes when it comes back.
     pub fn mark_revoked(&mut self, id: Uuid) {
         if let Some(grant) = self.grants.iter_mut().find(|g| g.id == id) {
@@ -539,14 +556,14 @@ impl Wallet {
     }
 
     /// Up to so many unheld credits of the live grants, in burn order.
-    fn choose_free(&self, now: Moment, action: &str, wanted: Amount) -> Vec<Pin> {
+    fn choose_free(&self, now: Moment, action: Option<&str>, wanted: Amount) -> Vec<Pin> {
         let mut chosen = Vec::new();
         let mut left = wanted;
         for grant in &self.grants {
             if left.is_zero() {
                 break;
             }
-            if grant.live(now) && grant.pays_for(Some(action)) && grant.unheld().is_positive() {
+            if grant.live(now) && grant.pays_for(action) && grant.unheld().is_positive() {
                 let credits = left.min(grant.unheld());
                 left -= credits;
                 chosen.push(Pin {

@@ -3,7 +3,7 @@
 use std::str::FromStr;
 
 use rust_decimal::Decimal;
-use serde_json::Value as Json;
+use serde_json::{Value as Json, json};
 use uuid::Uuid;
 
 use super::statement::{
@@ -148,6 +148,30 @@ pub fn row_id(now: Moment, seq: u64) -> Uuid {
 fn moved(part: &Part, to: Uuid) -> String {
     let text = allocations(std::slice::from_ref(part), "deferred");
     text.replace("}]", &format!(r#","to":"{to}"}}]"#))
+}
+
+/// One end of a transfer, for its allocations: the grant there, and what came out of it or into it.
+pub struct Transferred {
+    pub here: Part,
+    /// The grant at the other end.
+    pub there: Uuid,
+}
+
+/// The allocations of a transfer: `"to"` and `"to_customer"` where the credits go, `"from"` and
+/// `"from_customer"` where they come from.
+pub fn transferred(moved: &[Transferred], way: &str, customer: &str) -> String {
+    let parts = moved.iter().filter_map(|Transferred { here, there }| {
+        let (id, kind) = here.grant?;
+        Some(json!({
+            "grant": id.to_string(),
+            "kind": kind.as_str(),
+            "credits": here.credits.to_string(),
+            "deferred": here.revenue.money(),
+            way: there.to_string(),
+            format!("{way}_customer"): customer,
+        }))
+    });
+    Json::Array(parts.collect()).to_string()
 }
 
 /// Grant by grant what moved: `[{"grant": "...", "kind": "included", "credits": "3", "revenue":

@@ -79,6 +79,12 @@ static SET_TERMS: Statement = Statement {
     args: &[TEXT, TEXT, NUMERIC, JSONB],
 };
 
+static SET_STATUS: Statement = Statement {
+    sql: "UPDATE credyt.wallets SET status = $3, status_reason = $4
+          WHERE customer = $1 AND asset = $2",
+    args: &[TEXT, TEXT, TEXT, TEXT],
+};
+
 static DEBTS: Statement = Statement {
     sql: "SELECT d.id, d.action, d.owed FROM credyt.debts d
           WHERE d.customer = $1 AND d.asset = $2 ORDER BY d.seq",
@@ -142,13 +148,41 @@ pub fn open_or_create(store: &Store, customer: &str, asset: &str) -> Result<Open
 
 /// Opens a wallet for change where there is one.
 pub fn find(store: &Store, customer: &str, asset: &str) -> Result<Option<OpenWallet>> {
+    find_at(store, customer, asset, None)
+}
+
+/// Opens the wallets of two customers, the second one made where it is not there, at one moment for
+/// both. Locked in the order of the customers, so that two such calls never wait for each other.
+pub fn open_two(
+    store: &Store,
+    customer: &str,
+    other: &str,
+    asset: &str,
+) -> Result<(OpenWallet, OpenWallet)> {
+    if other < customer {
+        drop(open_or_create(store, other, asset)?);
+    }
+    let first = open(store, customer, asset)?;
+    let second = open_or_create(store, other, asset)?;
+    let now = first.now.max(second.now);
+    Ok((first.at(store, now)?, second.at(store, now)?))
+}
+
+/// Opens a wallet where there is one, as of this moment, or of now.
+fn find_at(
+    store: &Store,
+    customer: &str,
+    asset: &str,
+    at: Option<Moment>,
+) -> Result<Option<OpenWallet>> {
     let rows = LOCK.run(store, &[value::text(customer), value::text(asset)])?;
     let Some(row) = rows.first() else {
         return Ok(None);
     };
     let mut wallet = read_state(row.bytes(1)?)?;
     // Taken after the lock, so that time in a wallet never runs backwards.
-    let now = books::now(store)?.max(wallet.changed_at);
+    let now = at.map_or_else(|| books::now(store), Ok)?;
+    let now = now.max(wallet.changed_at);
     let (due, ended) = match row.optional_moment(2) {
         Some(at) if at <= now => do_what_is_due(store, customer, asset, &mut wallet, now)?,
         _ => (Vec::new(), Vec::new()),
@@ -265,6 +299,16 @@ impl OpenWallet {
         }
     }
 
+    /// The same wallet, of which nothing has been written, at a later moment.
+    fn at(mut self, store: &Store, now: Moment) -> Result<OpenWallet> {
+        if self.now < now && self.wallet.next_due().is_some_and(|at| at <= now) {
+            let again = find_at(store, &self.customer, &self.asset.name, Some(now))?;
+            return again.ok_or_else(|| missing(store, &self.customer, &self.asset.name));
+        }
+        self.now = now;
+        Ok(self)
+    }
+
     /// Spending needs an active wallet; WC006 otherwise.
     pub fn active(&self) -> Result<()> {
         if self.status == "active" {
@@ -312,11 +356,20 @@ impl OpenWallet {
 
     /// Puts a new grant on the stack; a live, unlimited one pays debts first. Returns what it paid.
     pub fn issue(&mut self, store: &Store, grant: Grant) -> Result<Vec<Due>> {
+        self.issue_all(store, vec![grant])
+    }
+
+    /// The same for several grants, in this order.
+    pub fn issue_all(&mut self, store: &Store, grants: Vec<Grant>) -> Result<Vec<Due>> {
         self.book_due_now(store)?;
-        let id = grant.id;
-        self.add(grant)?;
         let mut debts = debts_of(store, &self.customer, &self.asset.name, &self.wallet)?;
-        Ok(self.wallet.settle(self.now, id, &mut debts))
+        let mut paid = Vec::new();
+        for grant in grants {
+            let id = grant.id;
+            self.add(grant)?;
+            paid.extend(self.wallet.settle(self.now, id, &mut debts));
+        }
+        Ok(paid)
     }
 
     /// How much of what this ledger row owes is not paid yet.
@@ -409,6 +462,19 @@ impl OpenWallet {
             value::optional_json("metadata", metadata)?,
         ];
         SET_TERMS.run(store, &args)?;
+        Ok(())
+    }
+
+    /// Sets the status, and why.
+    pub fn set_status(&mut self, store: &Store, status: &str, reason: Option<&str>) -> Result<()> {
+        self.status = status.to_owned();
+        let args = [
+            value::text(&self.customer),
+            value::text(&self.asset.name),
+            value::text(status),
+            value::optional_text(reason),
+        ];
+        SET_STATUS.run(store, &args)?;
         Ok(())
     }
 

@@ -74,6 +74,8 @@ pub enum MovementKind {
     Expiry,
     Revocation,
     Settlement,
+    /// Gone to another wallet.
+    Transfer,
 }
 
 pub struct Movement {
@@ -455,6 +457,29 @@ impl Model {
             self.grants[grant].revoked = true;
         }
         (self.as_parts(&parts).pop(), self.sweep())
+    }
+
+    /// Gives unheld live credits away; each part with what was agreed about its grant.
+    pub fn give(&mut self, credits: Units) -> Result<Vec<(Grant, Part)>, Shortfall> {
+        let there = sum((0..self.grants.len())
+            .filter(|g| self.live(*g, self.now))
+            .map(|g| self.unheld(g)));
+        if credits > there {
+            return Err(shortfall(credits, there));
+        }
+        let mut left = credits;
+        let (mut given, mut parts) = (vec![], vec![]);
+        for g in self.burn_order() {
+            let credits = left.min(self.unheld(g));
+            if self.live(g, self.now) && credits > 0 {
+                left -= credits;
+                let part = self.take(g, credits);
+                given.push((self.grants[g].terms.clone(), self.as_part(&part)));
+                parts.push(part);
+            }
+        }
+        self.book(MovementKind::Transfer, parts, None, None);
+        Ok(given)
     }
 
     // ---- the pieces they share --------------------------------------------------------------
