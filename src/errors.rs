@@ -9,6 +9,7 @@ use serde_json::{Map, Value, json};
 
 use crate::ledger::Amount;
 use crate::ledger::wallet::Shortfall;
+use crate::store::limits::Exceeded;
 
 pub type Result<T> = std::result::Result<T, Error>;
 
@@ -21,6 +22,7 @@ pub enum Code {
     AuthorizationClosed,
     IdempotencyConflict,
     WalletFrozen,
+    LimitExceeded,
     RefundExceedsDebit,
     AssetNotFound,
     NotFound,
@@ -42,6 +44,7 @@ impl Code {
             Code::AuthorizationClosed => "WC004",
             Code::IdempotencyConflict => "WC005",
             Code::WalletFrozen => "WC006",
+            Code::LimitExceeded => "WC007",
             Code::RefundExceedsDebit => "WC008",
             Code::AssetNotFound => "WC009",
             Code::NotFound => "WC011",
@@ -62,6 +65,7 @@ impl Code {
             Code::AuthorizationClosed => "authorization_closed",
             Code::IdempotencyConflict => "idempotency_conflict",
             Code::WalletFrozen => "wallet_frozen",
+            Code::LimitExceeded => "limit_exceeded",
             Code::RefundExceedsDebit => "refund_exceeds_debit",
             Code::AssetNotFound => "asset_not_found",
             Code::NotFound => "not_found",
@@ -293,6 +297,41 @@ pub fn wallet_frozen(customer: &str, asset: &str, status: &str) -> Error {
         )),
         _ => error.hint("It takes no new spending."),
     }
+}
+
+/// A spend limit has no room for it in the period that runs.
+pub fn limit_exceeded(customer: &str, asset: &str, over: &Exceeded) -> Error {
+    let Exceeded {
+        limit,
+        until,
+        used,
+        held,
+        needed,
+    } = over;
+    let enough = *used + *held + *needed;
+    Error::new(
+        Code::LimitExceeded,
+        format!(
+            "{customer} may spend {} {asset} a {} for {}: {used} spent, {held} held, {needed} needed",
+            limit.cap, limit.every, limit.scope
+        ),
+    )
+    .with("customer", customer)
+    .with("asset", asset)
+    .with("scope", &limit.scope)
+    .with("every", limit.every)
+    .with("cap", limit.cap)
+    .with("used", used)
+    .with("held", held)
+    .with("needed", needed)
+    .with("until", until)
+    .hint(format!(
+        "It starts anew at {until}. Or allow more: SELECT * FROM credyt.set_limit({}, {}, {enough}, '{}', asset => {});",
+        literal(customer),
+        literal(&limit.scope),
+        limit.every,
+        literal(asset)
+    ))
 }
 
 pub fn authorization_closed(customer: &str, id: impl Display, status: &str, verb: &str) -> Error {

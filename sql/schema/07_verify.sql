@@ -210,6 +210,25 @@ FROM (SELECT e.customer, e.asset, e.refers_to, sum(e.credits) AS credits, sum(e.
       FROM entry e WHERE e.kind = 'refund' GROUP BY 1, 2, 3) r
 LEFT JOIN entry d ON d.customer = r.customer AND d.id = r.refers_to AND d.kind = 'debit'
 WHERE d.id IS NULL OR r.credits > -d.credits
+UNION ALL
+SELECT 5, u.customer, u.asset, format('%s credits of %s count in the %s from %s, the ledger says %s',
+                                      u.used, u.scope, u.every, u.period_start, coalesce(s.credits, 0))
+FROM credyt.limit_uses u
+LEFT JOIN (
+    SELECT u.customer, u.asset, u.scope, u.every, sum(d.credits) AS credits
+    FROM credyt.limit_uses u
+    JOIN (SELECT l.customer, l.asset, l.created_at, -l.credits - coalesce(r.credits, 0) AS credits, c.action, c.scope
+          FROM credyt.ledger l
+          CROSS JOIN LATERAL (SELECT l.action, NULL AS scope UNION SELECT NULL, unnest(l.scopes)) AS c
+          LEFT JOIN (SELECT e.customer, e.refers_to, sum(e.credits) AS credits
+                     FROM entry e WHERE e.kind = 'refund' GROUP BY 1, 2) r ON r.customer = l.customer AND r.refers_to = l.id
+          WHERE l.kind = 'debit' AND (verify.customer IS NULL OR l.customer = verify.customer)) d
+      ON d.customer = u.customer AND d.asset = u.asset
+     AND d.created_at >= u.period_start AND d.created_at < u.period_end
+     AND (d.scope = u.scope OR credyt.covers(u.scope, d.action))
+    GROUP BY 1, 2, 3, 4
+) s ON s.customer = u.customer AND s.asset = u.asset AND s.scope = u.scope AND s.every = u.every
+WHERE u.used <> coalesce(s.credits, 0) AND (verify.customer IS NULL OR u.customer = verify.customer)
 
 -- 6: rows are whole: their parts add up, and none is missing
 UNION ALL
@@ -254,4 +273,4 @@ WHERE i.origin IS NULL
                   AND p.credits = g.credits AND p.deferred = g.paid)
 $$;
 COMMENT ON FUNCTION credyt.verify(text) IS
-    'Checks the laws of the ledger for one customer or all, reading everything: no rows mean that all hold. law: 1 the ledger adds up to the wallet, 2 every credit of a grant is somewhere, 3 what is held is pinned, 4 every cent paid is somewhere, 5 keys, captures and refunds, 6 ledger rows are whole and none is missing.';
+    'Checks the laws of the ledger for one customer or all, reading everything: no rows mean that all hold. law: 1 the ledger adds up to the wallet, 2 every credit of a grant is somewhere, 3 what is held is pinned, 4 every cent paid is somewhere, 5 keys, captures, refunds and spend limits, 6 ledger rows are whole and none is missing.';

@@ -18,5 +18,6 @@ SELECT pg_catalog.pg_extension_config_dump('credyt.ledger', '');
 SELECT pg_catalog.pg_extension_config_dump('credyt.debts', '');
 SELECT pg_catalog.pg_extension_config_dump('credyt.vendor_costs', '');
 SELECT pg_catalog.pg_extension_config_dump('credyt.cost_postings', '');
+SELECT pg_catalog.pg_extension_config_dump('credyt.limit_uses', '');
 -- Time in another database is not ours to say.
 SELECT pg_catalog.pg_extension_config_dump('credyt.clock', 'WHERE false');

@@ -4,6 +4,7 @@ mod answers;
 mod debit;
 mod grants;
 mod holds;
+mod limits;
 mod reading;
 mod refund;
 mod request;
@@ -28,6 +29,9 @@ crate::sql_functions! {
     "credyt_transfer" => transfer::transfer;
     "credyt_freeze_wallet" => transfer::freeze_wallet;
     "credyt_unfreeze_wallet" => transfer::unfreeze_wallet;
+    "credyt_set_limit" => limits::set_limit;
+    "credyt_limits_of" => limits::limits_of;
+    "credyt_limit_period" => limits::limit_period;
     "credyt_balance" => reading::balance;
     "credyt_grants_of" => reading::grants_of;
     "credyt_advanced" => reading::advanced;

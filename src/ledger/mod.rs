@@ -3,6 +3,7 @@
 
 pub mod amount;
 pub mod grant;
+pub mod limit;
 pub mod margin;
 pub mod moment;
 pub mod number;
@@ -10,11 +11,14 @@ pub mod packed;
 pub mod price;
 pub mod text;
 pub mod wallet;
+pub mod watch;
 
 #[cfg(test)]
 mod laws;
 
 pub use amount::Amount;
 pub use grant::{Grant, Kind};
+pub use limit::Limit;
 pub use moment::Moment;
 pub use wallet::Wallet;
+pub use watch::Watch;

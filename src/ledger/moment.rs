@@ -14,10 +14,12 @@ pub struct Moment(pub i64);
 impl Moment {
     /// The moment of an RFC 3339 text, `None` when it is not one.
     pub fn parse(text: &str) -> Option<Moment> {
-        let stamp: Timestamp = text.parse().ok()?;
-        Some(Moment(
-            stamp.as_microsecond().checked_sub(UNIX_TO_POSTGRES)?,
-        ))
+        Moment::of_timestamp(text.parse().ok()?)
+    }
+
+    pub(super) fn of_timestamp(stamp: Timestamp) -> Option<Moment> {
+        let micros = stamp.as_microsecond().checked_sub(UNIX_TO_POSTGRES)?;
+        Some(Moment(micros))
     }
 
     /// This moment and so many seconds, `None` beyond the year 9999.
@@ -32,7 +34,7 @@ impl Moment {
         u64::try_from(since).unwrap_or(0)
     }
 
-    fn timestamp(self) -> Option<Timestamp> {
+    pub(super) fn timestamp(self) -> Option<Timestamp> {
         Timestamp::from_microsecond(self.0.checked_add(UNIX_TO_POSTGRES)?).ok()
     }
 }

@@ -8,7 +8,8 @@ use std::str::FromStr;
 
 use uuid::Uuid;
 
-use super::{Amount, Grant, Kind, Moment};
+use super::limit::{MAX_LIMITS, check_scope};
+use super::{Amount, Grant, Kind, Limit, Moment, Watch};
 
 /// More open grants than this a wallet does not take.
 pub const MAX_GRANTS: usize = 1000;
@@ -26,6 +27,10 @@ pub struct Wallet {
     pub held_overdraft: Amount,
     /// No open authorization ends before this; `None` where there is none.
     pub next_hold_end: Option<Moment>,
+    /// What may be spent in a period.
+    pub limits: Vec<Limit>,
+    /// Who wants to be told when it falls low.
+    pub watch: Watch,
     /// The open grants, in burn order.
     grants: Vec<Grant>,
 }
@@ -157,6 +162,8 @@ impl Wallet {
             owed: Amount::ZERO,
             held_overdraft: Amount::ZERO,
             next_hold_end: None,
+            limits: Vec::new(),
+            watch: Watch::default(),
             grants: Vec::new(),
         }
     }
@@ -176,6 +183,8 @@ impl Wallet {
             owed,
             held_overdraft,
             next_hold_end,
+            limits: Vec::new(),
+            watch: Watch::default(),
             grants,
         };
         wallet.check()?;
@@ -211,6 +220,11 @@ impl Wallet {
     /// What can be spent now on this action (`None`: on any), overdraft included.
     pub fn available(&self, now: Moment, action: Option<&str>, limit: Amount) -> Amount {
         self.free(now, action) + self.room(limit)
+    }
+
+    /// What can be spent on anything without going into debt; negative where more is owed.
+    pub fn balance(&self, now: Moment) -> Amount {
+        self.free(now, None) - self.owed - self.held_overdraft
     }
 
     /// When the first live grant with credits ends.
@@ -627,6 +641,21 @@ impl Wallet {
         ensure(
             in_wallet(self.held_overdraft),
             "held_overdraft is out of range",
+        )?;
+        ensure(self.limits.len() <= MAX_LIMITS, "more than 100 limits")?;
+        for limit in &self.limits {
+            ensure(check_scope(&limit.scope).is_ok(), "a limit on no scope")?;
+            ensure(in_wallet(limit.cap), "a cap is out of range")?;
+        }
+        let topup = self.watch.topup.as_ref();
+        let watched = [
+            self.watch.alert,
+            topup.map(|t| t.threshold),
+            topup.map(|t| t.credits),
+        ];
+        ensure(
+            watched.into_iter().flatten().all(in_wallet),
+            "a threshold is out of range",
         )?;
         let mut total = Amount::ZERO;
         for grant in &self.grants {

@@ -20,6 +20,7 @@ pub struct Asset {
     pub name: String,
     pub scale: u32,
     pub rounding: Rounding,
+    pub timezone: String,
     /// The edition it was read in.
     pub(super) edition: u64,
     /// Compiled prices by action.
@@ -43,7 +44,7 @@ thread_local! {
 }
 
 static ASSET: Statement = Statement {
-    sql: "SELECT a.scale, a.rounding FROM credyt.assets a WHERE a.asset = $1",
+    sql: "SELECT a.scale, a.rounding, a.timezone FROM credyt.assets a WHERE a.asset = $1",
     args: &[TEXT],
 };
 
@@ -92,6 +93,7 @@ pub fn asset(store: &Store, name: &str) -> Result<Rc<Asset>> {
         name: name.to_owned(),
         scale: u32::try_from(row.int(1)?).map_err(|_| damaged("its scale is negative"))?,
         rounding: Rounding::from_str(&row.text(2)?).map_err(|why| damaged(&why))?,
+        timezone: row.text(3)?,
         edition,
         prices: RefCell::default(),
     });

@@ -144,6 +144,14 @@ pub fn row_id(now: Moment, seq: u64) -> Uuid {
     Uuid::from_u128(time | version | variant | number | random)
 }
 
+/// No row that is booked at this moment or later has a lower id.
+pub fn first_id(at: Moment) -> Uuid {
+    let micros = at.unix_micros();
+    Uuid::from_u128(
+        u128::from(micros / 1000) << 80 | u128::from(micros % 1000) << 64 | 0x7_u128 << 76,
+    )
+}
+
 /// The allocation of credits that moved from one grant to another, with what is deferred for them.
 fn moved(part: &Part, to: Uuid) -> String {
     let text = allocations(std::slice::from_ref(part), "deferred");

@@ -6,6 +6,7 @@ pub mod edition;
 pub mod grants;
 pub mod history;
 pub mod ledger;
+pub mod limits;
 pub mod prices;
 pub mod spending;
 mod statement;

@@ -6,6 +6,7 @@ use std::rc::Rc;
 
 use super::books::{self, Asset};
 use super::ledger::{self, Entry};
+use super::limits;
 use super::statement::{BYTES, Statement, Store, TEXT};
 use super::wallets::{self, OpenWallet};
 use crate::errors::{self, Result};
@@ -177,17 +178,8 @@ fn spend_and_pack(mut open: OpenWallet, spend: &Spend, before: &[u8]) -> Result<
 impl Spent {
     /// Books the debit. False when its key is taken; then, and after an error, the wallet is as it was.
     pub fn book(&self, store: &Store, entry: &mut Entry) -> Result<bool> {
+        let booked = self.count_and_insert(store, entry);
         let open = &self.open;
-        let seq = open.wallet.seq;
-        entry.id = ledger::row_id(open.now, seq);
-        let booked = ledger::insert(
-            store,
-            &open.customer,
-            &open.asset.name,
-            seq,
-            open.now,
-            entry,
-        );
         if !matches!(booked, Ok(true)) {
             let args = [
                 value::text(&open.customer),
@@ -197,7 +189,20 @@ impl Spent {
             RESTORE.run(store, &args)?;
             return booked;
         }
-        open.owe(store, seq, entry)?;
+        open.owe(store, open.wallet.seq, entry)?;
         Ok(true)
+    }
+
+    fn count_and_insert(&self, store: &Store, entry: &mut Entry) -> Result<bool> {
+        let open = &self.open;
+        let seq = open.wallet.seq;
+        let counted = limits::count(store, open, entry)?;
+        entry.id = ledger::row_id(open.now, seq);
+        let (customer, asset) = (&open.customer, &open.asset.name);
+        let booked = ledger::insert(store, customer, asset, seq, open.now, entry);
+        if let (Some(counted), Ok(false) | Err(_)) = (counted, &booked) {
+            counted.undo(store, open)?;
+        }
+        booked
     }
 }

@@ -9,6 +9,7 @@ use uuid::Uuid;
 use super::authorizations;
 use super::books::{self, Asset};
 use super::ledger::{self, Entry};
+use super::limits;
 use super::statement::{BIGINT, BYTES, JSONB, NUMERIC, Statement, Store, TEXT, TIME, UUID};
 use crate::errors::{self, Result};
 use crate::ledger::packed;
@@ -407,6 +408,7 @@ impl OpenWallet {
 
         // Asked before the row is written: a wallet that is too large books nothing.
         let state = self.state()?;
+        let counted = limits::count(store, self, entry)?;
         entry.id = ledger::row_id(self.now, seq);
         if !ledger::insert(
             store,
@@ -416,6 +418,9 @@ impl OpenWallet {
             self.now,
             entry,
         )? {
+            if let Some(counted) = counted {
+                counted.undo(store, self)?;
+            }
             return Ok(false);
         }
         self.write(store, &state)?;
