@@ -177,6 +177,7 @@ pub fn not_found(what: &str, customer: &str, id: impl Display) -> Error {
     let view = match what {
         "grant" => "grant_balances",
         "authorization" => "open_authorizations",
+        "event" => "events_pending",
         _ => "statement",
     };
     Error::new(Code::NotFound, format!("customer {customer} has no {what} {id}"))
@@ -186,6 +187,13 @@ pub fn not_found(what: &str, customer: &str, id: impl Display) -> Error {
             "An id counts for its own customer only. See what there is: SELECT * FROM credyt.{view} WHERE customer = {};",
             literal(customer)
         ))
+}
+
+/// An id that is no event's, or was forgotten after it was acknowledged.
+pub fn event_not_found(id: impl Display) -> Error {
+    Error::new(Code::NotFound, format!("there is no event {id}"))
+        .with("id", id)
+        .hint("See what there is: SELECT * FROM credyt.events_pending;")
 }
 
 /// None is set, or it was withdrawn.

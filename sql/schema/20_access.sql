@@ -19,5 +19,6 @@ SELECT pg_catalog.pg_extension_config_dump('credyt.debts', '');
 SELECT pg_catalog.pg_extension_config_dump('credyt.vendor_costs', '');
 SELECT pg_catalog.pg_extension_config_dump('credyt.cost_postings', '');
 SELECT pg_catalog.pg_extension_config_dump('credyt.limit_uses', '');
+SELECT pg_catalog.pg_extension_config_dump('credyt.events', '');
 -- Time in another database is not ours to say.
 SELECT pg_catalog.pg_extension_config_dump('credyt.clock', 'WHERE false');

@@ -164,6 +164,9 @@ fn issue(store: &Store, request: &NewGrant) -> Result<Option<GrantAnswer>> {
             grant.settled_revenue += part.revenue;
         }
     }
+    if request.kind == Kind::Purchased {
+        open.wallet.watch.purchased();
+    }
     let part = Part {
         grant: Some((grant.id, grant.kind)),
         credits,

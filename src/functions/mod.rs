@@ -2,6 +2,7 @@
 
 mod answers;
 mod debit;
+mod events;
 mod grants;
 mod holds;
 mod limits;
@@ -32,6 +33,11 @@ crate::sql_functions! {
     "credyt_set_limit" => limits::set_limit;
     "credyt_limits_of" => limits::limits_of;
     "credyt_limit_period" => limits::limit_period;
+    "credyt_set_alert" => events::set_alert;
+    "credyt_set_topup" => events::set_topup;
+    "credyt_topup_failed" => events::topup_failed;
+    "credyt_take_events" => events::take_events;
+    "credyt_ack_events" => events::ack_events;
     "credyt_balance" => reading::balance;
     "credyt_grants_of" => reading::grants_of;
     "credyt_advanced" => reading::advanced;

@@ -61,6 +61,11 @@ pub fn uuid(id: Uuid) -> Value {
     pgrx::datum::Uuid::from_bytes(*id.as_bytes()).into_datum()
 }
 
+pub fn uuids(ids: impl Iterator<Item = Uuid>) -> Value {
+    let ids = ids.map(|id| pgrx::datum::Uuid::from_bytes(*id.as_bytes()));
+    ids.collect::<Vec<_>>().into_datum()
+}
+
 pub fn optional_uuid(id: Option<Uuid>) -> Value {
     id.and_then(uuid)
 }

@@ -3,6 +3,7 @@
 pub mod authorizations;
 pub mod books;
 pub mod edition;
+pub mod events;
 pub mod grants;
 pub mod history;
 pub mod ledger;

@@ -76,7 +76,7 @@ struct Pending {
 enum Outcome {
     Spent(Box<Spent>),
     Refused(errors::Error),
-    /// Something has fallen due: that takes more than one row.
+    /// Something has fallen due, or somebody has to be told: that takes more than one row.
     Due,
 }
 
@@ -147,6 +147,10 @@ pub fn evaluate(
         let (customer, asset) = (pending.customer.clone(), pending.asset.clone());
         let open = OpenWallet::with_nothing_due(customer, asset, status, limit, now, wallet);
         match spend_and_pack(open, &pending.spend, state) {
+            Ok((_, spent)) if spent.open.has_news() => {
+                pending.outcome = Some(Outcome::Due);
+                Ok(None)
+            }
             Ok((state, spent)) => {
                 pending.outcome = Some(Outcome::Spent(Box::new(spent)));
                 Ok(Some(state))

@@ -25,6 +25,7 @@ pub const BOOL: pg_sys::Oid = pg_sys::BOOLOID;
 pub const TIME: pg_sys::Oid = pg_sys::TIMESTAMPTZOID;
 pub const TIMES: pg_sys::Oid = pg_sys::TIMESTAMPTZARRAYOID;
 pub const UUID: pg_sys::Oid = pg_sys::UUIDOID;
+pub const UUIDS: pg_sys::Oid = pg_sys::UUIDARRAYOID;
 pub const JSONB: pg_sys::Oid = pg_sys::JSONBOID;
 pub const BYTES: pg_sys::Oid = pg_sys::BYTEAOID;
 

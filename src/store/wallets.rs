@@ -8,6 +8,7 @@ use uuid::Uuid;
 
 use super::authorizations;
 use super::books::{self, Asset};
+use super::events::{self, News};
 use super::ledger::{self, Entry};
 use super::limits;
 use super::statement::{BIGINT, BYTES, JSONB, NUMERIC, Statement, Store, TEXT, TIME, UUID};
@@ -29,6 +30,10 @@ pub struct OpenWallet {
     due: Vec<Due>,
     /// The holds among it.
     ended: Vec<Uuid>,
+    /// Its balance when it was written last.
+    pub(super) was: Amount,
+    /// What is to be told when it is written next.
+    pub(super) news: Vec<News>,
 }
 
 /// A wallet as a reader sees it.
@@ -184,6 +189,7 @@ fn find_at(
     // Taken after the lock, so that time in a wallet never runs backwards.
     let now = at.map_or_else(|| books::now(store), Ok)?;
     let now = now.max(wallet.changed_at);
+    let was = wallet.balance(wallet.changed_at);
     let (due, ended) = match row.optional_moment(2) {
         Some(at) if at <= now => do_what_is_due(store, customer, asset, &mut wallet, now)?,
         _ => (Vec::new(), Vec::new()),
@@ -197,6 +203,8 @@ fn find_at(
         wallet,
         due,
         ended,
+        was,
+        news: Vec::new(),
     }))
 }
 
@@ -294,6 +302,8 @@ impl OpenWallet {
             status: status.to_owned(),
             limit,
             now,
+            was: wallet.balance(now),
+            news: Vec::new(),
             wallet,
             due: Vec::new(),
             ended: Vec::new(),
@@ -321,6 +331,12 @@ impl OpenWallet {
                 &self.status,
             ))
         }
+    }
+
+    /// Has its balance fallen so low that somebody has to be told?
+    pub(super) fn has_news(&self) -> bool {
+        let balance = self.wallet.balance(self.now);
+        !self.wallet.watch.signals(self.was, balance).is_empty()
     }
 
     /// What can be spent on anything.
@@ -406,6 +422,7 @@ impl OpenWallet {
         let seq = first + before.len() as u64;
         self.wallet.seq = seq + after.len() as u64;
 
+        let news = events::collect(self, before.iter().chain(&after));
         // Asked before the row is written: a wallet that is too large books nothing.
         let state = self.state()?;
         let counted = limits::count(store, self, entry)?;
@@ -427,6 +444,7 @@ impl OpenWallet {
         self.owe(store, seq, entry)?;
         self.book_due(store, first, &before)?;
         self.book_due(store, seq + 1, &after)?;
+        events::insert(store, self, &news)?;
         Ok(true)
     }
 
@@ -436,9 +454,11 @@ impl OpenWallet {
         due.extend(self.wallet.sweep(self.now));
         let first = self.wallet.seq + 1;
         self.wallet.seq += due.len() as u64;
+        let news = events::collect(self, due.iter());
         let state = self.state()?;
         self.write(store, &state)?;
-        self.book_due(store, first, &due)
+        self.book_due(store, first, &due)?;
+        events::insert(store, self, &news)
     }
 
     fn write(&self, store: &Store, state: &[u8]) -> Result<()> {
