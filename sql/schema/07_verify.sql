@@ -76,6 +76,16 @@ pinned AS MATERIALIZED (
     FROM credyt.authorizations h CROSS JOIN LATERAL jsonb_array_elements(h.pins) AS a (pin)
     WHERE h.status = 'open' AND (verify.customer IS NULL OR h.customer = verify.customer)
     GROUP BY h.customer, h.asset, (a.pin->>'grant')::uuid
+),
+-- What counts under spend limits, in the period that was counted last
+counted AS MATERIALIZED (
+    SELECT u.customer, u.asset, u.scope, u.every, u.period_start, u.used
+    FROM credyt.limit_uses u
+    WHERE verify.customer IS NULL OR u.customer = verify.customer
+    UNION ALL
+    SELECT w.customer, w.asset, l.scope, l.every, l.period_start, l.used
+    FROM wallet w CROSS JOIN LATERAL credyt.limits(w.state) AS l
+    WHERE l.period_start IS NOT NULL
 )
 
 -- 1: the ledger's sum is what remains less what is owed
@@ -213,22 +223,21 @@ WHERE d.id IS NULL OR r.credits > -d.credits
 UNION ALL
 SELECT 5, u.customer, u.asset, format('%s credits of %s count in the %s from %s, the ledger says %s',
                                       u.used, u.scope, u.every, u.period_start, coalesce(s.credits, 0))
-FROM credyt.limit_uses u
+FROM counted u
 LEFT JOIN (
     SELECT u.customer, u.asset, u.scope, u.every, sum(d.credits) AS credits
-    FROM credyt.limit_uses u
+    FROM counted u
     JOIN (SELECT l.customer, l.asset, l.created_at, -l.credits - coalesce(r.credits, 0) AS credits, c.action, c.scope
           FROM credyt.ledger l
           CROSS JOIN LATERAL (SELECT l.action, NULL AS scope UNION SELECT NULL, unnest(l.scopes)) AS c
           LEFT JOIN (SELECT e.customer, e.refers_to, sum(e.credits) AS credits
                      FROM entry e WHERE e.kind = 'refund' GROUP BY 1, 2) r ON r.customer = l.customer AND r.refers_to = l.id
           WHERE l.kind = 'debit' AND (verify.customer IS NULL OR l.customer = verify.customer)) d
-      ON d.customer = u.customer AND d.asset = u.asset
-     AND d.created_at >= u.period_start AND d.created_at < u.period_end
+      ON d.customer = u.customer AND d.asset = u.asset AND d.created_at >= u.period_start
      AND (d.scope = u.scope OR credyt.covers(u.scope, d.action))
     GROUP BY 1, 2, 3, 4
 ) s ON s.customer = u.customer AND s.asset = u.asset AND s.scope = u.scope AND s.every = u.every
-WHERE u.used <> coalesce(s.credits, 0) AND (verify.customer IS NULL OR u.customer = verify.customer)
+WHERE u.used <> coalesce(s.credits, 0)
 
 -- 6: rows are whole: their parts add up, and none is missing
 UNION ALL

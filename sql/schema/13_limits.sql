@@ -56,7 +56,8 @@ CREATE FUNCTION credyt.unfreeze_wallet(
 COMMENT ON FUNCTION credyt.unfreeze_wallet(text, text) IS
     'Lets a frozen wallet spend again; harmless on one that is not frozen. WC002, WC009, 22023.';
 
--- Spend limits. The limits are in the wallet's state; here is what counts under them.
+-- Spend limits. The limits are in the wallet's state, with what counts under them; here is what counts for each user
+-- or key under user:* and key:*.
 
 CREATE TABLE credyt.limit_uses (
     customer      text NOT NULL,
@@ -68,10 +69,10 @@ CREATE TABLE credyt.limit_uses (
     used          numeric NOT NULL,
     PRIMARY KEY (customer, asset, scope, every)
 ) WITH (fillfactor = 70, autovacuum_vacuum_threshold = 1000, autovacuum_vacuum_scale_factor = 0.05);
-COMMENT ON TABLE credyt.limit_uses IS 'What was spent under each limit in its last period. Read credyt.limits_used instead.';
+COMMENT ON TABLE credyt.limit_uses IS 'What each user or key spent in its last period under a limit user:* or key:*. Read credyt.limits_used instead.';
 COMMENT ON COLUMN credyt.limit_uses.customer IS 'Whose wallet.';
 COMMENT ON COLUMN credyt.limit_uses.asset IS 'In which asset.';
-COMMENT ON COLUMN credyt.limit_uses.scope IS 'The user or key that spent, or the limit''s pattern of actions.';
+COMMENT ON COLUMN credyt.limit_uses.scope IS 'The user or key that spent.';
 COMMENT ON COLUMN credyt.limit_uses.every IS 'hour, day, week or month.';
 COMMENT ON COLUMN credyt.limit_uses.period_start IS 'The period that was counted last: from here on ...';
 COMMENT ON COLUMN credyt.limit_uses.period_end IS '... and before this moment.';
@@ -90,6 +91,20 @@ COMMENT ON COLUMN credyt.spend_limit.asset IS 'In which asset.';
 COMMENT ON COLUMN credyt.spend_limit.scope IS 'user:name, key:name, user:*, key:* or action:pattern.';
 COMMENT ON COLUMN credyt.spend_limit.every IS 'hour, day, week or month.';
 COMMENT ON COLUMN credyt.spend_limit.credits IS 'Credits, spent and held together; NULL: no limit.';
+
+CREATE TYPE credyt.counted_limit AS (
+    scope         text,
+    every         text,
+    credits       numeric,
+    period_start  timestamptz,
+    used          numeric
+);
+COMMENT ON TYPE credyt.counted_limit IS 'A limit in a wallet''s state.';
+COMMENT ON COLUMN credyt.counted_limit.scope IS 'user:name, key:name, user:*, key:* or action:pattern.';
+COMMENT ON COLUMN credyt.counted_limit.every IS 'hour, day, week or month.';
+COMMENT ON COLUMN credyt.counted_limit.credits IS 'Credits, spent and held together.';
+COMMENT ON COLUMN credyt.counted_limit.period_start IS 'When the period that was counted last began; NULL: user:* and key:* are counted in credyt.limit_uses.';
+COMMENT ON COLUMN credyt.counted_limit.used IS 'Credits spent in it, less what was refunded of them.';
 
 CREATE TYPE credyt.period AS (
     period_start  timestamptz,
@@ -111,10 +126,10 @@ CREATE FUNCTION credyt.set_limit(
 COMMENT ON FUNCTION credyt.set_limit(text, text, numeric, text, text) IS
     'Lets a scope spend at most so many credits (spent and held) in each calendar hour, day, week or month of the asset''s time zone; NULL takes that limit away. scope: user:alice or key:abc, as named in scopes by who spends; user:* or key:*, a cap for each one that has none of its own; action:image.*, matched by the action. What was spent in the period before counts. Opens the wallet. WC009, 22003, 22023.';
 
-CREATE FUNCTION credyt.limits(wallet credyt.wallet) RETURNS SETOF credyt.spend_limit
+CREATE FUNCTION credyt.limits(wallet credyt.wallet) RETURNS SETOF credyt.counted_limit
     AS 'MODULE_PATHNAME', 'credyt_limits_of' LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE ROWS 2;
 COMMENT ON FUNCTION credyt.limits(credyt.wallet) IS
-    'The limits in a wallet''s state; customer and asset are NULL, the state does not keep them.';
+    'The limits in a wallet''s state, with what was counted under them.';
 
 CREATE FUNCTION credyt.limit_period(every text, timezone text, at timestamptz) RETURNS credyt.period
     AS 'MODULE_PATHNAME', 'credyt_limit_period' LANGUAGE c STABLE STRICT PARALLEL SAFE;
@@ -148,9 +163,12 @@ CROSS JOIN LATERAL (
       AND NOT EXISTS (SELECT FROM credyt.limits(w.state) AS own WHERE own.scope = seen.scope AND own.every = l.every)
 ) s
 CROSS JOIN LATERAL (
-    SELECT coalesce(sum(u.used), 0) AS used FROM credyt.limit_uses u
-    WHERE u.customer = w.customer AND u.asset = w.asset AND u.scope = s.scope AND u.every = l.every
-      AND u.period_start = p.period_start
+    SELECT coalesce(sum(u.used), 0) AS used
+    FROM (SELECT l.used WHERE l.period_start = p.period_start
+          UNION ALL
+          SELECT u.used FROM credyt.limit_uses u
+          WHERE l.scope IN ('user:*', 'key:*') AND u.customer = w.customer AND u.asset = w.asset
+            AND u.scope = s.scope AND u.every = l.every AND u.period_start = p.period_start) u
 ) u
 CROSS JOIN LATERAL (
     SELECT coalesce(sum((a.pin->>'credits')::numeric), 0) AS held

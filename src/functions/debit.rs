@@ -70,6 +70,7 @@ fn spend(store: &Store, request: &Request) -> Result<Option<DebitAnswer>> {
     let occurred_at = request.occurred_at;
     let spend = Rc::new(Spend {
         action: request.action.clone(),
+        scopes: request.scopes.clone(),
         price: Box::new(move |now| match occurred_at {
             Some(at) if at > now => Err(errors::invalid(
                 "occurred_at",

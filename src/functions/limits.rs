@@ -42,11 +42,12 @@ pub fn set_limit(args: &Args) -> Result<Option<pg_sys::Datum>> {
                 scope: scope.clone(),
                 every,
                 cap,
+                uses: None,
             };
             let at = place.unwrap_or(open.wallet.limits.len());
             open.wallet.limits.insert(at, limit);
         }
-        limits::recount(store, &open, &scope, every)?;
+        limits::recount(store, &mut open, &scope, every)?;
         open.write_back(store)?;
         Ok(cap)
     })?;
@@ -75,11 +76,11 @@ pub fn limits_of(args: &Args) -> Result<Option<pg_sys::Datum>> {
     let wallet = read_state(args.bytes(0, "wallet")?)?;
     let limit = |limit: &Limit| {
         Row::new(vec![
-            value::NULL,
-            value::NULL,
             value::text(&limit.scope),
             value::text(limit.every.as_str()),
             value::credits(limit.cap),
+            value::optional_moment(limit.uses.map(|uses| uses.since)),
+            limit.uses.and_then(|uses| value::credits(uses.credits)),
         ])
     };
     row::rows(args, wallet.limits.iter().map(limit).collect())

@@ -3,6 +3,9 @@
 //! A scope is `user:alice` or `key:abc`, named by whoever spends; `user:*` or `key:*`, which give each
 //! user or key a cap of its own (a limit of its own comes before that one); or `action:image.*`, which
 //! is matched by the action itself.
+//!
+//! What is spent under a limit is counted where the limit is, in the wallet; but what each user or key
+//! spends under `user:*` or `key:*`, of which there may be many, is counted elsewhere.
 
 use std::fmt;
 use std::str::FromStr;
@@ -113,6 +116,15 @@ pub struct Limit {
     pub scope: String,
     pub every: Every,
     pub cap: Amount,
+    /// What was counted last; never of a limit for each.
+    pub uses: Option<Uses>,
+}
+
+/// What was spent in the period that began then, less what was refunded of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Uses {
+    pub since: Moment,
+    pub credits: Amount,
 }
 
 /// A limit that a spend counts under.
@@ -122,6 +134,8 @@ pub struct Applying {
     pub scope: String,
     pub every: Every,
     pub cap: Amount,
+    /// Its place among the wallet's limits, where it is counted; `None`: one for each.
+    pub place: Option<usize>,
 }
 
 impl Applying {
@@ -153,10 +167,16 @@ pub fn check_scope(scope: &str) -> Result<(), &'static str> {
 /// The limits that a spend on this action, in the name of these scopes, counts under.
 pub fn applying(limits: &[Limit], action: &str, scopes: &[String]) -> Vec<Applying> {
     let mut found: Vec<Applying> = Vec::new();
-    for limit in limits {
+    for (place, limit) in limits.iter().enumerate() {
+        let on = |scope: &str| Applying {
+            scope: scope.to_owned(),
+            every: limit.every,
+            cap: limit.cap,
+            place: limit.each().is_none().then_some(place),
+        };
         if let Some(pattern) = limit.scope.strip_prefix("action:") {
             if matches(pattern, action) {
-                found.push(limit.on(&limit.scope));
+                found.push(on(&limit.scope));
             }
             continue;
         }
@@ -165,7 +185,7 @@ pub fn applying(limits: &[Limit], action: &str, scopes: &[String]) -> Vec<Applyi
                 .iter()
                 .any(|a| a.scope == *scope && a.every == limit.every);
             if once && covers(limits, limit, scope) {
-                found.push(limit.on(scope));
+                found.push(on(scope));
             }
         }
     }
@@ -185,50 +205,40 @@ fn covers(limits: &[Limit], limit: &Limit, scope: &str) -> bool {
     }
 }
 
-/// What has to be counted anew when a limit was set, changed or taken away: it, where it is among
-/// the limits still; otherwise what it shared its counts with.
-pub fn counted_with(limits: &[Limit], changed: &Limit) -> Vec<Limit> {
-    let there = |scope: &str| {
-        let same = |l: &&Limit| l.scope == scope && l.every == changed.every;
-        limits.iter().any(|l| same(&l))
-    };
-    let one = |scope: &str| Limit {
-        scope: scope.to_owned(),
-        ..changed.clone()
-    };
-    if there(&changed.scope) {
-        return vec![changed.clone()];
-    }
-    match changed.each() {
-        // The others that had no limit of their own are free now.
-        Some(beginning) => limits
-            .iter()
-            .filter(|l| l.every == changed.every && l.scope.starts_with(beginning))
-            .map(|l| one(&l.scope))
-            .collect(),
-        None => match changed.scope.split_once(':') {
-            Some((what, _)) if there(&format!("{what}:*")) && what != "action" => {
-                vec![changed.clone()]
-            }
-            _ => Vec::new(),
-        },
-    }
-}
-
 impl Limit {
     /// `user:` of `user:*`: each user has a cap of its own.
     pub fn each(&self) -> Option<&str> {
-        match self.scope.as_str() {
-            "user:*" | "key:*" => self.scope.strip_suffix('*'),
+        Limit::each_of(&self.scope)
+    }
+
+    /// The same of a scope.
+    pub fn each_of(scope: &str) -> Option<&str> {
+        match scope {
+            "user:*" | "key:*" => scope.strip_suffix('*'),
             _ => None,
         }
     }
 
-    fn on(&self, scope: &str) -> Applying {
-        Applying {
-            scope: scope.to_owned(),
-            every: self.every,
-            cap: self.cap,
+    /// What was counted in the period that began then.
+    pub fn used(&self, since: Moment) -> Amount {
+        let now = self.uses.filter(|uses| uses.since == since);
+        now.map_or(Amount::ZERO, |uses| uses.credits)
+    }
+
+    /// Counts a spend in the period that began then, which is the newest.
+    pub fn add(&mut self, since: Moment, credits: Amount) {
+        self.uses = Some(Uses {
+            since,
+            credits: self.used(since) + credits,
+        });
+    }
+
+    /// Takes a spend of that period back, if it is still the one that is counted.
+    pub fn take_back(&mut self, since: Moment, credits: Amount) {
+        if let Some(uses) = &mut self.uses
+            && uses.since == since
+        {
+            uses.credits -= credits;
         }
     }
 }
@@ -339,6 +349,7 @@ mod tests {
             scope: scope.to_owned(),
             every,
             cap: Amount::from_units(cap),
+            uses: None,
         };
         let limits = [
             limit("user:*", Every::Day, 10),
@@ -375,6 +386,7 @@ mod tests {
             scope: "user:a".to_owned(),
             every: Every::Day,
             cap: Amount::from_units(cap),
+            place: None,
         };
         let amounts = |units: &[i128]| -> Vec<Amount> {
             units.iter().map(|u| Amount::from_units(*u)).collect()

@@ -6,7 +6,8 @@
 //!   id 16 bytes | kind and flags u8 | priority zigzag varint | effective_at i64
 //!   | expires_at i64 (flag) | patterns: varint count, each varint length and bytes (flag)
 //! limits    varint   how many
-//!   scope: varint length and bytes | every u8 | cap varint
+//!   scope: varint length and bytes | every and flag u8 | cap varint
+//!   | counted since i64, credits varint (flag)
 //! watch     u8       flags: alert, top-up, enabled, in flight
 //!   alert varint (flag) | threshold and credits as varints (flag) | event 16 bytes (flag)
 //!   | events varint
@@ -26,7 +27,7 @@
 
 use uuid::Uuid;
 
-use super::limit::Every;
+use super::limit::{Every, Uses};
 use super::wallet::Corrupt;
 use super::watch::TopUp;
 use super::{Amount, Grant, Kind, Limit, Moment, Wallet, Watch};
@@ -38,6 +39,8 @@ const HAS_END: u8 = 0b0000_0100;
 const HAS_PATTERNS: u8 = 0b0000_1000;
 const REVOKED: u8 = 0b0001_0000;
 const UNKNOWN_FLAGS: u8 = 0b1110_0000;
+
+const COUNTED: u8 = 0b1000_0000;
 
 const HAS_ALERT: u8 = 0b0001;
 const HAS_TOPUP: u8 = 0b0010;
@@ -204,8 +207,13 @@ fn put_limits(out: &mut Vec<u8>, limits: &[Limit]) {
     for limit in limits {
         put_varint(out, limit.scope.len() as u128);
         out.extend(limit.scope.as_bytes());
-        out.push(limit.every as u8);
+        let flag = if limit.uses.is_some() { COUNTED } else { 0 };
+        out.push(limit.every as u8 | flag);
         put_amount(out, limit.cap);
+        if let Some(uses) = limit.uses {
+            put_i64(out, uses.since.0);
+            put_amount(out, uses.credits);
+        }
     }
 }
 
@@ -217,11 +225,23 @@ fn take_limits(input: &mut Input) -> Result<Vec<Limit>, Corrupt> {
         let scope = std::str::from_utf8(input.slice(length)?)
             .map_err(|_| Corrupt("a scope that is not UTF-8"))?
             .to_owned();
+        let flags = input.byte()?;
         let every = *Every::ALL
-            .get(usize::from(input.byte()?))
+            .get(usize::from(flags & !COUNTED))
             .ok_or(Corrupt("an unknown period"))?;
         let cap = input.amount()?;
-        limits.push(Limit { scope, every, cap });
+        let uses = if flags & COUNTED != 0 {
+            let (since, credits) = (Moment(input.i64()?), input.amount()?);
+            Some(Uses { since, credits })
+        } else {
+            None
+        };
+        limits.push(Limit {
+            scope,
+            every,
+            cap,
+            uses,
+        });
     }
     Ok(limits)
 }
@@ -442,14 +462,14 @@ mod tests {
 
         #[test]
         fn limits_and_watch_both_ways(
-            limits in prop::collection::vec((prop::sample::select(&["user:alice", "user:*", "action:image.*"][..]), 0..4_usize, 0..Amount::MAX_WALLET.units()), 0..5),
+            limits in prop::collection::vec((prop::sample::select(&["user:alice", "user:*", "action:image.*"][..]), 0..4_usize, 0..Amount::MAX_WALLET.units(), prop::option::of(0..Amount::MAX_WALLET.units())), 0..5),
             alert in prop::option::of(0..Amount::MAX_WALLET.units()),
             topup in prop::option::of((0..Amount::MAX_ISSUE.units(), 0..Amount::MAX_ISSUE.units(), any::<bool>(), prop::option::of(any::<u128>()))),
             events in any::<u64>(), flip in 1..=255_u8, at in any::<prop::sample::Index>(),
         ) {
             let mut wallet = wallet(Vec::new(), 7, 12, None);
-            wallet.limits = limits.into_iter().map(|(scope, every, cap)| Limit {
-                scope: scope.to_owned(), every: Every::ALL[every], cap: Amount::from_units(cap),
+            wallet.limits = limits.into_iter().map(|(scope, every, cap, uses)| Limit {
+                scope: scope.to_owned(), every: Every::ALL[every], cap: Amount::from_units(cap), uses: uses.filter(|_| scope != "user:*").map(|credits| Uses { since: Moment(7), credits: Amount::from_units(credits) }),
             }).collect();
             wallet.watch = Watch {
                 alert: alert.map(Amount::from_units),

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use uuid::Uuid;
 
+use super::limit::Uses;
 use super::wallet::Corrupt;
 use super::watch::TopUp;
 use super::{Amount, Grant, Kind, Limit, Moment, Wallet, Watch};
@@ -34,6 +35,10 @@ struct LimitText {
     scope: String,
     every: String,
     cap: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    since: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    used: Option<String>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -103,6 +108,8 @@ fn limit_text(limit: &Limit) -> LimitText {
         scope: limit.scope.clone(),
         every: limit.every.to_string(),
         cap: limit.cap.to_string(),
+        since: limit.uses.map(|uses| uses.since.to_string()),
+        used: limit.uses.map(|uses| uses.credits.to_string()),
     }
 }
 
@@ -148,6 +155,14 @@ pub fn parse(text: &str) -> Result<Wallet, String> {
             every: (limit.every.parse())
                 .map_err(|_| format!("{:?} is no period of a limit", limit.every))?,
             cap: not_negative(&limit.cap)?,
+            uses: match (&limit.since, &limit.used) {
+                (Some(since), Some(used)) => Some(Uses {
+                    since: moment(since)?,
+                    credits: not_negative(used)?,
+                }),
+                (None, None) => None,
+                _ => return Err("since and used of a limit go together".to_owned()),
+            },
             scope: limit.scope,
         })
     };

@@ -646,6 +646,12 @@ impl Wallet {
         for limit in &self.limits {
             ensure(check_scope(&limit.scope).is_ok(), "a limit on no scope")?;
             ensure(in_wallet(limit.cap), "a cap is out of range")?;
+            ensure(
+                limit
+                    .uses
+                    .is_none_or(|uses| limit.each().is_none() && in_wallet(uses.credits)),
+                "what counts under a limit is out of range",
+            )?;
         }
         let topup = self.watch.topup.as_ref();
         let watched = [

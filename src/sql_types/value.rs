@@ -2,7 +2,6 @@
 
 use std::ffi::CString;
 
-use pgrx::datum::TimestampWithTimeZone;
 use pgrx::{IntoDatum, direct_function_call_as_datum, pg_sys};
 use rust_decimal::Decimal;
 use serde_json::Value as Json;
@@ -50,11 +49,6 @@ pub fn moment(moment: Moment) -> Value {
 
 pub fn optional_moment(moment: Option<Moment>) -> Value {
     moment.and_then(self::moment)
-}
-
-pub fn moments(moments: impl Iterator<Item = Moment>) -> Value {
-    let stamps = moments.filter_map(|at| TimestampWithTimeZone::try_from(at.0).ok());
-    stamps.collect::<Vec<_>>().into_datum()
 }
 
 pub fn uuid(id: Uuid) -> Value {

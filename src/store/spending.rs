@@ -10,13 +10,15 @@ use super::limits;
 use super::statement::{BYTES, Statement, Store, TEXT};
 use super::wallets::{self, OpenWallet};
 use crate::errors::{self, Result};
-use crate::ledger::wallet::Part;
+use crate::ledger::wallet::{Part, total};
 use crate::ledger::{Amount, Moment};
 use crate::sql_types::value;
 
 /// A spend that is to be applied while the wallet's row is updated.
 pub struct Spend {
     pub action: String,
+    /// In whose name, for spend limits.
+    pub scopes: Option<Vec<String>>,
     /// What it costs at a moment, with what the caller wants to know of that.
     pub price: Box<dyn Fn(Moment) -> Result<Priced>>,
 }
@@ -147,11 +149,11 @@ pub fn evaluate(
         let (customer, asset) = (pending.customer.clone(), pending.asset.clone());
         let open = OpenWallet::with_nothing_due(customer, asset, status, limit, now, wallet);
         match spend_and_pack(open, &pending.spend, state) {
-            Ok((_, spent)) if spent.open.has_news() => {
+            Ok(None) => {
                 pending.outcome = Some(Outcome::Due);
                 Ok(None)
             }
-            Ok((state, spent)) => {
+            Ok(Some((state, spent))) => {
                 pending.outcome = Some(Outcome::Spent(Box::new(spent)));
                 Ok(Some(state))
             }
@@ -163,20 +165,27 @@ pub fn evaluate(
     })
 }
 
-/// Spends, and counts the row that the debit will be.
-fn spend_and_pack(mut open: OpenWallet, spend: &Spend, before: &[u8]) -> Result<(Vec<u8>, Spent)> {
+/// Spends, and counts the row that the debit will be. `None` where that asks for more than this row.
+fn spend_and_pack(
+    mut open: OpenWallet,
+    spend: &Spend,
+    before: &[u8],
+) -> Result<Option<(Vec<u8>, Spent)>> {
     let (parts, price_version) = spend.apply(&mut open)?;
+    let scopes = spend.scopes.as_deref();
+    let counted = limits::count_in_state(&mut open, &spend.action, scopes, total(&parts))?;
+    if !counted || open.has_news() {
+        return Ok(None);
+    }
     open.wallet.seq += 1;
     let state = open.state()?;
-    Ok((
-        state,
-        Spent {
-            open,
-            parts,
-            price_version,
-            before: before.to_vec(),
-        },
-    ))
+    let spent = Spent {
+        open,
+        parts,
+        price_version,
+        before: before.to_vec(),
+    };
+    Ok(Some((state, spent)))
 }
 
 impl Spent {
@@ -200,12 +209,12 @@ impl Spent {
     fn count_and_insert(&self, store: &Store, entry: &mut Entry) -> Result<bool> {
         let open = &self.open;
         let seq = open.wallet.seq;
-        let counted = limits::count(store, open, entry)?;
+        let counted = limits::count_in_rows(store, open, entry)?;
         entry.id = ledger::row_id(open.now, seq);
         let (customer, asset) = (&open.customer, &open.asset.name);
         let booked = ledger::insert(store, customer, asset, seq, open.now, entry);
         if let (Some(counted), Ok(false) | Err(_)) = (counted, &booked) {
-            counted.undo(store, open)?;
+            counted.take_rows_back(store, open)?;
         }
         booked
     }

@@ -23,7 +23,6 @@ pub const INT: pg_sys::Oid = pg_sys::INT4OID;
 pub const BIGINT: pg_sys::Oid = pg_sys::INT8OID;
 pub const BOOL: pg_sys::Oid = pg_sys::BOOLOID;
 pub const TIME: pg_sys::Oid = pg_sys::TIMESTAMPTZOID;
-pub const TIMES: pg_sys::Oid = pg_sys::TIMESTAMPTZARRAYOID;
 pub const UUID: pg_sys::Oid = pg_sys::UUIDOID;
 pub const UUIDS: pg_sys::Oid = pg_sys::UUIDARRAYOID;
 pub const JSONB: pg_sys::Oid = pg_sys::JSONBOID;

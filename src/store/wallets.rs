@@ -424,8 +424,8 @@ impl OpenWallet {
 
         let news = events::collect(self, before.iter().chain(&after));
         // Asked before the row is written: a wallet that is too large books nothing.
-        let state = self.state()?;
         let counted = limits::count(store, self, entry)?;
+        let state = self.state()?;
         entry.id = ledger::row_id(self.now, seq);
         if !ledger::insert(
             store,
@@ -436,7 +436,7 @@ impl OpenWallet {
             entry,
         )? {
             if let Some(counted) = counted {
-                counted.undo(store, self)?;
+                counted.take_rows_back(store, self)?;
             }
             return Ok(false);
         }
