@@ -2,7 +2,8 @@
 
 mod support;
 
-use support::sql::{Database, attempt, refusal, rows, value, values};
+use postgres::Client;
+use support::sql::{Database, attempt, clock, refusal, rows, value, values};
 
 #[test]
 fn a_limit_reached_by_two_connections_at_once_is_reached_once() {
@@ -143,24 +144,144 @@ fn sixteen_connections_fill_every_cap_to_the_last_credit() {
 }
 
 #[test]
+fn many_users_have_a_cap_each() {
+    let database = Database::new("many_users");
+    let mut client = database.connect();
+    clock(&mut client, "2030-01-01 10:00Z");
+    rows(
+        &mut client,
+        "SELECT credyt.grant_credits('acme', 100000), credyt.set_limit('acme', 'user:*', 3, 'day')",
+    );
+    let spend = |client: &mut Client, user: usize, credits: u32| {
+        let call = format!(
+            "SELECT id FROM credyt.debit_credits('acme', 'image', {credits}, scopes => '{{user:u{user}}}')"
+        );
+        attempt(client, &call)
+            .map(|rows| rows[0].get(0).unwrap().to_owned())
+            .map_err(|refusal| refusal.code)
+    };
+    // More than the wallet's state takes in.
+    let mut debits = Vec::new();
+    for round in 0..4 {
+        for user in 0..40 {
+            let spent = spend(&mut client, user, 1);
+            assert_eq!(spent.is_ok(), round < 3, "{user} {spent:?}");
+            debits.extend(spent);
+        }
+    }
+    let full = "SELECT count(*), min(used), max(used), (SELECT count(*) > 20 FROM credyt.limit_uses) FROM credyt.limits_used";
+    assert_eq!(value(&mut client, full), "40 3 3 t");
+    assert_eq!(database.broken_laws(), [""; 0]);
+    // A refund makes room, wherever it was counted.
+    for (user, debit) in debits.iter().take(40).enumerate() {
+        rows(
+            &mut client,
+            &format!("SELECT credyt.refund('acme', '{debit}')"),
+        );
+        assert!(spend(&mut client, user, 2).is_err());
+        let approved = format!(
+            "SELECT approved FROM credyt.authorize('acme', 'image', 2, ttl_seconds => 60, scopes => '{{user:u{user}}}')"
+        );
+        assert_eq!(value(&mut client, &approved), "f");
+        // Held, it leaves no room, until it has ended.
+        assert_eq!(
+            value(&mut client, &approved.replace("2, ttl", "1, ttl")),
+            "t"
+        );
+        assert_eq!(spend(&mut client, user, 1), Err("WC007".to_owned()));
+    }
+    assert_eq!(
+        value(
+            &mut client,
+            "SELECT count(*), min(used + held) FROM credyt.limits_used"
+        ),
+        "40 3"
+    );
+    clock(&mut client, "2030-01-01 10:02Z");
+    for user in 0..40 {
+        assert!(spend(&mut client, user, 1).is_ok());
+        assert!(spend(&mut client, user, 1).is_err());
+    }
+    assert_eq!(database.broken_laws(), [""; 0]);
+    // Two of them get a limit of their own, one loses it again.
+    rows(
+        &mut client,
+        "SELECT credyt.set_limit('acme', 'user:u0', 5, 'day'), credyt.set_limit('acme', 'user:u39', 5, 'day')",
+    );
+    for user in [0, 39] {
+        assert!(spend(&mut client, user, 1).is_ok());
+    }
+    rows(
+        &mut client,
+        "SELECT credyt.set_limit('acme', 'user:u39', NULL, 'day')",
+    );
+    assert!(spend(&mut client, 0, 1).is_ok() && spend(&mut client, 39, 1).is_err());
+    assert_eq!(value(&mut client, full), "40 3 5 t");
+    // The next day begins with the last ones of today; what is refunded of yesterday changes nothing.
+    clock(&mut client, "2030-01-02 10:00Z");
+    for user in (0..40).rev() {
+        assert!(spend(&mut client, user, 3).is_ok());
+    }
+    for debit in debits.iter().skip(40).take(40) {
+        rows(
+            &mut client,
+            &format!("SELECT credyt.refund('acme', '{debit}')"),
+        );
+    }
+    assert_eq!(value(&mut client, full), "40 3 3 t");
+    // Counted anew from the ledger it is the same.
+    let used = "SELECT scope, used FROM credyt.limits_used ORDER BY 1";
+    let counted = values(&mut client, used);
+    rows(
+        &mut client,
+        "SELECT credyt.set_limit('acme', 'user:*', 3, 'day')",
+    );
+    assert_eq!(values(&mut client, used), counted);
+}
+
+#[test]
+fn a_key_that_is_taken_counts_once_also_in_rows() {
+    let database = Database::new("taken_in_rows");
+    let mut client = database.connect();
+    rows(
+        &mut client,
+        "SELECT credyt.grant_credits('acme', 1000), credyt.set_limit('acme', 'user:*', 100);
+         SELECT count(credyt.debit_credits('acme', 'image', scopes => ARRAY['user:' || n])) FROM generate_series(1, 20) n",
+    );
+    let keyed = "SELECT replayed FROM credyt.debit_credits('acme', 'image', 60, scopes => '{user:late}', idempotency_key => 'k')";
+    let answers = database.at_once(8, |_, client| value(client, keyed));
+    assert_eq!(answers.iter().filter(|answer| *answer == "f").count(), 1);
+    // Refused for a limit that comes second, it counts under none.
+    rows(&mut client, "SELECT credyt.set_limit('acme', 'key:*', 10)");
+    rows(
+        &mut client,
+        "SELECT count(credyt.debit_credits('acme', 'image', scopes => ARRAY['key:' || n])) FROM generate_series(1, 20) n",
+    );
+    let both = "SELECT credyt.debit_credits('acme', 'image', 20, scopes => '{user:late,key:late}')";
+    assert_eq!(refusal(&mut client, both).code, "WC007");
+    let used = "SELECT used FROM credyt.limits_used WHERE scope = 'user:late'";
+    assert_eq!(value(&mut client, used), "60");
+}
+
+#[test]
 fn a_wrong_count_is_found() {
     let database = Database::new("wrong_count").lawless();
     let mut client = database.connect();
     rows(
         &mut client,
         "SELECT credyt.grant_credits('acme', 100);
-         SELECT credyt.set_limit('acme', 'user:*', 50), credyt.set_limit('acme', 'action:*', 50);
-         SELECT credyt.debit_credits('acme', 'image', 3, scopes => '{user:a}')",
+         SELECT credyt.set_limit('acme', 'user:*', 50), credyt.set_limit('acme', 'action:*', 60);
+         SELECT count(credyt.debit_credits('acme', 'image', 3, scopes => ARRAY['user:' || n])) FROM generate_series(1, 17) n",
     );
     assert_eq!(database.broken_laws(), [""; 0]);
     rows(&mut client, "UPDATE credyt.limit_uses SET used = used + 1");
     let broken = database.broken_laws();
     assert_eq!(broken.len(), 1, "{broken:?}");
-    assert!(broken[0].contains("4 credits of user:a"), "{broken:?}");
+    assert!(broken[0].contains("4 credits of user:17"), "{broken:?}");
     rows(
         &mut client,
         "UPDATE credyt.limit_uses SET used = used - 1;
-         UPDATE credyt.wallets w SET state = replace(w.state::text, '\"used\":\"3\"', '\"used\":\"2\"')::credyt.wallet",
+         UPDATE credyt.wallets w SET state = replace(w.state::text, '\"used\":\"51\"', '\"used\":\"2\"')::credyt.wallet",
     );
     let broken = database.broken_laws();
     assert_eq!(broken.len(), 1, "{broken:?}");

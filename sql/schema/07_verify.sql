@@ -79,13 +79,12 @@ pinned AS MATERIALIZED (
 ),
 -- What counts under spend limits, in the period that was counted last
 counted AS MATERIALIZED (
-    SELECT u.customer, u.asset, u.scope, u.every, u.period_start, u.used
+    SELECT u.customer, u.asset, u.scope, u.every, u.period_start, u.period_end, u.used
     FROM credyt.limit_uses u
     WHERE verify.customer IS NULL OR u.customer = verify.customer
     UNION ALL
-    SELECT w.customer, w.asset, l.scope, l.every, l.period_start, l.used
-    FROM wallet w CROSS JOIN LATERAL credyt.limits(w.state) AS l
-    WHERE l.period_start IS NOT NULL
+    SELECT w.customer, w.asset, c.scope, c.every, c.period_start, 'infinity', c.used
+    FROM wallet w CROSS JOIN LATERAL credyt.limit_counts(w.state) AS c
 )
 
 -- 1: the ledger's sum is what remains less what is owed
@@ -225,7 +224,7 @@ SELECT 5, u.customer, u.asset, format('%s credits of %s count in the %s from %s,
                                       u.used, u.scope, u.every, u.period_start, coalesce(s.credits, 0))
 FROM counted u
 LEFT JOIN (
-    SELECT u.customer, u.asset, u.scope, u.every, sum(d.credits) AS credits
+    SELECT u.customer, u.asset, u.scope, u.every, u.period_start, sum(d.credits) AS credits
     FROM counted u
     JOIN (SELECT l.customer, l.asset, l.created_at, -l.credits - coalesce(r.credits, 0) AS credits, c.action, c.scope
           FROM credyt.ledger l
@@ -233,10 +232,10 @@ LEFT JOIN (
           LEFT JOIN (SELECT e.customer, e.refers_to, sum(e.credits) AS credits
                      FROM entry e WHERE e.kind = 'refund' GROUP BY 1, 2) r ON r.customer = l.customer AND r.refers_to = l.id
           WHERE l.kind = 'debit' AND (verify.customer IS NULL OR l.customer = verify.customer)) d
-      ON d.customer = u.customer AND d.asset = u.asset AND d.created_at >= u.period_start
+      ON d.customer = u.customer AND d.asset = u.asset AND d.created_at >= u.period_start AND d.created_at < u.period_end
      AND (d.scope = u.scope OR credyt.covers(u.scope, d.action))
-    GROUP BY 1, 2, 3, 4
-) s ON s.customer = u.customer AND s.asset = u.asset AND s.scope = u.scope AND s.every = u.every
+    GROUP BY 1, 2, 3, 4, 5
+) s ON s.customer = u.customer AND s.asset = u.asset AND s.scope = u.scope AND s.every = u.every AND s.period_start = u.period_start
 WHERE u.used <> coalesce(s.credits, 0)
 
 -- 6: rows are whole: their parts add up, and none is missing

@@ -56,8 +56,8 @@ CREATE FUNCTION credyt.unfreeze_wallet(
 COMMENT ON FUNCTION credyt.unfreeze_wallet(text, text) IS
     'Lets a frozen wallet spend again; harmless on one that is not frozen. WC002, WC009, 22023.';
 
--- Spend limits. The limits are in the wallet's state, with what counts under them; here is what counts for each user
--- or key under user:* and key:*.
+-- Spend limits. The limits are in the wallet's state, with what counts under them; here is what counts for the users
+-- and keys under user:* and key:* for whom the state has no room.
 
 CREATE TABLE credyt.limit_uses (
     customer      text NOT NULL,
@@ -69,7 +69,7 @@ CREATE TABLE credyt.limit_uses (
     used          numeric NOT NULL,
     PRIMARY KEY (customer, asset, scope, every)
 ) WITH (fillfactor = 70, autovacuum_vacuum_threshold = 1000, autovacuum_vacuum_scale_factor = 0.05);
-COMMENT ON TABLE credyt.limit_uses IS 'What each user or key spent in its last period under a limit user:* or key:*. Read credyt.limits_used instead.';
+COMMENT ON TABLE credyt.limit_uses IS 'What users and keys spent in their last period under a limit user:* or key:*, where the wallet''s state has no room for them. Read credyt.limits_used instead.';
 COMMENT ON COLUMN credyt.limit_uses.customer IS 'Whose wallet.';
 COMMENT ON COLUMN credyt.limit_uses.asset IS 'In which asset.';
 COMMENT ON COLUMN credyt.limit_uses.scope IS 'The user or key that spent.';
@@ -92,19 +92,27 @@ COMMENT ON COLUMN credyt.spend_limit.scope IS 'user:name, key:name, user:*, key:
 COMMENT ON COLUMN credyt.spend_limit.every IS 'hour, day, week or month.';
 COMMENT ON COLUMN credyt.spend_limit.credits IS 'Credits, spent and held together; NULL: no limit.';
 
-CREATE TYPE credyt.counted_limit AS (
+CREATE TYPE credyt.limit_row AS (
+    scope    text,
+    every    text,
+    credits  numeric
+);
+COMMENT ON TYPE credyt.limit_row IS 'A limit in a wallet''s state.';
+COMMENT ON COLUMN credyt.limit_row.scope IS 'user:name, key:name, user:*, key:* or action:pattern.';
+COMMENT ON COLUMN credyt.limit_row.every IS 'hour, day, week or month.';
+COMMENT ON COLUMN credyt.limit_row.credits IS 'Credits, spent and held together.';
+
+CREATE TYPE credyt.limit_count AS (
     scope         text,
     every         text,
-    credits       numeric,
     period_start  timestamptz,
     used          numeric
 );
-COMMENT ON TYPE credyt.counted_limit IS 'A limit in a wallet''s state.';
-COMMENT ON COLUMN credyt.counted_limit.scope IS 'user:name, key:name, user:*, key:* or action:pattern.';
-COMMENT ON COLUMN credyt.counted_limit.every IS 'hour, day, week or month.';
-COMMENT ON COLUMN credyt.counted_limit.credits IS 'Credits, spent and held together.';
-COMMENT ON COLUMN credyt.counted_limit.period_start IS 'When the period that was counted last began; NULL: user:* and key:* are counted in credyt.limit_uses.';
-COMMENT ON COLUMN credyt.counted_limit.used IS 'Credits spent in it, less what was refunded of them.';
+COMMENT ON TYPE credyt.limit_count IS 'What counts under a limit, in a wallet''s state.';
+COMMENT ON COLUMN credyt.limit_count.scope IS 'The user or key that spent, or the limit''s pattern of actions.';
+COMMENT ON COLUMN credyt.limit_count.every IS 'hour, day, week or month.';
+COMMENT ON COLUMN credyt.limit_count.period_start IS 'When the period that was counted last began.';
+COMMENT ON COLUMN credyt.limit_count.used IS 'Credits spent in it, less what was refunded of them.';
 
 CREATE TYPE credyt.period AS (
     period_start  timestamptz,
@@ -126,10 +134,15 @@ CREATE FUNCTION credyt.set_limit(
 COMMENT ON FUNCTION credyt.set_limit(text, text, numeric, text, text) IS
     'Lets a scope spend at most so many credits (spent and held) in each calendar hour, day, week or month of the asset''s time zone; NULL takes that limit away. scope: user:alice or key:abc, as named in scopes by who spends; user:* or key:*, a cap for each one that has none of its own; action:image.*, matched by the action. What was spent in the period before counts. Opens the wallet. WC009, 22003, 22023.';
 
-CREATE FUNCTION credyt.limits(wallet credyt.wallet) RETURNS SETOF credyt.counted_limit
+CREATE FUNCTION credyt.limits(wallet credyt.wallet) RETURNS SETOF credyt.limit_row
     AS 'MODULE_PATHNAME', 'credyt_limits_of' LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE ROWS 2;
 COMMENT ON FUNCTION credyt.limits(credyt.wallet) IS
-    'The limits in a wallet''s state, with what was counted under them.';
+    'The limits in a wallet''s state.';
+
+CREATE FUNCTION credyt.limit_counts(wallet credyt.wallet) RETURNS SETOF credyt.limit_count
+    AS 'MODULE_PATHNAME', 'credyt_limit_counts' LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE ROWS 2;
+COMMENT ON FUNCTION credyt.limit_counts(credyt.wallet) IS
+    'What counts under the limits, in a wallet''s state.';
 
 CREATE FUNCTION credyt.limit_period(every text, timezone text, at timestamptz) RETURNS credyt.period
     AS 'MODULE_PATHNAME', 'credyt_limit_period' LANGUAGE c STABLE STRICT PARALLEL SAFE;
@@ -154,7 +167,10 @@ CROSS JOIN LATERAL (
     SELECT l.scope WHERE l.scope NOT IN ('user:*', 'key:*')
     UNION
     SELECT seen.scope
-    FROM (SELECT u.scope FROM credyt.limit_uses u
+    FROM (SELECT c.scope FROM credyt.limit_counts(w.state) AS c
+          WHERE c.every = l.every AND c.period_start = p.period_start
+          UNION
+          SELECT u.scope FROM credyt.limit_uses u
           WHERE u.customer = w.customer AND u.asset = w.asset AND u.every = l.every AND u.period_start = p.period_start
           UNION
           SELECT unnest(h.scopes) FROM credyt.authorizations h
@@ -164,7 +180,8 @@ CROSS JOIN LATERAL (
 ) s
 CROSS JOIN LATERAL (
     SELECT coalesce(sum(u.used), 0) AS used
-    FROM (SELECT l.used WHERE l.period_start = p.period_start
+    FROM (SELECT c.used FROM credyt.limit_counts(w.state) AS c
+          WHERE c.scope = s.scope AND c.every = l.every AND c.period_start = p.period_start
           UNION ALL
           SELECT u.used FROM credyt.limit_uses u
           WHERE l.scope IN ('user:*', 'key:*') AND u.customer = w.customer AND u.asset = w.asset

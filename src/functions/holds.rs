@@ -125,7 +125,7 @@ fn hold(store: &Store, request: &Request) -> Result<Option<AuthorizationAnswer>>
         )));
     };
     let scopes = request.scopes.as_deref();
-    if limits::exceeded(store, &open, action, scopes, credits)?.is_some() {
+    if limits::exceeded(store, &open, action, scopes, credits)? {
         return Ok(Some(refusal(request, "limit_exceeded", credits, available)));
     }
     // Captures are priced at this version, also where the hold itself was given in credits.

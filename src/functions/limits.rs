@@ -38,12 +38,7 @@ pub fn set_limit(args: &Args) -> Result<Option<pg_sys::Datum>> {
                     format_args!("the wallet has {MAX_LIMITS} limits already"),
                 ));
             }
-            let limit = Limit {
-                scope: scope.clone(),
-                every,
-                cap,
-                uses: None,
-            };
+            let limit = Limit::new(&scope, every, cap);
             let at = place.unwrap_or(open.wallet.limits.len());
             open.wallet.limits.insert(at, limit);
         }
@@ -79,11 +74,25 @@ pub fn limits_of(args: &Args) -> Result<Option<pg_sys::Datum>> {
             value::text(&limit.scope),
             value::text(limit.every.as_str()),
             value::credits(limit.cap),
-            value::optional_moment(limit.uses.map(|uses| uses.since)),
-            limit.uses.and_then(|uses| value::credits(uses.credits)),
         ])
     };
     row::rows(args, wallet.limits.iter().map(limit).collect())
+}
+
+/// `credyt.limit_counts(wallet)`: what is counted under them in the state.
+pub fn limit_counts(args: &Args) -> Result<Option<pg_sys::Datum>> {
+    let wallet = read_state(args.bytes(0, "wallet")?)?;
+    let counts = wallet.limits.iter().flat_map(|limit| {
+        limit.counts.iter().map(|count| {
+            Row::new(vec![
+                value::text(&count.scope),
+                value::text(limit.every.as_str()),
+                value::moment(count.since),
+                value::credits(count.credits),
+            ])
+        })
+    });
+    row::rows(args, counts.collect())
 }
 
 /// `credyt.limit_period(every, timezone, at)`: the period that a moment lies in.

@@ -32,6 +32,7 @@ crate::sql_functions! {
     "credyt_unfreeze_wallet" => transfer::unfreeze_wallet;
     "credyt_set_limit" => limits::set_limit;
     "credyt_limits_of" => limits::limits_of;
+    "credyt_limit_counts" => limits::limit_counts;
     "credyt_limit_period" => limits::limit_period;
     "credyt_set_alert" => events::set_alert;
     "credyt_set_topup" => events::set_topup;

@@ -4,8 +4,9 @@
 //! user or key a cap of its own (a limit of its own comes before that one); or `action:image.*`, which
 //! is matched by the action itself.
 //!
-//! What is spent under a limit is counted where the limit is, in the wallet; but what each user or key
-//! spends under `user:*` or `key:*`, of which there may be many, is counted elsewhere.
+//! What is spent under a limit is counted where the limit is, in the wallet. Of the users or keys under
+//! `user:*` or `key:*`, of which there may be many, the first few of a period are counted there, the
+//! others elsewhere.
 
 use std::fmt;
 use std::str::FromStr;
@@ -19,6 +20,10 @@ use super::{Amount, Moment};
 
 /// More limits than this a wallet does not take: a debit reads them all.
 pub const MAX_LIMITS: usize = 100;
+
+/// So many users or keys are counted with a limit for each, unless their names are too long.
+const MAX_COUNTS: usize = 16;
+const MAX_NAME: usize = 64;
 
 /// A calendar period.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -116,13 +121,16 @@ pub struct Limit {
     pub scope: String,
     pub every: Every,
     pub cap: Amount,
-    /// What was counted last; never of a limit for each.
-    pub uses: Option<Uses>,
+    /// What was counted: of a limit for each by user or key, of others under its own scope.
+    pub counts: Vec<Count>,
+    /// In the period that began then, some of a limit for each are counted elsewhere.
+    pub spilled: Option<Moment>,
 }
 
-/// What was spent in the period that began then, less what was refunded of it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Uses {
+/// What was spent under a scope in the period that began then, less what was refunded of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Count {
+    pub scope: String,
     pub since: Moment,
     pub credits: Amount,
 }
@@ -134,8 +142,8 @@ pub struct Applying {
     pub scope: String,
     pub every: Every,
     pub cap: Amount,
-    /// Its place among the wallet's limits, where it is counted; `None`: one for each.
-    pub place: Option<usize>,
+    /// Its place among the wallet's limits.
+    pub place: usize,
 }
 
 impl Applying {
@@ -172,7 +180,7 @@ pub fn applying(limits: &[Limit], action: &str, scopes: &[String]) -> Vec<Applyi
             scope: scope.to_owned(),
             every: limit.every,
             cap: limit.cap,
-            place: limit.each().is_none().then_some(place),
+            place,
         };
         if let Some(pattern) = limit.scope.strip_prefix("action:") {
             if matches(pattern, action) {
@@ -219,37 +227,71 @@ impl Limit {
         }
     }
 
-    /// What was counted in the period that began then.
-    pub fn used(&self, since: Moment) -> Amount {
-        let now = self.uses.filter(|uses| uses.since == since);
-        now.map_or(Amount::ZERO, |uses| uses.credits)
+    /// A limit under which nothing was counted yet.
+    pub fn new(scope: &str, every: Every, cap: Amount) -> Limit {
+        Limit {
+            scope: scope.to_owned(),
+            every,
+            cap,
+            counts: Vec::new(),
+            spilled: None,
+        }
     }
 
-    /// Counts a spend in the period that began then, which is the newest.
-    pub fn add(&mut self, since: Moment, credits: Amount) {
-        self.uses = Some(Uses {
-            since,
-            credits: self.used(since) + credits,
-        });
+    fn count(&self, scope: &str) -> Option<&Count> {
+        self.counts.iter().find(|count| count.scope == scope)
+    }
+
+    /// Is all that was spent under this scope in the period that began then counted here?
+    pub fn knows(&self, scope: &str, since: Moment) -> bool {
+        self.count(scope).is_some() || self.spilled != Some(since)
+    }
+
+    /// Takes a scope in, where there is room, to be counted here in the period that began then, which
+    /// is the newest. Otherwise it has to be counted elsewhere until that period is over.
+    pub fn takes(&mut self, scope: &str, since: Moment) -> bool {
+        if self.each().is_none() || self.count(scope).is_some() {
+            return true;
+        }
+        if self.spilled != Some(since) {
+            self.counts.retain(|count| count.since >= since);
+            if self.counts.len() < MAX_COUNTS && scope.len() <= MAX_NAME {
+                return true;
+            }
+            self.spilled = Some(since);
+        }
+        false
+    }
+
+    /// What was counted here in the period that began then.
+    pub fn used(&self, scope: &str, since: Moment) -> Amount {
+        let now = self.count(scope).filter(|count| count.since == since);
+        now.map_or(Amount::ZERO, |count| count.credits)
+    }
+
+    /// Counts a spend in the period that began then.
+    pub fn add(&mut self, scope: &str, since: Moment, credits: Amount) {
+        match self.counts.iter_mut().find(|count| count.scope == scope) {
+            Some(count) if count.since == since => count.credits += credits,
+            Some(count) => (count.since, count.credits) = (since, credits),
+            None => self.counts.push(Count {
+                scope: scope.to_owned(),
+                since,
+                credits,
+            }),
+        }
     }
 
     /// Takes a spend of that period back, if it is still the one that is counted.
-    pub fn take_back(&mut self, since: Moment, credits: Amount) {
-        if let Some(uses) = &mut self.uses
-            && uses.since == since
-        {
-            uses.credits -= credits;
+    pub fn take_back(&mut self, scope: &str, since: Moment, credits: Amount) {
+        let known = self
+            .counts
+            .iter_mut()
+            .find(|count| count.scope == scope && count.since == since);
+        if let Some(count) = known {
+            count.credits -= credits;
         }
     }
-}
-
-/// The first limit that has no room for so many credits more. `used` is what was spent and what is
-/// held, limit by limit. Zero credits are within every limit.
-pub fn exceeded(applying: &[Applying], used: &[Amount], credits: Amount) -> Option<usize> {
-    let over = |(limit, used): (&Applying, &Amount)| *used + credits > limit.cap;
-    (credits.is_positive())
-        .then(|| applying.iter().zip(used).position(over))
-        .flatten()
 }
 
 #[cfg(test)]
@@ -345,12 +387,7 @@ mod tests {
 
     #[test]
     fn a_limit_of_its_own_comes_before_the_one_for_each() {
-        let limit = |scope: &str, every, cap| Limit {
-            scope: scope.to_owned(),
-            every,
-            cap: Amount::from_units(cap),
-            uses: None,
-        };
+        let limit = |scope: &str, every, cap| Limit::new(scope, every, Amount::from_units(cap));
         let limits = [
             limit("user:*", Every::Day, 10),
             limit("user:alice", Every::Day, 100),
@@ -381,26 +418,31 @@ mod tests {
     }
 
     #[test]
-    fn over_the_cap() {
-        let at = |cap| Applying {
-            scope: "user:a".to_owned(),
-            every: Every::Day,
-            cap: Amount::from_units(cap),
-            place: None,
-        };
-        let amounts = |units: &[i128]| -> Vec<Amount> {
-            units.iter().map(|u| Amount::from_units(*u)).collect()
-        };
-        let limits = [at(10), at(5)];
-        assert_eq!(
-            exceeded(&limits, &amounts(&[9, 4]), Amount::from_units(1)),
-            None
-        );
-        assert_eq!(
-            exceeded(&limits, &amounts(&[8, 4]), Amount::from_units(2)),
-            Some(1)
-        );
-        assert_eq!(exceeded(&limits, &amounts(&[50, 60]), Amount::ZERO), None);
+    fn the_first_few_of_each_are_counted_here() {
+        let mut limit = Limit::new("user:*", Every::Day, Amount::ZERO);
+        let (one, credits) = (Moment(1), Amount::from_units(5));
+        let user = |n: usize| format!("user:{n}");
+        for n in 0..MAX_COUNTS {
+            assert!(limit.takes(&user(n), one));
+            limit.add(&user(n), one, credits);
+        }
+        assert!(limit.knows("user:new", one));
+        assert!(!limit.takes("user:new", one) && !limit.knows("user:new", one));
+        assert!(limit.takes(&user(3), one));
+        limit.add(&user(3), one, credits);
+        limit.take_back(&user(3), one, Amount::from_units(1));
+        assert_eq!(limit.used(&user(3), one), Amount::from_units(9));
+        // The next period: what is not spent any more makes room.
+        let two = Moment(2);
+        assert_eq!(limit.used(&user(3), two), Amount::ZERO);
+        assert!(limit.takes(&user(3), two));
+        limit.add(&user(3), two, credits);
+        assert!(limit.knows("user:new", two) && limit.takes("user:new", two));
+        limit.add("user:new", two, credits);
+        assert_eq!(limit.counts.len(), 2);
+        limit.take_back(&user(3), one, credits);
+        assert_eq!(limit.used(&user(3), two), credits);
+        assert!(!limit.takes(&"long".repeat(20), two) && limit.takes(&user(3), two));
     }
 
     proptest! {

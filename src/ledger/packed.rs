@@ -6,8 +6,8 @@
 //!   id 16 bytes | kind and flags u8 | priority zigzag varint | effective_at i64
 //!   | expires_at i64 (flag) | patterns: varint count, each varint length and bytes (flag)
 //! limits    varint   how many
-//!   scope: varint length and bytes | every and flag u8 | cap varint
-//!   | counted since i64, credits varint (flag)
+//!   scope: varint length and bytes | every and flag u8 | cap varint | spilled i64 (flag)
+//!   | counts: varint how many, each scope, since i64, credits varint
 //! watch     u8       flags: alert, top-up, enabled, in flight
 //!   alert varint (flag) | threshold and credits as varints (flag) | event 16 bytes (flag)
 //!   | events varint
@@ -27,7 +27,7 @@
 
 use uuid::Uuid;
 
-use super::limit::{Every, Uses};
+use super::limit::{Count, Every};
 use super::wallet::Corrupt;
 use super::watch::TopUp;
 use super::{Amount, Grant, Kind, Limit, Moment, Wallet, Watch};
@@ -40,7 +40,7 @@ const HAS_PATTERNS: u8 = 0b0000_1000;
 const REVOKED: u8 = 0b0001_0000;
 const UNKNOWN_FLAGS: u8 = 0b1110_0000;
 
-const COUNTED: u8 = 0b1000_0000;
+const SPILLED: u8 = 0b1000_0000;
 
 const HAS_ALERT: u8 = 0b0001;
 const HAS_TOPUP: u8 = 0b0010;
@@ -205,14 +205,18 @@ fn take_terms(input: &mut Input) -> Result<Grant, Corrupt> {
 fn put_limits(out: &mut Vec<u8>, limits: &[Limit]) {
     put_varint(out, limits.len() as u128);
     for limit in limits {
-        put_varint(out, limit.scope.len() as u128);
-        out.extend(limit.scope.as_bytes());
-        let flag = if limit.uses.is_some() { COUNTED } else { 0 };
+        put_text(out, &limit.scope);
+        let flag = if limit.spilled.is_some() { SPILLED } else { 0 };
         out.push(limit.every as u8 | flag);
         put_amount(out, limit.cap);
-        if let Some(uses) = limit.uses {
-            put_i64(out, uses.since.0);
-            put_amount(out, uses.credits);
+        if let Some(since) = limit.spilled {
+            put_i64(out, since.0);
+        }
+        put_varint(out, limit.counts.len() as u128);
+        for count in &limit.counts {
+            put_text(out, &count.scope);
+            put_i64(out, count.since.0);
+            put_amount(out, count.credits);
         }
     }
 }
@@ -221,29 +225,40 @@ fn take_limits(input: &mut Input) -> Result<Vec<Limit>, Corrupt> {
     let count = input.length()?;
     let mut limits = Vec::with_capacity(count);
     for _ in 0..count {
-        let length = input.length()?;
-        let scope = std::str::from_utf8(input.slice(length)?)
-            .map_err(|_| Corrupt("a scope that is not UTF-8"))?
-            .to_owned();
+        let scope = input.text()?;
         let flags = input.byte()?;
         let every = *Every::ALL
-            .get(usize::from(flags & !COUNTED))
+            .get(usize::from(flags & !SPILLED))
             .ok_or(Corrupt("an unknown period"))?;
         let cap = input.amount()?;
-        let uses = if flags & COUNTED != 0 {
-            let (since, credits) = (Moment(input.i64()?), input.amount()?);
-            Some(Uses { since, credits })
+        let spilled = if flags & SPILLED != 0 {
+            Some(Moment(input.i64()?))
         } else {
             None
         };
+        let count = input.length()?;
+        let mut counts = Vec::with_capacity(count);
+        for _ in 0..count {
+            counts.push(Count {
+                scope: input.text()?,
+                since: Moment(input.i64()?),
+                credits: input.amount()?,
+            });
+        }
         limits.push(Limit {
             scope,
             every,
             cap,
-            uses,
+            counts,
+            spilled,
         });
     }
     Ok(limits)
+}
+
+fn put_text(out: &mut Vec<u8>, text: &str) {
+    put_varint(out, text.len() as u128);
+    out.extend(text.as_bytes());
 }
 
 fn put_watch(out: &mut Vec<u8>, watch: &Watch) {
@@ -364,6 +379,13 @@ impl<'a> Input<'a> {
         Ok(byte)
     }
 
+    fn text(&mut self) -> Result<String, Corrupt> {
+        let length = self.length()?;
+        let text = std::str::from_utf8(self.slice(length)?);
+        text.map(str::to_owned)
+            .map_err(|_| Corrupt("a scope that is not UTF-8"))
+    }
+
     fn i64(&mut self) -> Result<i64, Corrupt> {
         Ok(i64::from_le_bytes(self.array()?))
     }
@@ -468,8 +490,13 @@ mod tests {
             events in any::<u64>(), flip in 1..=255_u8, at in any::<prop::sample::Index>(),
         ) {
             let mut wallet = wallet(Vec::new(), 7, 12, None);
-            wallet.limits = limits.into_iter().map(|(scope, every, cap, uses)| Limit {
-                scope: scope.to_owned(), every: Every::ALL[every], cap: Amount::from_units(cap), uses: uses.filter(|_| scope != "user:*").map(|credits| Uses { since: Moment(7), credits: Amount::from_units(credits) }),
+            wallet.limits = limits.into_iter().map(|(scope, every, cap, used)| {
+                let mut limit = Limit::new(scope, Every::ALL[every], Amount::from_units(cap));
+                limit.spilled = used.filter(|used| used % 2 == 0).map(|_| Moment(-7));
+                if let Some(used) = used {
+                    limit.add(if scope == "user:*" { "user:bob" } else { scope }, Moment(7), Amount::from_units(used));
+                }
+                limit
             }).collect();
             wallet.watch = Watch {
                 alert: alert.map(Amount::from_units),

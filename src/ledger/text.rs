@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use uuid::Uuid;
 
-use super::limit::Uses;
+use super::limit::Count;
 use super::wallet::Corrupt;
 use super::watch::TopUp;
 use super::{Amount, Grant, Kind, Limit, Moment, Wallet, Watch};
@@ -36,9 +36,17 @@ struct LimitText {
     every: String,
     cap: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    since: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    used: Option<String>,
+    spilled: Option<String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    counts: Vec<CountText>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct CountText {
+    scope: String,
+    since: String,
+    used: String,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -108,8 +116,16 @@ fn limit_text(limit: &Limit) -> LimitText {
         scope: limit.scope.clone(),
         every: limit.every.to_string(),
         cap: limit.cap.to_string(),
-        since: limit.uses.map(|uses| uses.since.to_string()),
-        used: limit.uses.map(|uses| uses.credits.to_string()),
+        spilled: limit.spilled.map(|since| since.to_string()),
+        counts: limit.counts.iter().map(count_text).collect(),
+    }
+}
+
+fn count_text(count: &Count) -> CountText {
+    CountText {
+        scope: count.scope.clone(),
+        since: count.since.to_string(),
+        used: count.credits.to_string(),
     }
 }
 
@@ -150,19 +166,20 @@ pub fn parse(text: &str) -> Result<Wallet, String> {
         return Err("a grant is there twice".to_owned());
     }
     let next_hold_end = text.next_hold_end.as_deref().map(moment).transpose()?;
+    let count = |count: CountText| {
+        Ok(Count {
+            since: moment(&count.since)?,
+            credits: not_negative(&count.used)?,
+            scope: count.scope,
+        })
+    };
     let limit = |limit: LimitText| {
         Ok(Limit {
             every: (limit.every.parse())
                 .map_err(|_| format!("{:?} is no period of a limit", limit.every))?,
             cap: not_negative(&limit.cap)?,
-            uses: match (&limit.since, &limit.used) {
-                (Some(since), Some(used)) => Some(Uses {
-                    since: moment(since)?,
-                    credits: not_negative(used)?,
-                }),
-                (None, None) => None,
-                _ => return Err("since and used of a limit go together".to_owned()),
-            },
+            spilled: limit.spilled.as_deref().map(moment).transpose()?,
+            counts: (limit.counts.into_iter().map(count)).collect::<Result<_, String>>()?,
             scope: limit.scope,
         })
     };

@@ -647,9 +647,7 @@ impl Wallet {
             ensure(check_scope(&limit.scope).is_ok(), "a limit on no scope")?;
             ensure(in_wallet(limit.cap), "a cap is out of range")?;
             ensure(
-                limit
-                    .uses
-                    .is_none_or(|uses| limit.each().is_none() && in_wallet(uses.credits)),
+                limit.counts.iter().all(|count| in_wallet(count.credits)),
                 "what counts under a limit is out of range",
             )?;
         }

@@ -1,7 +1,7 @@
 //! Spend limits. They are in the wallet's state, and what is spent under them is counted there, so that
-//! most of them cost a debit no statement. What each user or key spends under `user:*` or `key:*` is
-//! counted in rows of its own, in the wallet's transaction and under its lock. What is held is asked
-//! of the open authorizations.
+//! most of them cost a debit no statement. Where `user:*` or `key:*` have more users or keys in a period
+//! than the state takes in, the others are counted in rows, under the wallet's lock. What is held is
+//! asked of the open authorizations.
 
 use uuid::Uuid;
 
@@ -9,7 +9,7 @@ use super::ledger::{self, Entry};
 use super::statement::{INT, NUMERIC, Statement, Store, TEXT, TEXTS, TIME, UUID};
 use super::wallets::OpenWallet;
 use crate::errors::{self, Result};
-use crate::ledger::limit::{self, Applying, Every, Period, Uses};
+use crate::ledger::limit::{self, Applying, Every, Period};
 use crate::ledger::{Amount, Limit, Moment};
 use crate::sql_types::value;
 
@@ -68,18 +68,18 @@ macro_rules! net {
     };
 }
 
-/// By user or key: the one ($4), or all that begin so ($5) but for those with a limit of their own ($9).
-static COUNT_EACH: Statement = Statement {
+/// By user or key: the one ($4), or all that begin so ($5) but for those with a limit of their own
+/// ($6). Who spent most comes first.
+static SPENT_BY_EACH: Statement = Statement {
     sql: concat!(
-        "INSERT INTO credyt.limit_uses (customer, asset, scope, every, period_start, period_end, used)
-         SELECT l.customer, l.asset, s.scope, $3, $6, $7, ",
+        "SELECT s.scope, ",
         net!(),
         " FROM credyt.ledger l CROSS JOIN LATERAL (SELECT DISTINCT unnest(l.scopes)) AS s (scope)
-         WHERE l.customer = $1 AND l.asset = $2 AND l.id >= $8 AND l.kind = 'debit'
-           AND (s.scope = $4 OR starts_with(s.scope, $5)) AND s.scope <> ALL ($9)
-         GROUP BY l.customer, l.asset, s.scope"
+         WHERE l.customer = $1 AND l.asset = $2 AND l.id >= $3 AND l.kind = 'debit'
+           AND (s.scope = $4 OR starts_with(s.scope, $5)) AND s.scope <> ALL ($6)
+         GROUP BY s.scope ORDER BY 2 DESC"
     ),
-    args: &[TEXT, TEXT, TEXT, TEXT, TEXT, TIME, TIME, UUID, TEXTS],
+    args: &[TEXT, TEXT, UUID, TEXT, TEXT, TEXTS],
 };
 
 /// In the name of one user or key ($4), or on one action ($5) or those that begin so ($6).
@@ -111,9 +111,16 @@ pub struct Exceeded {
     pub needed: Amount,
 }
 
-/// Credits that count under some limits: each with the period that the spend lies in.
+/// A limit, the period of it, and whether it is counted in the wallet's state or in a row.
+struct Place {
+    limit: Applying,
+    period: Period,
+    in_row: bool,
+}
+
+/// Credits that count under some limits.
 pub struct Counting {
-    limits: Vec<(Applying, Period)>,
+    places: Vec<Place>,
     credits: Amount,
 }
 
@@ -130,68 +137,82 @@ impl Counting {
             return Ok(None);
         }
         let (action, scopes) = (action.unwrap_or_default(), scopes.unwrap_or_default());
+        let place = |limit: Applying| {
+            let period = period(open, limit.every, at)?;
+            let kept = open.wallet.limits.get(limit.place);
+            let in_row = kept.is_some_and(|kept| !kept.knows(&limit.scope, period.start));
+            Ok(Place {
+                limit,
+                period,
+                in_row,
+            })
+        };
         let applying = limit::applying(&open.wallet.limits, action, scopes);
-        let limits: Result<Vec<(Applying, Period)>> = applying
-            .into_iter()
-            .map(|limit| period(open, limit.every, at).map(|period| (limit, period)))
-            .collect();
-        let limits = limits?;
-        Ok((!limits.is_empty()).then_some(Counting { limits, credits }))
+        let places: Result<Vec<Place>> = applying.into_iter().map(place).collect();
+        let places = places?;
+        Ok((!places.is_empty()).then_some(Counting { places, credits }))
     }
 
-    /// Those that are counted in rows.
-    fn rows(&self) -> impl Iterator<Item = &(Applying, Period)> {
-        self.limits
-            .iter()
-            .filter(|(limit, _)| limit.place.is_none())
+    /// The same for a spend of now, which the state takes in where it has room.
+    fn of_spend(
+        open: &mut OpenWallet,
+        action: Option<&str>,
+        scopes: Option<&[String]>,
+        credits: Amount,
+    ) -> Result<Option<Counting>> {
+        let Some(mut counting) = Counting::of(open, action, scopes, open.now, credits)? else {
+            return Ok(None);
+        };
+        for place in &mut counting.places {
+            if let Some(kept) = open.wallet.limits.get_mut(place.limit.place) {
+                place.in_row = !kept.takes(&place.limit.scope, place.period.start);
+            }
+        }
+        Ok(Some(counting))
     }
 
-    /// Counts in the wallet's state: once it is sure that the limits have room.
-    fn add_in_state(&self, open: &mut OpenWallet) {
-        for (limit, period) in &self.limits {
-            if let Some(limit) = limit.place.and_then(|at| open.wallet.limits.get_mut(at)) {
-                limit.add(period.start, self.credits);
+    /// The first limit that has no room, as far as the state says. `held` by place.
+    fn check_state(&self, open: &OpenWallet, held: &[Amount]) -> Result<()> {
+        for (place, held) in self.places.iter().zip(held) {
+            let kept = open.wallet.limits.get(place.limit.place);
+            if let Some(kept) = kept.filter(|_| !place.in_row) {
+                let used = kept.used(&place.limit.scope, place.period.start);
+                self.check(open, place, used, *held)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// WC007 where the limit has no room.
+    fn check(&self, open: &OpenWallet, place: &Place, used: Amount, held: Amount) -> Result<()> {
+        let Place { limit, period, .. } = place;
+        if used + held + self.credits <= limit.cap {
+            return Ok(());
+        }
+        Err(errors::limit_exceeded(
+            &open.customer,
+            &open.asset.name,
+            &Exceeded {
+                limit: limit.clone(),
+                until: period.end,
+                used,
+                held,
+                needed: self.credits,
+            },
+        ))
+    }
+
+    fn add_to_state(&self, open: &mut OpenWallet) {
+        for place in self.places.iter().filter(|place| !place.in_row) {
+            if let Some(kept) = open.wallet.limits.get_mut(place.limit.place) {
+                kept.add(&place.limit.scope, place.period.start, self.credits);
             }
         }
     }
 
-    /// What was spent before, limit by limit: read off the state, or off what the rows say.
-    fn used(
-        &self,
-        open: &OpenWallet,
-        mut row: impl FnMut(&(Applying, Period)) -> Result<Amount>,
-    ) -> Result<Vec<Amount>> {
-        let used = |at: &(Applying, Period)| match at.0.place {
-            Some(place) => {
-                let limit = open.wallet.limits.get(place);
-                Ok(limit.map_or(Amount::ZERO, |limit| limit.used(at.1.start)))
-            }
-            None => row(at),
-        };
-        self.limits.iter().map(used).collect()
-    }
-
-    fn exceeded(&self, used: &[Amount], held: &[Amount]) -> Option<Exceeded> {
-        let limits: Vec<Applying> = self.limits.iter().map(|(limit, _)| limit.clone()).collect();
-        let both: Vec<Amount> = used.iter().zip(held).map(|(u, h)| *u + *h).collect();
-        let at = limit::exceeded(&limits, &both, self.credits)?;
-        let (limit, period) = self.limits.get(at)?;
-        Some(Exceeded {
-            limit: limit.clone(),
-            until: period.end,
-            used: *used.get(at)?,
-            held: *held.get(at)?,
-            needed: self.credits,
-        })
-    }
-
-    fn nothing_held(&self) -> Vec<Amount> {
-        vec![Amount::ZERO; self.limits.len()]
-    }
-
     /// What open authorizations hold under each of the limits.
     fn held(&self, store: &Store, open: &OpenWallet) -> Result<Vec<Amount>> {
-        let mut held = self.nothing_held();
+        let mut held = vec![Amount::ZERO; self.places.len()];
         if open.wallet.held().is_zero() {
             return Ok(held);
         }
@@ -203,8 +224,8 @@ impl Counting {
         for row in HELD.run(store, &args)?.iter() {
             let (action, scopes) = (row.text(1)?, row.optional_texts(2).unwrap_or_default());
             let pinned = row.amount(3)?;
-            for ((limit, _), held) in self.limits.iter().zip(&mut held) {
-                if limit.counts(&action, &scopes) {
+            for (place, held) in self.places.iter().zip(&mut held) {
+                if place.limit.counts(&action, &scopes) {
                     *held += pinned;
                 }
             }
@@ -212,15 +233,31 @@ impl Counting {
         Ok(held)
     }
 
-    /// Counts in the row of one user or key. What was spent before.
-    fn add_row(
-        &self,
-        store: &Store,
-        open: &OpenWallet,
-        (limit, period): &(Applying, Period),
-    ) -> Result<Amount> {
-        let mut args = key(open, limit, period);
-        args.push(value::moment(period.end));
+    /// Counts in the rows. Where one has no room, none was counted, and it is WC007. `held` by place;
+    /// `None`: nothing is asked.
+    fn add_to_rows(&self, store: &Store, open: &OpenWallet, held: Option<&[Amount]>) -> Result<()> {
+        for (at, place) in self.places.iter().enumerate() {
+            if !place.in_row {
+                continue;
+            }
+            let used = self.add_to_row(store, open, place)?;
+            let Some(held) = held.and_then(|held| held.get(at)) else {
+                continue;
+            };
+            if let Err(refused) = self.check(open, place, used, *held) {
+                for counted in self.places.iter().take(at + 1) {
+                    self.take_back_from_row(store, open, counted)?;
+                }
+                return Err(refused);
+            }
+        }
+        Ok(())
+    }
+
+    /// Counts in one row. What was spent before.
+    fn add_to_row(&self, store: &Store, open: &OpenWallet, place: &Place) -> Result<Amount> {
+        let mut args = place.key(open);
+        args.push(value::moment(place.period.end));
         args.push(value::credits(self.credits));
         let rows = ADD.run(store, &args)?;
         match rows.first() {
@@ -232,66 +269,54 @@ impl Counting {
         }
     }
 
-    /// Counts in the rows, or says which limit has no room; then nothing was counted.
-    fn add_rows(
-        &self,
-        store: &Store,
-        open: &OpenWallet,
-        held: Option<Vec<Amount>>,
-    ) -> Result<Option<Exceeded>> {
-        let used = self.used(open, |at| self.add_row(store, open, at))?;
-        let exceeded = held.and_then(|held| self.exceeded(&used, &held));
-        if exceeded.is_some() {
-            self.take_rows_back(store, open)?;
-        }
-        Ok(exceeded)
-    }
-
-    /// As if it had not been counted in the rows.
-    pub fn take_rows_back(&self, store: &Store, open: &OpenWallet) -> Result<()> {
-        for (limit, period) in self.rows() {
-            let mut args = key(open, limit, period);
+    fn take_back_from_row(&self, store: &Store, open: &OpenWallet, place: &Place) -> Result<()> {
+        if place.in_row {
+            let mut args = place.key(open);
             args.push(value::credits(self.credits));
             TAKE_BACK.run(store, &args)?;
         }
         Ok(())
     }
+
+    /// As if it had not been counted in the rows: where the movement is not booked after all.
+    pub fn undo(&self, store: &Store, open: &OpenWallet) -> Result<()> {
+        for place in &self.places {
+            self.take_back_from_row(store, open, place)?;
+        }
+        Ok(())
+    }
 }
 
-fn key(open: &OpenWallet, limit: &Applying, period: &Period) -> Vec<value::Value> {
-    vec![
-        value::text(&open.customer),
-        value::text(&open.asset.name),
-        value::text(&limit.scope),
-        value::text(limit.every.as_str()),
-        value::moment(period.start),
-    ]
-}
-
-fn refusal(open: &OpenWallet, exceeded: Option<Exceeded>) -> Result<()> {
-    match exceeded {
-        Some(exceeded) => Err(errors::limit_exceeded(
-            &open.customer,
-            &open.asset.name,
-            &exceeded,
-        )),
-        None => Ok(()),
+impl Place {
+    /// Customer, asset, scope, kind of period and its start.
+    fn key(&self, open: &OpenWallet) -> Vec<value::Value> {
+        vec![
+            value::text(&open.customer),
+            value::text(&open.asset.name),
+            value::text(&self.limit.scope),
+            value::text(self.limit.every.as_str()),
+            value::moment(self.period.start),
+        ]
     }
 }
 
 /// Counts a movement that is about to be booked: a debit, which is refused with WC007 where a limit
-/// has no room; a capture, which never is; a refund, in the period of its debit. What was counted in
-/// rows has to be taken back where the movement is not booked.
+/// has no room; a capture, which never is; a refund, in the period of its debit. What is returned has
+/// to be undone where the movement is not booked; then the wallet is not written either.
 pub fn count(store: &Store, open: &mut OpenWallet, entry: &Entry) -> Result<Option<Counting>> {
     match (entry.kind, entry.refers_to) {
         ("debit", _) => {
             let (action, scopes) = (entry.action.as_deref(), entry.scopes.as_deref());
-            let counting = Counting::of(open, action, scopes, open.now, -entry.credits)?;
+            let counting = Counting::of_spend(open, action, scopes, -entry.credits)?;
             if let Some(counting) = &counting {
+                // A capture is never refused.
                 let asked = entry.authorization_id.is_none();
                 let held = asked.then(|| counting.held(store, open)).transpose()?;
-                refusal(open, counting.add_rows(store, open, held)?)?;
-                counting.add_in_state(open);
+                if let Some(held) = &held {
+                    counting.check_state(open, held)?;
+                }
+                counting.add_to_rows(store, open, held.as_deref())?;
+                counting.add_to_state(open);
             }
             Ok(counting)
         }
@@ -302,39 +327,40 @@ pub fn count(store: &Store, open: &mut OpenWallet, entry: &Entry) -> Result<Opti
     }
 }
 
-/// Counts a debit in the state alone, where that is all that has to be asked. False: it is not.
+/// What counting a debit in the state alone has come to.
+pub enum InState {
+    /// Counted, but for what has to be counted in rows when it is booked.
+    Counted(Option<Counting>),
+    /// What is held has to be asked first.
+    AskFirst,
+}
+
+/// Counts a debit in the state, while its row is updated. WC007.
 pub fn count_in_state(
     open: &mut OpenWallet,
     action: &str,
     scopes: Option<&[String]>,
     credits: Amount,
-) -> Result<bool> {
-    let Some(counting) = Counting::of(open, Some(action), scopes, open.now, credits)? else {
-        return Ok(true);
+) -> Result<InState> {
+    let Some(counting) = Counting::of_spend(open, Some(action), scopes, credits)? else {
+        return Ok(InState::Counted(None));
     };
     if !open.wallet.held().is_zero() {
-        return Ok(false);
+        return Ok(InState::AskFirst);
     }
-    // What the rows say is asked when the debit is booked.
-    let used = counting.used(open, |_| Ok(-credits))?;
-    refusal(open, counting.exceeded(&used, &counting.nothing_held()))?;
-    counting.add_in_state(open);
-    Ok(true)
+    counting.check_state(open, &vec![Amount::ZERO; counting.places.len()])?;
+    counting.add_to_state(open);
+    let rows = counting.places.iter().any(|place| place.in_row);
+    Ok(InState::Counted(rows.then_some(counting)))
 }
 
-/// The rest of it, for a debit that is about to be booked: what is counted in rows.
-pub fn count_in_rows(store: &Store, open: &OpenWallet, entry: &Entry) -> Result<Option<Counting>> {
-    let (action, scopes) = (entry.action.as_deref(), entry.scopes.as_deref());
-    let counting = Counting::of(open, action, scopes, open.now, -entry.credits)?;
-    let Some(mut counting) = counting else {
-        return Ok(None);
-    };
-    counting.limits.retain(|(limit, _)| limit.place.is_none());
-    let held = counting.nothing_held();
-    refusal(open, counting.add_rows(store, open, Some(held))?)?;
-    Ok(Some(counting))
+/// The rest of it, before the debit is booked: nothing is held.
+pub fn count_in_rows(store: &Store, open: &OpenWallet, counting: &Counting) -> Result<()> {
+    let nothing_held = vec![Amount::ZERO; counting.places.len()];
+    counting.add_to_rows(store, open, Some(&nothing_held))
 }
 
+/// Counts a refund in the period of its debit, wherever that was counted.
 fn count_back(
     store: &Store,
     open: &mut OpenWallet,
@@ -347,38 +373,47 @@ fn count_back(
     };
     let (action, scopes) = (row.optional_text(1), row.optional_texts(2));
     let (action, scopes) = (action.as_deref(), scopes.as_deref());
-    let Some(counting) = Counting::of(open, action, scopes, row.moment(3)?, credits)? else {
+    let Some(mut counting) = Counting::of(open, action, scopes, row.moment(3)?, credits)? else {
         return Ok(None);
     };
-    counting.take_rows_back(store, open)?;
-    for (limit, period) in &counting.limits {
-        if let Some(limit) = limit.place.and_then(|at| open.wallet.limits.get_mut(at)) {
-            limit.take_back(period.start, credits);
+    for place in &mut counting.places {
+        let (scope, since) = (&place.limit.scope, place.period.start);
+        if let Some(kept) = open.wallet.limits.get_mut(place.limit.place) {
+            kept.take_back(scope, since, credits);
+            place.in_row = kept.each().is_some();
         }
     }
-    // Taken back once more, a refund that is not booked counts as nothing.
-    Ok(Some(Counting {
-        credits: -credits,
-        ..counting
-    }))
+    counting.undo(store, open)?;
+    // Undone itself, it counts again.
+    counting.credits = -credits;
+    Ok(Some(counting))
 }
 
-/// The limit that has no room for holding so many credits.
+/// Has a limit no room for holding so many credits?
 pub fn exceeded(
     store: &Store,
     open: &OpenWallet,
     action: &str,
     scopes: Option<&[String]>,
     credits: Amount,
-) -> Result<Option<Exceeded>> {
+) -> Result<bool> {
     let Some(counting) = Counting::of(open, Some(action), scopes, open.now, credits)? else {
-        return Ok(None);
+        return Ok(false);
     };
-    let used = counting.used(open, |(limit, period)| {
-        let rows = USED.run(store, &key(open, limit, period))?;
-        rows.first().map_or(Ok(Amount::ZERO), |row| row.amount(1))
-    })?;
-    Ok(counting.exceeded(&used, &counting.held(store, open)?))
+    let held = counting.held(store, open)?;
+    if counting.check_state(open, &held).is_err() {
+        return Ok(true);
+    }
+    for (place, held) in counting.places.iter().zip(held) {
+        if place.in_row {
+            let rows = USED.run(store, &place.key(open))?;
+            let used = rows.first().map_or(Ok(Amount::ZERO), |row| row.amount(1))?;
+            if counting.check(open, place, used, held).is_err() {
+                return Ok(true);
+            }
+        }
+    }
+    Ok(false)
 }
 
 /// The period of a limit that a moment lies in, in the time zone of the wallet's asset.
@@ -397,61 +432,104 @@ pub fn period(open: &OpenWallet, every: Every, at: Moment) -> Result<Period> {
 /// come in mid-period, and a user's own one takes the place of the one for each.
 pub fn recount(store: &Store, open: &mut OpenWallet, scope: &str, every: Every) -> Result<()> {
     let period = period(open, every, open.now)?;
-    let customer_and_asset = [value::text(&open.customer), value::text(&open.asset.name)];
-    let [customer, asset] = customer_and_asset;
-    let each = |scope: &str| Limit::each_of(scope).map(str::to_owned);
+    let each = Limit::each_of(scope);
     let forget = [
-        customer,
-        asset,
+        value::text(&open.customer),
+        value::text(&open.asset.name),
         value::text(every.as_str()),
         value::text(scope),
-        value::optional_text(each(scope).as_deref()),
+        value::optional_text(each),
     ];
     FORGET.run(store, &forget)?;
-    let limits = &mut open.wallet.limits;
-    let there = |scope: &str, limits: &[Limit]| {
-        (limits.iter()).position(|limit| limit.scope == scope && limit.every == every)
+    for limit in open.wallet.limits.iter_mut().filter(|l| l.every == every) {
+        limit.counts.retain(|count| count.scope != scope);
+    }
+    let find = |open: &OpenWallet, scope: &str| {
+        let same = |limit: &Limit| limit.scope == scope && limit.every == every;
+        open.wallet.limits.iter().position(same)
     };
-    let first = value::uuid(ledger::first_id(period.start));
-    let place = there(scope, limits);
-    if let (Some(at), None) = (place, each(scope)) {
-        let action = scope.strip_prefix("action:");
-        let args = [
-            customer,
-            asset,
-            first,
-            value::optional_text(action.is_none().then_some(scope)),
-            value::optional_text(action),
-            value::optional_text(action.and_then(|pattern| pattern.strip_suffix('*'))),
-        ];
-        let rows = SPENT_SINCE.run(store, &args)?;
-        let credits = rows.first().map_or(Ok(Amount::ZERO), |row| row.amount(1))?;
-        if let Some(limit) = limits.get_mut(at) {
-            let since = period.start;
-            limit.uses = Some(Uses { since, credits });
+    if each.is_none()
+        && let Some(at) = find(open, scope)
+    {
+        let credits = spent_since(store, open, scope, period)?;
+        if let Some(limit) = open.wallet.limits.get_mut(at) {
+            limit.add(scope, period.start, credits);
         }
         return Ok(());
     }
     // One for each was set; or one of its own was taken away, and the one for each counts again.
     let for_each = match scope.split_once(':') {
-        Some((what @ ("user" | "key"), _)) => there(&format!("{what}:*"), limits),
+        Some((what @ ("user" | "key"), _)) => find(open, &format!("{what}:*")),
         _ => None,
     };
-    if for_each.is_some() {
-        let own = limits.iter().filter(|limit| limit.every == every);
-        let own: Vec<String> = own.map(|limit| limit.scope.clone()).collect();
+    match for_each {
+        Some(at) => recount_each(store, open, scope, at, period),
+        None => Ok(()),
+    }
+}
+
+fn spent_since(store: &Store, open: &OpenWallet, scope: &str, period: Period) -> Result<Amount> {
+    let action = scope.strip_prefix("action:");
+    let args = [
+        value::text(&open.customer),
+        value::text(&open.asset.name),
+        value::uuid(ledger::first_id(period.start)),
+        value::optional_text(action.is_none().then_some(scope)),
+        value::optional_text(action),
+        value::optional_text(action.and_then(|pattern| pattern.strip_suffix('*'))),
+    ];
+    let rows = SPENT_SINCE.run(store, &args)?;
+    rows.first().map_or(Ok(Amount::ZERO), |row| row.amount(1))
+}
+
+/// Counts one user or key, or all, under the limit for each that is at this place.
+fn recount_each(
+    store: &Store,
+    open: &mut OpenWallet,
+    scope: &str,
+    at: usize,
+    period: Period,
+) -> Result<()> {
+    let Some(mut limit) = open.wallet.limits.get(at).cloned() else {
+        return Ok(());
+    };
+    let each = Limit::each_of(scope);
+    if each.is_some() {
+        (limit.counts, limit.spilled) = (Vec::new(), None);
+    }
+    let own = open
+        .wallet
+        .limits
+        .iter()
+        .filter(|own| own.every == limit.every);
+    let own: Vec<String> = own.map(|limit| limit.scope.clone()).collect();
+    let args = [
+        value::text(&open.customer),
+        value::text(&open.asset.name),
+        value::uuid(ledger::first_id(period.start)),
+        value::optional_text(each.is_none().then_some(scope)),
+        value::optional_text(each),
+        value::texts(Some(&own)),
+    ];
+    for row in SPENT_BY_EACH.run(store, &args)?.iter() {
+        let (scope, credits) = (row.text(1)?, row.amount(2)?);
+        if limit.takes(&scope, period.start) {
+            limit.add(&scope, period.start, credits);
+            continue;
+        }
         let args = [
-            customer,
-            asset,
-            value::text(every.as_str()),
-            value::optional_text(each(scope).is_none().then_some(scope)),
-            value::optional_text(each(scope).as_deref()),
+            value::text(&open.customer),
+            value::text(&open.asset.name),
+            value::text(&scope),
+            value::text(limit.every.as_str()),
             value::moment(period.start),
             value::moment(period.end),
-            first,
-            value::texts(Some(&own)),
+            value::credits(credits),
         ];
-        COUNT_EACH.run(store, &args)?;
+        FIRST.run(store, &args)?;
+    }
+    if let Some(place) = open.wallet.limits.get_mut(at) {
+        *place = limit;
     }
     Ok(())
 }

@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use super::books::{self, Asset};
 use super::ledger::{self, Entry};
-use super::limits;
+use super::limits::{self, Counting, InState};
 use super::statement::{BYTES, Statement, Store, TEXT};
 use super::wallets::{self, OpenWallet};
 use crate::errors::{self, Result};
@@ -31,6 +31,8 @@ pub struct Spent {
     pub open: OpenWallet,
     pub parts: Vec<Part>,
     pub price_version: Option<i32>,
+    /// What spend limits still have to count.
+    in_rows: Option<Counting>,
     /// The state before, should the call turn out to be a replay.
     before: Vec<u8>,
 }
@@ -173,8 +175,11 @@ fn spend_and_pack(
 ) -> Result<Option<(Vec<u8>, Spent)>> {
     let (parts, price_version) = spend.apply(&mut open)?;
     let scopes = spend.scopes.as_deref();
-    let counted = limits::count_in_state(&mut open, &spend.action, scopes, total(&parts))?;
-    if !counted || open.has_news() {
+    let in_rows = match limits::count_in_state(&mut open, &spend.action, scopes, total(&parts))? {
+        InState::Counted(in_rows) => in_rows,
+        InState::AskFirst => return Ok(None),
+    };
+    if open.has_news() {
         return Ok(None);
     }
     open.wallet.seq += 1;
@@ -183,6 +188,7 @@ fn spend_and_pack(
         open,
         parts,
         price_version,
+        in_rows,
         before: before.to_vec(),
     };
     Ok(Some((state, spent)))
@@ -209,12 +215,14 @@ impl Spent {
     fn count_and_insert(&self, store: &Store, entry: &mut Entry) -> Result<bool> {
         let open = &self.open;
         let seq = open.wallet.seq;
-        let counted = limits::count_in_rows(store, open, entry)?;
+        if let Some(counting) = &self.in_rows {
+            limits::count_in_rows(store, open, counting)?;
+        }
         entry.id = ledger::row_id(open.now, seq);
         let (customer, asset) = (&open.customer, &open.asset.name);
         let booked = ledger::insert(store, customer, asset, seq, open.now, entry);
-        if let (Some(counted), Ok(false) | Err(_)) = (counted, &booked) {
-            counted.take_rows_back(store, open)?;
+        if let (Some(counting), Ok(false) | Err(_)) = (&self.in_rows, &booked) {
+            counting.undo(store, open)?;
         }
         booked
     }

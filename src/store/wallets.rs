@@ -436,7 +436,7 @@ impl OpenWallet {
             entry,
         )? {
             if let Some(counted) = counted {
-                counted.take_rows_back(store, self)?;
+                counted.undo(store, self)?;
             }
             return Ok(false);
         }

@@ -111,7 +111,7 @@ SELECT credyt.set_limit('acme', 'key:gone', NULL, 'week');
 SELECT scope, cap, used FROM credyt.limits_used WHERE scope ~ '^(key|user)' ORDER BY scope, cap;
 SELECT * FROM credyt.set_limit('acme', 'key:k1', NULL, 'hour');
 SELECT scope, every, credits FROM credyt.wallets w, credyt.limits(w.state) ORDER BY scope, every;
-SELECT scope, every, used FROM credyt.limit_uses ORDER BY scope, every;
+SELECT c.* FROM credyt.wallets w, credyt.limit_counts(w.state) c ORDER BY 1, 2;
 
 -- A wallet that has no credits yet; frozen, and a debt, do not matter
 SELECT * FROM credyt.set_limit('new', 'action:image.upscale', 4, 'hour');
