@@ -91,7 +91,7 @@ mod tests {
         };
         let falls = |watch: &Watch, from, to| watch.signals(amount(from), amount(to));
         assert_eq!(falls(&watch, 30, 21), []);
-        assert_eq!(falls(&watch, 21, 20), [low.clone()]);
+        assert_eq!(falls(&watch, 21, 20), std::slice::from_ref(&low));
         assert_eq!(falls(&watch, 20, 19), []);
         assert_eq!(falls(&watch, 19, 50), []);
         assert_eq!(falls(&watch, 50, -5), [low, Signal::Depleted]);
