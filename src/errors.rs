@@ -299,7 +299,7 @@ pub fn wallet_frozen(customer: &str, asset: &str, status: &str) -> Error {
     .with("status", status);
     match status {
         "frozen" => error.hint(format!(
-            "Captures, releases and refunds go on; new spending does not until SELECT * FROM credyt.unfreeze_wallet({}, {});",
+            "Captures, releases and refunds go on; new spending when it is thawed: SELECT * FROM credyt.unfreeze_wallet({}, {});",
             literal(customer),
             literal(asset)
         )),
@@ -320,7 +320,7 @@ pub fn limit_exceeded(customer: &str, asset: &str, over: &Exceeded) -> Error {
     Error::new(
         Code::LimitExceeded,
         format!(
-            "{customer} may spend {} {asset} a {} for {}: {used} spent, {held} held, {needed} needed",
+            "{customer} may spend {} {asset} per {} for {}: {used} spent, {held} held, {needed} needed",
             limit.cap, limit.every, limit.scope
         ),
     )

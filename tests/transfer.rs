@@ -164,3 +164,31 @@ fn two_wallets_in_one_transaction_can_deadlock_and_one_of_them_goes_on() {
     let codes: Vec<String> = waited.into_iter().flatten().map(|r| r.code).collect();
     assert_eq!(codes, ["40P01"]);
 }
+
+#[test]
+fn a_transfer_whose_sides_differ_is_found() {
+    let database = Database::new("sides").lawless();
+    let mut client = database.connect();
+    rows(
+        &mut client,
+        "SELECT credyt.grant_credits('ann', 10, paid => 10);
+         SELECT credyt.transfer('ann', 'ben', 4);
+         SET session_replication_role = replica",
+    );
+    assert_eq!(database.broken_laws(), [""; 0]);
+    for damage in [
+        "UPDATE credyt.grants SET origin = gen_random_uuid() WHERE customer = 'ben'",
+        "UPDATE credyt.grants SET paid = 3.99 WHERE customer = 'ben'",
+        "UPDATE credyt.ledger SET allocations = replace(allocations::text, '\"4\"', '\"3\"')::jsonb WHERE customer = 'ben'",
+        "UPDATE credyt.ledger SET allocations = replace(allocations::text, '4.00', '3.00')::jsonb WHERE customer = 'ann' AND kind = 'transfer'",
+        "UPDATE credyt.ledger SET refers_to = NULL WHERE customer = 'ben'",
+        "UPDATE credyt.ledger SET allocations = replace(allocations::text, '\"ben\"', '\"bob\"')::jsonb WHERE customer = 'ann'",
+        "DELETE FROM credyt.ledger WHERE customer = 'ann' AND kind = 'transfer'",
+    ] {
+        rows(&mut client, "BEGIN");
+        rows(&mut client, damage);
+        let found = "SELECT count(*) > 0 FROM credyt.verify()";
+        assert_eq!(value(&mut client, found), "t", "{damage}");
+        rows(&mut client, "ROLLBACK");
+    }
+}
