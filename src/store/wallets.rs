@@ -423,23 +423,20 @@ impl OpenWallet {
         self.wallet.seq = seq + after.len() as u64;
 
         let news = events::collect(self, before.iter().chain(&after));
-        // Asked before the row is written: a wallet that is too large books nothing.
         let counted = limits::count(store, self, entry)?;
-        let state = self.state()?;
         entry.id = ledger::row_id(self.now, seq);
-        if !ledger::insert(
-            store,
-            &self.customer,
-            &self.asset.name,
-            seq,
-            self.now,
-            entry,
-        )? {
+        let (customer, asset) = (&self.customer.clone(), &self.asset.name.clone());
+        // The state first: a wallet that is too large books nothing.
+        let booked = self.state().and_then(|state| {
+            let booked = ledger::insert(store, customer, asset, seq, self.now, entry)?;
+            Ok(booked.then_some(state))
+        });
+        let Ok(Some(state)) = booked else {
             if let Some(counted) = counted {
                 counted.undo(store, self)?;
             }
-            return Ok(false);
-        }
+            return booked.map(|_| false);
+        };
         self.write(store, &state)?;
         self.owe(store, seq, entry)?;
         self.book_due(store, first, &before)?;
