@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use rust_decimal::Decimal;
 use serde_json::{Map, Value as Json};
 
-use super::request::Charge;
+use super::request::{Charge, check_cost};
 use crate::errors::{self, Result};
 use crate::ledger::Moment;
 use crate::ledger::costing;
@@ -119,7 +119,7 @@ impl Costing {
         }
         match charge.cost {
             Some(cost) => share(&mut spent, cost),
-            None => charge.check_cost(costing::total(&spent))?,
+            None => check_cost(costing::total(&spent))?,
         }
         Ok(Costing {
             cost: charge.cost.or_else(|| costing::total(&spent)),

@@ -51,7 +51,7 @@ fn read(args: &Args) -> Result<Request> {
     let model = args.optional_name(2, "model")?;
     let usage = args.optional_object(3, "usage")?.map(Json::Object);
     let cost = args.optional_quantity(4, "cost")?;
-    cost.map_or(Ok(()), check_cost)?;
+    check_cost(cost)?;
     if usage.is_none() && cost.is_none() {
         return Err(errors::invalid("cost", "neither cost nor usage is given"));
     }
@@ -376,7 +376,7 @@ fn book(
 fn captures_with(store: &Store, customer: &str, debit: &Booked, new: &Cost) -> Result<Vec<Booked>> {
     match (debit.authorization_id, &new.spent.request) {
         (Some(held), Some(_)) => ledger::captures_of(store, customer, held),
-        _ => Ok(vec![movement(store, customer, debit.id, "debit")?]),
+        _ => Ok(vec![debit.clone()]),
     }
 }
 
@@ -680,6 +680,7 @@ fn recost_debit(
     if given.len() != fresh.len() {
         return Ok(Vec::new());
     }
+    let anew = costs::anew(store, customer, id)?;
     let mut corrected = Vec::new();
     for (part, (given, fresh)) in (0_i32..).zip(given.iter().zip(fresh)) {
         let was_computed = given.rate_version.is_some() || given.reason.is_some();
@@ -687,7 +688,6 @@ fn recost_debit(
         if !was_computed || !same || !wanted(given) {
             continue;
         }
-        let anew = costs::anew(store, customer, id)?;
         let latest = anew
             .iter()
             .rev()
@@ -697,7 +697,7 @@ fn recost_debit(
             continue;
         }
         if !dry_run {
-            let subject = Subject::Debit(Box::new(movement(store, customer, id, "debit")?));
+            let subject = Subject::Debit(Box::new(debit.clone()));
             let new = Correction {
                 source: Source::Estimated,
                 spent: fresh.clone(),

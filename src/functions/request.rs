@@ -50,13 +50,8 @@ impl Charge {
         if let Some(usage) = &charge.usage {
             charge.used = read_usage(usage)?;
         }
-        charge.check_cost(charge.cost)?;
+        check_cost(charge.cost)?;
         Ok(charge)
-    }
-
-    /// Refuses a cost that is too large or has too many digits.
-    pub fn check_cost(&self, cost: Option<Decimal>) -> Result<()> {
-        cost.map_or(Ok(()), check_cost)
     }
 
     /// The same, where quantity and dimensions may not be NULL.
@@ -250,7 +245,10 @@ pub fn in_force(version: Option<Version>, action: &str, asset: &Asset) -> Result
 }
 
 /// Refuses a cost that is too large or has too many digits.
-pub fn check_cost(cost: Decimal) -> Result<()> {
+pub fn check_cost(cost: Option<Decimal>) -> Result<()> {
+    let Some(cost) = cost else {
+        return Ok(());
+    };
     if cost.normalize().scale() > COST_DECIMALS {
         return Err(errors::invalid(
             "cost",

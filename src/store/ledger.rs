@@ -274,6 +274,7 @@ pub fn insert(
 }
 
 /// A booked row, as its answer needs it.
+#[derive(Clone)]
 pub struct Booked {
     pub id: Uuid,
     pub asset: String,

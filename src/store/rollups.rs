@@ -386,7 +386,7 @@ static SIMULATE: Statement = Statement {
                  s.revenue_before - coalesce(s.cost, 0), s.revenue_after - coalesce(s.cost, 0),
                  s.customers, s.customers_pay_more
           FROM (
-              SELECT t.*, round(t.after, greatest(2, min_scale(t.after))) AS revenue_after
+              SELECT t.*, credyt.as_money(t.after) AS revenue_after
               FROM (
               SELECT c.asset,
                      sum(c.debits)::bigint AS debits,
