@@ -127,6 +127,11 @@ fn literal(text: &str) -> String {
     format!("'{}'", text.replace('\'', "''"))
 }
 
+/// A name as a SQL identifier, for hints.
+fn identifier(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}
+
 // ---- what the caller passed -----------------------------------------------------------------
 
 /// An argument is wrong: which, and why.
@@ -141,6 +146,30 @@ pub fn out_of_range(argument: &str, why: impl Display) -> Error {
         format!("{argument} is out of range: {why}"),
     )
     .with("argument", argument)
+}
+
+/// There is no such role, and none is made.
+pub fn role_not_found(role: &str) -> Error {
+    invalid("role", format_args!("there is no role {role}"))
+        .with("role", role)
+        .hint(format!("Create it: CREATE ROLE {};", identifier(role)))
+}
+
+/// What everyone may do is not to be changed.
+pub fn role_is_everyone() -> Error {
+    invalid("role", "public is everyone")
+        .with("role", "public")
+        .hint("Name the role that needs it; make one with CREATE ROLE.")
+}
+
+/// The functions run with the owner's rights, so it keeps them all.
+pub fn role_is_owner(role: &str) -> Error {
+    invalid(
+        "role",
+        format_args!("{role} owns credyt_pg and may do everything"),
+    )
+    .with("role", role)
+    .hint("Let another role do the work: CREATE ROLE.")
 }
 
 /// A vendor's usage that cannot be read, or cannot be: whose it is, which field, and why.

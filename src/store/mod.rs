@@ -1,5 +1,6 @@
 //! Every SQL statement, and the one door through which a wallet is opened for change.
 
+pub mod access;
 pub mod authorizations;
 pub mod books;
 pub mod costs;

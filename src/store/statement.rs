@@ -64,6 +64,22 @@ impl Store {
         !self.read_only
     }
 
+    /// Runs a command whose text is made when it is needed, such as GRANT, which takes no arguments.
+    pub(super) fn command(&self, sql: &str) -> Result<()> {
+        let damaged = |why| errors::corrupted("the installation", format_args!("{why}: {sql}"));
+        let text = CString::new(sql).map_err(|_| damaged("it holds a NUL"))?;
+        // SAFETY: SPI is connected.
+        unsafe {
+            let context = pg_sys::CurrentMemoryContext;
+            let code = pg_sys::SPI_execute(text.as_ptr(), self.read_only, 0);
+            pg_sys::MemoryContextSwitchTo(context);
+            if code < 0 {
+                return Err(damaged("SPI refused it"));
+            }
+        }
+        Ok(())
+    }
+
     fn connect<R>(read_only: bool, body: impl FnOnce(&Store) -> Result<R>) -> Result<R> {
         // SAFETY: reads a variable of the backend.
         let caller = unsafe { pg_sys::CurrentMemoryContext };
