@@ -339,7 +339,7 @@ pub fn wallet_frozen(customer: &str, asset: &str, status: &str) -> Error {
     .with("status", status);
     match status {
         "frozen" => error.hint(format!(
-            "Captures, releases and refunds go on; new spending when it is thawed: SELECT * FROM credyt.unfreeze_wallet({}, {});",
+            "Captures, releases and refunds go on; new spending when it is unfrozen: SELECT * FROM credyt.unfreeze_wallet({}, {});",
             literal(customer),
             literal(asset)
         )),
