@@ -9,6 +9,7 @@ use serde_json::{Map, Value, json};
 
 use crate::ledger::Amount;
 use crate::ledger::wallet::Shortfall;
+use crate::store::limits::Exceeded;
 
 pub type Result<T> = std::result::Result<T, Error>;
 
@@ -21,6 +22,7 @@ pub enum Code {
     AuthorizationClosed,
     IdempotencyConflict,
     WalletFrozen,
+    LimitExceeded,
     RefundExceedsDebit,
     AssetNotFound,
     PlanNotFound,
@@ -45,6 +47,7 @@ impl Code {
             Code::AuthorizationClosed => "WC004",
             Code::IdempotencyConflict => "WC005",
             Code::WalletFrozen => "WC006",
+            Code::LimitExceeded => "WC007",
             Code::RefundExceedsDebit => "WC008",
             Code::AssetNotFound => "WC009",
             Code::PlanNotFound => "WC010",
@@ -67,6 +70,7 @@ impl Code {
             Code::AuthorizationClosed => "authorization_closed",
             Code::IdempotencyConflict => "idempotency_conflict",
             Code::WalletFrozen => "wallet_frozen",
+            Code::LimitExceeded => "limit_exceeded",
             Code::RefundExceedsDebit => "refund_exceeds_debit",
             Code::AssetNotFound => "asset_not_found",
             Code::PlanNotFound => "plan_not_found",
@@ -242,6 +246,7 @@ pub fn not_found(what: &str, customer: &str, id: impl Display) -> Error {
     let view = match what {
         "grant" => "grant_balances",
         "authorization" => "open_authorizations",
+        "event" => "events_pending",
         _ => "statement",
     };
     Error::new(Code::NotFound, format!("customer {customer} has no {what} {id}"))
@@ -251,6 +256,13 @@ pub fn not_found(what: &str, customer: &str, id: impl Display) -> Error {
             "An id counts for its own customer only. See what there is: SELECT * FROM credyt.{view} WHERE customer = {};",
             literal(customer)
         ))
+}
+
+/// An id that is no event's, or was forgotten after it was acknowledged.
+pub fn event_not_found(id: impl Display) -> Error {
+    Error::new(Code::NotFound, format!("there is no event {id}"))
+        .with("id", id)
+        .hint("See what there is: SELECT * FROM credyt.events_pending;")
 }
 
 /// None is set, or it was withdrawn.
@@ -314,6 +326,16 @@ pub fn insufficient_credits(customer: &str, asset: &str, short: Shortfall, over:
     ))
 }
 
+/// The wallet has not so many unheld credits of its own to give away.
+pub fn transfer_exceeds(customer: &str, asset: &str, short: Shortfall, owed: Amount) -> Error {
+    let missing = short.needed - short.available + owed;
+    short_of(customer, asset, short).hint(format!(
+        "What is held or could only be owed cannot be given away. Grant at least {missing} more: SELECT * FROM credyt.grant_credits({}, {missing}, asset => {});",
+        literal(customer),
+        literal(asset)
+    ))
+}
+
 /// More is to be revoked than is unheld.
 pub fn revocation_exceeds(customer: &str, asset: &str, short: Shortfall) -> Error {
     short_of(customer, asset, short).hint(
@@ -345,9 +367,48 @@ pub fn wallet_frozen(customer: &str, asset: &str, status: &str) -> Error {
     .with("asset", asset)
     .with("status", status);
     match status {
-        "frozen" => error.hint("Captures, releases and refunds go on; new spending does not."),
+        "frozen" => error.hint(format!(
+            "Captures, releases and refunds go on; new spending when it is unfrozen: SELECT * FROM credyt.unfreeze_wallet({}, {});",
+            literal(customer),
+            literal(asset)
+        )),
         _ => error.hint("It takes no new spending."),
     }
+}
+
+/// A spend limit has no room for it in the period that runs.
+pub fn limit_exceeded(customer: &str, asset: &str, over: &Exceeded) -> Error {
+    let Exceeded {
+        limit,
+        until,
+        used,
+        held,
+        needed,
+    } = over;
+    let enough = *used + *held + *needed;
+    Error::new(
+        Code::LimitExceeded,
+        format!(
+            "{customer} may spend {} {asset} per {} for {}: {used} spent, {held} held, {needed} needed",
+            limit.cap, limit.every, limit.scope
+        ),
+    )
+    .with("customer", customer)
+    .with("asset", asset)
+    .with("scope", &limit.scope)
+    .with("every", limit.every)
+    .with("cap", limit.cap)
+    .with("used", used)
+    .with("held", held)
+    .with("needed", needed)
+    .with("until", until)
+    .hint(format!(
+        "It starts anew at {until}. Or allow more: SELECT * FROM credyt.set_limit({}, {}, {enough}, '{}', asset => {});",
+        literal(customer),
+        literal(&limit.scope),
+        limit.every,
+        literal(asset)
+    ))
 }
 
 pub fn authorization_closed(customer: &str, id: impl Display, status: &str, verb: &str) -> Error {

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::Command;
 use support::sql::{Database, clock, rows, value};
 
-const TABLES: [&str; 14] = [
+const TABLES: [&str; 16] = [
     "assets",
     "prices",
     "wallets",
@@ -23,6 +23,8 @@ const TABLES: [&str; 14] = [
     "subscription_keys",
     "vendors",
     "vendor_rates",
+    "limit_uses",
+    "events",
 ];
 
 /// A ledger with something in every table, and a clock that is set.
@@ -46,6 +48,15 @@ fn lived_in(name: &str) -> (Database, Client) {
            SELECT credyt.authorize('ann', 'image', 2, idempotency_key => 'hold');
            SELECT credyt.open_wallet(E'o''brien\\', 'tokens', overdraft_limit => 1, metadata => '[1.10]');
            SELECT credyt.debit_credits(E'o''brien\\', 'chat', 12345, asset => 'tokens')"#,
+    );
+    rows(
+        &mut client,
+        r#"SELECT credyt.set_limit('many', 'user:*', 1000), credyt.set_limit('many', E'user:o''b\\', 5, 'hour'),
+                  credyt.set_limit('ann', 'action:im*', 90, 'day'), credyt.set_alert('ann', 50), credyt.set_topup('ann', 200, 20);
+           SELECT credyt.grant_credits('many', 100, paid => 9);
+           SELECT count(credyt.debit_credits('many', 'image', credits => 1.5, scopes => ARRAY['user:' || n])) FROM generate_series(1, 20) n;
+           SELECT credyt.debit_credits('ann', 'image', 3), credyt.freeze_wallet('ann', reason => 'for a moment'), credyt.unfreeze_wallet('ann');
+           SELECT credyt.transfer('many', 'other', 3.33, reason => 'ü')"#,
     );
     for nth in 0..60 {
         rows(
@@ -195,7 +206,7 @@ fn a_wallet_s_text_and_bytes_read_back_as_they_were() {
                     bool_and(state::jsonb = state::text::jsonb), max(octet_length(state::bytea)) > 2000
              FROM credyt.wallets"
         ),
-        "3 t t t t"
+        "4 t t t t"
     );
 }
 

@@ -362,6 +362,54 @@ fn wc005_is_any_other_request_of_any_function() {
 }
 
 #[test]
+fn wc006_thaws() {
+    let (_database, mut client) = ann_has("wc006_thaws", 10);
+    let keys = ["customer", "asset", "status"];
+    for call in ["debit_credits('ann', 'image')", "transfer('ann', 'bob', 1)"] {
+        rows(&mut client, "SELECT credyt.freeze_wallet('ann')");
+        remedied(&mut client, call, "WC006", "wallet_frozen", &keys);
+    }
+}
+
+#[test]
+fn wc007_allows_more() {
+    let (_database, mut client) = ann_has("wc007", 100);
+    rows(
+        &mut client,
+        "SELECT credyt.set_limit('ann', 'user:*', 5, 'day'), credyt.set_limit('ann', 'action:im*', 7.5);
+         SELECT credyt.authorize('ann', 'image', 2, scopes => '{user:o''brien}')",
+    );
+    let keys = [
+        "customer", "asset", "scope", "every", "cap", "used", "held", "needed", "until",
+    ];
+    for call in [
+        "debit_credits('ann', 'image', 4, scopes => '{user:o''brien}')",
+        "debit_credits('ann', 'image', 2)",
+    ] {
+        remedied(&mut client, call, "WC007", "limit_exceeded", &keys);
+    }
+}
+
+#[test]
+fn wc001_of_a_transfer_grants_what_is_missing() {
+    let (_database, mut client) = ann_has("wc001_transfer", 3);
+    rows(
+        &mut client,
+        "SELECT credyt.open_wallet('ann', overdraft_limit => 10); SELECT credyt.debit_credits('ann', 'image', 5)",
+    );
+    let keys = ["customer", "asset", "needed", "available"];
+    let call = "transfer('ann', 'bob', 4)";
+    remedied(&mut client, call, "WC001", "insufficient_credits", &keys);
+    assert_eq!(
+        value(
+            &mut client,
+            "SELECT settled, owed FROM credyt.balance('ann')"
+        ),
+        "0 0"
+    );
+}
+
+#[test]
 fn wc006_is_for_spending_only() {
     let (_database, mut client) = ann_has("wc006", 10);
     let debit = value(
@@ -378,7 +426,7 @@ fn wc006_is_for_spending_only() {
             "SELECT id FROM credyt.authorize('ann', 'image')",
         ),
     );
-    rows(&mut client, "UPDATE credyt.wallets SET status = 'frozen'");
+    rows(&mut client, "SELECT credyt.freeze_wallet('ann')");
     refused(
         &mut client,
         "debit_credits('ann', 'image')",

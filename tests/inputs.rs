@@ -288,6 +288,69 @@ const FUNCTIONS: &[Function] = &[
             ("at", Time, "NULL"),
         ],
     },
+    Function {
+        name: "transfer",
+        arguments: &[
+            ("customer", Text, "'ann'"),
+            ("to_customer", Text, "'bob'"),
+            ("credits", Number, "5"),
+            ("asset", Text, "'credits'"),
+            ("reason", Text, "'why'"),
+            ("idempotency_key", Text, "'key'"),
+        ],
+    },
+    Function {
+        name: "freeze_wallet",
+        arguments: &[
+            ("customer", Text, "'ann'"),
+            ("asset", Text, "'credits'"),
+            ("reason", Text, "'why'"),
+        ],
+    },
+    Function {
+        name: "unfreeze_wallet",
+        arguments: &[("customer", Text, "'ann'"), ("asset", Text, "'credits'")],
+    },
+    Function {
+        name: "set_limit",
+        arguments: &[
+            ("customer", Text, "'ann'"),
+            ("scope", Text, "'user:*'"),
+            ("credits", Number, "50"),
+            ("every", Text, "'day'"),
+            ("asset", Text, "'credits'"),
+        ],
+    },
+    Function {
+        name: "set_alert",
+        arguments: &[
+            ("customer", Text, "'ann'"),
+            ("threshold", Number, "50"),
+            ("asset", Text, "'credits'"),
+        ],
+    },
+    Function {
+        name: "set_topup",
+        arguments: &[
+            ("customer", Text, "'ann'"),
+            ("threshold", Number, "50"),
+            ("credits", Number, "100"),
+            ("asset", Text, "'credits'"),
+            ("enabled", Bool, "true"),
+        ],
+    },
+    Function {
+        name: "topup_failed",
+        arguments: &[
+            ("customer", Text, "'ann'"),
+            ("event_id", Id, "'$event'"),
+            ("reason", Text, "'why'"),
+        ],
+    },
+    Function {
+        name: "take_events",
+        arguments: &[("batch", Int, "10"), ("lease_seconds", Int, "60")],
+    },
 ];
 
 /// What is tried for an argument of this kind, as SQL.
@@ -494,6 +557,12 @@ fn with_ids(sql: &str, ids: &[(&str, String)]) -> String {
 #[test]
 fn every_argument_of_every_function() {
     let (database, mut client, ids) = prepared("arguments");
+    rows(
+        &mut client,
+        "SELECT credyt.set_topup('ann', 145, 10); SELECT credyt.debit_credits('ann', 'image', 1)",
+    );
+    let event = "SELECT id FROM credyt.events_pending";
+    let ids = [&ids[..], &[("$event", value(&mut client, event))]].concat();
     let known = "SELECT count(*) FROM pg_proc WHERE pronamespace = 'credyt'::regnamespace AND proname = ANY('{$names}')";
     let names: Vec<&str> = FUNCTIONS.iter().map(|function| function.name).collect();
     assert_eq!(
@@ -557,7 +626,7 @@ fn every_argument_of_every_function() {
                         "at",
                         "quantity",
                         "dimensions",
-                        "model",
+                        "threshold",
                     ];
                     assert!(
                         *good == "NULL" || optional.contains(name),
@@ -713,6 +782,36 @@ fn a_wallet_s_text_is_read_with_suspicion() {
             "cut at {cut}"
         );
     }
+    rows(
+        &mut client,
+        "SELECT credyt.set_limit('ann', 'user:*', 50), credyt.set_topup('ann', 145, 10), credyt.set_alert('ann', 7);
+         SELECT credyt.debit_credits('ann', 'image', 1, scopes => '{user:a}')",
+    );
+    let watched = value(
+        &mut client,
+        "SELECT state::text FROM credyt.wallets WHERE customer = 'ann'",
+    );
+    assert!(read(&mut client, &watched).is_ok());
+    for (what, with) in [
+        ("\"limits\":[{", "\"limits\":[[],{"),
+        ("\"limits\":[{", "\"limits\":[{\"more\":1,"),
+        ("\"user:*\"", "\"team:*\""),
+        ("\"month\"", "\"year\""),
+        ("\"cap\":\"50\"", "\"cap\":\"-50\""),
+        ("\"used\":\"1\"", "\"used\":\"-1\""),
+        ("\"since\":\"", "\"since\":\"x"),
+        ("\"alert\":\"7\"", "\"alert\":\"-7\""),
+        ("\"topup\":{", "\"topup\":[],\"other\":{"),
+        ("\"enabled\":true", "\"enabled\":1"),
+        ("\"threshold\":\"145\"", "\"threshold\":\"NaN\""),
+        ("\"in_flight\":\"", "\"in_flight\":\"x"),
+        ("\"events\":1", "\"events\":-1"),
+    ] {
+        let bad = watched.replacen(what, with, 1);
+        assert_ne!(bad, watched, "{what} in {watched}");
+        let refused = read(&mut client, &bad).map(|_| ()).unwrap_err();
+        assert_eq!(refused.code, "22P02", "{with}: {refused:?}");
+    }
     let held = "\"held\":\"5\"";
     assert!(good.contains(held), "{good}");
     for (what, with) in [
@@ -795,6 +894,24 @@ fn the_helpers_of_the_views_take_anything() {
             &format!("SELECT credyt.available({state}, {limit}, now())"),
         ) {
             check(&refused, limit);
+        }
+    }
+    for call in [
+        format!("limits({state})"),
+        format!("limit_counts({state})"),
+        "limit_period('month', 'UTC', 'infinity')".to_owned(),
+        "limit_period('month', 'UTC', '4714-11-24 00:00:00+00 BC')".to_owned(),
+        "limit_period('hour', 'Europe/Berlin', '9999-12-31 23:59:59Z')".to_owned(),
+        "limit_period('', '', now())".to_owned(),
+        "limit_period('day', E'\\n', now())".to_owned(),
+        "covers('action:*', '')".to_owned(),
+        "covers('', repeat('x', 1048576))".to_owned(),
+        "ack_events('[-5:-4]={00000000-0000-0000-0000-000000000000,NULL}'::uuid[])".to_owned(),
+        "ack_events(array_fill(gen_random_uuid(), ARRAY[2, 2]))".to_owned(),
+        "ack_events(array_fill(gen_random_uuid(), ARRAY[100000]))".to_owned(),
+    ] {
+        if let Err(refused) = attempt(&mut client, &format!("SELECT credyt.{call}")) {
+            check(&refused, &call);
         }
     }
     // The half of a debit that only a debit may run.

@@ -44,6 +44,7 @@ CREATE TABLE credyt.wallets (
     next_due_at      timestamptz,
     overdraft_limit  numeric NOT NULL,
     status           text NOT NULL,
+    status_reason    text,
     metadata         jsonb,
     state            credyt.wallet NOT NULL,
     PRIMARY KEY (customer, asset)
@@ -56,6 +57,7 @@ COMMENT ON COLUMN credyt.wallets.created_at IS 'When it was opened.';
 COMMENT ON COLUMN credyt.wallets.next_due_at IS 'Before this moment time alone changes nothing in the state; NULL: never. A debit leaves it as it is, so it may be early.';
 COMMENT ON COLUMN credyt.wallets.overdraft_limit IS 'Credits that may be owed.';
 COMMENT ON COLUMN credyt.wallets.status IS 'active, frozen or closed.';
+COMMENT ON COLUMN credyt.wallets.status_reason IS 'Why it was frozen.';
 COMMENT ON COLUMN credyt.wallets.metadata IS 'The application''s own notes.';
 COMMENT ON COLUMN credyt.wallets.state IS 'The open grants with what remains, is held and is deferred, and what is owed; as of its last change.';
 
@@ -90,7 +92,7 @@ COMMENT ON COLUMN credyt.grants.settled_revenue IS 'Money earned by them.';
 COMMENT ON COLUMN credyt.grants.effective_at IS 'Live from here on ...';
 COMMENT ON COLUMN credyt.grants.expires_at IS '... and before this moment; NULL: it never ends.';
 COMMENT ON COLUMN credyt.grants.applies_to IS 'Patterns of the actions it may pay for, such as image.*; NULL: all.';
-COMMENT ON COLUMN credyt.grants.origin IS 'The grant it came from: re-issued by a refund, or rolled over from the period before (the first, of several).';
+COMMENT ON COLUMN credyt.grants.origin IS 'The grant it came from: re-issued by a refund, rolled over from the period before (the first, of several), or transferred (then another customer''s).';
 COMMENT ON COLUMN credyt.grants.created_at IS 'When it was issued.';
 COMMENT ON COLUMN credyt.grants.metadata IS 'The application''s own notes.';
 
@@ -209,9 +211,9 @@ COMMENT ON COLUMN credyt.ledger.credits IS 'Credits that came (positive) or went
 COMMENT ON COLUMN credyt.ledger.revenue IS 'Money earned (positive) or given back (negative), in the asset''s currency.';
 COMMENT ON COLUMN credyt.ledger.cost IS 'Vendor cost given with it, in the asset''s currency; NULL: not known.';
 COMMENT ON COLUMN credyt.ledger.costs IS 'The vendors'' models behind it, each with its cost (null: not known, with the reason), read from usage; of a refund or settlement their weights.';
-COMMENT ON COLUMN credyt.ledger.allocations IS 'Grant by grant: credits, and the revenue earned or the deferred money that moved, as strings; grant null: overdraft.';
+COMMENT ON COLUMN credyt.ledger.allocations IS 'Grant by grant: credits, and the revenue earned or the deferred money that moved, as strings; grant null: overdraft. Of a transfer also the grant (and customer) they moved to or came from.';
 COMMENT ON COLUMN credyt.ledger.authorization_id IS 'The authorization it captures.';
-COMMENT ON COLUMN credyt.ledger.refers_to IS 'The debit it refunds or settles, the grant it issues, ends or revokes.';
+COMMENT ON COLUMN credyt.ledger.refers_to IS 'The debit it refunds or settles, the grant it issues, ends or revokes; of a transfer in the sender''s row.';
 COMMENT ON COLUMN credyt.ledger.scopes IS 'Spend limits it counts under.';
 COMMENT ON COLUMN credyt.ledger.reason IS 'Why, in a word or a sentence.';
 COMMENT ON COLUMN credyt.ledger.dimensions IS 'What the price was told about the action.';

@@ -38,11 +38,23 @@ numbered AS MATERIALIZED (
 ),
 part AS MATERIALIZED (
     SELECT e.customer, e.asset, e.id AS entry_id, e.kind AS entry_kind, e.refers_to, e.accounted_at,
-           (a.part->>'grant')::uuid AS grant_id, (a.part->>'to')::uuid AS to_grant_id, a.part->>'kind' AS kind,
+           (a.part->>'grant')::uuid AS grant_id, a.part->>'kind' AS kind,
            (a.part->>'credits')::numeric AS credits,
            (a.part->>'revenue')::numeric AS revenue,
-           (a.part->>'deferred')::numeric AS deferred
+           (a.part->>'deferred')::numeric AS deferred,
+           (a.part->>'to')::uuid AS to_grant, a.part->>'to_customer' AS to_customer,
+           (a.part->>'from')::uuid AS from_grant, a.part->>'from_customer' AS from_customer
     FROM entry e CROSS JOIN LATERAL jsonb_array_elements(e.allocations) AS a (part)
+),
+-- Credits that moved into a grant from another one, of this wallet or of another customer's.
+received AS MATERIALIZED (
+    SELECT p.customer, p.asset, p.accounted_at, p.to_grant AS grant_id, p.grant_id AS origin, p.credits, p.deferred
+    FROM part p
+    WHERE p.to_grant IS NOT NULL AND p.to_customer IS NULL
+    UNION ALL
+    SELECT p.customer, p.asset, p.accounted_at, p.grant_id, p.from_grant, p.credits, p.deferred
+    FROM part p
+    WHERE p.from_grant IS NOT NULL
 ),
 moved AS MATERIALIZED (
     SELECT p.customer, p.grant_id,
@@ -56,7 +68,7 @@ moved AS MATERIALIZED (
            coalesce(sum(coalesce(p.deferred, p.revenue)) FILTER (WHERE p.entry_kind = 'revocation'), 0) AS revoked_money,
            coalesce(sum(p.deferred) FILTER (WHERE p.entry_kind = 'transfer'), 0) AS transferred_money
     FROM part p
-    WHERE p.grant_id IS NOT NULL AND p.entry_kind <> 'grant'
+    WHERE p.grant_id IS NOT NULL AND p.entry_kind <> 'grant' AND p.from_grant IS NULL
     GROUP BY p.customer, p.grant_id
 ),
 grants AS MATERIALIZED (
@@ -91,11 +103,10 @@ period AS MATERIALIZED (
                CASE WHEN p.entry_kind = 'grant' THEN p.deferred WHEN p.entry_kind = 'refund' THEN p.revenue
                     WHEN p.entry_kind IN ('debit', 'settlement') THEN -p.revenue ELSE -p.deferred END AS deferred
         FROM part p
-        WHERE p.grant_id IS NOT NULL AND NOT (p.entry_kind = 'revocation' AND p.deferred IS NULL)
+        WHERE p.grant_id IS NOT NULL AND p.from_grant IS NULL AND NOT (p.entry_kind = 'revocation' AND p.deferred IS NULL)
         UNION ALL
-        SELECT p.customer, p.asset, p.to_grant_id, p.accounted_at, p.credits, p.deferred
-        FROM part p
-        WHERE p.to_grant_id IS NOT NULL
+        SELECT r.customer, r.asset, r.grant_id, r.accounted_at, r.credits, r.deferred
+        FROM received r
     ) m
     JOIN closed c ON c.asset = m.asset AND m.accounted_at < c.through
     UNION ALL
@@ -104,6 +115,15 @@ period AS MATERIALIZED (
     JOIN closed c ON c.asset = s.asset
     CROSS JOIN LATERAL (VALUES (s.through, -1), (c.ends[1 + width_bucket(s.through, c.ends)], 1)) AS e (through, sign)
     WHERE e.through IS NOT NULL AND (verify.customer IS NULL OR s.customer = verify.customer)
+),
+-- What counts under spend limits, in the period that was counted last
+counted AS MATERIALIZED (
+    SELECT u.customer, u.asset, u.scope, u.every, u.period_start, u.period_end, u.used
+    FROM credyt.limit_uses u
+    WHERE verify.customer IS NULL OR u.customer = verify.customer
+    UNION ALL
+    SELECT w.customer, w.asset, c.scope, c.every, c.period_start, 'infinity', c.used
+    FROM wallet w CROSS JOIN LATERAL credyt.limit_counts(w.state) AS c
 )
 
 -- 1: the ledger's sum is what remains less what is owed
@@ -145,6 +165,30 @@ SELECT 2, p.customer, p.asset, format('ledger row %s moved credits of grant %s, 
 FROM part p
 WHERE p.grant_id IS NOT NULL
   AND NOT EXISTS (SELECT FROM credyt.grants g WHERE g.customer = p.customer AND g.id = p.grant_id)
+-- what went to another customer is what the grant it became was issued with
+UNION ALL
+SELECT 2, p.customer, p.asset,
+       format('%s credits and %s of grant %s moved to grant %s of %s, which has %s and %s',
+              p.credits, p.deferred, p.grant_id, p.to_grant, p.to_customer, g.credits, g.paid)
+FROM part p
+LEFT JOIN credyt.grants g ON g.customer = p.to_customer AND g.id = p.to_grant AND g.asset = p.asset AND g.origin = p.grant_id
+WHERE p.to_customer IS NOT NULL AND (p.credits, p.deferred) IS DISTINCT FROM (g.credits, g.paid)
+-- and a grant that came from others was issued with what they gave
+UNION ALL
+SELECT 2, g.customer, g.asset, format('grant %s is of %s credits for %s and came from grant %s, but %s for %s moved into it',
+                                      g.id, g.credits, g.paid, g.origin, coalesce(r.credits, 0), coalesce(r.deferred, 0))
+FROM credyt.grants g
+LEFT JOIN (SELECT r.customer, r.grant_id, array_agg(r.origin) AS origins, sum(r.credits) AS credits, sum(r.deferred) AS deferred
+           FROM received r GROUP BY 1, 2) r ON r.customer = g.customer AND r.grant_id = g.id
+WHERE (g.origin IS NOT NULL OR r.grant_id IS NOT NULL) AND (verify.customer IS NULL OR g.customer = verify.customer)
+  AND ((r.credits, r.deferred) IS DISTINCT FROM (g.credits, g.paid) OR g.origin = ANY (r.origins) IS NOT TRUE)
+UNION ALL
+SELECT 2, e.customer, e.asset, format('ledger row %s received %s credits that %s did not send', e.id, e.credits, p.from_customer)
+FROM entry e
+JOIN (SELECT DISTINCT p.entry_id, p.customer, p.from_customer FROM part p WHERE p.from_grant IS NOT NULL) p
+  ON p.customer = e.customer AND p.entry_id = e.id
+LEFT JOIN credyt.ledger s ON s.customer = p.from_customer AND s.id = e.refers_to AND s.asset = e.asset AND s.kind = 'transfer'
+WHERE e.credits IS DISTINCT FROM -s.credits
 
 -- 3: held is what open authorizations pin, grant by grant
 UNION ALL
@@ -237,6 +281,24 @@ FROM (SELECT e.customer, e.asset, e.refers_to, sum(e.credits) AS credits, sum(e.
       FROM entry e WHERE e.kind = 'refund' GROUP BY 1, 2, 3) r
 LEFT JOIN entry d ON d.customer = r.customer AND d.id = r.refers_to AND d.kind = 'debit'
 WHERE d.id IS NULL OR r.credits > -d.credits
+UNION ALL
+SELECT 5, u.customer, u.asset, format('%s credits of %s count in the %s from %s, the ledger says %s',
+                                      u.used, u.scope, u.every, u.period_start, coalesce(s.credits, 0))
+FROM counted u
+LEFT JOIN (
+    SELECT u.customer, u.asset, u.scope, u.every, u.period_start, sum(d.credits) AS credits
+    FROM counted u
+    JOIN (SELECT l.customer, l.asset, l.created_at, -l.credits - coalesce(r.credits, 0) AS credits, c.action, c.scope
+          FROM credyt.ledger l
+          CROSS JOIN LATERAL (SELECT l.action, NULL AS scope UNION SELECT NULL, unnest(l.scopes)) AS c
+          LEFT JOIN (SELECT e.customer, e.refers_to, sum(e.credits) AS credits
+                     FROM entry e WHERE e.kind = 'refund' GROUP BY 1, 2) r ON r.customer = l.customer AND r.refers_to = l.id
+          WHERE l.kind = 'debit' AND (verify.customer IS NULL OR l.customer = verify.customer)) d
+      ON d.customer = u.customer AND d.asset = u.asset AND d.created_at >= u.period_start AND d.created_at < u.period_end
+     AND (d.scope = u.scope OR credyt.covers(u.scope, d.action))
+    GROUP BY 1, 2, 3, 4, 5
+) s ON s.customer = u.customer AND s.asset = u.asset AND s.scope = u.scope AND s.every = u.every AND s.period_start = u.period_start
+WHERE u.used <> coalesce(s.credits, 0)
 
 -- 6: rows are whole: their parts add up, and none is missing
 UNION ALL
@@ -245,14 +307,17 @@ SELECT 6, e.customer, e.asset, format('ledger row %s (%s) moved %s credits and %
 FROM entry e
 LEFT JOIN LATERAL (
     SELECT CASE WHEN e.kind IN ('grant', 'refund') THEN coalesce(sum(p.credits), 0)
-                WHEN e.kind IN ('settlement', 'transfer') THEN e.credits
+                WHEN e.kind = 'settlement' THEN e.credits
+                -- Within one wallet nothing comes or goes.
+                WHEN e.kind = 'transfer' THEN coalesce(sum(CASE WHEN p.incoming THEN p.credits WHEN p.outgoing THEN -p.credits END), 0)
                 ELSE -coalesce(sum(p.credits) FILTER (
                          WHERE NOT (e.kind = 'revocation' AND p.grant_id IS NOT NULL AND p.revenue IS NOT NULL)), 0)
            END AS credits,
            CASE WHEN e.kind IN ('refund', 'revocation') THEN -coalesce(sum(p.revenue), 0)
                 ELSE coalesce(sum(p.revenue), 0) END AS revenue
     FROM (SELECT (a.part->>'grant')::uuid AS grant_id, (a.part->>'credits')::numeric AS credits,
-                 (a.part->>'revenue')::numeric AS revenue
+                 (a.part->>'revenue')::numeric AS revenue,
+                 a.part ? 'from' AS incoming, a.part ? 'to_customer' AS outgoing
           FROM jsonb_array_elements(e.allocations) AS a (part)) p
 ) p ON true
 WHERE e.credits <> p.credits OR e.revenue <> p.revenue
@@ -303,12 +368,6 @@ UNION ALL
 SELECT 6, w.customer, w.asset, format('the wallet''s time is %s, but its books are closed through %s', credyt.changed_at(w.state), c.through)
 FROM wallet w JOIN closed c ON c.asset = w.asset
 WHERE credyt.changed_at(w.state) < c.through
-UNION ALL
-SELECT 6, g.customer, g.asset, format('grant %s is of %s credits for %s, but %s for %s moved into it', g.id, g.credits, g.paid, t.credits, t.deferred)
-FROM grants g
-JOIN (SELECT p.customer, p.to_grant_id, sum(p.credits) AS credits, sum(p.deferred) AS deferred
-      FROM part p WHERE p.to_grant_id IS NOT NULL GROUP BY 1, 2) t ON t.customer = g.customer AND t.to_grant_id = g.id
-WHERE g.credits <> t.credits OR g.paid <> t.deferred
 $$;
 COMMENT ON FUNCTION credyt.verify(text) IS
-    'Checks the laws of the ledger for one customer or all, reading everything: no rows mean that all hold. law: 1 the ledger adds up to the wallet, 2 every credit of a grant is somewhere, 3 what is held is pinned, 4 every cent paid is somewhere, in every closed period too, 5 keys, captures and refunds, 6 ledger rows are whole, none is missing and none was added to a closed period.';
+    'Checks the laws of the ledger for one customer or all, reading everything: no rows mean that all hold. law: 1 the ledger adds up to the wallet, 2 every credit of a grant is somewhere, 3 what is held is pinned, 4 every cent paid is somewhere, in every closed period too, 5 keys, captures, refunds and spend limits, 6 ledger rows are whole, none is missing and none was added to a closed period.';

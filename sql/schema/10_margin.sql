@@ -466,14 +466,16 @@ COMMENT ON FUNCTION credyt.simulate_price(text, jsonb, timestamptz) IS
 
 CREATE TYPE credyt.maintained AS (
     booked     bigint,
-    rolled_up  bigint
+    rolled_up  bigint,
+    pruned     bigint
 );
 COMMENT ON TYPE credyt.maintained IS 'What a call of credyt.maintain did.';
 COMMENT ON COLUMN credyt.maintained.booked IS 'Wallets for which it booked what time had decided: renewals, ends of grants and of holds.';
 COMMENT ON COLUMN credyt.maintained.rolled_up IS 'Ledger rows and recorded costs taken into the rollups; 0: there were none, or another session is at it.';
+COMMENT ON COLUMN credyt.maintained.pruned IS 'Events acknowledged before, and counts under spend limits of periods that are over, which it deleted.';
 
 CREATE FUNCTION credyt.maintain(batch int DEFAULT 1000) RETURNS credyt.maintained
     AS 'MODULE_PATHNAME', 'credyt_maintain' LANGUAGE c VOLATILE
     SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET jit = off SET work_mem = '64MB';
 COMMENT ON FUNCTION credyt.maintain(int) IS
-    'Books what time has decided for so many wallets at most (renewals, ends of grants and holds), and takes new rows of as many wallets, and a hundred times as many rows, into the rollups of margin. Changes no balance and no report: call it every minute, or never. 22023.';
+    'Books what time has decided for so many wallets at most (renewals, ends of grants and holds), and takes new rows of as many wallets, and a hundred times as many rows, into the rollups of margin; forgets as many acknowledged events and counts of past periods under spend limits. Changes no balance and no report: call it every minute, or never. 22023.';

@@ -63,8 +63,8 @@ COMMENT ON COLUMN credyt.movements.allocations IS 'Grant by grant, as in the led
 
 CREATE VIEW credyt.grant_movements AS
 SELECT m.customer, m.asset, m.accounted_at, m.kind AS movement, (a.part->>'grant')::uuid AS grant_id, a.part->>'kind' AS kind,
-       CASE WHEN m.kind IN ('grant', 'refund') THEN 1 ELSE -1 END * (a.part->>'credits')::numeric AS credits,
-       CASE WHEN m.kind IN ('grant', 'refund') THEN 1 ELSE -1 END
+       CASE WHEN m.kind IN ('grant', 'refund') OR a.part ? 'from' THEN 1 ELSE -1 END * (a.part->>'credits')::numeric AS credits,
+       CASE WHEN m.kind IN ('grant', 'refund') OR a.part ? 'from' THEN 1 ELSE -1 END
            * coalesce(a.part->>'deferred', a.part->>'revenue')::numeric AS deferred
 FROM credyt.movements m
 CROSS JOIN LATERAL jsonb_array_elements(m.allocations) AS a (part)
@@ -76,7 +76,8 @@ SELECT m.customer, m.asset, m.accounted_at, m.kind, (a.part->>'to')::uuid, a.par
        (a.part->>'credits')::numeric, (a.part->>'deferred')::numeric
 FROM credyt.movements m
 CROSS JOIN LATERAL jsonb_array_elements(m.allocations) AS a (part)
-WHERE m.kind = 'transfer';
+-- Within the wallet; another customer's is in a row of its own.
+WHERE m.kind = 'transfer' AND a.part ? 'to' AND NOT a.part ? 'to_customer';
 COMMENT ON VIEW credyt.grant_movements IS 'What came into each grant and what left it? Up to any moment its sum is what the grant had left then.';
 COMMENT ON COLUMN credyt.grant_movements.customer IS 'Whose grant.';
 COMMENT ON COLUMN credyt.grant_movements.asset IS 'In which asset; money is in its currency.';

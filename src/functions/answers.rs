@@ -256,6 +256,22 @@ impl GrantAnswer {
     }
 }
 
+/// A `credyt.wallet_row`.
+pub fn wallet_row(open: &OpenWallet) -> Row {
+    let wallet = &open.wallet;
+    Row::new(vec![
+        value::text(&open.customer),
+        value::text(&open.asset.name),
+        value::credits(wallet.settled(open.now)),
+        value::credits(wallet.held()),
+        value::credits(open.available()),
+        value::credits(wallet.owed),
+        value::credits(open.limit),
+        value::optional_moment(wallet.next_expiry(open.now)),
+        value::text(&open.status),
+    ])
+}
+
 /// A grant that is open in a wallet, as a row of `credyt.grants(wallet)`: what the state does not
 /// keep is NULL.
 pub fn open_grant_row(grant: &Grant) -> Row {

@@ -77,6 +77,7 @@ fn spend(store: &Store, request: &Request) -> Result<Option<DebitAnswer>> {
     )?;
     let spend = Rc::new(Spend {
         action: request.action.clone(),
+        scopes: request.scopes.clone(),
         price: Box::new(move |now| match occurred_at {
             Some(at) if at > now => Err(errors::invalid(
                 "occurred_at",

@@ -6,13 +6,13 @@ use pgrx::pg_sys;
 use rust_decimal::Decimal;
 use uuid::Uuid;
 
-use super::answers::GrantAnswer;
+use super::answers::{GrantAnswer, wallet_row};
 use super::debit::once;
 use super::request::{self, number};
 use crate::errors::{self, Result};
 use crate::ledger::wallet::{Decided, Due, Part, Shortfall, total};
 use crate::ledger::{Amount, Kind, Moment, amount};
-use crate::sql_types::{Args, Row, args as arguments, value};
+use crate::sql_types::{Args, args as arguments, value};
 use crate::store::Store;
 use crate::store::grants::{self, Issued};
 use crate::store::ledger::{self, Entry, Key, allocations};
@@ -30,19 +30,7 @@ pub fn open_wallet(args: &Args) -> Result<Option<pg_sys::Datum>> {
         open.write_back(store)?;
         Ok(open)
     })?;
-    let wallet = &open.wallet;
-    Row::new(vec![
-        value::text(&open.customer),
-        value::text(&open.asset.name),
-        value::credits(wallet.settled(open.now)),
-        value::credits(wallet.held()),
-        value::credits(open.available()),
-        value::credits(wallet.owed),
-        value::credits(open.limit),
-        value::optional_moment(wallet.next_expiry(open.now)),
-        value::text(&open.status),
-    ])
-    .datum(args)
+    wallet_row(&open).datum(args)
 }
 
 struct NewGrant {
@@ -175,6 +163,9 @@ fn issue(store: &Store, request: &NewGrant) -> Result<Option<GrantAnswer>> {
             grant.settled += part.credits;
             grant.settled_revenue += part.revenue;
         }
+    }
+    if request.kind == Kind::Purchased {
+        open.wallet.watch.purchased();
     }
     let part = Part {
         grant: Some((grant.id, grant.kind)),

@@ -21,6 +21,7 @@ use crate::store::Store;
 use crate::store::authorizations::{self, Authorization};
 use crate::store::books;
 use crate::store::ledger::{Entry, Key};
+use crate::store::limits;
 use crate::store::prices;
 use crate::store::wallets::{self, OpenWallet};
 
@@ -139,6 +140,10 @@ fn hold(store: &Store, request: &Request) -> Result<Option<AuthorizationAnswer>>
             available,
         )));
     };
+    let scopes = request.scopes.as_deref();
+    if limits::exceeded(store, &open, action, scopes, credits)? {
+        return Ok(Some(refusal(request, "limit_exceeded", credits, available)));
+    }
     // Captures are priced at this version, also where the hold itself was given in credits.
     let price_version = match priced {
         Some(version) => Some(version),

@@ -17,7 +17,7 @@ use crate::ledger::{Amount, Moment, rollup};
 use crate::sql_types::args::required;
 use crate::sql_types::{Args, Row, row, value};
 use crate::store::rollups::{self, By, Period};
-use crate::store::{Store, books, wallets};
+use crate::store::{Store, books, events, limits, wallets};
 
 type Answer = Result<Option<pg_sys::Datum>>;
 
@@ -215,10 +215,13 @@ pub fn maintain(args: &Args) -> Answer {
         ));
     }
     let many = i64::from(batch);
-    let (booked, rolled_up) = Store::write(|store| {
+    let counts = Store::write(|store| {
         let booked = wallets::book_overdue(store, batch)?;
         let rolled_up = rollups::roll_up(store, many, many * ROWS_PER_WALLET)?;
-        Ok((booked, rolled_up))
+        let now = books::now(store)?;
+        let events = events::prune(store, now, batch)?;
+        let limits = limits::prune(store, now, batch)?;
+        Ok([booked as i64, rolled_up, (events + limits) as i64])
     })?;
-    Row::new(vec![value::bigint(booked as i64), value::bigint(rolled_up)]).datum(args)
+    Row::new(counts.map(value::bigint).into()).datum(args)
 }

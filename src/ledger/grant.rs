@@ -123,6 +123,19 @@ impl Grant {
         revenue
     }
 
+    /// The grant that these credits of it become in another wallet: new, on the same terms.
+    pub fn moved(&self, id: Uuid, now: Moment, credits: Amount, deferred: Amount) -> Grant {
+        Grant {
+            id,
+            effective_at: now,
+            revoked: false,
+            remaining: credits,
+            held: Amount::ZERO,
+            deferred,
+            ..self.clone()
+        }
+    }
+
     /// The order in which grants are spent: priority, then the earliest end, then grants limited to
     /// some actions, then gifts before included before bought, then the oldest, then the id.
     pub fn burn_order(&self, other: &Grant) -> Ordering {

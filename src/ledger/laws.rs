@@ -146,6 +146,7 @@ impl Store {
             let mut periods = Vec::new();
             while let Some(starts) = subscription.renews_at().filter(|at| *at <= now.0) {
                 periods.push(Period {
+                    first: false,
                     starts: Moment(starts),
                     ends: Moment(starts + subscription.length),
                     grant: subscription.grant(),
@@ -346,6 +347,40 @@ impl Store {
             self.close(),
         )
     }
+}
+
+/// A transfer: what one wallet gives, the other gets as new grants, which pay debts first.
+fn transfer(from: &mut (Store, Model), to: &mut (Store, Model), credits: Units) {
+    let now = from.0.wallet.changed_at;
+    let given = from.0.wallet.give(now, Amount::from_units(credits));
+    let expected = from.1.give(credits);
+    let (Ok(given), Ok(expected)) = (&given, &expected) else {
+        assert_eq!(given.err(), expected.err());
+        return;
+    };
+    assert_eq!(given.len(), expected.len());
+    let mut moved = 0;
+    for ((origin, part), (terms, part_expected)) in given.iter().zip(expected) {
+        assert_eq!(part, part_expected);
+        assert_eq!(part.grant, Some((origin.id, origin.kind)));
+        let id = Uuid::from_u64_pair(u64::MAX, to.1.grants.len() as u64);
+        let arriving = origin.moved(id, now, part.credits, part.revenue);
+        // The same terms, whatever the wallet that gave has made of its own grant.
+        let expected = Grant {
+            id,
+            effective_at: now,
+            remaining: part.credits,
+            deferred: part.revenue,
+            held: Amount::ZERO,
+            revoked: false,
+            ..terms.clone()
+        };
+        assert_eq!(arriving, expected);
+        let (units, money) = (part.credits.units(), part.revenue.units());
+        assert_eq!(to.0.issue(arriving), to.1.issue(expected, units, money));
+        moved += units;
+    }
+    assert_eq!(moved, credits);
 }
 
 /// The id of the nth debit or authorization.
@@ -576,6 +611,41 @@ fn live(life: &Life) {
     }
 }
 
+/// Two wallets that live side by side; now and then one gives the other something.
+fn live_together(life: &Life, gifts: &[(usize, bool, Size)]) {
+    let born = || {
+        (
+            Store::new(Moment(life.opened_at)),
+            Model::new(life.opened_at),
+        )
+    };
+    let mut pair = [born(), born()];
+    let step = 10_i128.pow(10 - life.scale);
+    let mut now = life.opened_at;
+    for (n, (wait, what)) in life.steps.iter().enumerate() {
+        now += wait * SECOND;
+        for (store, model) in &mut pair {
+            assert_eq!(store.open(Moment(now)), model.pass_to(now));
+        }
+        let (store, model) = &mut pair[n % 2];
+        happen(store, model, what, step);
+        for (_, back, size) in gifts.iter().filter(|(at, _, _)| *at == n) {
+            let [one, other] = &mut pair;
+            let (from, to) = if *back { (other, one) } else { (one, other) };
+            let credits = size.of(from.1.available(now, None), step);
+            transfer(from, to, credits);
+        }
+        for (store, model) in &mut pair {
+            store.close();
+            compare_reads(store, model, now);
+            compare_state(store, model);
+            check_laws(store, model);
+            check_next_due(store);
+            check_forms(&store.wallet);
+        }
+    }
+}
+
 /// Lets the step happen to both, and compares their answers.
 fn happen(store: &mut Store, model: &mut Model, what: &Step, step: Units) {
     let amount = Amount::from_units;
@@ -758,7 +828,7 @@ fn compare_state(store: &Store, model: &Model) {
 
 /// The laws, word by word: the model's ledger against what the real wallet keeps.
 fn check_laws(store: &Store, model: &Model) {
-    use MovementKind::{Debit, Expiry, Grant, Refund, Revocation, Settlement, Transfer};
+    use MovementKind::{Debit, Expiry, Grant, Refund, Revocation, Rollover, Settlement, Transfer};
     let wallet = &store.wallet;
     assert_eq!(wallet.check(), Ok(()));
     let credits = |m: &Movement| sum(m.parts.iter().map(|part| part.credits));
@@ -766,9 +836,9 @@ fn check_laws(store: &Store, model: &Model) {
     // 1. The sum of its ledger = what remains in its grants - what it owes.
     let signed = |m: &Movement| match m.kind {
         Grant | Refund => credits(m),
-        Debit | Expiry | Revocation => -credits(m),
-        // The debit has counted it; debt and grant shrink together. What moves between grants stays.
-        Settlement | Transfer => 0,
+        Debit | Expiry | Revocation | Transfer => -credits(m),
+        // The debit has counted it; debt and grant shrink together. What rolls over stays.
+        Settlement | Rollover => 0,
     };
     let remains = sum(wallet.grants().iter().map(|grant| grant.remaining.units()));
     let ledger = sum(model.ledger.iter().map(signed));
@@ -802,7 +872,7 @@ fn check_laws(store: &Store, model: &Model) {
         let (refunded, returned) = moved(&[Refund]);
         let (expired, breakage) = moved(&[Expiry]);
         let (revoked, revoked_revenue) = moved(&[Revocation]);
-        let (transferred, transferred_revenue) = moved(&[Transfer]);
+        let (transferred, transferred_money) = moved(&[Transfer, Rollover]);
 
         // 2. Issued = spent - refunded + expired + revoked + transferred + remaining.
         let remaining = open.map_or(0, |grant| grant.remaining.units());
@@ -832,7 +902,7 @@ fn check_laws(store: &Store, model: &Model) {
         let earned = earned - returned;
         assert_eq!(
             grant.paid,
-            earned + breakage + revoked_revenue + transferred_revenue + deferred,
+            earned + breakage + revoked_revenue + transferred_money + deferred,
             "law 4"
         );
     }
@@ -898,5 +968,12 @@ proptest! {
     #[test]
     fn any_life_of_a_wallet_obeys_the_laws(life in lives()) {
         live(&life);
+    }
+
+    #[test]
+    fn two_wallets_that_give_to_each_other_obey_the_laws(
+        life in lives(), gifts in prop::collection::vec((0..50_usize, any::<bool>(), asked()), 1..20)
+    ) {
+        live_together(&life, &gifts);
     }
 }

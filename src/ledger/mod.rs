@@ -4,6 +4,7 @@
 pub mod amount;
 pub mod costing;
 pub mod grant;
+pub mod limit;
 pub mod margin;
 pub mod moment;
 pub mod number;
@@ -15,11 +16,14 @@ pub mod rollup;
 pub mod text;
 pub mod vendor;
 pub mod wallet;
+pub mod watch;
 
 #[cfg(test)]
 mod laws;
 
 pub use amount::Amount;
 pub use grant::{Grant, Kind};
+pub use limit::Limit;
 pub use moment::Moment;
 pub use wallet::Wallet;
+pub use watch::Watch;

@@ -7,6 +7,9 @@ use jiff::Timestamp;
 /// Microseconds between 1970-01-01 and 2000-01-01, where Postgres' clock starts.
 const UNIX_TO_POSTGRES: i64 = 946_684_800_000_000;
 
+/// The first moment that a `timestamptz` can be: 24 November 4714 BC.
+const FIRST: i64 = -211_813_488_000_000_000;
+
 /// A moment: microseconds since 2000-01-01 00:00:00 UTC, the value of a `timestamptz`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Moment(pub i64);
@@ -18,9 +21,8 @@ impl Moment {
     }
 
     pub(super) fn of(stamp: Timestamp) -> Option<Moment> {
-        Some(Moment(
-            stamp.as_microsecond().checked_sub(UNIX_TO_POSTGRES)?,
-        ))
+        let micros = stamp.as_microsecond().checked_sub(UNIX_TO_POSTGRES)?;
+        (micros >= FIRST).then_some(Moment(micros))
     }
 
     /// This moment and so many seconds, `None` beyond the year 9999.

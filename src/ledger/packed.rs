@@ -6,6 +6,12 @@
 //! grants    varint   how many
 //!   id 16 bytes | kind and flags u8 | priority zigzag varint | effective_at i64
 //!   | expires_at i64 (flag) | patterns: varint count, each varint length and bytes (flag)
+//! limits    varint   how many
+//!   scope: varint length and bytes | every and flag u8 | cap varint | spilled i64 (flag)
+//!   | counts: varint how many, each scope, since i64, credits varint
+//! watch     u8       flags: alert, top-up, enabled, in flight
+//!   alert varint (flag) | threshold and credits as varints (flag) | event 16 bytes (flag)
+//!   | events varint
 //! checksum  u32      CRC-32 of everything before and after it
 //! changed   i64
 //! seq       varint
@@ -22,8 +28,10 @@
 
 use uuid::Uuid;
 
+use super::limit::{Count, Every};
 use super::wallet::Corrupt;
-use super::{Amount, Grant, Kind, Moment, Wallet};
+use super::watch::TopUp;
+use super::{Amount, Grant, Kind, Limit, Moment, Wallet, Watch};
 
 const VERSION: u8 = 1;
 
@@ -32,6 +40,13 @@ const HAS_END: u8 = 0b0000_0100;
 const HAS_PATTERNS: u8 = 0b0000_1000;
 const REVOKED: u8 = 0b0001_0000;
 const UNKNOWN_FLAGS: u8 = 0b1110_0000;
+
+const SPILLED: u8 = 0b1000_0000;
+
+const HAS_ALERT: u8 = 0b0001;
+const HAS_TOPUP: u8 = 0b0010;
+const ENABLED: u8 = 0b0100;
+const IN_FLIGHT: u8 = 0b1000;
 
 /// The bytes of a wallet.
 pub fn pack(wallet: &Wallet) -> Vec<u8> {
@@ -42,6 +57,8 @@ pub fn pack(wallet: &Wallet) -> Vec<u8> {
     for grant in wallet.grants() {
         put_terms(&mut out, grant);
     }
+    put_limits(&mut out, &wallet.limits);
+    put_watch(&mut out, &wallet.watch);
     let head = out.len();
     out.extend([0; 4]);
     put_i64(&mut out, wallet.changed_at.0);
@@ -72,6 +89,8 @@ pub fn unpack(bytes: &[u8]) -> Result<Wallet, Corrupt> {
     for _ in 0..count {
         grants.push(take_terms(&mut input)?);
     }
+    let limits = take_limits(&mut input)?;
+    let watch = take_watch(&mut input)?;
     let head = input.at;
     let sum = u32::from_le_bytes(input.array()?);
     if sum != checksum(bytes, head) {
@@ -90,7 +109,7 @@ pub fn unpack(bytes: &[u8]) -> Result<Wallet, Corrupt> {
     if input.at != bytes.len() {
         return Err(Corrupt("bytes after the end"));
     }
-    Wallet::from_parts(
+    let mut wallet = Wallet::from_parts(
         changed_at,
         seq,
         owed,
@@ -98,7 +117,11 @@ pub fn unpack(bytes: &[u8]) -> Result<Wallet, Corrupt> {
         next_hold_end,
         next_renewal,
         grants,
-    )
+    )?;
+    wallet.limits = limits;
+    wallet.watch = watch;
+    wallet.check()?;
+    Ok(wallet)
 }
 
 /// The checksum of all bytes but the four at `head`, where it is kept.
@@ -189,6 +212,131 @@ fn take_terms(input: &mut Input) -> Result<Grant, Corrupt> {
     })
 }
 
+fn put_limits(out: &mut Vec<u8>, limits: &[Limit]) {
+    put_varint(out, limits.len() as u128);
+    for limit in limits {
+        put_text(out, &limit.scope);
+        let flag = if limit.spilled.is_some() { SPILLED } else { 0 };
+        out.push(limit.every as u8 | flag);
+        put_amount(out, limit.cap);
+        if let Some(since) = limit.spilled {
+            put_i64(out, since.0);
+        }
+        put_varint(out, limit.counts.len() as u128);
+        for count in &limit.counts {
+            put_text(out, &count.scope);
+            put_i64(out, count.since.0);
+            put_amount(out, count.credits);
+        }
+    }
+}
+
+fn take_limits(input: &mut Input) -> Result<Vec<Limit>, Corrupt> {
+    let count = input.length()?;
+    let mut limits = Vec::with_capacity(count);
+    for _ in 0..count {
+        let scope = input.text()?;
+        let flags = input.byte()?;
+        let every = *Every::ALL
+            .get(usize::from(flags & !SPILLED))
+            .ok_or(Corrupt("an unknown period"))?;
+        let cap = input.amount()?;
+        let spilled = if flags & SPILLED != 0 {
+            Some(Moment(input.i64()?))
+        } else {
+            None
+        };
+        let count = input.length()?;
+        let mut counts = Vec::with_capacity(count);
+        for _ in 0..count {
+            counts.push(Count {
+                scope: input.text()?,
+                since: Moment(input.i64()?),
+                credits: input.amount()?,
+            });
+        }
+        limits.push(Limit {
+            scope,
+            every,
+            cap,
+            counts,
+            spilled,
+        });
+    }
+    Ok(limits)
+}
+
+fn put_text(out: &mut Vec<u8>, text: &str) {
+    put_varint(out, text.len() as u128);
+    out.extend(text.as_bytes());
+}
+
+fn put_watch(out: &mut Vec<u8>, watch: &Watch) {
+    let topup = watch.topup.as_ref();
+    let in_flight = topup.and_then(|topup| topup.in_flight);
+    let flags = [
+        (watch.alert.is_some(), HAS_ALERT),
+        (topup.is_some(), HAS_TOPUP),
+        (topup.is_some_and(|topup| topup.enabled), ENABLED),
+        (in_flight.is_some(), IN_FLIGHT),
+    ];
+    out.push(
+        flags
+            .iter()
+            .filter(|(set, _)| *set)
+            .map(|(_, flag)| flag)
+            .sum(),
+    );
+    if let Some(threshold) = watch.alert {
+        put_amount(out, threshold);
+    }
+    if let Some(topup) = topup {
+        put_amount(out, topup.threshold);
+        put_amount(out, topup.credits);
+    }
+    if let Some(event) = in_flight {
+        out.extend(event.as_bytes());
+    }
+    put_varint(out, watch.events.into());
+}
+
+fn take_watch(input: &mut Input) -> Result<Watch, Corrupt> {
+    let flags = input.byte()?;
+    let set = |flag| flags & flag != 0;
+    if flags & !(HAS_ALERT | HAS_TOPUP | ENABLED | IN_FLIGHT) != 0
+        || !set(HAS_TOPUP) && (set(ENABLED) || set(IN_FLIGHT))
+    {
+        return Err(Corrupt("unknown flags"));
+    }
+    let alert = if set(HAS_ALERT) {
+        Some(input.amount()?)
+    } else {
+        None
+    };
+    let topup = if set(HAS_TOPUP) {
+        let (threshold, credits) = (input.amount()?, input.amount()?);
+        let in_flight = if set(IN_FLIGHT) {
+            Some(Uuid::from_bytes(input.array()?))
+        } else {
+            None
+        };
+        Some(TopUp {
+            threshold,
+            credits,
+            enabled: set(ENABLED),
+            in_flight,
+        })
+    } else {
+        None
+    };
+    let events = u64::try_from(input.varint()?).map_err(|_| Corrupt("events is out of range"))?;
+    Ok(Watch {
+        alert,
+        topup,
+        events,
+    })
+}
+
 fn put_i64(out: &mut Vec<u8>, value: i64) {
     out.extend(value.to_le_bytes());
 }
@@ -239,6 +387,13 @@ impl<'a> Input<'a> {
             .ok_or(Corrupt("it ends too early"))?;
         self.at += 1;
         Ok(byte)
+    }
+
+    fn text(&mut self) -> Result<String, Corrupt> {
+        let length = self.length()?;
+        let text = std::str::from_utf8(self.slice(length)?);
+        text.map(str::to_owned)
+            .map_err(|_| Corrupt("a scope that is not UTF-8"))
     }
 
     fn i64(&mut self) -> Result<i64, Corrupt> {
@@ -341,6 +496,41 @@ mod tests {
         fn both_ways(g in grants(), seq in any::<u64>(), owed in 0..Amount::MAX_WALLET.units(), hold in prop::option::of(0..i64::MAX)) {
             let wallet = wallet(g, seq, owed, hold);
             prop_assert_eq!(unpack(&pack(&wallet)), Ok(wallet));
+        }
+
+        #[test]
+        fn limits_and_watch_both_ways(
+            limits in prop::collection::vec((prop::sample::select(&["user:alice", "user:*", "action:image.*"][..]), 0..4_usize, 0..Amount::MAX_WALLET.units(), prop::option::of(0..Amount::MAX_WALLET.units())), 0..5),
+            alert in prop::option::of(0..Amount::MAX_WALLET.units()),
+            topup in prop::option::of((0..Amount::MAX_ISSUE.units(), 0..Amount::MAX_ISSUE.units(), any::<bool>(), prop::option::of(any::<u128>()))),
+            events in any::<u64>(), flip in 1..=255_u8, at in any::<prop::sample::Index>(),
+        ) {
+            let mut wallet = wallet(Vec::new(), 7, 12, None);
+            wallet.limits = limits.into_iter().map(|(scope, every, cap, used)| {
+                let mut limit = Limit::new(scope, Every::ALL[every], Amount::from_units(cap));
+                limit.spilled = used.filter(|used| used % 2 == 0).map(|_| Moment(-7));
+                if let Some(used) = used {
+                    limit.add(if scope == "user:*" { "user:bob" } else { scope }, Moment(7), Amount::from_units(used));
+                }
+                limit
+            }).collect();
+            wallet.watch = Watch {
+                alert: alert.map(Amount::from_units),
+                topup: topup.map(|(threshold, credits, enabled, in_flight)| TopUp {
+                    threshold: Amount::from_units(threshold),
+                    credits: Amount::from_units(credits),
+                    enabled,
+                    in_flight: in_flight.map(Uuid::from_u128),
+                }),
+                events,
+            };
+            let mut bytes = pack(&wallet);
+            let unpacked = unpack(&bytes);
+            prop_assert_eq!(unpacked.as_ref(), Ok(&wallet));
+            prop_assert_eq!(crate::ledger::text::parse(&crate::ledger::text::print(&wallet)), Ok(wallet));
+            let at = at.index(bytes.len());
+            bytes[at] ^= flip;
+            prop_assert!(unpack(&bytes).is_err());
         }
 
         #[test]

@@ -59,6 +59,8 @@ pub struct Subscription {
 /// A period that has come due.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Period {
+    /// The subscription's first one.
+    pub first: bool,
     pub starts: Moment,
     pub ends: Moment,
     /// What it grants, if anything.
@@ -148,8 +150,9 @@ impl Subscription {
             held: Amount::ZERO,
             deferred: terms.paid,
         });
-        self.terms = Some(terms);
+        let first = self.terms.replace(terms).is_none();
         Some(Period {
+            first,
             starts,
             ends,
             grant,

@@ -4,8 +4,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use uuid::Uuid;
 
+use super::limit::Count;
 use super::wallet::Corrupt;
-use super::{Amount, Grant, Kind, Moment, Wallet};
+use super::watch::TopUp;
+use super::{Amount, Grant, Kind, Limit, Moment, Wallet, Watch};
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -17,7 +19,44 @@ struct WalletText {
     held_overdraft: String,
     next_hold_end: Option<String>,
     next_renewal: Option<String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    limits: Vec<LimitText>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    alert: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    topup: Option<TopUpText>,
+    #[serde(default, skip_serializing_if = "is_zero")]
+    events: u64,
     grants: Vec<GrantText>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct LimitText {
+    scope: String,
+    every: String,
+    cap: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    spilled: Option<String>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    counts: Vec<CountText>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct CountText {
+    scope: String,
+    since: String,
+    used: String,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct TopUpText {
+    threshold: String,
+    credits: String,
+    enabled: bool,
+    in_flight: Option<Uuid>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -45,6 +84,10 @@ pub fn print(wallet: &Wallet) -> String {
         held_overdraft: wallet.held_overdraft.to_string(),
         next_hold_end: wallet.next_hold_end.map(|at| at.to_string()),
         next_renewal: wallet.next_renewal.map(|at| at.to_string()),
+        limits: wallet.limits.iter().map(limit_text).collect(),
+        alert: wallet.watch.alert.map(|threshold| threshold.to_string()),
+        topup: wallet.watch.topup.as_ref().map(topup_text),
+        events: wallet.watch.events,
         grants: wallet
             .grants()
             .iter()
@@ -64,6 +107,37 @@ pub fn print(wallet: &Wallet) -> String {
     };
     // Strings, integers and lists: nothing in it can fail to be written.
     serde_json::to_string(&text).unwrap_or_default()
+}
+
+fn is_zero(count: &u64) -> bool {
+    *count == 0
+}
+
+fn limit_text(limit: &Limit) -> LimitText {
+    LimitText {
+        scope: limit.scope.clone(),
+        every: limit.every.to_string(),
+        cap: limit.cap.to_string(),
+        spilled: limit.spilled.map(|since| since.to_string()),
+        counts: limit.counts.iter().map(count_text).collect(),
+    }
+}
+
+fn count_text(count: &Count) -> CountText {
+    CountText {
+        scope: count.scope.clone(),
+        since: count.since.to_string(),
+        used: count.credits.to_string(),
+    }
+}
+
+fn topup_text(topup: &TopUp) -> TopUpText {
+    TopUpText {
+        threshold: topup.threshold.to_string(),
+        credits: topup.credits.to_string(),
+        enabled: topup.enabled,
+        in_flight: topup.in_flight,
+    }
 }
 
 /// The wallet of a JSON text, or why it is none.
@@ -95,7 +169,42 @@ pub fn parse(text: &str) -> Result<Wallet, String> {
     }
     let next_hold_end = text.next_hold_end.as_deref().map(moment).transpose()?;
     let next_renewal = text.next_renewal.as_deref().map(moment).transpose()?;
-    Wallet::from_parts(
+    let count = |count: CountText| {
+        Ok(Count {
+            since: moment(&count.since)?,
+            credits: not_negative(&count.used)?,
+            scope: count.scope,
+        })
+    };
+    let limit = |limit: LimitText| {
+        Ok(Limit {
+            every: (limit.every.parse())
+                .map_err(|_| format!("{:?} is no period of a limit", limit.every))?,
+            cap: not_negative(&limit.cap)?,
+            spilled: limit.spilled.as_deref().map(moment).transpose()?,
+            counts: (limit.counts.into_iter().map(count)).collect::<Result<_, String>>()?,
+            scope: limit.scope,
+        })
+    };
+    let limits = text
+        .limits
+        .into_iter()
+        .map(limit)
+        .collect::<Result<Vec<Limit>, String>>()?;
+    let topup = |topup: TopUpText| {
+        Ok::<TopUp, String>(TopUp {
+            threshold: not_negative(&topup.threshold)?,
+            credits: not_negative(&topup.credits)?,
+            enabled: topup.enabled,
+            in_flight: topup.in_flight,
+        })
+    };
+    let watch = Watch {
+        alert: text.alert.as_deref().map(not_negative).transpose()?,
+        topup: text.topup.map(topup).transpose()?,
+        events: text.events,
+    };
+    let mut wallet = Wallet::from_parts(
         moment(&text.changed_at)?,
         text.seq,
         amount(&text.owed)?,
@@ -104,21 +213,44 @@ pub fn parse(text: &str) -> Result<Wallet, String> {
         next_renewal,
         grants,
     )
-    .map_err(|Corrupt(law)| law.to_owned())
+    .map_err(|Corrupt(law)| law)?;
+    wallet.limits = limits;
+    wallet.watch = watch;
+    wallet.check().map_err(|Corrupt(law)| law)?;
+    Ok(wallet)
 }
 
 /// The document, where it has the right shape: without this a list would do for an object.
 fn objects(text: &str) -> Result<Value, String> {
     let text: Value = serde_json::from_str(text).map_err(|error| error.to_string())?;
-    match text.get("grants").and_then(Value::as_array) {
-        _ if !text.is_object() => Err("it is no JSON object".to_owned()),
-        Some(grants) if grants.iter().all(Value::is_object) => Ok(text),
-        _ => Err("grants is no list of objects".to_owned()),
+    let all = |list: &Value| {
+        let list = list.as_array();
+        list.is_some_and(|list| list.iter().all(Value::is_object))
+    };
+    match text.get("grants") {
+        _ if !text.is_object() => return Err("it is no JSON object".to_owned()),
+        Some(grants) if all(grants) => {}
+        _ => return Err("grants is no list of objects".to_owned()),
+    }
+    if text.get("limits").is_some_and(|limits| !all(limits)) {
+        return Err("limits is no list of objects".to_owned());
+    }
+    match text.get("topup") {
+        Some(topup) if !topup.is_object() => Err("topup is no object".to_owned()),
+        _ => Ok(text),
     }
 }
 
 fn moment(text: &str) -> Result<Moment, String> {
     Moment::parse(text).ok_or_else(|| format!("{text:?} is no RFC 3339 time"))
+}
+
+fn not_negative(text: &str) -> Result<Amount, String> {
+    let amount = amount(text)?;
+    if amount.is_negative() {
+        return Err(format!("{text:?} is negative"));
+    }
+    Ok(amount)
 }
 
 fn amount(text: &str) -> Result<Amount, String> {

@@ -8,8 +8,9 @@ use std::str::FromStr;
 
 use uuid::Uuid;
 
+use super::limit::{MAX_LIMITS, check_scope};
 use super::plan::{self, Issue, Period, Renewing};
-use super::{Amount, Grant, Kind, Moment};
+use super::{Amount, Grant, Kind, Limit, Moment, Watch};
 
 /// More open grants than this a wallet does not take.
 pub const MAX_GRANTS: usize = 1000;
@@ -29,6 +30,10 @@ pub struct Wallet {
     pub next_hold_end: Option<Moment>,
     /// When the next period of a subscription begins that needs no further payment.
     pub next_renewal: Option<Moment>,
+    /// What may be spent in a period.
+    pub limits: Vec<Limit>,
+    /// Who wants to be told when it falls low.
+    pub watch: Watch,
     /// The open grants, in burn order.
     grants: Vec<Grant>,
 }
@@ -164,6 +169,8 @@ impl Wallet {
             held_overdraft: Amount::ZERO,
             next_hold_end: None,
             next_renewal: None,
+            limits: Vec::new(),
+            watch: Watch::default(),
             grants: Vec::new(),
         }
     }
@@ -185,6 +192,8 @@ impl Wallet {
             held_overdraft,
             next_hold_end,
             next_renewal,
+            limits: Vec::new(),
+            watch: Watch::default(),
             grants,
         };
         wallet.check()?;
@@ -220,6 +229,11 @@ impl Wallet {
     /// What can be spent now on this action (`None`: on any), overdraft included.
     pub fn available(&self, now: Moment, action: Option<&str>, limit: Amount) -> Amount {
         self.free(now, action) + self.room(limit)
+    }
+
+    /// What can be spent on anything without going into debt; negative where more is owed.
+    pub fn balance(&self, now: Moment) -> Amount {
+        self.free(now, None) - self.owed - self.held_overdraft
     }
 
     /// When the first live grant with credits ends.
@@ -506,7 +520,7 @@ impl Wallet {
         limit: Amount,
     ) -> Result<Vec<Part>, Shortfall> {
         self.afford(now, action, credits, limit)?;
-        let mut parts = self.take(self.choose_free(now, action, credits));
+        let mut parts = self.take(self.choose_free(now, Some(action), credits));
         let rest = credits - total(&parts);
         self.owe(rest, &mut parts);
         Ok(parts)
@@ -521,7 +535,7 @@ impl Wallet {
         limit: Amount,
     ) -> Result<Vec<Pin>, Shortfall> {
         self.afford(now, action, credits, limit)?;
-        let mut pins = self.choose_free(now, action, credits);
+        let mut pins = self.choose_free(now, Some(action), credits);
         let left = credits - pins.iter().map(|pin| pin.credits).sum();
         if left.is_positive() {
             pins.push(Pin {
@@ -579,7 +593,7 @@ impl Wallet {
         for pin in used.iter_mut().filter(|pin| pin.grant.is_some()) {
             pin.credits = pay(pin.credits);
         }
-        let free = self.choose_free(now, action, pay(self.free(now, Some(action))));
+        let free = self.choose_free(now, Some(action), pay(self.free(now, Some(action))));
         let mut owed = Amount::ZERO;
         for pin in used.iter_mut().filter(|pin| pin.grant.is_none()) {
             pin.credits = pay(pin.credits);
@@ -638,6 +652,23 @@ impl Wallet {
         Some(part)
     }
 
+    /// Takes unheld live credits out for another wallet, in burn order, whatever they may pay for.
+    /// The overdraft is nothing to give. Each part with the grant as it was.
+    pub fn give(&mut self, now: Moment, credits: Amount) -> Result<Vec<(Grant, Part)>, Shortfall> {
+        let available = self.free(now, None);
+        if credits > available {
+            return Err(Shortfall {
+                needed: credits,
+                available,
+            });
+        }
+        let chosen = self.choose_free(now, None, credits);
+        let given = |pin: &Pin| self.grant(pin.grant?.0).cloned();
+        let grants: Vec<Grant> = chosen.iter().filter_map(given).collect();
+        let parts = self.take(chosen);
+        Ok(grants.into_iter().zip(parts).collect())
+    }
+
     /// Marks an open grant as revoked: what is still held of it goes when it comes back.
     pub fn mark_revoked(&mut self, id: Uuid) {
         if let Some(grant) = self.grants.iter_mut().find(|g| g.id == id) {
@@ -667,14 +698,14 @@ impl Wallet {
     }
 
     /// Up to so many unheld credits of the live grants, in burn order.
-    fn choose_free(&self, now: Moment, action: &str, wanted: Amount) -> Vec<Pin> {
+    fn choose_free(&self, now: Moment, action: Option<&str>, wanted: Amount) -> Vec<Pin> {
         let mut chosen = Vec::new();
         let mut left = wanted;
         for grant in &self.grants {
             if left.is_zero() {
                 break;
             }
-            if grant.live(now) && grant.pays_for(Some(action)) && grant.unheld().is_positive() {
+            if grant.live(now) && grant.pays_for(action) && grant.unheld().is_positive() {
                 let credits = left.min(grant.unheld());
                 left -= credits;
                 chosen.push(Pin {
@@ -746,6 +777,25 @@ impl Wallet {
         ensure(
             in_wallet(self.held_overdraft),
             "held_overdraft is out of range",
+        )?;
+        ensure(self.limits.len() <= MAX_LIMITS, "more than 100 limits")?;
+        for limit in &self.limits {
+            ensure(check_scope(&limit.scope).is_ok(), "a limit on no scope")?;
+            ensure(in_wallet(limit.cap), "a cap is out of range")?;
+            ensure(
+                limit.counts.iter().all(|count| in_wallet(count.credits)),
+                "what counts under a limit is out of range",
+            )?;
+        }
+        let topup = self.watch.topup.as_ref();
+        let watched = [
+            self.watch.alert,
+            topup.map(|t| t.threshold),
+            topup.map(|t| t.credits),
+        ];
+        ensure(
+            watched.into_iter().flatten().all(in_wallet),
+            "a threshold is out of range",
         )?;
         let mut total = Amount::ZERO;
         for grant in &self.grants {

@@ -166,6 +166,17 @@ impl Args {
         required(name, self.optional_uuid(at))
     }
 
+    /// A list of ids without NULLs, not NULL itself.
+    pub fn uuids(&self, at: usize, name: &str) -> Result<Vec<Uuid>> {
+        let list = required(name, self.get::<Vec<Option<pgrx::datum::Uuid>>>(at))?;
+        list.into_iter()
+            .map(|id| {
+                let id = id.ok_or_else(|| errors::invalid(name, "an element is NULL"))?;
+                Ok(Uuid::from_bytes(*id.as_bytes()))
+            })
+            .collect()
+    }
+
     /// A finite moment up to the year 9999; or NULL.
     pub fn optional_moment(&self, at: usize, name: &str) -> Result<Option<Moment>> {
         // A timestamptz is an i64 of microseconds, its ends the infinities.

@@ -64,15 +64,13 @@ pub fn uuid(id: Uuid) -> Value {
     pgrx::datum::Uuid::from_bytes(*id.as_bytes()).into_datum()
 }
 
-pub fn optional_uuid(id: Option<Uuid>) -> Value {
-    id.and_then(uuid)
+pub fn uuids(ids: impl Iterator<Item = Uuid>) -> Value {
+    let ids = ids.map(|id| pgrx::datum::Uuid::from_bytes(*id.as_bytes()));
+    ids.collect::<Vec<_>>().into_datum()
 }
 
-pub fn uuids(ids: &[Uuid]) -> Value {
-    let ids = ids
-        .iter()
-        .map(|id| pgrx::datum::Uuid::from_bytes(*id.as_bytes()));
-    ids.collect::<Vec<_>>().into_datum()
+pub fn optional_uuid(id: Option<Uuid>) -> Value {
+    id.and_then(uuid)
 }
 
 /// Credits: as many decimals as they need.

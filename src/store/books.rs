@@ -21,6 +21,7 @@ pub struct Asset {
     pub scale: u32,
     pub rounding: Rounding,
     pub currency: String,
+    pub timezone: String,
     /// The edition it was read in.
     pub(super) edition: u64,
     /// Compiled prices by action.
@@ -44,7 +45,7 @@ thread_local! {
 }
 
 static ASSET: Statement = Statement {
-    sql: "SELECT a.scale, a.rounding, a.currency FROM credyt.assets a WHERE a.asset = $1",
+    sql: "SELECT a.scale, a.rounding, a.currency, a.timezone FROM credyt.assets a WHERE a.asset = $1",
     args: &[TEXT],
 };
 
@@ -94,6 +95,7 @@ pub fn asset(store: &Store, name: &str) -> Result<Rc<Asset>> {
         scale: u32::try_from(row.int(1)?).map_err(|_| damaged("its scale is negative"))?,
         rounding: Rounding::from_str(&row.text(2)?).map_err(|why| damaged(&why))?,
         currency: row.text(3)?,
+        timezone: row.text(4)?,
         edition,
         prices: RefCell::default(),
     });

@@ -3,7 +3,7 @@
 use std::str::FromStr;
 
 use rust_decimal::Decimal;
-use serde_json::Value as Json;
+use serde_json::{Value as Json, json};
 use uuid::Uuid;
 
 use super::periods;
@@ -182,10 +182,42 @@ pub fn row_id(now: Moment, seq: u64) -> Uuid {
     Uuid::from_u128(time | version | variant | number | random)
 }
 
+/// No row that is booked at this moment or later has a lower id.
+pub fn first_id(at: Moment) -> Uuid {
+    let micros = at.unix_micros();
+    Uuid::from_u128(
+        u128::from(micros / 1000) << 80 | u128::from(micros % 1000) << 64 | 0x7_u128 << 76,
+    )
+}
+
 /// The allocation of credits that moved from one grant to another, with what is deferred for them.
 fn moved(part: &Part, to: Uuid) -> String {
     let text = allocations(std::slice::from_ref(part), "deferred");
     text.replace("}]", &format!(r#","to":"{to}"}}]"#))
+}
+
+/// One end of a transfer, for its allocations: the grant there, and what came out of it or into it.
+pub struct Transferred {
+    pub here: Part,
+    /// The grant at the other end.
+    pub there: Uuid,
+}
+
+/// The allocations of a transfer: `"to"` and `"to_customer"` where the credits go, `"from"` and
+/// `"from_customer"` where they come from.
+pub fn transferred(moved: &[Transferred], way: &str, customer: &str) -> String {
+    let parts = moved.iter().filter_map(|Transferred { here, there }| {
+        let (id, kind) = here.grant?;
+        Some(json!({
+            "grant": id.to_string(),
+            "kind": kind.as_str(),
+            "credits": here.credits.to_string(),
+            "deferred": here.revenue.money(),
+            way: there.to_string(),
+            format!("{way}_customer"): customer,
+        }))
+    });
+    Json::Array(parts.collect()).to_string()
 }
 
 /// Grant by grant what moved: `[{"grant": "...", "kind": "included", "credits": "3", "revenue":

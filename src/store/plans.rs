@@ -362,7 +362,7 @@ impl Renewals {
                 value::optional_moment(subscription.started),
                 version.and_then(value::int),
                 value::optional_moment(subscription.next),
-                value::uuids(&subscription.grants),
+                value::uuids(subscription.grants.iter().copied()),
             ];
             UPDATE.run(store, &args)?;
         }

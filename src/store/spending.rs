@@ -6,16 +6,19 @@ use std::rc::Rc;
 
 use super::books::{self, Asset};
 use super::ledger::{self, Entry};
+use super::limits::{self, Counting, InState};
 use super::statement::{BYTES, Statement, Store, TEXT};
 use super::wallets::{self, OpenWallet};
 use crate::errors::{self, Result};
-use crate::ledger::wallet::Part;
+use crate::ledger::wallet::{Part, total};
 use crate::ledger::{Amount, Moment};
 use crate::sql_types::value;
 
 /// A spend that is to be applied while the wallet's row is updated.
 pub struct Spend {
     pub action: String,
+    /// In whose name, for spend limits.
+    pub scopes: Option<Vec<String>>,
     /// What it costs at a moment, with what the caller wants to know of that.
     pub price: Box<dyn Fn(Moment) -> Result<Priced>>,
 }
@@ -28,6 +31,8 @@ pub struct Spent {
     pub open: OpenWallet,
     pub parts: Vec<Part>,
     pub price_version: Option<i32>,
+    /// What spend limits still have to count.
+    in_rows: Option<Counting>,
     /// The state before, should the call turn out to be a replay.
     before: Vec<u8>,
 }
@@ -75,7 +80,7 @@ struct Pending {
 enum Outcome {
     Spent(Box<Spent>),
     Refused(errors::Error),
-    /// Something has fallen due: that takes more than one row.
+    /// Something has fallen due, or somebody has to be told: that takes more than one row.
     Due,
 }
 
@@ -146,7 +151,11 @@ pub fn evaluate(
         let (customer, asset) = (pending.customer.clone(), pending.asset.clone());
         let open = OpenWallet::with_nothing_due(customer, asset, status, limit, now, wallet);
         match spend_and_pack(open, &pending.spend, state) {
-            Ok((state, spent)) => {
+            Ok(None) => {
+                pending.outcome = Some(Outcome::Due);
+                Ok(None)
+            }
+            Ok(Some((state, spent))) => {
                 pending.outcome = Some(Outcome::Spent(Box::new(spent)));
                 Ok(Some(state))
             }
@@ -158,28 +167,38 @@ pub fn evaluate(
     })
 }
 
-/// Spends, and counts the row that the debit will be.
-fn spend_and_pack(mut open: OpenWallet, spend: &Spend, before: &[u8]) -> Result<(Vec<u8>, Spent)> {
+/// Spends, and counts the row that the debit will be. `None` where that asks for more than this row.
+fn spend_and_pack(
+    mut open: OpenWallet,
+    spend: &Spend,
+    before: &[u8],
+) -> Result<Option<(Vec<u8>, Spent)>> {
     let (parts, price_version) = spend.apply(&mut open)?;
+    let scopes = spend.scopes.as_deref();
+    let in_rows = match limits::count_in_state(&mut open, &spend.action, scopes, total(&parts))? {
+        InState::Counted(in_rows) => in_rows,
+        InState::AskFirst => return Ok(None),
+    };
+    if open.has_news() {
+        return Ok(None);
+    }
     open.wallet.seq += 1;
     let state = open.state()?;
-    Ok((
-        state,
-        Spent {
-            open,
-            parts,
-            price_version,
-            before: before.to_vec(),
-        },
-    ))
+    let spent = Spent {
+        open,
+        parts,
+        price_version,
+        in_rows,
+        before: before.to_vec(),
+    };
+    Ok(Some((state, spent)))
 }
 
 impl Spent {
     /// Books the debit. False when its key is taken; then, and after an error, the wallet is as it was.
     pub fn book(&self, store: &Store, entry: &mut Entry) -> Result<bool> {
+        let booked = self.count_and_insert(store, entry);
         let open = &self.open;
-        entry.number(open.now, open.wallet.seq);
-        let booked = ledger::insert(store, &open.customer, &open.asset.name, open.now, entry);
         if !matches!(booked, Ok(true)) {
             let args = [
                 value::text(&open.customer),
@@ -191,5 +210,18 @@ impl Spent {
         }
         open.owe(store, entry)?;
         Ok(true)
+    }
+
+    fn count_and_insert(&self, store: &Store, entry: &mut Entry) -> Result<bool> {
+        let open = &self.open;
+        if let Some(counting) = &self.in_rows {
+            limits::count_in_rows(store, open, counting)?;
+        }
+        entry.number(open.now, open.wallet.seq);
+        let booked = ledger::insert(store, &open.customer, &open.asset.name, open.now, entry);
+        if let (Some(counting), Ok(false) | Err(_)) = (&self.in_rows, &booked) {
+            counting.undo(store, open)?;
+        }
+        booked
     }
 }

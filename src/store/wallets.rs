@@ -9,7 +9,9 @@ use uuid::Uuid;
 use super::authorizations;
 use super::books::{self, Asset};
 use super::costs;
+use super::events;
 use super::ledger::{self, Entry, Key};
+use super::limits;
 use super::periods;
 use super::plans::{self, Renewals};
 use super::statement::{BIGINT, BYTES, INT, JSONB, NUMERIC, Statement, Store, TEXT, TIME, UUID};
@@ -32,9 +34,11 @@ pub struct OpenWallet {
     /// The holds among it.
     ended: Vec<Uuid>,
     /// The subscriptions that renew with it.
-    renewals: Renewals,
+    pub(super) renewals: Renewals,
     /// The key of the call that makes a subscription begin, for the first grant it books.
     key: Option<Key>,
+    /// Its balance when it was written last.
+    pub(super) was: Amount,
 }
 
 /// A wallet as a reader sees it.
@@ -107,6 +111,12 @@ static SET_TERMS: Statement = Statement {
     args: &[TEXT, TEXT, NUMERIC, JSONB],
 };
 
+static SET_STATUS: Statement = Statement {
+    sql: "UPDATE credyt.wallets SET status = $3, status_reason = $4
+          WHERE customer = $1 AND asset = $2",
+    args: &[TEXT, TEXT, TEXT, TEXT],
+};
+
 static DEBTS: Statement = Statement {
     sql: "SELECT d.id, d.action, d.owed FROM credyt.debts d
           WHERE d.customer = $1 AND d.asset = $2 ORDER BY d.seq",
@@ -173,13 +183,42 @@ pub fn open_or_create(store: &Store, customer: &str, asset: &str) -> Result<Open
 
 /// Opens a wallet for change where there is one.
 pub fn find(store: &Store, customer: &str, asset: &str) -> Result<Option<OpenWallet>> {
+    find_at(store, customer, asset, None)
+}
+
+/// Opens the wallets of two customers, the second one made where it is not there, at one moment for
+/// both. Locked in the order of the customers, so that two such calls never wait for each other.
+pub fn open_two(
+    store: &Store,
+    customer: &str,
+    other: &str,
+    asset: &str,
+) -> Result<(OpenWallet, OpenWallet)> {
+    if other < customer {
+        drop(open_or_create(store, other, asset)?);
+    }
+    let first = open(store, customer, asset)?;
+    let second = open_or_create(store, other, asset)?;
+    let now = first.now.max(second.now);
+    Ok((first.at(store, now)?, second.at(store, now)?))
+}
+
+/// Opens a wallet where there is one, as of this moment, or of now.
+fn find_at(
+    store: &Store,
+    customer: &str,
+    asset: &str,
+    at: Option<Moment>,
+) -> Result<Option<OpenWallet>> {
     let rows = LOCK.run(store, &[value::text(customer), value::text(asset)])?;
     let Some(row) = rows.first() else {
         return Ok(None);
     };
     let mut wallet = read_state(row.bytes(1)?)?;
     // Taken after the lock, so that time in a wallet never runs backwards.
-    let now = books::now(store)?.max(wallet.changed_at);
+    let now = at.map_or_else(|| books::now(store), Ok)?;
+    let now = now.max(wallet.changed_at);
+    let was = wallet.balance(wallet.changed_at);
     let passed = match row.optional_moment(2) {
         Some(at) if at <= now => do_what_is_due(store, customer, asset, &mut wallet, now)?,
         _ => Passed::default(),
@@ -195,6 +234,7 @@ pub fn find(store: &Store, customer: &str, asset: &str) -> Result<Option<OpenWal
         ended: passed.ended,
         renewals: passed.renewals,
         key: None,
+        was,
     }))
 }
 
@@ -327,12 +367,23 @@ impl OpenWallet {
             status: status.to_owned(),
             limit,
             now,
+            was: wallet.balance(now),
             wallet,
             due: Vec::new(),
             ended: Vec::new(),
             renewals: Renewals::default(),
             key: None,
         }
+    }
+
+    /// The same wallet, of which nothing has been written, at a later moment.
+    fn at(mut self, store: &Store, now: Moment) -> Result<OpenWallet> {
+        if self.now < now && self.wallet.next_due().is_some_and(|at| at <= now) {
+            let again = find_at(store, &self.customer, &self.asset.name, Some(now))?;
+            return again.ok_or_else(|| missing(store, &self.customer, &self.asset.name));
+        }
+        self.now = now;
+        Ok(self)
     }
 
     /// Spending needs an active wallet; WC006 otherwise.
@@ -346,6 +397,12 @@ impl OpenWallet {
                 &self.status,
             ))
         }
+    }
+
+    /// Has its balance fallen so low that somebody has to be told?
+    pub(super) fn has_news(&self) -> bool {
+        let balance = self.wallet.balance(self.now);
+        !self.wallet.watch.signals(self.was, balance).is_empty()
     }
 
     /// What can be spent on anything.
@@ -397,11 +454,20 @@ impl OpenWallet {
 
     /// Puts a new grant on the stack; a live, unlimited one pays debts first. Returns what it paid.
     pub fn issue(&mut self, store: &Store, grant: Grant) -> Result<Vec<Due>> {
+        self.issue_all(store, vec![grant])
+    }
+
+    /// The same for several grants, in this order.
+    pub fn issue_all(&mut self, store: &Store, grants: Vec<Grant>) -> Result<Vec<Due>> {
         self.book_due_now(store)?;
-        let id = grant.id;
-        self.add(grant)?;
         let mut debts = debts_of(store, &self.customer, &self.asset.name, &self.wallet)?;
-        Ok(self.wallet.settle(self.now, id, &mut debts))
+        let mut paid = Vec::new();
+        for grant in grants {
+            let id = grant.id;
+            self.add(grant)?;
+            paid.extend(self.wallet.settle(self.now, id, &mut debts));
+        }
+        Ok(paid)
     }
 
     /// How much of what this ledger row owes is not paid yet.
@@ -437,16 +503,25 @@ impl OpenWallet {
         let seq = first + before.len() as u64;
         self.wallet.seq = seq + after.len() as u64;
 
-        // Asked before the row is written: a wallet that is too large books nothing.
-        let state = self.state()?;
+        let news = events::collect(self, before.iter().chain(&after));
+        let counted = limits::count(store, self, entry)?;
         entry.number(self.now, seq);
-        if !ledger::insert(store, &self.customer, &self.asset.name, self.now, entry)? {
-            return Ok(false);
-        }
+        // The state first: a wallet that is too large books nothing.
+        let booked = self.state().and_then(|state| {
+            let booked = ledger::insert(store, &self.customer, &self.asset.name, self.now, entry)?;
+            Ok(booked.then_some(state))
+        });
+        let Ok(Some(state)) = booked else {
+            if let Some(counted) = counted {
+                counted.undo(store, self)?;
+            }
+            return booked.map(|_| false);
+        };
         self.write(store, &state)?;
         self.owe(store, entry)?;
         self.book_due(store, first, &before)?;
         self.book_due(store, seq + 1, &after)?;
+        events::insert(store, self, &news)?;
         Ok(true)
     }
 
@@ -456,9 +531,11 @@ impl OpenWallet {
         due.extend(self.wallet.sweep(self.now));
         let first = self.wallet.seq + 1;
         self.wallet.seq += due.len() as u64;
+        let news = events::collect(self, due.iter());
         let state = self.state()?;
         self.write(store, &state)?;
-        self.book_due(store, first, &due)
+        self.book_due(store, first, &due)?;
+        events::insert(store, self, &news)
     }
 
     fn write(&self, store: &Store, state: &[u8]) -> Result<()> {
@@ -487,6 +564,19 @@ impl OpenWallet {
             value::optional_json("metadata", metadata)?,
         ];
         SET_TERMS.run(store, &args)?;
+        Ok(())
+    }
+
+    /// Sets the status, and why.
+    pub fn set_status(&mut self, store: &Store, status: &str, reason: Option<&str>) -> Result<()> {
+        self.status = status.to_owned();
+        let args = [
+            value::text(&self.customer),
+            value::text(&self.asset.name),
+            value::text(status),
+            value::optional_text(reason),
+        ];
+        SET_STATUS.run(store, &args)?;
         Ok(())
     }
 

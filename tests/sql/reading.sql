@@ -80,7 +80,7 @@ SELECT 'nonsense'::credyt.wallet;
 SELECT '\x'::bytea::credyt.wallet;
 \echo :SQLSTATE
 SELECT '\xdeadbeef'::bytea::credyt.wallet;
-SELECT set_byte(state::bytea, 9, get_byte(state::bytea, 9) # 1)::credyt.wallet FROM credyt.wallets WHERE customer = 'acme';
+SELECT set_byte(state::bytea, 20, get_byte(state::bytea, 20) # 1)::credyt.wallet FROM credyt.wallets WHERE customer = 'acme';
 SELECT substr(state::bytea, 1, 20)::credyt.wallet FROM credyt.wallets WHERE customer = 'acme';
 SELECT jsonb_set(state::jsonb, '{grants,0,remaining}', '"-1"')::text::credyt.wallet FROM credyt.wallets WHERE customer = 'acme';
 SELECT jsonb_set(state::jsonb, '{grants,0,held}', '"1000"')::text::credyt.wallet FROM credyt.wallets WHERE customer = 'acme';

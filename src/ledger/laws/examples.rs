@@ -567,6 +567,7 @@ fn renewing(rollover: Option<&str>) -> Renewing {
         plan: "pro".to_owned(),
         grants: vec![Uuid::from_u128(1)],
         periods: vec![Period {
+            first: false,
             starts: at(10),
             ends: at(20),
             grant: Some(own),

@@ -76,6 +76,9 @@ pub enum MovementKind {
     Expiry,
     Revocation,
     Settlement,
+    /// To another grant of the wallet.
+    Rollover,
+    /// Gone to another wallet.
     Transfer,
 }
 
@@ -407,7 +410,7 @@ impl Model {
             into.paid += part.revenue;
             into.deferred += part.revenue;
             let to = into.terms.id;
-            self.book(MovementKind::Transfer, vec![part], None, None);
+            self.book(MovementKind::Rollover, vec![part], None, None);
             due.push(self.due(|part| Decided::Moved { part, to }, part));
         }
         if let Some(terms) = renewed.grant() {
@@ -599,6 +602,29 @@ impl Model {
             self.grants[grant].revoked = true;
         }
         (self.as_parts(&parts).pop(), self.sweep())
+    }
+
+    /// Gives unheld live credits away; each part with what was agreed about its grant.
+    pub fn give(&mut self, credits: Units) -> Result<Vec<(Grant, Part)>, Shortfall> {
+        let there = sum((0..self.grants.len())
+            .filter(|g| self.live(*g, self.now))
+            .map(|g| self.unheld(g)));
+        if credits > there {
+            return Err(shortfall(credits, there));
+        }
+        let mut left = credits;
+        let (mut given, mut parts) = (vec![], vec![]);
+        for g in self.burn_order() {
+            let credits = left.min(self.unheld(g));
+            if self.live(g, self.now) && credits > 0 {
+                left -= credits;
+                let part = self.take(g, credits);
+                given.push((self.grants[g].terms.clone(), self.as_part(&part)));
+                parts.push(part);
+            }
+        }
+        self.book(MovementKind::Transfer, parts, None, None);
+        Ok(given)
     }
 
     // ---- the pieces they share --------------------------------------------------------------

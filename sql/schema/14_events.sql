@@ -1,0 +1,137 @@
+-- The outbox: what the application is told, and who works on it.
+
+CREATE TABLE credyt.events (
+    customer         text NOT NULL,
+    id               uuid NOT NULL,
+    asset            text NOT NULL,
+    type             text NOT NULL,
+    payload          jsonb NOT NULL,
+    created_at       timestamptz NOT NULL,
+    leased_until     timestamptz,
+    acknowledged_at  timestamptz,
+    failure          text,
+    PRIMARY KEY (customer, id)
+) WITH (fillfactor = 80, autovacuum_vacuum_threshold = 1000, autovacuum_vacuum_scale_factor = 0.05);
+CREATE INDEX events_first ON credyt.events (id) WHERE acknowledged_at IS NULL;
+CREATE INDEX events_waiting ON credyt.events (customer, id) WHERE acknowledged_at IS NULL;
+CREATE INDEX events_id ON credyt.events (id);
+CREATE INDEX events_done ON credyt.events (acknowledged_at) WHERE acknowledged_at IS NOT NULL;
+COMMENT ON TABLE credyt.events IS 'What the application is told, written in the transaction that it is about. Take them with credyt.take_events; read credyt.events_pending.';
+COMMENT ON COLUMN credyt.events.customer IS 'Whom it is about.';
+COMMENT ON COLUMN credyt.events.id IS 'UUIDv7, ascending in each wallet.';
+COMMENT ON COLUMN credyt.events.asset IS 'In which asset.';
+COMMENT ON COLUMN credyt.events.type IS 'balance.low, balance.depleted, topup.requested, grant.expired or plan.renewed.';
+COMMENT ON COLUMN credyt.events.payload IS 'The numbers, as strings.';
+COMMENT ON COLUMN credyt.events.created_at IS 'When it happened.';
+COMMENT ON COLUMN credyt.events.leased_until IS 'A worker has it until then; NULL: none has had it.';
+COMMENT ON COLUMN credyt.events.acknowledged_at IS 'When it was done with; NULL: it comes again.';
+COMMENT ON COLUMN credyt.events.failure IS 'Why a top-up failed, as credyt.topup_failed was told.';
+
+CREATE TYPE credyt.event AS (
+    id          uuid,
+    customer    text,
+    asset       text,
+    type        text,
+    payload     jsonb,
+    created_at  timestamptz
+);
+COMMENT ON TYPE credyt.event IS 'Something that happened to a wallet.';
+COMMENT ON COLUMN credyt.event.id IS 'What ack_events and topup_failed ask for.';
+COMMENT ON COLUMN credyt.event.customer IS 'Whom it is about.';
+COMMENT ON COLUMN credyt.event.asset IS 'In which asset.';
+COMMENT ON COLUMN credyt.event.type IS 'balance.low, balance.depleted, topup.requested, grant.expired or plan.renewed.';
+COMMENT ON COLUMN credyt.event.payload IS 'The numbers, as strings.';
+COMMENT ON COLUMN credyt.event.created_at IS 'When it happened.';
+
+CREATE TYPE credyt.acknowledged AS (
+    events  int
+);
+COMMENT ON TYPE credyt.acknowledged IS 'The answer to ack_events.';
+COMMENT ON COLUMN credyt.acknowledged.events IS 'How many were acknowledged by this call.';
+
+CREATE TYPE credyt.alert AS (
+    customer   text,
+    asset      text,
+    threshold  numeric
+);
+COMMENT ON TYPE credyt.alert IS 'When to say that a balance is low.';
+COMMENT ON COLUMN credyt.alert.customer IS 'Whose wallet.';
+COMMENT ON COLUMN credyt.alert.asset IS 'In which asset.';
+COMMENT ON COLUMN credyt.alert.threshold IS 'Credits: at this balance or below; NULL: never.';
+
+CREATE TYPE credyt.topup AS (
+    customer   text,
+    asset      text,
+    threshold  numeric,
+    credits    numeric,
+    enabled    boolean,
+    in_flight  uuid
+);
+COMMENT ON TYPE credyt.topup IS 'When to ask for more credits.';
+COMMENT ON COLUMN credyt.topup.customer IS 'Whose wallet.';
+COMMENT ON COLUMN credyt.topup.asset IS 'In which asset.';
+COMMENT ON COLUMN credyt.topup.threshold IS 'Credits: at this balance or below.';
+COMMENT ON COLUMN credyt.topup.credits IS 'Credits that are asked for.';
+COMMENT ON COLUMN credyt.topup.enabled IS 'Ask, or not.';
+COMMENT ON COLUMN credyt.topup.in_flight IS 'The request that nobody has answered yet; NULL: there is none.';
+
+CREATE FUNCTION credyt.set_alert(
+    customer   text,
+    threshold  numeric,
+    asset      text DEFAULT 'credits'
+) RETURNS credyt.alert
+    AS 'MODULE_PATHNAME', 'credyt_set_alert' LANGUAGE c VOLATILE
+    SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_seqscan = off;
+COMMENT ON FUNCTION credyt.set_alert(text, numeric, text) IS
+    'Writes an event balance.low whenever the balance (what can be spent on anything without going into debt) falls to this many credits or below; again after it has been above. NULL: no more. Opens the wallet. WC009, 22003, 22023.';
+
+CREATE FUNCTION credyt.set_topup(
+    customer   text,
+    threshold  numeric,
+    credits    numeric,
+    asset      text DEFAULT 'credits',
+    enabled    boolean DEFAULT true
+) RETURNS credyt.topup
+    AS 'MODULE_PATHNAME', 'credyt_set_topup' LANGUAGE c VOLATILE
+    SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_seqscan = off;
+COMMENT ON FUNCTION credyt.set_topup(text, numeric, numeric, text, boolean) IS
+    'Writes an event topup.requested when spending leaves a balance of threshold credits or less; not again until credits were purchased or credyt.topup_failed was called. Turning it off forgets a request in flight. Opens the wallet. WC009, 22003, 22023.';
+
+CREATE FUNCTION credyt.topup_failed(
+    customer  text,
+    event_id  uuid,
+    reason    text DEFAULT NULL
+) RETURNS credyt.topup
+    AS 'MODULE_PATHNAME', 'credyt_topup_failed' LANGUAGE c VOLATILE
+    SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_seqscan = off;
+COMMENT ON FUNCTION credyt.topup_failed(text, uuid, text) IS
+    'Says that a requested top-up will not come: the next spend that leaves the balance low asks again. Acknowledge the event as well. Again: harmless. WC011 where it is no such event of this customer, 22023.';
+
+CREATE FUNCTION credyt.take_events(
+    batch          int DEFAULT 100,
+    lease_seconds  int DEFAULT 60
+) RETURNS SETOF credyt.event
+    AS 'MODULE_PATHNAME', 'credyt_take_events' LANGUAGE c VOLATILE
+    SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_seqscan = off;
+COMMENT ON FUNCTION credyt.take_events(int, int) IS
+    'Up to so many events for one worker, in order; nobody else gets them for lease_seconds. What is not acknowledged by then comes again. While an event of a customer is out, that customer''s later ones wait. Any number of workers. 22003, 22023.';
+
+CREATE FUNCTION credyt.ack_events(
+    ids  uuid[]
+) RETURNS credyt.acknowledged
+    AS 'MODULE_PATHNAME', 'credyt_ack_events' LANGUAGE c VOLATILE
+    SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_seqscan = off;
+COMMENT ON FUNCTION credyt.ack_events(uuid[]) IS
+    'Says that these events have been dealt with: they do not come again. Again, for a day: harmless. WC011 for an id that is no event''s; then none is acknowledged. 22023.';
+
+CREATE VIEW credyt.events_pending AS
+SELECT e.id, e.customer, e.asset, e.type, e.payload, e.created_at
+FROM credyt.events e
+WHERE e.acknowledged_at IS NULL;
+COMMENT ON VIEW credyt.events_pending IS 'What has nobody acknowledged yet? Events that a worker has just now, too.';
+COMMENT ON COLUMN credyt.events_pending.id IS 'The event.';
+COMMENT ON COLUMN credyt.events_pending.customer IS 'Whom it is about.';
+COMMENT ON COLUMN credyt.events_pending.asset IS 'In which asset.';
+COMMENT ON COLUMN credyt.events_pending.type IS 'balance.low, balance.depleted, topup.requested, grant.expired or plan.renewed.';
+COMMENT ON COLUMN credyt.events_pending.payload IS 'The numbers, as strings.';
+COMMENT ON COLUMN credyt.events_pending.created_at IS 'When it happened.';

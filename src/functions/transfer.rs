@@ -1,0 +1,286 @@
+//! Between wallets, and off: `transfer`, `freeze_wallet`, `unfreeze_wallet`.
+
+use pgrx::pg_sys;
+use rust_decimal::Decimal;
+use serde_json::Value as Json;
+use uuid::Uuid;
+
+use super::answers::{Standing, wallet_row};
+use super::debit::once;
+use super::request::{self, number};
+use crate::errors::{self, Result};
+use crate::ledger::wallet::{Decided, Due, Part};
+use crate::ledger::{Amount, Grant, Moment};
+use crate::sql_types::value::Value;
+use crate::sql_types::{Args, Row, args as arguments, value};
+use crate::store::Store;
+use crate::store::grants::{self, Issued};
+use crate::store::ledger::{self, Booked, Entry, Key, Transferred};
+use crate::store::wallets::{self, OpenWallet};
+
+// ---- transfer ---------------------------------------------------------------------------------
+
+struct Request {
+    customer: String,
+    to_customer: String,
+    credits: Decimal,
+    asset: String,
+    reason: Option<String>,
+    key: Option<Key>,
+}
+
+/// A `credyt.transferred`.
+struct Answer {
+    id: Uuid,
+    customer: String,
+    to_customer: String,
+    asset: String,
+    credits: Amount,
+    available: Amount,
+    allocations: Value,
+    reason: Option<String>,
+    replayed: bool,
+    created_at: Moment,
+}
+
+pub fn transfer(args: &Args) -> Result<Option<pg_sys::Datum>> {
+    let request = read(args)?;
+    let answer = once(
+        &request.customer,
+        request.key.as_ref(),
+        |store| give(store, &request),
+        |store, first| Answer::replayed(store, &request, first),
+    )?;
+    answer.row().datum(args)
+}
+
+fn read(args: &Args) -> Result<Request> {
+    let customer = args.name(0, "customer")?;
+    let to_customer = args.name(1, "to_customer")?;
+    if to_customer == customer {
+        return Err(errors::invalid(
+            "to_customer",
+            "a transfer goes to another customer",
+        ));
+    }
+    let credits = args.quantity(2, "credits")?;
+    if credits.is_zero() {
+        return Err(errors::invalid("credits", "a transfer of zero credits"));
+    }
+    let asset = args.name(3, "asset")?;
+    let fields = || {
+        vec![
+            ("to_customer", Some(to_customer.clone())),
+            ("asset", Some(asset.clone())),
+            number("credits", Some(credits)),
+        ]
+    };
+    let key_text = args.optional_name(5, "idempotency_key")?;
+    Ok(Request {
+        key: request::key(key_text, "transfer", fields),
+        reason: args.text(4, "reason")?,
+        customer,
+        to_customer,
+        credits,
+        asset,
+    })
+}
+
+/// Books both sides; `None` when the key is taken. All that can be refused is refused before the
+/// first row is written.
+fn give(store: &Store, request: &Request) -> Result<Option<Answer>> {
+    let (customer, to_customer) = (&request.customer, &request.to_customer);
+    let (mut from, mut to) = wallets::open_two(store, customer, to_customer, &request.asset)?;
+    from.active()?;
+    let credits = arguments::amount("credits", request.credits, from.asset.scale)?;
+    let given = from.wallet.give(from.now, credits).map_err(|short| {
+        errors::transfer_exceeds(customer, &request.asset, short, from.wallet.owed)
+    })?;
+
+    let mut moves: Vec<Move> = given
+        .into_iter()
+        .map(|(origin, part)| Move::new(origin, part, to.now))
+        .collect();
+    let arriving = moves.iter().map(|one| one.grant.clone()).collect();
+    let paid_debts = to.issue_all(store, arriving)?;
+    for one in &mut moves {
+        one.count_settled(&paid_debts);
+    }
+    to.state()?;
+
+    let leaving: Vec<Transferred> = moves.iter().map(Move::leaving).collect();
+    let allocations = value::jsonb(&ledger::transferred(&leaving, "to", to_customer));
+    let mut sent = Entry {
+        credits: -credits,
+        allocations,
+        reason: request.reason.clone(),
+        key: request.key.clone(),
+        ..Entry::new("transfer", from.now)
+    };
+    if !from.book(store, &mut sent, Vec::new())? {
+        return Ok(None);
+    }
+    let arrived: Vec<Transferred> = moves.iter().map(Move::arriving).collect();
+    let mut received = Entry {
+        credits,
+        allocations: value::jsonb(&ledger::transferred(&arrived, "from", customer)),
+        refers_to: Some(sent.id),
+        reason: request.reason.clone(),
+        ..Entry::new("transfer", to.now)
+    };
+    if !to.book(store, &mut received, paid_debts)? {
+        return Err(errors::corrupted("the ledger", "a transfer did not arrive"));
+    }
+    for one in &moves {
+        grants::insert(store, to_customer, &one.issued(&request.asset, to.now))?;
+    }
+    Ok(Some(Answer {
+        id: sent.id,
+        customer: customer.clone(),
+        to_customer: to_customer.clone(),
+        asset: request.asset.clone(),
+        credits,
+        available: from.available(),
+        allocations,
+        reason: sent.reason,
+        replayed: false,
+        created_at: from.now,
+    }))
+}
+
+/// Credits of one grant on their way into a new one.
+struct Move {
+    origin: Grant,
+    part: Part,
+    grant: Grant,
+    settled: Amount,
+    settled_revenue: Amount,
+}
+
+impl Move {
+    fn new(origin: Grant, part: Part, now: Moment) -> Move {
+        Move {
+            grant: origin.moved(Uuid::now_v7(), now, part.credits, part.revenue),
+            origin,
+            part,
+            settled: Amount::ZERO,
+            settled_revenue: Amount::ZERO,
+        }
+    }
+
+    /// What of it paid debts on arrival.
+    fn count_settled(&mut self, paid_debts: &[Due]) {
+        for due in paid_debts {
+            if let Decided::Settled { part, .. } = &due.what
+                && part.grant.is_some_and(|(id, _)| id == self.grant.id)
+            {
+                self.settled += part.credits;
+                self.settled_revenue += part.revenue;
+            }
+        }
+    }
+
+    fn leaving(&self) -> Transferred {
+        Transferred {
+            here: self.part.clone(),
+            there: self.grant.id,
+        }
+    }
+
+    fn arriving(&self) -> Transferred {
+        Transferred {
+            here: Part {
+                grant: Some((self.grant.id, self.grant.kind)),
+                ..self.part.clone()
+            },
+            there: self.origin.id,
+        }
+    }
+
+    fn issued(&self, asset: &str, now: Moment) -> Issued {
+        Issued {
+            id: self.grant.id,
+            asset: asset.to_owned(),
+            kind: self.grant.kind,
+            priority: self.grant.priority,
+            credits: self.part.credits,
+            paid: self.part.revenue,
+            settled: self.settled,
+            settled_revenue: self.settled_revenue,
+            effective_at: self.grant.effective_at,
+            expires_at: self.grant.expires_at,
+            applies_to: self.grant.applies_to.clone(),
+            origin: Some(self.origin.id),
+            created_at: now,
+            metadata: None,
+        }
+    }
+}
+
+impl Answer {
+    /// The first answer again, with what is available now.
+    fn replayed(store: &Store, request: &Request, first: Booked) -> Result<Answer> {
+        Ok(Answer {
+            id: first.id,
+            customer: request.customer.clone(),
+            to_customer: request.to_customer.clone(),
+            available: Standing::now(store, &request.customer, &first.asset)?.available,
+            asset: first.asset,
+            credits: -first.credits,
+            allocations: value::jsonb(&Json::to_string(&first.allocations)),
+            reason: first.reason,
+            replayed: true,
+            created_at: first.created_at,
+        })
+    }
+
+    fn row(self) -> Row {
+        Row::new(vec![
+            value::uuid(self.id),
+            value::text(&self.customer),
+            value::text(&self.to_customer),
+            value::text(&self.asset),
+            value::credits(self.credits),
+            value::credits(self.available),
+            self.allocations,
+            value::optional_text(self.reason.as_deref()),
+            value::bool(self.replayed),
+            value::moment(self.created_at),
+        ])
+    }
+}
+
+// ---- freeze and unfreeze ------------------------------------------------------------------------
+
+pub fn freeze_wallet(args: &Args) -> Result<Option<pg_sys::Datum>> {
+    let customer = args.name(0, "customer")?;
+    let asset = args.name(1, "asset")?;
+    let reason = args.text(2, "reason")?;
+    let open = set_status(&customer, &asset, "frozen", reason.as_deref())?;
+    wallet_row(&open).datum(args)
+}
+
+pub fn unfreeze_wallet(args: &Args) -> Result<Option<pg_sys::Datum>> {
+    let customer = args.name(0, "customer")?;
+    let asset = args.name(1, "asset")?;
+    let open = set_status(&customer, &asset, "active", None)?;
+    wallet_row(&open).datum(args)
+}
+
+/// From active to frozen and back; WC006 where the wallet is neither.
+fn set_status(
+    customer: &str,
+    asset: &str,
+    status: &str,
+    reason: Option<&str>,
+) -> Result<OpenWallet> {
+    Store::write_for(customer, |store| {
+        let mut open = wallets::open(store, customer, asset)?;
+        if !["active", "frozen"].contains(&open.status.as_str()) {
+            open.active()?;
+        }
+        open.set_status(store, status, reason)?;
+        open.write_back(store)?;
+        Ok(open)
+    })
+}
