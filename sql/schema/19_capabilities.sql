@@ -31,6 +31,15 @@ FROM (VALUES
     ('function', 'subscribe', '{operate}'),
     ('function', 'pay_subscription', '{operate}'),
     ('function', 'unsubscribe', '{operate}'),
+    ('function', 'transfer', '{operate}'),
+    ('function', 'freeze_wallet', '{operate}'),
+    ('function', 'unfreeze_wallet', '{operate}'),
+    ('function', 'set_limit', '{operate}'),
+    ('function', 'set_alert', '{operate}'),
+    ('function', 'set_topup', '{operate}'),
+    ('function', 'topup_failed', '{operate}'),
+    ('function', 'take_events', '{operate}'),
+    ('function', 'ack_events', '{operate}'),
     ('function', 'close_period', '{operate}'),
     ('function', 'maintain', '{operate}'),
     ('function', 'verify', '{operate}'),
@@ -53,6 +62,10 @@ FROM (VALUES
     ('function', 'available', '{operate,report}'),
     ('function', 'owed', '{operate,report}'),
     ('function', 'next_expiry', '{operate,report}'),
+    ('function', 'limits', '{operate,report}'),
+    ('function', 'limit_counts', '{operate,report}'),
+    ('function', 'limit_period', '{operate,report}'),
+    ('function', 'covers', '{operate,report}'),
     ('function', 'shared', '{operate,report}'),
     ('function', 'posted', '{operate,report}'),
     -- The type's own functions: anyone who may read a wallet may print it.
@@ -95,6 +108,8 @@ FROM (VALUES
     ('view', 'movements', '{report}'),
     ('view', 'grant_movements', '{report}'),
     ('view', 'renewals', '{report}'),
+    ('view', 'limits_used', '{report}'),
+    ('view', 'events_pending', '{report}'),
     -- Its columns are given one by one: see allow.
     ('view', 'capabilities', '{}'),
 
@@ -120,7 +135,9 @@ FROM (VALUES
     ('table', 'period_grants', '{}'),
     ('table', 'plans', '{}'),
     ('table', 'subscriptions', '{}'),
-    ('table', 'subscription_keys', '{}')
+    ('table', 'subscription_keys', '{}'),
+    ('table', 'limit_uses', '{}'),
+    ('table', 'events', '{}')
 ) AS o (kind, name, given);
 COMMENT ON VIEW credyt.capabilities IS 'What does credyt.allow let a role do? EXECUTE on functions, SELECT on views and tables; no other right is given to anyone.';
 COMMENT ON COLUMN credyt.capabilities.kind IS 'function, view or table.';
