@@ -17,6 +17,7 @@ pub mod rollups;
 pub mod spending;
 mod statement;
 pub mod vendors;
+mod version;
 pub mod wallets;
 
 pub use statement::Store;

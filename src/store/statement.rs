@@ -10,7 +10,7 @@ use rust_decimal::Decimal;
 use serde_json::Value as Json;
 use uuid::Uuid;
 
-use super::edition;
+use super::{edition, version};
 use crate::errors::{self, Result};
 use crate::ledger::number::parse_decimal;
 use crate::ledger::{Amount, Moment};
@@ -85,12 +85,15 @@ impl Store {
         let caller = unsafe { pg_sys::CurrentMemoryContext };
         if edition::listen() {
             PLANS.with_borrow_mut(HashMap::clear);
+            version::forget();
         }
         Spi::connect_mut(|_| {
             // What the body makes outlives the connection: it goes into the answer, too.
             // SAFETY: the context that was current is the caller's, and SPI switches back to it.
             unsafe { pg_sys::MemoryContextSwitchTo(caller) };
-            body(&Store { read_only })
+            let store = Store { read_only };
+            version::check(&store)?;
+            body(&store)
         })
     }
 }
