@@ -214,7 +214,8 @@ fn a_role_may_do_what_the_document_says_and_nothing_else() {
         .collect();
     let documented = documented();
     let role = Role::new(&database, "credyt_walker");
-    for subset in 0..8 {
+    // None, each by itself, all.
+    for subset in [0, 1, 2, 4, 7] {
         let may: Vec<&str> = (0..3)
             .filter(|bit| subset & (1 << bit) != 0)
             .map(|bit| CAPABILITIES[bit])
@@ -251,6 +252,10 @@ fn a_role_may_do_what_the_document_says_and_nothing_else() {
                     assert_eq!(refused.code, "42501", "{name}: {refused:?}");
                     assert!(!given(name), "{may:?} may not read {name}: {refused:?}");
                 }
+            }
+            // Whoever may do all may do no more than that.
+            if may.len() < CAPABILITIES.len() {
+                continue;
             }
             for write in [
                 format!("INSERT INTO credyt.{name} DEFAULT VALUES"),
@@ -316,24 +321,17 @@ fn what_one_capability_takes_back_another_keeps() {
         "{:?}",
         expected[1]
     );
-    // From every set of capabilities, each taken away, in every order.
+    // From every set of capabilities each one taken away leaves exactly the rights of the others.
     for subset in 0..8_usize {
-        for order in [
-            [0, 1, 2],
-            [0, 2, 1],
-            [1, 0, 2],
-            [1, 2, 0],
-            [2, 0, 1],
-            [2, 1, 0],
-        ] {
+        for (bit, what) in CAPABILITIES.iter().enumerate() {
             for what in names(subset) {
                 role.allow(what);
             }
-            let mut left = subset;
-            for bit in order {
-                left &= !(1 << bit);
-                assert_eq!(role.disallow(CAPABILITIES[bit]), answer(left));
-                assert_eq!(role.rights(), expected[left], "{subset} {order:?} {bit}");
+            let left = subset & !(1 << bit);
+            assert_eq!(role.disallow(what), answer(left));
+            assert_eq!(role.rights(), expected[left], "{subset} without {what}");
+            for what in names(left) {
+                role.disallow(what);
             }
         }
     }
@@ -426,7 +424,7 @@ fn roles_are_allowed_by_many_at_once() {
         .map(|nth| Role::new(&database, &format!("credyt_at_once_{nth}")))
         .collect();
     database.at_once(8, |nth, client| {
-        for round in 0..20 {
+        for round in 0..12 {
             let verb = if round % 2 == 0 { "disallow" } else { "allow" };
             // The same capability of the same role by two, and every object by all.
             let role = format!("credyt_at_once_{}", nth / 2);
