@@ -14,6 +14,8 @@ command -v cc >/dev/null || tests/env.sh cc
 step "Formatting" cargo fmt --check
 step "Lints of the ledger and the programs" cargo clippy --all-targets -- -D warnings
 step "The pure ledger" cargo test --lib
+step "Released scripts" tests/releases.sh check
+step "No name in SQL scripts that others could take" tests/pgspot.sh
 nth=0
 for major; do
     nth=$((nth + 1))
