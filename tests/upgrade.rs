@@ -168,7 +168,7 @@ fn statements(script: &str) -> Vec<String> {
     for line in script.lines() {
         statement += line;
         statement.push('\n');
-        let whole = statement.matches("$$").count() % 2 == 0;
+        let whole = statement.matches("$$").count().is_multiple_of(2);
         if whole && line.ends_with(';') && !line.trim_start().starts_with("--") {
             statements.push(std::mem::take(&mut statement));
         }
