@@ -25,8 +25,10 @@ for major; do
         export CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16
         # Fewer customers for the year that one test goes through.
         export CREDYT_CUSTOMERS=${CREDYT_CUSTOMERS:-100}
+        # And fewer crashes.
+        export CREDYT_KILLS=${CREDYT_KILLS:-20} CREDYT_STOPS=${CREDYT_STOPS:-5} CREDYT_CANCELS=${CREDYT_CANCELS:-50}
     fi
-    [ $nth -le 2 ] || rust_tests=(--test dump --test concurrency --test sessions)
+    [ $nth -le 2 ] || rust_tests=(--test dump --test moves --test concurrency --test sessions)
     if ! { pg_config=$(COUNTS='' tests/env.sh "$major") && COUNTS='' tests/build.sh "$pg_config" install; }; then
         echo "0 1" >> "$COUNTS"
         continue

@@ -89,5 +89,5 @@ crate::sql_functions! {
     "credyt_wallet_owed" => wallet_type::owed;
     "credyt_wallet_next_expiry" => wallet_type::next_expiry;
     "credyt_refuse_change" => triggers::refuse_change;
-    "credyt_announce_clock" => triggers::announce_clock;
+    "credyt_announce_change" => triggers::announce_change;
 }

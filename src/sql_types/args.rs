@@ -2,7 +2,7 @@
 
 use std::ffi::CStr;
 
-use pgrx::{FromDatum, direct_function_call_as_datum, fcinfo, pg_sys};
+use pgrx::{Array, FromDatum, direct_function_call_as_datum, fcinfo, pg_sys};
 use rust_decimal::Decimal;
 use serde_json::{Map, Value as Json};
 use uuid::Uuid;
@@ -14,6 +14,10 @@ use crate::ledger::{Amount, Moment};
 
 /// Names and keys are indexed, so they are short.
 const MAX_NAME_BYTES: usize = 255;
+
+/// Longer texts and documents are refused before they are copied. Postgres turns memory that is not to be had into an
+/// error, Rust into the end of the server.
+const MAX_BYTES: usize = 16 << 20;
 
 pub struct Args {
     fcinfo: pg_sys::FunctionCallInfo,
@@ -49,6 +53,7 @@ impl Args {
         let Some(bytes) = self.get::<&[u8]>(at) else {
             return Ok(None);
         };
+        check_length(name, bytes.len())?;
         match std::str::from_utf8(bytes) {
             Ok(text) => Ok(Some(text.to_owned())),
             Err(_) => Err(errors::invalid(name, "it is not UTF-8")),
@@ -79,17 +84,17 @@ impl Args {
 
     /// A list of texts without NULLs, at most 100; or NULL.
     pub fn names(&self, at: usize, name: &str) -> Result<Option<Vec<String>>> {
-        let Some(list) = self.get::<Vec<Option<String>>>(at) else {
+        let Some(list) = self.get::<Array<&str>>(at) else {
             return Ok(None);
         };
         if list.len() > 100 {
             return Err(errors::invalid(name, "more than 100 elements"));
         }
         let mut names = Vec::with_capacity(list.len());
-        for element in list {
+        for element in list.iter() {
             let element = element.ok_or_else(|| errors::invalid(name, "an element is NULL"))?;
-            check_name(name, &element)?;
-            names.push(element);
+            check_name(name, element)?;
+            names.push(element.to_owned());
         }
         Ok(Some(names))
     }
@@ -208,6 +213,7 @@ impl Args {
             text.map(|text| CStr::from_ptr(text.cast_mut_ptr()).to_string_lossy())
         };
         let text = required(name, text)?;
+        check_length(name, text.len())?;
         // A jsonb is well-formed: depth is all that can be wrong with it.
         serde_json::from_str(&text)
             .map(Some)
@@ -239,6 +245,7 @@ impl Args {
     /// The C string that a type's input function gets.
     pub fn cstring(&self, at: usize, name: &str) -> Result<String> {
         let text = required(name, self.get::<&CStr>(at))?;
+        check_length(name, text.count_bytes())?;
         text.to_str()
             .map(str::to_owned)
             .map_err(|_| errors::invalid(name, "it is not UTF-8"))
@@ -260,6 +267,16 @@ pub fn amount(name: &str, value: Decimal, scale: u32) -> Result<Amount> {
 
 pub fn required<T>(name: &str, value: Option<T>) -> Result<T> {
     value.ok_or_else(|| errors::invalid(name, "it may not be NULL"))
+}
+
+fn check_length(name: &str, bytes: usize) -> Result<()> {
+    if bytes > MAX_BYTES {
+        return Err(errors::invalid(
+            name,
+            format_args!("it is {bytes} bytes long, {MAX_BYTES} are allowed"),
+        ));
+    }
+    Ok(())
 }
 
 fn check_name(name: &str, text: &str) -> Result<()> {
