@@ -17,6 +17,8 @@ pub mod vendor;
 pub mod wallet;
 
 #[cfg(test)]
+mod fuzz;
+#[cfg(test)]
 mod laws;
 
 pub use amount::Amount;
