@@ -219,6 +219,46 @@ proptest! {
     }
 }
 
+/// What only a forger writes, and what could not be printed, read or stored again.
+#[test]
+fn what_postgres_cannot_keep_is_no_wallet() {
+    let taken = |change: fn(&mut Wallet, &mut Grant)| {
+        let mut grant = Grant {
+            id: Uuid::nil(),
+            kind: Kind::Purchased,
+            priority: 100,
+            effective_at: NOW,
+            expires_at: None,
+            applies_to: None,
+            revoked: false,
+            remaining: Amount::from_units(1),
+            held: Amount::ZERO,
+            deferred: Amount::ZERO,
+        };
+        let mut wallet = Wallet::new(NOW);
+        change(&mut wallet, &mut grant);
+        let _ = wallet.issue(grant);
+        packed::unpack(&packed::pack(&wallet)).is_ok()
+    };
+    assert!(taken(|_, _| {}));
+    assert!(!taken(|wallet, _| wallet.changed_at = Moment(i64::MAX - 1)));
+    assert!(!taken(
+        |wallet, _| wallet.next_hold_end = Some(Moment(i64::MIN))
+    ));
+    assert!(!taken(
+        |wallet, _| wallet.next_renewal = Some(Moment(i64::MIN))
+    ));
+    assert!(!taken(|_, grant| grant.effective_at = Moment(i64::MIN)));
+    assert!(!taken(|_, grant| grant.expires_at = Some(Moment(i64::MAX))));
+    assert!(!taken(|wallet, _| wallet.seq = 1 << 63));
+    assert!(!taken(
+        |_, grant| grant.applies_to = Some(vec![String::new()])
+    ));
+    assert!(!taken(
+        |_, grant| grant.applies_to = Some(vec!["a\0".to_owned()])
+    ));
+}
+
 /// Every change of one byte, every cut, one byte more anywhere.
 #[test]
 fn every_small_damage_is_found() {
