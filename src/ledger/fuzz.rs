@@ -100,73 +100,9 @@ fn is_a_wallet(wallet: Wallet) {
     let _ = one.sweep(now);
 }
 
-/// Where in these bytes their checksum stands: it is that of all the others.
-fn checksum_at(bytes: &[u8]) -> usize {
-    let found = (0..bytes.len() - 4).find(|at| bytes[*at..at + 4] == checksum(bytes, *at));
-    found.expect("packed bytes hold their checksum")
-}
-
-fn checksum(bytes: &[u8], at: usize) -> [u8; 4] {
-    let mut hasher = crc32fast::Hasher::new();
-    hasher.update(&bytes[..at]);
-    hasher.update(&bytes[at + 4..]);
-    hasher.finalize().to_le_bytes()
-}
-
-/// Bytes that mean something at one place or another: numbers at their ends, in either form.
-fn piece() -> impl Strategy<Value = Vec<u8>> {
-    let any_size = any::<u128>().prop_map(|n| varint(n >> (n % 120)));
-    let moment = select(&[i64::MIN, -1, 0, 1, NOW.0, 1 << 61, i64::MAX - 1, i64::MAX][..]);
-    prop_oneof![
-        4 => any::<u8>().prop_map(|byte| vec![byte]),
-        2 => any_size,
-        1 => select(vec![0, 127, 128, 1000, 1 << 32, 1 << 64, u128::MAX]).prop_map(varint),
-        2 => moment.prop_map(|at| at.to_le_bytes().to_vec()),
-        1 => any::<i64>().prop_map(|at| at.to_le_bytes().to_vec()),
-        1 => prop::collection::vec(any::<u8>(), 0..40),
-    ]
-}
-
-fn varint(mut value: u128) -> Vec<u8> {
-    let mut out = Vec::new();
-    while value >= 0x80 {
-        out.push((value as u8) | 0x80);
-        value >>= 7;
-    }
-    out.push(value as u8);
-    out
-}
-
-/// A change of packed bytes: so many go at a place, and others come there.
-fn change() -> impl Strategy<Value = (Index, usize, Vec<u8>)> {
-    let same = piece().prop_map(|piece| (piece.len(), piece));
-    let other = (select(&[0, 1, 2, 8, 16][..]), piece());
-    (any::<Index>(), prop_oneof![3 => same, 1 => other])
-        .prop_map(|(at, (gone, piece))| (at, gone, piece))
-}
-
 /// Bytes of a wallet, changed, with a checksum that is right again.
 fn forged() -> impl Strategy<Value = Vec<u8>> {
-    (wallet(), prop::collection::vec(change(), 1..4)).prop_map(|(wallet, changes)| {
-        let mut bytes = packed::pack(&wallet);
-        let mut sum = checksum_at(&bytes);
-        for (at, gone, piece) in changes {
-            let mut from = at.index(bytes.len());
-            // Not the checksum itself.
-            if (sum..sum + 4).contains(&from) {
-                from = sum + 4;
-            }
-            let end = if from < sum { sum } else { bytes.len() };
-            let gone = gone.min(end - from);
-            if from < sum {
-                sum = sum + piece.len() - gone;
-            }
-            bytes.splice(from..from + gone, piece);
-        }
-        let right = checksum(&bytes, sum);
-        bytes[sum..sum + 4].copy_from_slice(&right);
-        bytes
-    })
+    wallet().prop_flat_map(|wallet| hostile::forged(packed::pack(&wallet)))
 }
 
 proptest! {
@@ -181,7 +117,7 @@ proptest! {
     }
 
     #[test]
-    fn changed_and_random_bytes_are_refused(wallet in wallet(), changes in prop::collection::vec(change(), 1..4), noise in prop::collection::vec(any::<u8>(), 0..200)) {
+    fn changed_and_random_bytes_are_refused(wallet in wallet(), changes in hostile::changes(), noise in prop::collection::vec(any::<u8>(), 0..200)) {
         let good = packed::pack(&wallet);
         let mut bytes = good.clone();
         for (at, gone, piece) in changes {

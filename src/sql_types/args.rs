@@ -2,7 +2,7 @@
 
 use std::ffi::CStr;
 
-use pgrx::{FromDatum, direct_function_call_as_datum, fcinfo, pg_sys};
+use pgrx::{Array, FromDatum, direct_function_call_as_datum, fcinfo, pg_sys};
 use rust_decimal::Decimal;
 use serde_json::{Map, Value as Json};
 use uuid::Uuid;
@@ -49,10 +49,7 @@ impl Args {
         let Some(bytes) = self.get::<&[u8]>(at) else {
             return Ok(None);
         };
-        match std::str::from_utf8(bytes) {
-            Ok(text) => Ok(Some(text.to_owned())),
-            Err(_) => Err(errors::invalid(name, "it is not UTF-8")),
-        }
+        utf8(name, bytes).map(|text| Some(text.to_owned()))
     }
 
     /// A name or a key: not empty, at most 255 bytes; or NULL.
@@ -71,17 +68,19 @@ impl Args {
 
     /// A list of texts without NULLs, at most 100; or NULL.
     pub fn names(&self, at: usize, name: &str) -> Result<Option<Vec<String>>> {
-        let Some(list) = self.get::<Vec<Option<String>>>(at) else {
+        // As bytes, since a database may have another encoding than UTF-8.
+        let Some(list) = self.get::<Array<&[u8]>>(at) else {
             return Ok(None);
         };
         if list.len() > 100 {
             return Err(errors::invalid(name, "more than 100 elements"));
         }
         let mut names = Vec::with_capacity(list.len());
-        for element in list {
+        for element in list.iter() {
             let element = element.ok_or_else(|| errors::invalid(name, "an element is NULL"))?;
-            check_name(name, &element)?;
-            names.push(element);
+            let element = utf8(name, element)?;
+            check_name(name, element)?;
+            names.push(element.to_owned());
         }
         Ok(Some(names))
     }
@@ -186,11 +185,11 @@ impl Args {
         // SAFETY: the argument is declared jsonb; jsonb_out returns a C string.
         let text = unsafe {
             let text = direct_function_call_as_datum(pg_sys::jsonb_out, &[Some(datum)]);
-            text.map(|text| CStr::from_ptr(text.cast_mut_ptr()).to_string_lossy())
+            text.map(|text| CStr::from_ptr(text.cast_mut_ptr()))
         };
-        let text = required(name, text)?;
+        let text = utf8(name, required(name, text)?.to_bytes())?;
         // A jsonb is well-formed: depth is all that can be wrong with it.
-        serde_json::from_str(&text)
+        serde_json::from_str(text)
             .map(Some)
             .map_err(|_| errors::invalid(name, "it is nested deeper than 127 levels"))
     }
@@ -220,9 +219,7 @@ impl Args {
     /// The C string that a type's input function gets.
     pub fn cstring(&self, at: usize, name: &str) -> Result<String> {
         let text = required(name, self.get::<&CStr>(at))?;
-        text.to_str()
-            .map(str::to_owned)
-            .map_err(|_| errors::invalid(name, "it is not UTF-8"))
+        utf8(name, text.to_bytes()).map(str::to_owned)
     }
 }
 
@@ -241,6 +238,11 @@ pub fn amount(name: &str, value: Decimal, scale: u32) -> Result<Amount> {
 
 pub fn required<T>(name: &str, value: Option<T>) -> Result<T> {
     value.ok_or_else(|| errors::invalid(name, "it may not be NULL"))
+}
+
+/// A text of a database in another encoding may be none of ours.
+fn utf8<'a>(name: &str, bytes: &'a [u8]) -> Result<&'a str> {
+    std::str::from_utf8(bytes).map_err(|_| errors::invalid(name, "it is not UTF-8"))
 }
 
 fn check_name(name: &str, text: &str) -> Result<()> {
