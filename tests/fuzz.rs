@@ -10,8 +10,8 @@ mod hostile;
 use std::cell::{Cell, RefCell};
 use std::error::Error;
 
-use postgres::Client;
 use postgres::types::{IsNull, ToSql, Type, private::BytesMut, to_sql_checked};
+use postgres::{Client, NoTls};
 use proptest::prelude::*;
 use proptest::sample::select;
 use proptest::strategy::{Just, Union};
@@ -19,7 +19,7 @@ use proptest::test_runner::{TestCaseError, TestRunner};
 use serde_json::Value as Json;
 
 use hostile::{cases, edited};
-use support::sql::{Database, Refusal, attempt, quoted, rows, value, values};
+use support::sql::{Database, Refusal, attempt, quoted, refusal, rows, value, values};
 
 /// A function of the extension, and its arguments with their types.
 struct Function {
@@ -342,10 +342,43 @@ fn the_binary_form_is_a_wallet_s_or_refused() {
     let tried = TestRunner::new(cases(1000)).run(&bytes, |bytes| {
         let outcome = (same.borrow_mut())(bytes);
         prop_assert!(
-            matches!(outcome.as_deref(), Ok(true)) || outcome == Err("22P02".to_owned()),
+            outcome == Ok(true) || outcome == Err("22P02".to_owned()),
             "{outcome:?}"
         );
         Ok(())
     });
     tried.unwrap_or_else(|why| panic!("{why}"));
+}
+
+#[test]
+fn in_another_encoding_what_is_not_utf8_is_refused() {
+    let utf8 = Database::new("fuzz_utf8");
+    rows(
+        &mut utf8.connect(),
+        "CREATE DATABASE fuzz_latin1 TEMPLATE template0 ENCODING 'LATIN1'",
+    );
+    let latin1 = utf8.connect_str().replace("fuzz_utf8", "fuzz_latin1");
+    let mut client = Client::connect(&latin1, NoTls).expect("connected");
+    rows(
+        &mut client,
+        "CREATE EXTENSION credyt_pg; SELECT credyt.create_asset('credits'), credyt.grant_credits('ann', 10)",
+    );
+    let debit = "SELECT credyt.debit_credits('ann', 'image', credits => 1, $)";
+    for bad in [
+        "idempotency_key => 'é'",
+        "metadata => '{\"name\": \"José\"}'",
+        "dimensions => '{\"é\": 1}'",
+        "scopes => '{user:é}'",
+    ] {
+        let refused = refusal(&mut client, &debit.replace('$', bad));
+        assert_eq!(refused.code, "22023", "{bad}: {refused:?}");
+        assert!(refused.message.contains("UTF-8"), "{bad}: {refused:?}");
+    }
+    let refused = refusal(&mut client, "SELECT '{\"é\": 1}'::credyt.wallet");
+    assert_eq!(refused.code, "22023");
+    rows(&mut client, &debit.replace('$', "metadata => '{\"a\": 1}'"));
+    assert_eq!(
+        value(&mut client, "SELECT count(*) FROM credyt.ledger"),
+        "2"
+    );
 }
