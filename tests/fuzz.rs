@@ -120,6 +120,9 @@ fn seeds(name: &str) -> Vec<Json> {
             all
         }
         "usage" => [hostile::usages(), hostile::answers()].concat(),
+        "allocations" => vec![hostile::allocations()],
+        "costs" => vec![hostile::costs()],
+        "lines" => vec![hostile::lines()],
         _ => hostile::dimensions(),
     }
 }

@@ -16,7 +16,7 @@ use super::vendor::{
     rules,
 };
 use super::wallet::{EndedHold, Overrun};
-use super::{Amount, Grant, Kind, Moment, Wallet, number, packed, period, text};
+use super::{Amount, Grant, Kind, Moment, Wallet, margin, number, packed, period, rollup, text};
 
 #[path = "../../tests/support/hostile.rs"]
 mod hostile;
@@ -327,5 +327,30 @@ proptest! {
         if let Some(amount) = Amount::parse(&text) {
             prop_assert_eq!(Amount::parse(&amount.to_string()), Some(amount));
         }
+    }
+}
+
+// ---- what reports read --------------------------------------------------------------------------
+
+proptest! {
+    #![proptest_config(cases(1000))]
+
+    #[test]
+    fn a_row_s_money_is_shared_to_the_last_digit_or_refused(
+        allocations in edited(vec![hostile::allocations()]),
+        costs in edited(vec![hostile::costs()]),
+        posted in edited(vec![hostile::lines()]),
+        kind in select(&["debit", "refund", "settlement", "revocation", "grant", ""][..]),
+    ) {
+        let _ = rollup::read(&posted).map(|lines| rollup::counted(&lines));
+        let read = (margin::paid(kind, &allocations), margin::Spent::read_all(Some(&costs), None));
+        let (Some(paid), Some(spent)) = read else { return Ok(()) };
+        if paid.len() * spent.len() > 10_000 { return Ok(()) }
+        let lines = margin::merged(margin::lines(&paid, &spent));
+        let _ = rollup::counted(&lines);
+        let credits: Amount = lines.iter().map(|line| line.credits).sum();
+        let revenue: Amount = lines.iter().map(|line| line.revenue).sum();
+        prop_assert_eq!(credits, paid.iter().map(|one| one.credits).sum());
+        prop_assert_eq!(revenue, paid.iter().map(|one| one.revenue).sum());
     }
 }

@@ -432,6 +432,25 @@ pub fn usages() -> Vec<Json> {
     all
 }
 
+/// What paid, as a ledger row says it.
+pub fn allocations() -> Json {
+    json!([{"grant": "01a19467-e800-7000-8000-000080000000", "kind": "included", "credits": "3", "revenue": "0.60"},
+           {"grant": null, "kind": "overdraft", "credits": "2.5", "revenue": "0"}])
+}
+
+/// What it cost, as a ledger row says it.
+pub fn costs() -> Json {
+    json!([{"vendor": "acme", "model": "m", "cost": "0.5", "request": "r1", "weight": "7"}, {"vendor": "acme", "model": "m", "cost": "1"},
+           {"vendor": "other", "model": null, "cost": null}])
+}
+
+/// The lines of a cost posting.
+pub fn lines() -> Json {
+    json!([{"vendor": "acme", "model": "m", "kind": "included", "credits": "-3", "revenue": "0.60", "cost": "0.5"},
+           {"vendor": "acme", "model": null, "kind": "included", "credits": "3", "revenue": "0", "cost": null},
+           {"vendor": "acme", "model": "m", "kind": "included", "credits": "0", "revenue": "0", "cost": "7.5"}])
+}
+
 // ---- packed wallets -----------------------------------------------------------------------------
 
 /// Where in these bytes their checksum stands: it is that of all the others.
