@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
 use rust_decimal::Decimal;
-use serde_json::{Map, Value as Json};
+use serde_json::{Map, Value as Json, json};
 use uuid::Uuid;
 
 use super::price::{Measure, Price, Rounding};
@@ -331,6 +331,15 @@ proptest! {
 }
 
 // ---- what reports read --------------------------------------------------------------------------
+
+/// Their sum is no decimal.
+#[test]
+fn costs_beyond_any_row_s_are_refused() {
+    let one = json!({"kind": "included", "credits": "1", "revenue": "1", "cost": "79228162514264337593543950335"});
+    let two = Json::Array(vec![one.clone(), one]);
+    assert_eq!(margin::Spent::read_all(Some(&two), None), None);
+    assert_eq!(rollup::read(&two), None);
+}
 
 proptest! {
     #![proptest_config(cases(1000))]

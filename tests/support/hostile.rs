@@ -20,7 +20,7 @@ pub fn cases(default: u32) -> ProptestConfig {
 }
 
 /// Numbers as JSON may write them.
-pub const NUMBERS: [&str; 24] = [
+pub const NUMBERS: [&str; 25] = [
     "0",
     "-0",
     "0.0",
@@ -30,6 +30,7 @@ pub const NUMBERS: [&str; 24] = [
     "1e0",
     "1E+3",
     "3e-07",
+    "1.1999999999999999e-07",
     "1e400",
     "-1e400",
     "1e-400",
@@ -395,7 +396,7 @@ pub fn litellm_file() -> Json {
                  "output_cost_per_token_batches": 2, "search_context_cost_per_query": {"search_context_size_low": 1},
                  "mode": "chat", "supports_x": true},
            "sample_spec": {"litellm_provider": "one of"},
-           "x/m": {"litellm_provider": "x", "input_cost_per_second": 0.1, "cache_read_input_token_cost_priority": 1.1999999999999999e-07}})
+           "x/m": {"litellm_provider": "x", "input_cost_per_second": 0.1, "cache_read_input_token_cost_priority": 1.2e-07}})
 }
 
 pub fn own_rates() -> Vec<Json> {
