@@ -773,6 +773,12 @@ impl Wallet {
         // many credits again as can be issued.
         let issued = self.grants.iter().filter(|g| g.kind != Kind::Included);
         ensure(issued.count() <= MAX_GRANTS, "more than 1000 open grants")?;
+        let moments = [Some(self.changed_at), self.next_hold_end, self.next_renewal];
+        ensure(
+            moments.iter().flatten().all(|at| at.has_a_date()),
+            "a time that no calendar has",
+        )?;
+        ensure(i64::try_from(self.seq).is_ok(), "seq is out of range")?;
         ensure(in_wallet(self.owed), "owed is out of range")?;
         ensure(
             in_wallet(self.held_overdraft),
@@ -811,11 +817,16 @@ impl Wallet {
             )?;
             ensure(in_wallet(grant.deferred), "deferred is out of range")?;
             ensure(
+                grant.effective_at.has_a_date() && grant.expires_at.is_none_or(Moment::has_a_date),
+                "a time that no calendar has",
+            )?;
+            ensure(
                 grant.expires_at.is_none_or(|end| end > grant.effective_at),
                 "a grant ends before it starts",
             )?;
+            let patterns = grant.applies_to.as_deref();
             ensure(
-                grant.applies_to.as_ref().is_none_or(|p| !p.is_empty()),
+                patterns.is_none_or(|all| !all.is_empty() && all.iter().all(|one| is_pattern(one))),
                 "a grant applies to nothing",
             )?;
             total += grant.remaining;
@@ -830,6 +841,11 @@ impl Wallet {
             "the grants are not in burn order",
         )
     }
+}
+
+/// Could some action match it? Texts of Postgres hold no NUL.
+fn is_pattern(text: &str) -> bool {
+    !text.is_empty() && !text.contains('\0')
 }
 
 /// The credits of all parts.

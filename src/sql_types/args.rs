@@ -53,11 +53,7 @@ impl Args {
         let Some(bytes) = self.get::<&[u8]>(at) else {
             return Ok(None);
         };
-        check_length(name, bytes.len())?;
-        match std::str::from_utf8(bytes) {
-            Ok(text) => Ok(Some(text.to_owned())),
-            Err(_) => Err(errors::invalid(name, "it is not UTF-8")),
-        }
+        utf8(name, bytes).map(|text| Some(text.to_owned()))
     }
 
     /// A name or a key: not empty, at most 255 bytes; or NULL.
@@ -84,7 +80,8 @@ impl Args {
 
     /// A list of texts without NULLs, at most 100; or NULL.
     pub fn names(&self, at: usize, name: &str) -> Result<Option<Vec<String>>> {
-        let Some(list) = self.get::<Array<&str>>(at) else {
+        // As bytes, since a database may have another encoding than UTF-8.
+        let Some(list) = self.get::<Array<&[u8]>>(at) else {
             return Ok(None);
         };
         if list.len() > 100 {
@@ -93,6 +90,7 @@ impl Args {
         let mut names = Vec::with_capacity(list.len());
         for element in list.iter() {
             let element = element.ok_or_else(|| errors::invalid(name, "an element is NULL"))?;
+            let element = utf8(name, element)?;
             check_name(name, element)?;
             names.push(element.to_owned());
         }
@@ -210,12 +208,11 @@ impl Args {
         // SAFETY: the argument is declared jsonb; jsonb_out returns a C string.
         let text = unsafe {
             let text = direct_function_call_as_datum(pg_sys::jsonb_out, &[Some(datum)]);
-            text.map(|text| CStr::from_ptr(text.cast_mut_ptr()).to_string_lossy())
+            text.map(|text| CStr::from_ptr(text.cast_mut_ptr()))
         };
-        let text = required(name, text)?;
-        check_length(name, text.len())?;
+        let text = utf8(name, required(name, text)?.to_bytes())?;
         // A jsonb is well-formed: depth is all that can be wrong with it.
-        serde_json::from_str(&text)
+        serde_json::from_str(text)
             .map(Some)
             .map_err(|_| errors::invalid(name, "it is nested deeper than 127 levels"))
     }
@@ -245,10 +242,7 @@ impl Args {
     /// The C string that a type's input function gets.
     pub fn cstring(&self, at: usize, name: &str) -> Result<String> {
         let text = required(name, self.get::<&CStr>(at))?;
-        check_length(name, text.count_bytes())?;
-        text.to_str()
-            .map(str::to_owned)
-            .map_err(|_| errors::invalid(name, "it is not UTF-8"))
+        utf8(name, text.to_bytes()).map(str::to_owned)
     }
 }
 
@@ -269,14 +263,15 @@ pub fn required<T>(name: &str, value: Option<T>) -> Result<T> {
     value.ok_or_else(|| errors::invalid(name, "it may not be NULL"))
 }
 
-fn check_length(name: &str, bytes: usize) -> Result<()> {
-    if bytes > MAX_BYTES {
+/// A text that is not too long; of a database in another encoding it may be none of ours.
+fn utf8<'a>(name: &str, bytes: &'a [u8]) -> Result<&'a str> {
+    if bytes.len() > MAX_BYTES {
         return Err(errors::invalid(
             name,
-            format_args!("it is {bytes} bytes long, {MAX_BYTES} are allowed"),
+            format_args!("it is {} bytes long, {MAX_BYTES} are allowed", bytes.len()),
         ));
     }
-    Ok(())
+    std::str::from_utf8(bytes).map_err(|_| errors::invalid(name, "it is not UTF-8"))
 }
 
 fn check_name(name: &str, text: &str) -> Result<()> {
