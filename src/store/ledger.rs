@@ -1,5 +1,6 @@
 //! The ledger's rows.
 
+use std::collections::HashMap;
 use std::str::FromStr;
 
 use rust_decimal::Decimal;
@@ -8,7 +9,8 @@ use uuid::Uuid;
 
 use super::periods;
 use super::statement::{
-    BIGINT, BYTES, INT, JSONB, NUMERIC, RowRef, Statement, Store, TEXT, TEXTS, TIME, UUID,
+    BIGINT, BIGINTS, BYTES, BYTES_LIST, Columns, INT, INTS, JSONB, JSONBS, NUMERIC, NUMERICS,
+    RowRef, Statement, Store, TEXT, TEXTS, TIME, TIMES, UUID, UUIDS,
 };
 use crate::errors::{self, Result};
 use crate::ledger::margin::{self, Paid, Spent};
@@ -305,6 +307,114 @@ pub fn insert(
     Ok(statement.run(store, &values)?.count() > 0)
 }
 
+/// The same for many rows; scopes come printed.
+static INSERT_ALL: Statement = Statement {
+    sql: "INSERT INTO credyt.ledger (customer, asset, id, seq, created_at, occurred_at,
+              price_version, kind, action, quantity, credits, revenue, cost, costs, allocations,
+              authorization_id, refers_to, scopes, reason, dimensions, usage, idempotency_key, request,
+              metadata, accounted_at)
+          SELECT r.customer, r.asset, r.id, r.seq, r.created_at, r.occurred_at, r.price_version, r.kind,
+              r.action, r.quantity, r.credits, r.revenue, r.cost, r.costs, r.allocations,
+              r.authorization_id, r.refers_to, r.scopes::text[], r.reason, r.dimensions, r.usage, r.idempotency_key,
+              r.request, r.metadata, r.accounted_at
+          FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18,
+              $19, $20, $21, $22, $23, $24, $25)
+              AS r (customer, asset, id, seq, created_at, occurred_at, price_version, kind, action,
+                  quantity, credits, revenue, cost, costs, allocations, authorization_id, refers_to,
+                  scopes, reason, dimensions, usage, idempotency_key, request, metadata, accounted_at)
+          ON CONFLICT (customer, idempotency_key) WHERE idempotency_key IS NOT NULL DO NOTHING",
+    args: &[
+        TEXTS, TEXTS, UUIDS, BIGINTS, TIMES, TIMES, INTS, TEXTS, TEXTS, NUMERICS, NUMERICS,
+        NUMERICS, NUMERICS, JSONBS, JSONBS, UUIDS, UUIDS, TEXTS, TEXTS, JSONBS, JSONBS, TEXTS,
+        BYTES_LIST, JSONBS, TIMES,
+    ],
+};
+
+/// The place of the scopes among an entry's values.
+const SCOPES: usize = 17;
+
+/// Rows that are to be inserted together, while all their wallets are locked.
+pub struct NewRows {
+    columns: Columns,
+    ids: Vec<Uuid>,
+    keys: Vec<Option<(String, String)>>,
+    /// By asset. No period can be closed meanwhile.
+    first_open: HashMap<String, Option<Moment>>,
+}
+
+impl Default for NewRows {
+    fn default() -> NewRows {
+        const KINDS: &[pgrx::pg_sys::Oid] = &[
+            TEXT, TEXT, UUID, BIGINT, TIME, TIME, INT, TEXT, TEXT, NUMERIC, NUMERIC, NUMERIC,
+            NUMERIC, JSONB, JSONB, UUID, UUID, TEXT, TEXT, JSONB, JSONB, TEXT, BYTES, JSONB, TIME,
+        ];
+        NewRows {
+            columns: Columns::new(KINDS),
+            ids: Vec::new(),
+            keys: Vec::new(),
+            first_open: HashMap::new(),
+        }
+    }
+}
+
+impl NewRows {
+    /// One more movement, of a wallet whose time is `now`.
+    pub fn add(
+        &mut self,
+        store: &Store,
+        customer: &str,
+        asset: &str,
+        now: Moment,
+        entry: &Entry,
+    ) -> Result<()> {
+        let occurred_at = entry.occurred_at;
+        let accounted_at = if occurred_at >= now {
+            occurred_at
+        } else {
+            self.first_open(store, asset)?
+                .map_or(occurred_at, |first| first.max(occurred_at))
+        };
+        let mut values = entry.values(customer, asset, now, accounted_at)?;
+        if let Some(scopes) = values.get_mut(SCOPES) {
+            *scopes = value::printed_texts(entry.scopes.as_deref());
+        }
+        self.columns.push(values);
+        self.ids.push(entry.id);
+        let key = entry.key.as_ref();
+        self.keys
+            .push(key.map(|key| (customer.to_owned(), key.text.clone())));
+        Ok(())
+    }
+
+    fn first_open(&mut self, store: &Store, asset: &str) -> Result<Option<Moment>> {
+        if let Some(known) = self.first_open.get(asset) {
+            return Ok(*known);
+        }
+        let first = periods::first_open(store, asset)?;
+        self.first_open.insert(asset.to_owned(), first);
+        Ok(first)
+    }
+
+    /// Inserts them all; or says which one has a key that is taken, and then the call has to fail.
+    pub fn insert(&self, store: &Store) -> Result<Option<usize>> {
+        if self.columns.is_empty() {
+            return Ok(None);
+        }
+        let inserted = INSERT_ALL.run(store, &self.columns.args())?.count();
+        if inserted == self.columns.count() {
+            return Ok(None);
+        }
+        for (at, (id, key)) in self.ids.iter().zip(&self.keys).enumerate() {
+            if let Some((customer, key)) = key
+                && by_key(store, customer, key)?.is_none_or(|booked| booked.id != *id)
+            {
+                return Ok(Some(at));
+            }
+        }
+        Err(errors::corrupted("the ledger", "rows were not inserted"))
+    }
+}
+
 /// A booked row, as its answer needs it.
 #[derive(Clone)]
 pub struct Booked {
@@ -380,11 +490,14 @@ fn read_part(part: &Json) -> Option<Part> {
 
 macro_rules! booked {
     ($condition:literal) => {
+        booked!(" FROM credyt.ledger l WHERE ", $condition)
+    };
+    ($from:literal, $condition:literal) => {
         concat!(
             "SELECT l.id, l.asset, l.kind, l.action, l.quantity, l.credits, l.revenue, l.cost,
                  l.allocations, l.authorization_id, l.refers_to, l.reason, l.created_at, l.request, l.seq,
-                 l.costs, l.scopes, l.usage, l.occurred_at, l.accounted_at
-             FROM credyt.ledger l WHERE ",
+                 l.costs, l.scopes, l.usage, l.occurred_at, l.accounted_at",
+            $from,
             $condition
         )
     };
@@ -393,6 +506,16 @@ macro_rules! booked {
 static BY_KEY: Statement = Statement {
     sql: booked!("l.customer = $1 AND l.idempotency_key = $2"),
     args: &[TEXT, TEXT],
+};
+
+static BY_KEYS: Statement = Statement {
+    sql: booked!(
+        ", k.nth FROM unnest($1, $2) WITH ORDINALITY AS k (customer, key, nth)
+             CROSS JOIN LATERAL ",
+        "(SELECT f.* FROM credyt.ledger f
+          WHERE f.customer = k.customer AND f.idempotency_key = k.key LIMIT 1) l"
+    ),
+    args: &[TEXTS, TEXTS],
 };
 
 static BY_ID: Statement = Statement {
@@ -408,6 +531,18 @@ static REFERRING: Statement = Statement {
 pub fn by_key(store: &Store, customer: &str, key: &str) -> Result<Option<Booked>> {
     let rows = BY_KEY.run(store, &[value::text(customer), value::text(key)])?;
     rows.first().map(|row| read(&row)).transpose()
+}
+
+/// The movements of these keys, each of a customer, that there are: with the place of its key.
+pub fn by_keys(store: &Store, keys: &[(&str, &str)]) -> Result<Vec<(usize, Booked)>> {
+    let mut columns = Columns::new(&[TEXT, TEXT]);
+    for (customer, key) in keys {
+        columns.push(vec![value::text(customer), value::text(key)]);
+    }
+    let rows = BY_KEYS.run(store, &columns.args())?;
+    rows.iter()
+        .map(|row| Ok((row.place(21)?, read(&row)?)))
+        .collect()
 }
 
 pub fn by_id(store: &Store, customer: &str, id: Uuid) -> Result<Option<Booked>> {

@@ -1,6 +1,7 @@
 //! Every SQL statement, and the one door through which a wallet is opened for change.
 
 pub mod authorizations;
+pub mod batch;
 pub mod books;
 pub mod costs;
 pub mod edition;
