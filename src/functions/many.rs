@@ -195,8 +195,6 @@ fn answer<C: Call>(
 ) -> Result<Vec<C::Answer>> {
     let mut known = keys(store, calls)?;
     let mut answers: Vec<Option<C::Answer>> = calls.iter().map(|_| None).collect();
-    // The places of those that book something, in the order of their rows.
-    let mut made = Vec::with_capacity(calls.len());
     let mut refused: Option<(usize, Error)> = None;
     let mut stuck: Option<&str> = None;
     for (place, call) in by_customer(calls) {
@@ -223,7 +221,6 @@ fn answer<C: Call>(
             Some(answer) => answer,
             None => match call.make(store, &mut batch) {
                 Ok(answer) => {
-                    made.push(place);
                     known.extend(name.map(|name| (name, Known::Now(place))));
                     Ok(answer)
                 }
@@ -251,15 +248,24 @@ fn answer<C: Call>(
     if let Some((place, error)) = refused {
         return Err(error.nth(place));
     }
-    if let Some(row) = batch.write(store)? {
-        // Since the keys were looked up, another transaction took it in another asset: a wallet of
-        // this one would have been locked. So it stands for another request.
-        let place = made.get(row).copied().ok_or_else(lost)?;
-        let call = calls.get(place).ok_or_else(lost)?;
-        return Err(conflict(call).nth(place));
+    if !batch.write(store)? {
+        return Err(taken_meanwhile(store, calls)?);
     }
     let answers: Option<Vec<C::Answer>> = answers.into_iter().collect();
     answers.ok_or_else(lost)
+}
+
+/// Since the keys were looked up another transaction took one of them, in another asset: a wallet of
+/// this one would have been locked. So it stands for another request.
+fn taken_meanwhile<C: Call>(store: &Store, calls: &[C]) -> Result<Error> {
+    let known = keys(store, calls)?;
+    let taken = calls.iter().enumerate().find(|(_, call)| {
+        let name = call.key().map(|key| (call.customer(), key.text.as_str()));
+        let first = name.and_then(|name| known.get(&name));
+        matches!(first, Some(Known::Before(first)) if !same_request(*call, first))
+    });
+    let (place, call) = taken.ok_or_else(lost)?;
+    Ok(conflict(call).nth(place))
 }
 
 /// The calls with their places, customer by customer, each customer's in the order given.

@@ -144,11 +144,11 @@ impl Batch {
         }
     }
 
-    /// Writes what has been booked later, and the wallets of it. Says which of the movements has a key
-    /// that is taken; then the call has to fail.
-    pub fn write(mut self, store: &Store) -> Result<Option<usize>> {
-        if let Some(taken) = self.rows.insert(store)? {
-            return Ok(Some(taken));
+    /// Writes what has been booked later, and the wallets of it. False when a key of it is taken: then
+    /// the call has to fail.
+    pub fn write(mut self, store: &Store) -> Result<bool> {
+        if !self.rows.insert(store)? {
+            return Ok(false);
         }
         let mut columns = Columns::new(&[TEXT, TEXT, BYTES, TIME]);
         for (open, seq) in &mut self.wallets {
@@ -163,13 +163,13 @@ impl Batch {
             }
         }
         if columns.is_empty() {
-            return Ok(None);
+            return Ok(true);
         }
         let written = WRITE_ALL.run(store, &columns.args())?.count();
         if written < columns.count() {
             return Err(errors::corrupted("the wallets", "one of them is lost"));
         }
-        Ok(None)
+        Ok(true)
     }
 }
 

@@ -65,11 +65,9 @@ static INSERT: Statement = Statement {
 static INSERT_ALL: Statement = Statement {
     sql: "INSERT INTO credyt.grants (customer, id, asset, kind, priority, credits, paid, settled,
               settled_revenue, effective_at, expires_at, applies_to, origin, created_at, metadata)
-          SELECT g.customer, g.id, g.asset, g.kind, g.priority, g.credits, g.paid, g.settled,
-              g.settled_revenue, g.effective_at, g.expires_at, g.applies_to::text[], g.origin, g.created_at, g.metadata
-          FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)
-              AS g (customer, id, asset, kind, priority, credits, paid, settled, settled_revenue,
-                  effective_at, expires_at, applies_to, origin, created_at, metadata)",
+          SELECT unnest($1), unnest($2), unnest($3), unnest($4), unnest($5), unnest($6), unnest($7),
+              unnest($8), unnest($9), unnest($10), unnest($11), unnest($12)::text[], unnest($13),
+              unnest($14), unnest($15)",
     args: &[
         TEXTS, UUIDS, TEXTS, TEXTS, INTS, NUMERICS, NUMERICS, NUMERICS, NUMERICS, TIMES, TIMES,
         TEXTS, UUIDS, TIMES, JSONBS,

@@ -307,21 +307,17 @@ pub fn insert(
     Ok(statement.run(store, &values)?.count() > 0)
 }
 
-/// The same for many rows; scopes come printed.
+/// The same for many rows; scopes come printed. In the list of columns the arrays are read in step,
+/// and none of them is copied.
 static INSERT_ALL: Statement = Statement {
-    sql: "INSERT INTO credyt.ledger (customer, asset, id, seq, created_at, occurred_at,
-              price_version, kind, action, quantity, credits, revenue, cost, costs, allocations,
-              authorization_id, refers_to, scopes, reason, dimensions, usage, idempotency_key, request,
-              metadata, accounted_at)
-          SELECT r.customer, r.asset, r.id, r.seq, r.created_at, r.occurred_at, r.price_version, r.kind,
-              r.action, r.quantity, r.credits, r.revenue, r.cost, r.costs, r.allocations,
-              r.authorization_id, r.refers_to, r.scopes::text[], r.reason, r.dimensions, r.usage, r.idempotency_key,
-              r.request, r.metadata, r.accounted_at
-          FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18,
-              $19, $20, $21, $22, $23, $24, $25)
-              AS r (customer, asset, id, seq, created_at, occurred_at, price_version, kind, action,
-                  quantity, credits, revenue, cost, costs, allocations, authorization_id, refers_to,
-                  scopes, reason, dimensions, usage, idempotency_key, request, metadata, accounted_at)
+    sql: "INSERT INTO credyt.ledger
+             (customer, asset, id, seq, created_at, occurred_at, price_version, kind, action,
+              quantity, credits, revenue, cost, costs, allocations, authorization_id, refers_to,
+              scopes, reason, dimensions, usage, idempotency_key, request, metadata, accounted_at)
+          SELECT unnest($1), unnest($2), unnest($3), unnest($4), unnest($5), unnest($6), unnest($7),
+              unnest($8), unnest($9), unnest($10), unnest($11), unnest($12), unnest($13),
+              unnest($14), unnest($15), unnest($16), unnest($17), unnest($18)::text[], unnest($19),
+              unnest($20), unnest($21), unnest($22), unnest($23), unnest($24), unnest($25)
           ON CONFLICT (customer, idempotency_key) WHERE idempotency_key IS NOT NULL DO NOTHING",
     args: &[
         TEXTS, TEXTS, UUIDS, BIGINTS, TIMES, TIMES, INTS, TEXTS, TEXTS, NUMERICS, NUMERICS,
@@ -336,8 +332,6 @@ const SCOPES: usize = 17;
 /// Rows that are to be inserted together, while all their wallets are locked.
 pub struct NewRows {
     columns: Columns,
-    ids: Vec<Uuid>,
-    keys: Vec<Option<(String, String)>>,
     /// By asset. No period can be closed meanwhile.
     first_open: HashMap<String, Option<Moment>>,
 }
@@ -350,8 +344,6 @@ impl Default for NewRows {
         ];
         NewRows {
             columns: Columns::new(KINDS),
-            ids: Vec::new(),
-            keys: Vec::new(),
             first_open: HashMap::new(),
         }
     }
@@ -379,10 +371,6 @@ impl NewRows {
             *scopes = value::printed_texts(entry.scopes.as_deref());
         }
         self.columns.push(values);
-        self.ids.push(entry.id);
-        let key = entry.key.as_ref();
-        self.keys
-            .push(key.map(|key| (customer.to_owned(), key.text.clone())));
         Ok(())
     }
 
@@ -395,23 +383,13 @@ impl NewRows {
         Ok(first)
     }
 
-    /// Inserts them all; or says which one has a key that is taken, and then the call has to fail.
-    pub fn insert(&self, store: &Store) -> Result<Option<usize>> {
+    /// Inserts them all. False when one of their keys is taken: then the call has to fail.
+    pub fn insert(&self, store: &Store) -> Result<bool> {
         if self.columns.is_empty() {
-            return Ok(None);
+            return Ok(true);
         }
         let inserted = INSERT_ALL.run(store, &self.columns.args())?.count();
-        if inserted == self.columns.count() {
-            return Ok(None);
-        }
-        for (at, (id, key)) in self.ids.iter().zip(&self.keys).enumerate() {
-            if let Some((customer, key)) = key
-                && by_key(store, customer, key)?.is_none_or(|booked| booked.id != *id)
-            {
-                return Ok(Some(at));
-            }
-        }
-        Err(errors::corrupted("the ledger", "rows were not inserted"))
+        Ok(inserted == self.columns.count())
     }
 }
 
