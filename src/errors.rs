@@ -119,6 +119,21 @@ impl Error {
         self
     }
 
+    /// Says which element of a batch was refused: its place, from 0.
+    pub fn nth(mut self, index: usize) -> Error {
+        let place = format!("requests[{index}]");
+        match self.detail.get("argument").and_then(Value::as_str) {
+            Some(argument) => {
+                let within = format!("{place}.{argument}");
+                self.message = self.message.replacen(argument, &within, 1);
+                self.detail.insert("argument".to_owned(), json!(within));
+            }
+            None => self.message = format!("{place}: {}", self.message),
+        }
+        self.detail.insert("index".to_owned(), json!(index));
+        self
+    }
+
     fn with(mut self, key: &str, value: impl Display) -> Error {
         self.detail.insert(key.to_owned(), json!(value.to_string()));
         self
@@ -145,6 +160,11 @@ fn identifier(name: &str) -> String {
 /// An argument is wrong: which, and why.
 pub fn invalid(argument: &str, why: impl Display) -> Error {
     Error::new(Code::InvalidInput, format!("invalid {argument}: {why}")).with("argument", argument)
+}
+
+/// An element of a batch holds no arguments.
+pub fn not_an_object() -> Error {
+    Error::new(Code::InvalidInput, "it has to be a JSON object")
 }
 
 /// An argument is beyond the sizes that the ledger keeps.

@@ -162,6 +162,25 @@ const FUNCTIONS: &[Function] = &[
         ],
     },
     Function {
+        name: "debit_many",
+        arguments: &[
+            (
+                "requests",
+                Json,
+                "'[{\"customer\": \"ann\", \"action\": \"image\"}]'",
+            ),
+            ("on_shortfall", Text, "'skip'"),
+        ],
+    },
+    Function {
+        name: "grant_many",
+        arguments: &[(
+            "requests",
+            Json,
+            "'[{\"customer\": \"ann\", \"credits\": 5}]'",
+        )],
+    },
+    Function {
         name: "authorize",
         arguments: &[
             ("customer", Text, "'ann'"),
@@ -599,6 +618,7 @@ fn every_argument_of_every_function() {
                         let about = told["argument"].as_str().unwrap_or(name);
                         // A quantity may be fine by itself and cost too much.
                         let named = about == *name
+                            || about.starts_with(&format!("{name}["))
                             || (refused.code == "22003" && about == "credits")
                             || *name == "effective_at";
                         assert!(named, "{sql}: {refused:?}");

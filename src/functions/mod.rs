@@ -10,6 +10,7 @@ mod events;
 mod grants;
 mod holds;
 mod limits;
+mod many;
 mod plans;
 mod reading;
 mod refund;
@@ -29,6 +30,8 @@ crate::sql_functions! {
     "credyt_grant_credits" => grants::grant_credits;
     "credyt_revoke_grant" => grants::revoke_grant;
     "credyt_debit_credits" => debit::debit_credits;
+    "credyt_debit_many" => many::debit_many;
+    "credyt_grant_many" => many::grant_many;
     "credyt_authorize" => holds::authorize;
     "credyt_capture" => holds::capture;
     "credyt_release" => holds::release;

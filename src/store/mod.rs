@@ -2,6 +2,7 @@
 
 pub mod access;
 pub mod authorizations;
+pub mod batch;
 pub mod books;
 pub mod costs;
 pub mod edition;
