@@ -25,6 +25,7 @@ pub fn open_wallet(args: &Args) -> Result<Option<pg_sys::Datum>> {
     let metadata = args.optional_json(3, "metadata")?;
     let open = Store::write_for(&customer, |store| {
         let mut open = wallets::open_or_create(store, &customer, &asset)?;
+        open.not_closed()?;
         let limit = arguments::amount("overdraft_limit", limit, open.asset.scale)?;
         open.set_terms(store, limit, metadata.as_ref())?;
         open.write_back(store)?;
@@ -124,6 +125,7 @@ pub fn check_patterns(patterns: Option<&[String]>) -> Result<()> {
 /// Books the grant; `None` when its key is taken.
 fn issue(store: &Store, request: &NewGrant) -> Result<Option<GrantAnswer>> {
     let mut open = wallets::open_or_create(store, &request.customer, &request.asset)?;
+    open.not_closed()?;
     let credits = arguments::amount("credits", request.credits, open.asset.scale)?;
     let effective_at = request.effective_at.unwrap_or(open.now);
     if let Some(end) = request.expires_at {

@@ -92,6 +92,10 @@ impl Args {
         required(name, self.get(at))
     }
 
+    pub fn optional_bigint(&self, at: usize) -> Option<i64> {
+        self.get(at)
+    }
+
     pub fn bool(&self, at: usize, name: &str) -> Result<bool> {
         required(name, self.get(at))
     }

@@ -4,6 +4,7 @@ pub mod authorizations;
 pub mod books;
 pub mod costs;
 pub mod edition;
+pub mod erasure;
 pub mod events;
 pub mod grants;
 pub mod history;
