@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::Command;
 use support::sql::{Database, clock, rows, value};
 
-const TABLES: [&str; 16] = [
+const TABLES: [&str; 17] = [
     "assets",
     "prices",
     "wallets",
@@ -25,6 +25,7 @@ const TABLES: [&str; 16] = [
     "vendor_rates",
     "limit_uses",
     "events",
+    "erasures",
 ];
 
 /// A ledger with something in every table, and a clock that is set.
@@ -56,7 +57,8 @@ fn lived_in(name: &str) -> (Database, Client) {
            SELECT credyt.grant_credits('many', 100, paid => 9);
            SELECT count(credyt.debit_credits('many', 'image', credits => 1.5, scopes => ARRAY['user:' || n])) FROM generate_series(1, 20) n;
            SELECT credyt.debit_credits('ann', 'image', 3), credyt.freeze_wallet('ann', reason => 'for a moment'), credyt.unfreeze_wallet('ann');
-           SELECT credyt.transfer('many', 'other', 3.33, reason => 'ü')"#,
+           SELECT credyt.transfer('many', 'other', 3.33, reason => 'ü');
+           SELECT credyt.erase_customer('other', 'ünasked'), credyt.close_wallet('other')"#,
     );
     for nth in 0..60 {
         rows(
@@ -91,6 +93,8 @@ fn same_rows(here: &mut Client, there: &mut Client) {
         assert!(!expected.starts_with("0 "), "{table} is empty");
         assert_eq!(value(there, &sql), expected, "{table}");
     }
+    let hash = "SELECT h.hash FROM credyt.ledger_hash('ann', contents => true) h";
+    assert_eq!(value(there, hash), value(here, hash));
 }
 
 /// The restored ledger answers old keys, takes new debits, and finishes what was held.

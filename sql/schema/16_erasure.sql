@@ -59,6 +59,8 @@ CREATE FUNCTION credyt.ledger_hash(
     contents  boolean DEFAULT false
 ) RETURNS SETOF credyt.hashed
     AS 'MODULE_PATHNAME', 'credyt_ledger_hash' LANGUAGE c STABLE ROWS 1
-    SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET jit = off SET work_mem = '64MB';
+    SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET jit = off SET work_mem = '64MB'
+    -- The same text everywhere.
+    SET datestyle = 'ISO, YMD' SET timezone = 'UTC' SET bytea_output = 'hex';
 COMMENT ON FUNCTION credyt.ledger_hash(text, text, bigint, boolean) IS
     'A hash of each wallet''s ledger (asset NULL: all of the customer''s), with the grants it issued and the costs recorded, up to row number through (NULL: all). Keep it elsewhere: whoever changes one of these rows later changes it. It survives erase_customer, dump and restore, settings and versions of Postgres; with contents it also covers what an erasure blanks, and survives all but that. No rows without a wallet. WC009, 22023.';

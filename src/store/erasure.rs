@@ -194,65 +194,62 @@ pub fn erase(store: &Store, customer: &str, reason: &str) -> Result<Erasure> {
     Ok(erasure)
 }
 
-/// Row by row a JSON text of what is covered, in a form that no setting and no version changes: times
-/// as seconds, bytes as hex. A row's hash is of that, a block's of up to 4096 rows' hashes, a wallet's
-/// of its blocks'. A ledger row goes with the grants that it issued, a recorded cost with what it
-/// changed in the reports. $4: with what an erasure blanks.
+/// Row by row the text of what is covered, which the settings of `credyt.ledger_hash` make the same
+/// everywhere. Each has a hash, a block of 4096 numbers has one of theirs, a wallet of its blocks'. A
+/// ledger row goes with the grants that it issued, a recorded cost with what it changed in the reports.
+/// $4: with what an erasure blanks.
 static HASH: Statement = Statement {
     sql: r#"WITH
-        posting AS MATERIALIZED (
-            SELECT p.asset, p.seq,
-                   json_agg(json_build_array(p.nth, extract(epoch FROM p.accounted_at), p.action, p.debits, p.costed,
-                                             p.quantity, p.lines, CASE WHEN $4 THEN p.scopes END)
-                            ORDER BY p.nth) AS list
-            FROM credyt.cost_postings p
-            WHERE p.customer = $1
-            GROUP BY p.asset, p.seq
-        ),
         fact AS (
-            SELECT l.asset, l.seq, json_build_array(
-                       'ledger', l.id, l.seq, extract(epoch FROM l.created_at), extract(epoch FROM l.occurred_at),
-                       extract(epoch FROM l.accounted_at), l.price_version, l.kind, l.action, l.quantity, l.credits,
-                       l.revenue, l.cost, l.costs, l.allocations, l.authorization_id, l.refers_to, l.dimensions,
-                       l.idempotency_key, encode(l.request, 'hex'),
+            SELECT l.asset, l.seq, 1 AS rows, ROW(
+                       'ledger', l.id, l.seq, l.created_at, l.occurred_at, l.accounted_at, l.price_version, l.kind,
+                       l.action, l.quantity, l.credits, l.revenue, l.cost, l.costs, l.allocations, l.authorization_id,
+                       l.refers_to, l.dimensions, l.idempotency_key, l.request,
                        CASE WHEN $4 OR l.kind IN ('grant', 'debit') THEN l.reason END,
-                       CASE WHEN $4 THEN json_build_array(l.metadata, l.scopes, l.usage) END,
+                       CASE WHEN $4 THEN ROW(l.metadata, l.scopes, l.usage)::text END,
                        CASE WHEN l.kind IN ('grant', 'transfer') THEN (
-                           SELECT json_agg(json_build_array(
-                                      g.id, g.asset, g.kind, g.priority, g.credits, g.paid, g.settled, g.settled_revenue,
-                                      extract(epoch FROM g.effective_at), extract(epoch FROM g.expires_at), g.applies_to,
-                                      g.origin, extract(epoch FROM g.created_at), CASE WHEN $4 THEN g.metadata END)
-                                  ORDER BY a.nth)
+                           SELECT array_agg(g.text ORDER BY a.nth)
                            FROM jsonb_array_elements(l.allocations) WITH ORDINALITY AS a (part, nth)
-                           JOIN credyt.grants g ON g.customer = l.customer
-                            AND g.id = CASE WHEN l.kind = 'grant' OR a.part ? 'from' THEN a.part->>'grant'
-                                            WHEN NOT a.part ? 'to_customer' THEN a.part->>'to' END::uuid) END
+                           CROSS JOIN LATERAL (
+                               SELECT ROW(g.id, g.asset, g.kind, g.priority, g.credits, g.paid, g.settled,
+                                          g.settled_revenue, g.effective_at, g.expires_at, g.applies_to, g.origin,
+                                          g.created_at, CASE WHEN $4 THEN g.metadata END)::text AS text
+                               FROM credyt.grants g
+                               WHERE g.customer = l.customer
+                                 AND g.id = CASE WHEN l.kind = 'grant' OR a.part ? 'from' THEN a.part->>'grant'
+                                                 WHEN NOT a.part ? 'to_customer' THEN a.part->>'to' END::uuid
+                               OFFSET 0
+                           ) g) END
                    )::text AS text
             FROM credyt.ledger l
             WHERE l.customer = $1
             UNION ALL
-            SELECT c.asset, c.seq, json_build_array(
+            SELECT c.asset, c.seq, 1, ROW(
                        'cost', c.id, c.seq, c.vendor, c.model, c.vendor_request_id, c.source, c.cost, c.reason,
-                       c.rate_version, c.api_flavor, c.debit_id, c.authorization_id, c.replaces, c.part,
-                       extract(epoch FROM c.occurred_at), extract(epoch FROM c.accounted_at), extract(epoch FROM c.created_at),
-                       CASE WHEN $4 THEN json_build_array(c.usage, c.context, c.metadata) END)::text
+                       c.rate_version, c.api_flavor, c.debit_id, c.authorization_id, c.replaces, c.part, c.occurred_at,
+                       c.accounted_at, c.created_at, CASE WHEN $4 THEN ROW(c.usage, c.context, c.metadata)::text END)::text
             FROM credyt.vendor_costs c
             WHERE c.customer = $1
+            UNION ALL
+            SELECT p.asset, p.seq, 0, ROW(
+                       'posting', p.seq, p.nth, p.accounted_at, p.action, p.debits, p.costed, p.quantity, p.lines,
+                       CASE WHEN $4 THEN p.scopes END)::text
+            FROM credyt.cost_postings p
+            WHERE p.customer = $1
         ),
-        hashed AS (
-            SELECT f.asset, f.seq, sha256(convert_to(concat(f.text, p.list), 'UTF8')) AS hash
+        hashed AS MATERIALIZED (
+            SELECT f.asset, f.seq, f.rows, sha256(convert_to(f.text, 'UTF8')) AS hash
             FROM fact f
-            LEFT JOIN posting p ON p.asset = f.asset AND p.seq = f.seq
             WHERE ($2 IS NULL OR f.asset = $2) AND ($3 IS NULL OR f.seq <= $3)
         ),
         block AS (
-            SELECT h.asset, h.seq / 4096 AS nth, count(*) AS rows, max(h.seq) AS through,
+            SELECT h.asset, h.seq / 4096 AS nth, sum(h.rows) AS rows, max(h.seq) AS through,
                    sha256(string_agg(h.hash, '' ORDER BY h.seq, h.hash)) AS hash
             FROM hashed h
             GROUP BY h.asset, h.seq / 4096
         )
         SELECT w.customer, w.asset, coalesce(sum(b.rows), 0)::bigint, coalesce(max(b.through), 0),
-               encode(sha256(convert_to(json_build_array('credyt', 1, $4, w.customer, w.asset)::text, 'UTF8')
+               encode(sha256(convert_to(ROW('credyt', 1, $4, w.customer, w.asset)::text, 'UTF8')
                              || coalesce(string_agg(b.hash, '' ORDER BY b.nth), '')), 'hex')
         FROM credyt.wallets w
         LEFT JOIN block b ON b.asset = w.asset
