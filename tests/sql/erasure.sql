@@ -26,7 +26,7 @@ SELECT id AS debit FROM credyt.debit_credits('ann', 'image', 3, scopes => '{user
 -- More users than the state has room for
 SELECT credyt.debit_credits('ann', 'image', 1, scopes => ARRAY['user:secret-' || n]) FROM generate_series(1, 20) n;
 SELECT credyt.debit_credits('ann', 'video', credits => 2, scopes => '{user:secret-bob}', dimensions => '{"size": "4k"}',
-    usage => '{"vendor": "gpu", "model": "a100", "vendor_request_id": "r1", "body": {"second": 7, "secret": "answer"}}');
+    usage => '{"vendor": "gpu", "model": "a100", "vendor_request_id": "r1", "body": {"second": 7}}');
 SELECT credyt.debit_credits('bob', 'image', 2, scopes => '{user:carl}', metadata => '{"note": "of bob"}');
 SELECT credyt.refund('ann', :'debit', 1, reason => 'secret reason', idempotency_key => 'r');
 SELECT credyt.transfer('ann', 'bob', 4, reason => 'secret gift'), credyt.transfer('bob', 'ann', 2, reason => 'secret present');
