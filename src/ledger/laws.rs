@@ -554,7 +554,7 @@ fn steps() -> impl Strategy<Value = Step> {
     let actions = || prop::sample::select(&ACTIONS[..]);
     let overruns = prop::sample::select(&[Overrun::Reject, Overrun::Clamp, Overrun::Overdraft][..]);
     let which = any::<Index>;
-    prop_oneof![
+    let lively = prop_oneof![
         1 => sizes().prop_map(Step::Limit),
         6 => issues(),
         5 => (actions(), asked()).prop_map(|(action, size)| Step::Spend(action, size)),
@@ -567,8 +567,9 @@ fn steps() -> impl Strategy<Value = Step> {
         2 => plans(),
         2 => (which(), 1..5_i64).prop_map(|(n, periods)| Step::Pay(n, periods)),
         1 => (which(), 0..9_i64).prop_map(|(n, seconds)| Step::Unsubscribe(n, seconds)),
-        1 => Just(Step::Close),
-    ]
+    ];
+    // Little happens after it.
+    prop_oneof![99 => lively, 1 => Just(Step::Close)]
 }
 
 fn lives() -> impl Strategy<Value = Life> {
