@@ -34,6 +34,8 @@ pub enum Code {
     TooManyGrants,
     SerializationFailure,
     TooManySubscriptions,
+    /// The library and the SQL objects do not fit.
+    VersionsDiffer,
     /// A state that only damage explains.
     DataCorrupted,
 }
@@ -58,6 +60,7 @@ impl Code {
             Code::OutOfRange => "22003",
             Code::TooManyGrants | Code::TooManySubscriptions => "54000",
             Code::SerializationFailure => "40001",
+            Code::VersionsDiffer => "55000",
             Code::DataCorrupted => "XX001",
         }
     }
@@ -81,6 +84,7 @@ impl Code {
             Code::TooManyGrants => "too_many_grants",
             Code::SerializationFailure => "serialization_failure",
             Code::TooManySubscriptions => "too_many_subscriptions",
+            Code::VersionsDiffer => "versions_differ",
             Code::DataCorrupted => "data_corrupted",
         }
     }
@@ -131,6 +135,11 @@ fn literal(text: &str) -> String {
     format!("'{}'", text.replace('\'', "''"))
 }
 
+/// A name as a SQL identifier, for hints.
+fn identifier(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}
+
 // ---- what the caller passed -----------------------------------------------------------------
 
 /// An argument is wrong: which, and why.
@@ -145,6 +154,30 @@ pub fn out_of_range(argument: &str, why: impl Display) -> Error {
         format!("{argument} is out of range: {why}"),
     )
     .with("argument", argument)
+}
+
+/// There is no such role, and none is made.
+pub fn role_not_found(role: &str) -> Error {
+    invalid("role", format_args!("there is no role {role}"))
+        .with("role", role)
+        .hint(format!("Create it: CREATE ROLE {};", identifier(role)))
+}
+
+/// What everyone may do is not to be changed.
+pub fn role_is_everyone() -> Error {
+    invalid("role", "public is everyone")
+        .with("role", "public")
+        .hint("Name the role that needs it; make one with CREATE ROLE.")
+}
+
+/// The functions run with the owner's rights, so it keeps them all.
+pub fn role_is_owner(role: &str) -> Error {
+    invalid(
+        "role",
+        format_args!("{role} owns credyt_pg and may do everything"),
+    )
+    .with("role", role)
+    .hint("Let another role do the work: CREATE ROLE.")
 }
 
 /// A vendor's usage that cannot be read, or cannot be: whose it is, which field, and why.
@@ -349,7 +382,7 @@ pub fn wallet_frozen(customer: &str, asset: &str, status: &str) -> Error {
     .with("status", status);
     match status {
         "frozen" => error.hint(format!(
-            "Captures, releases and refunds go on; new spending when it is thawed: SELECT * FROM credyt.unfreeze_wallet({}, {});",
+            "Captures, releases and refunds go on; new spending when it is unfrozen: SELECT * FROM credyt.unfreeze_wallet({}, {});",
             literal(customer),
             literal(asset)
         )),
@@ -519,6 +552,21 @@ pub fn reports_changed(customer: &str) -> Error {
     )
     .with("customer", customer)
     .hint("Run the transaction again.")
+}
+
+/// An upgrade that has been half done: the library is from one version, the SQL objects from another.
+pub fn versions_differ(installed: &str, library: &str, update: bool) -> Error {
+    Error::new(
+        Code::VersionsDiffer,
+        format!("this library is credyt_pg {library}, and does not work with SQL objects of {installed}"),
+    )
+    .with("installed", installed)
+    .with("library", library)
+    .hint(if update {
+        "ALTER EXTENSION credyt_pg UPDATE;"
+    } else {
+        "Connect again: a session goes on with the library that it began with. If that does not help, install the newer library."
+    })
 }
 
 /// A stored row that cannot be read: only damage explains it.

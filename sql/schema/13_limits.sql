@@ -151,9 +151,9 @@ COMMENT ON FUNCTION credyt.limit_period(text, text, timestamptz) IS
     'The calendar hour, day, week (from Monday) or month that a moment lies in, in a time zone. 22023.';
 
 CREATE FUNCTION credyt.covers(scope text, action text) RETURNS boolean
-    LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
-    RETURN CASE WHEN scope LIKE 'action:%*' THEN starts_with(action, substr(rtrim(scope, '*'), 8))
-                ELSE scope = 'action:' || action END;
+    LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE SET search_path = pg_catalog, pg_temp
+    AS $$ SELECT CASE WHEN scope LIKE 'action:%*' THEN starts_with(action, substr(rtrim(scope, '*'), 8))
+                      ELSE scope = 'action:' || action END $$;
 COMMENT ON FUNCTION credyt.covers(text, text) IS 'Does a limit''s scope action:... match this action?';
 
 CREATE VIEW credyt.limits_used AS

@@ -1,5 +1,6 @@
 //! The SQL functions, one file a family: read the arguments, ask the ledger, write through the store.
 
+mod access;
 mod answers;
 mod books;
 mod costing;
@@ -74,6 +75,8 @@ crate::sql_functions! {
     "credyt_pay_subscription" => plans::pay_subscription;
     "credyt_unsubscribe" => plans::unsubscribe;
     "credyt_renewal_at" => plans::renewal_at;
+    "credyt_allow" => access::allow;
+    "credyt_disallow" => access::disallow;
     "credyt_spend" => wallet_type::spend;
     "credyt_wallet_in" => wallet_type::input;
     "credyt_wallet_out" => wallet_type::output;

@@ -69,6 +69,14 @@ impl Args {
         required(name, self.optional_name(at, name)?)
     }
 
+    /// An identifier of Postgres: of type name, not NULL, not empty.
+    pub fn identifier(&self, at: usize, name: &str) -> Result<String> {
+        // A name is a C string in a field of fixed length.
+        let text = self.cstring(at, name)?;
+        check_name(name, &text)?;
+        Ok(text)
+    }
+
     /// A list of texts without NULLs, at most 100; or NULL.
     pub fn names(&self, at: usize, name: &str) -> Result<Option<Vec<String>>> {
         let Some(list) = self.get::<Vec<Option<String>>>(at) else {

@@ -27,6 +27,15 @@ pub fn texts(texts: Option<&[String]>) -> Value {
     texts.and_then(|texts| texts.to_vec().into_datum())
 }
 
+/// An identifier of Postgres, of type name.
+pub fn name(text: &str) -> Value {
+    let text = CString::new(text).ok()?;
+    // SAFETY: namein takes a C string.
+    unsafe {
+        direct_function_call_as_datum(pg_sys::namein, &[Some(pg_sys::Datum::from(text.as_ptr()))])
+    }
+}
+
 pub fn bytes(bytes: &[u8]) -> Value {
     bytes.into_datum()
 }

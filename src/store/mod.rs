@@ -1,5 +1,6 @@
 //! Every SQL statement, and the one door through which a wallet is opened for change.
 
+pub mod access;
 pub mod authorizations;
 pub mod books;
 pub mod costs;
@@ -17,6 +18,7 @@ pub mod rollups;
 pub mod spending;
 mod statement;
 pub mod vendors;
+mod version;
 pub mod wallets;
 
 pub use statement::Store;

@@ -10,7 +10,7 @@ use rust_decimal::Decimal;
 use serde_json::Value as Json;
 use uuid::Uuid;
 
-use super::edition;
+use super::{edition, version};
 use crate::errors::{self, Result};
 use crate::ledger::number::parse_decimal;
 use crate::ledger::{Amount, Moment};
@@ -64,17 +64,36 @@ impl Store {
         !self.read_only
     }
 
+    /// Runs a command whose text is made when it is needed, such as GRANT, which takes no arguments.
+    pub(super) fn command(&self, sql: &str) -> Result<()> {
+        let damaged = |why| errors::corrupted("the installation", format_args!("{why}: {sql}"));
+        let text = CString::new(sql).map_err(|_| damaged("it holds a NUL"))?;
+        // SAFETY: SPI is connected.
+        unsafe {
+            let context = pg_sys::CurrentMemoryContext;
+            let code = pg_sys::SPI_execute(text.as_ptr(), self.read_only, 0);
+            pg_sys::MemoryContextSwitchTo(context);
+            if code < 0 {
+                return Err(damaged("SPI refused it"));
+            }
+        }
+        Ok(())
+    }
+
     fn connect<R>(read_only: bool, body: impl FnOnce(&Store) -> Result<R>) -> Result<R> {
         // SAFETY: reads a variable of the backend.
         let caller = unsafe { pg_sys::CurrentMemoryContext };
         if edition::listen() {
             PLANS.with_borrow_mut(HashMap::clear);
+            version::forget();
         }
         Spi::connect_mut(|_| {
             // What the body makes outlives the connection: it goes into the answer, too.
             // SAFETY: the context that was current is the caller's, and SPI switches back to it.
             unsafe { pg_sys::MemoryContextSwitchTo(caller) };
-            body(&Store { read_only })
+            let store = Store { read_only };
+            version::check(&store)?;
+            body(&store)
         })
     }
 }
