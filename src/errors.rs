@@ -232,6 +232,16 @@ pub fn wallet_not_found(customer: &str, asset: &str) -> Error {
     ))
 }
 
+/// For a call about a customer as a whole.
+pub fn no_wallet(customer: &str) -> Error {
+    Error::new(
+        Code::WalletNotFound,
+        format!("customer {customer} has no wallet"),
+    )
+    .with("customer", customer)
+    .hint("See who there is: SELECT DISTINCT customer FROM credyt.wallets;")
+}
+
 pub fn asset_not_found(asset: &str) -> Error {
     Error::new(Code::AssetNotFound, format!("there is no asset {asset}"))
         .with("asset", asset)
@@ -396,7 +406,7 @@ pub fn wallet_frozen(customer: &str, asset: &str, status: &str) -> Error {
             literal(customer),
             literal(asset)
         )),
-        _ => error.hint("It takes no new spending."),
+        _ => error.hint("A closed wallet stays closed. Captures, releases and refunds of what was before go on."),
     }
 }
 
@@ -551,6 +561,16 @@ pub fn snapshot_too_old(asset: &str) -> Error {
         format!("could not serialize access: the books of {asset} have changed since this transaction began"),
     )
     .with("asset", asset)
+    .hint("Run the transaction again.")
+}
+
+/// The rollups took in more of a customer than this transaction sees.
+pub fn reports_changed(customer: &str) -> Error {
+    Error::new(
+        Code::SerializationFailure,
+        format!("could not serialize access: the reports about {customer} have changed since this transaction began"),
+    )
+    .with("customer", customer)
     .hint("Run the transaction again.")
 }
 

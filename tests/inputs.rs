@@ -331,6 +331,27 @@ const FUNCTIONS: &[Function] = &[
         arguments: &[("customer", Text, "'ann'"), ("asset", Text, "'credits'")],
     },
     Function {
+        name: "close_wallet",
+        arguments: &[
+            ("customer", Text, "'ann'"),
+            ("asset", Text, "'credits'"),
+            ("reason", Text, "'why'"),
+        ],
+    },
+    Function {
+        name: "erase_customer",
+        arguments: &[("customer", Text, "'ann'"), ("reason", Text, "'why'")],
+    },
+    Function {
+        name: "ledger_hash",
+        arguments: &[
+            ("customer", Text, "'ann'"),
+            ("asset", Text, "NULL"),
+            ("through", Int, "NULL"),
+            ("contents", Bool, "true"),
+        ],
+    },
+    Function {
         name: "set_limit",
         arguments: &[
             ("customer", Text, "'ann'"),

@@ -57,7 +57,7 @@ COMMENT ON COLUMN credyt.wallets.created_at IS 'When it was opened.';
 COMMENT ON COLUMN credyt.wallets.next_due_at IS 'Before this moment time alone changes nothing in the state; NULL: never. A debit leaves it as it is, so it may be early.';
 COMMENT ON COLUMN credyt.wallets.overdraft_limit IS 'Credits that may be owed.';
 COMMENT ON COLUMN credyt.wallets.status IS 'active, frozen or closed.';
-COMMENT ON COLUMN credyt.wallets.status_reason IS 'Why it was frozen.';
+COMMENT ON COLUMN credyt.wallets.status_reason IS 'Why it was frozen or closed.';
 COMMENT ON COLUMN credyt.wallets.metadata IS 'The application''s own notes.';
 COMMENT ON COLUMN credyt.wallets.state IS 'The open grants with what remains, is held and is deferred, and what is owed; as of its last change.';
 

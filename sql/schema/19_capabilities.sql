@@ -34,6 +34,8 @@ FROM (VALUES
     ('function', 'transfer', '{operate}'),
     ('function', 'freeze_wallet', '{operate}'),
     ('function', 'unfreeze_wallet', '{operate}'),
+    ('function', 'close_wallet', '{operate}'),
+    ('function', 'erase_customer', '{operate}'),
     ('function', 'set_limit', '{operate}'),
     ('function', 'set_alert', '{operate}'),
     ('function', 'set_topup', '{operate}'),
@@ -49,6 +51,7 @@ FROM (VALUES
     ('function', 'simulate_price', '{operate,report}'),
     ('function', 'deferred_revenue_at', '{operate,report}'),
     ('function', 'revenue_rollforward', '{operate,report}'),
+    ('function', 'ledger_hash', '{operate,report}'),
     ('function', 'advanced', '{operate,report}'),
     ('function', 'due', '{operate,report}'),
     ('function', 'grants_due', '{operate,report}'),
@@ -137,7 +140,8 @@ FROM (VALUES
     ('table', 'subscriptions', '{}'),
     ('table', 'subscription_keys', '{}'),
     ('table', 'limit_uses', '{}'),
-    ('table', 'events', '{}')
+    ('table', 'events', '{}'),
+    ('table', 'erasures', '{}')
 ) AS o (kind, name, given);
 COMMENT ON VIEW credyt.capabilities IS 'What does credyt.allow let a role do? EXECUTE on functions, SELECT on views and tables; no other right is given to anyone.';
 COMMENT ON COLUMN credyt.capabilities.kind IS 'function, view or table.';

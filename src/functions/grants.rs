@@ -26,6 +26,7 @@ pub fn open_wallet(args: &Args) -> Result<Option<pg_sys::Datum>> {
     let metadata = args.optional_json(3, "metadata")?;
     let open = Store::write_for(&customer, |store| {
         let mut open = wallets::open_or_create(store, &customer, &asset)?;
+        open.not_closed()?;
         let limit = arguments::amount("overdraft_limit", limit, open.asset.scale)?;
         open.set_terms(store, limit, metadata.as_ref())?;
         open.write_back(store)?;
@@ -147,6 +148,7 @@ fn put(
     request: &NewGrant,
     open: &mut OpenWallet,
 ) -> Result<(Issued, Entry, Vec<Due>)> {
+    open.not_closed()?;
     let credits = arguments::amount("credits", request.credits, open.asset.scale)?;
     let effective_at = request.effective_at.unwrap_or(open.now);
     if let Some(end) = request.expires_at {

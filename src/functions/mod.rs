@@ -6,6 +6,7 @@ mod books;
 mod costing;
 mod costs;
 mod debit;
+mod erasure;
 mod events;
 mod grants;
 mod holds;
@@ -45,6 +46,9 @@ crate::sql_functions! {
     "credyt_transfer" => transfer::transfer;
     "credyt_freeze_wallet" => transfer::freeze_wallet;
     "credyt_unfreeze_wallet" => transfer::unfreeze_wallet;
+    "credyt_close_wallet" => transfer::close_wallet;
+    "credyt_erase_customer" => erasure::erase_customer;
+    "credyt_ledger_hash" => erasure::ledger_hash;
     "credyt_set_limit" => limits::set_limit;
     "credyt_limits_of" => limits::limits_of;
     "credyt_limit_counts" => limits::limit_counts;

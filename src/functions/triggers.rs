@@ -1,4 +1,5 @@
-//! Triggers: facts stay as they are, and what backends remember is announced when it changes.
+//! Triggers: facts stay as they are, but for what is erased, and what backends remember is announced
+//! when it changes.
 
 use std::ffi::CStr;
 
@@ -6,9 +7,9 @@ use pgrx::pg_sys;
 
 use crate::errors::{self, Result};
 use crate::sql_types::Args;
-use crate::store::edition;
+use crate::store::{edition, erasure};
 
-/// Refuses UPDATE, DELETE and TRUNCATE with WC012.
+/// Refuses UPDATE, DELETE and TRUNCATE with WC012, but for the UPDATEs of an erasure.
 pub fn refuse_change(args: &Args) -> Result<Option<pg_sys::Datum>> {
     let trigger = trigger(args)?;
     // SAFETY: a trigger has a table, and a table a name.
@@ -19,6 +20,8 @@ pub fn refuse_change(args: &Args) -> Result<Option<pg_sys::Datum>> {
     let operation = match trigger.tg_event & pg_sys::TRIGGER_EVENT_OPMASK {
         pg_sys::TRIGGER_EVENT_DELETE => "DELETE",
         pg_sys::TRIGGER_EVENT_TRUNCATE => "TRUNCATE",
+        // A BEFORE trigger of a statement returns nothing.
+        _ if erasure::permits_update(&table) => return Ok(Some(pg_sys::Datum::from(0_usize))),
         _ => "UPDATE",
     };
     Err(errors::append_only(&table, operation))

@@ -34,6 +34,8 @@ pub struct Wallet {
     pub limits: Vec<Limit>,
     /// Who wants to be told when it falls low.
     pub watch: Watch,
+    /// It takes nothing more: what is unheld, or comes back, is gone.
+    pub closed: bool,
     /// The open grants, in burn order.
     grants: Vec<Grant>,
 }
@@ -171,6 +173,7 @@ impl Wallet {
             next_renewal: None,
             limits: Vec::new(),
             watch: Watch::default(),
+            closed: false,
             grants: Vec::new(),
         }
     }
@@ -194,6 +197,7 @@ impl Wallet {
             next_renewal,
             limits: Vec::new(),
             watch: Watch::default(),
+            closed: false,
             grants,
         };
         wallet.check()?;
@@ -441,13 +445,14 @@ impl Wallet {
         (issues, due)
     }
 
-    /// Removes what lies unheld in ended or revoked grants: the last step of every verb, since
-    /// credits may have come back to such a grant.
+    /// Removes what lies unheld in ended or revoked grants, or in any grant of a closed wallet: the last
+    /// step of every verb, since credits may have come back to such a grant.
     pub fn sweep(&mut self, now: Moment) -> Vec<Due> {
         let mut due = Vec::new();
         for grant in &mut self.grants {
             let unheld = grant.unheld();
-            if unheld.is_positive() && (grant.revoked || grant.ended(now)) {
+            let over = self.closed || grant.revoked || grant.ended(now);
+            if unheld.is_positive() && over {
                 let part = Part {
                     grant: Some((grant.id, grant.kind)),
                     credits: unheld,
@@ -669,6 +674,12 @@ impl Wallet {
         Ok(grants.into_iter().zip(parts).collect())
     }
 
+    /// From now on it takes nothing more: the sweep that follows ends all grants but for what is held.
+    pub fn close(&mut self) {
+        self.closed = true;
+        self.next_renewal = None;
+    }
+
     /// Marks an open grant as revoked: what is still held of it goes when it comes back.
     pub fn mark_revoked(&mut self, id: Uuid) {
         if let Some(grant) = self.grants.iter_mut().find(|g| g.id == id) {
@@ -803,8 +814,16 @@ impl Wallet {
             watched.into_iter().flatten().all(in_wallet),
             "a threshold is out of range",
         )?;
+        ensure(
+            !self.closed || self.next_renewal.is_none(),
+            "a closed wallet renews",
+        )?;
         let mut total = Amount::ZERO;
         for grant in &self.grants {
+            ensure(
+                !self.closed || grant.unheld().is_zero(),
+                "unheld credits in a closed wallet",
+            )?;
             ensure(
                 grant.remaining.is_positive(),
                 "an open grant with nothing remaining",

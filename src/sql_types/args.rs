@@ -148,6 +148,10 @@ impl Args<'_> {
         }
     }
 
+    pub fn optional_bigint(&self, at: usize) -> Option<i64> {
+        self.get(at)
+    }
+
     pub fn bool(&self, at: usize, name: &str) -> Result<bool> {
         required(name, self.get(at))
     }

@@ -6,6 +6,7 @@ pub mod batch;
 pub mod books;
 pub mod costs;
 pub mod edition;
+pub mod erasure;
 pub mod events;
 pub mod grants;
 pub mod history;

@@ -422,6 +422,15 @@ impl OpenWallet {
         }
     }
 
+    /// What brings credits needs a wallet that is not closed; WC006 otherwise.
+    pub fn not_closed(&self) -> Result<()> {
+        if self.status == "closed" {
+            self.active()
+        } else {
+            Ok(())
+        }
+    }
+
     /// Has its balance fallen so low that somebody has to be told?
     pub(super) fn has_news(&self) -> bool {
         let balance = self.wallet.balance(self.now);
@@ -635,6 +644,15 @@ impl OpenWallet {
         ];
         SET_STATUS.run(store, &args)?;
         Ok(())
+    }
+
+    /// Closes it for good: what it has ends, but for what is held, and so do its subscriptions.
+    pub fn close(&mut self, store: &Store, reason: Option<&str>) -> Result<()> {
+        plans::end_all(store, &self.customer, &self.asset.name, self.now)?;
+        self.wallet.close();
+        self.set_terms(store, Amount::ZERO, None)?;
+        self.set_status(store, "closed", reason)?;
+        self.write_back(store)
     }
 
     /// The packed state as of now.

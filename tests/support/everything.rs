@@ -92,7 +92,8 @@ const LIFE: &[(&str, &str)] = &[
            SELECT count(credyt.debit_credits('many', 'image', credits => 1.5, scopes => ARRAY['user:' || n])) FROM generate_series(1, 20) n;
            SELECT credyt.debit_credits('ann', 'image', scopes => '{user:a}');
            SELECT credyt.set_vendor_rate('gpu-cloud', 'a100', '{"gpu_second": "0.0012", "currency": "EUR"}');
-           SELECT credyt.set_vendor_rate('later', 'known', '{"second": "0.01"}')"#,
+           SELECT credyt.set_vendor_rate('later', 'known', '{"second": "0.01"}');
+           SELECT credyt.erase_customer('other', 'ünasked'), credyt.close_wallet('other')"#,
     ),
 ];
 
