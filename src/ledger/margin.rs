@@ -252,7 +252,7 @@ pub fn split_cost(cost: Decimal, weights: &[Decimal]) -> Vec<Decimal> {
         .collect()
 }
 
-/// A cost as it is stored. `None` for what no cost is, nor the sum of a row's costs.
+/// A cost as it is stored; `None` where it is no number, or more than a row can cost.
 pub(super) fn read_cost(text: &Json) -> Option<Decimal> {
     let cost = parse_decimal(text.as_str()?).ok()?;
     (cost.abs() < Decimal::from(COST_LIMIT)).then_some(cost)
