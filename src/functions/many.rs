@@ -180,7 +180,7 @@ fn wanted<C: Call>(calls: &[C]) -> Wanted<'_> {
 
 /// What a key stands for.
 enum Known {
-    Before(Booked),
+    Before(Box<Booked>),
     /// The call of this batch at this place.
     Now(usize),
 }
@@ -204,19 +204,17 @@ fn answer<C: Call>(
         }
         let name = call.key().map(|key| (customer, key.text.as_str()));
         let open = || batch.find(customer, call.asset());
-        let again = match name.and_then(|name| known.get(&name)) {
-            None => None,
-            Some(known) => Some(match (known, open()) {
-                (Known::Before(first), Some(open)) if same_request(call, first) => {
-                    call.replay(store, first, open)
-                }
-                (Known::Now(first), Some(open)) if same_call(call, calls.get(*first)) => {
-                    let first = answers.get(*first).and_then(Option::as_ref);
-                    first.map(|first| call.repeat(first, open)).ok_or_else(lost)
-                }
-                _ => Err(conflict(call)),
-            }),
-        };
+        let known_as = name.and_then(|name| known.get(&name));
+        let again = known_as.map(|known| match (known, open()) {
+            (Known::Before(first), Some(open)) if same_request(call, first) => {
+                call.replay(store, first, open)
+            }
+            (Known::Now(first), Some(open)) if same_call(call, calls.get(*first)) => {
+                let first = answers.get(*first).and_then(Option::as_ref);
+                first.map(|first| call.repeat(first, open)).ok_or_else(lost)
+            }
+            _ => Err(conflict(call)),
+        });
         let answer = match again {
             Some(answer) => answer,
             None => match call.make(store, &mut batch) {
@@ -284,7 +282,11 @@ fn keys<'a, C: Call>(store: &Store, calls: &'a [C]) -> Result<HashMap<(&'a str, 
     }
     let mut known = HashMap::with_capacity(names.len());
     for (place, booked) in ledger::by_keys(store, &names)? {
-        known.extend(names.get(place).map(|name| (*name, Known::Before(booked))));
+        known.extend(
+            names
+                .get(place)
+                .map(|name| (*name, Known::Before(Box::new(booked)))),
+        );
     }
     Ok(known)
 }
