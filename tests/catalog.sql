@@ -34,7 +34,9 @@ fact (what, name, says) AS (
     UNION ALL
     SELECT 'column', concat(c.name, '.', a.attname),
         concat_ws(' ', 'nth', row_number() OVER (PARTITION BY c.oid ORDER BY a.attnum), format_type(a.atttypid, a.atttypmod), a.attnotnull, a.atthasdef, a.attidentity,
-            a.attgenerated, a.attstorage, a.attcompression, a.attcollation::regcollation, nullif(a.attstattarget, -1), array_to_string(a.attoptions, ','), pg_get_expr(d.adbin, d.adrelid))
+            a.attgenerated, a.attstorage, a.attcompression, a.attcollation::regcollation, nullif(a.attstattarget, -1), 
+            -- Debian's 15 was seen to stamp the columns of types, with another number in every database.
+            (SELECT string_agg(o, ',') FROM unnest(a.attoptions) AS o WHERE o NOT LIKE 'pg\_attver=%'), pg_get_expr(d.adbin, d.adrelid))
     FROM relation c JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
     LEFT JOIN pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
     UNION ALL
