@@ -1,5 +1,5 @@
 # credyt_pg: what one can do here. `make` alone lists it.
-.PHONY: help demo report test bench growth replay release install uninstall installcheck stage clean
+.PHONY: help demo report test bench growth soak replay release install uninstall installcheck stage clean
 .DEFAULT_GOAL := help
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c

@@ -9,6 +9,7 @@ SELECT o.kind, o.name,
 FROM (VALUES
     -- What customers do.
     ('function', 'debit_credits', '{spend,operate}'::text[]),
+    ('function', 'debit_many', '{spend,operate}'),
     ('function', 'authorize', '{spend,operate}'),
     ('function', 'capture', '{spend,operate}'),
     ('function', 'release', '{spend,operate}'),
@@ -21,6 +22,7 @@ FROM (VALUES
     ('function', 'set_price', '{operate}'),
     ('function', 'open_wallet', '{operate}'),
     ('function', 'grant_credits', '{operate}'),
+    ('function', 'grant_many', '{operate}'),
     ('function', 'revoke_grant', '{operate}'),
     ('function', 'import_vendor_rates', '{operate}'),
     ('function', 'set_vendor_rate', '{operate}'),
@@ -87,7 +89,7 @@ FROM (VALUES
     ('function', 'rerated', '{}'),
     ('function', 'as_money', '{}'),
     ('function', 'refuse_change', '{}'),
-    ('function', 'announce_clock', '{}'),
+    ('function', 'announce_change', '{}'),
 
     ('view', 'wallets_now', '{report}'),
     ('view', 'wallet_balances', '{report}'),
