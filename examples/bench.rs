@@ -201,6 +201,18 @@ fn bench(options: &Options) -> Result<()> {
             "debit",
             0.7,
         ),
+        ratio(
+            "with plan, top-up rule and alert to a plain one",
+            "debit_plan",
+            "debit",
+            0.9,
+        ),
+        ratio(
+            "with two limits as well to a plain one",
+            "debit_limits",
+            "debit",
+            0.7,
+        ),
         Target::new(
             "WAL a debit, full-page images aside",
             "650 bytes or fewer",

@@ -13,7 +13,7 @@ use crate::Options;
 use crate::common::{Result, said, thousands};
 
 /// What `--only` knows.
-pub const NAMES: [&str; 14] = [
+pub const NAMES: [&str; 16] = [
     "insert",
     "floor",
     "floor_row",
@@ -25,6 +25,8 @@ pub const NAMES: [&str; 14] = [
     "debit_30",
     "debit_100",
     "debit_holds",
+    "debit_plan",
+    "debit_limits",
     "hold",
     "plpgsql",
     "plpgsql_30",
@@ -51,6 +53,13 @@ const RATES: &str = r#"[{"id": "vendor", "name": "Vendor", "api_pattern": "vendo
         {"path": "completion_tokens", "dest": "output_tokens", "required": true}]}],
     "models": [{"id": "large", "match": {"starts_with": "large"},
                 "prices": {"input_mtok": 2.5, "cache_read_mtok": 1.25, "output_mtok": 10}}]}]"#;
+const DEBIT_SCOPED: &str = "
+    SELECT * FROM credyt.debit_credits($1, 'image.generate', scopes => '{user:alice}', idempotency_key => $2)";
+/// A plan, a top-up rule and an alert, none of which has anything to do while the benchmark runs.
+const RULES: &str = "
+    SELECT credyt.subscribe($1, 'pro'), credyt.set_topup($1, 50, 1000), credyt.set_alert($1, 100)";
+const LIMITS: &str = "
+    SELECT credyt.set_limit($1, 'user:*', 100000000000000), credyt.set_limit($1, 'action:image.*', 100000000000000, 'day')";
 const AUTHORIZE: &str =
     "SELECT * FROM credyt.authorize($1, 'image.generate', quantity => 4, idempotency_key => $2)";
 const CAPTURE: &str = "SELECT * FROM credyt.capture($1, $2, quantity => 3)";
@@ -90,6 +99,7 @@ pub fn set_up(client: &mut Client, options: &Options) -> Result<Vec<Case>> {
                SELECT credyt.set_price('image.generate', '1');
                SELECT credyt.set_price('chat.reply', '{"meters": {"input_tokens": {"per": 1000, "credits": "0.1"},
                                                                   "output_tokens": {"per": 1000, "credits": "0.4"}}}');
+               SELECT credyt.create_plan('pro', 10000000, paid => 100000);
                SELECT credyt.set_price('agent.turn', '{"cost_plus": {"markup": "0.40", "credit_value": "0.01"}}');"#,
         )
         .map_err(said("the price"))?;
@@ -123,6 +133,9 @@ pub fn set_up(client: &mut Client, options: &Options) -> Result<Vec<Case>> {
         ("debit_30", 30),
         ("debit_100", 100),
         ("debit_holds", 3),
+        // The plan gives the third.
+        ("debit_plan", 2),
+        ("debit_limits", 2),
         ("hold", 3),
         ("template", 1),
     ] {
@@ -135,6 +148,14 @@ pub fn set_up(client: &mut Client, options: &Options) -> Result<Vec<Case>> {
         SELECT count(*) FROM generate_series(1, 300) n,
              LATERAL credyt.authorize('debit_holds', 'image.generate', quantity => n, ttl_seconds => 86400)";
     client.execute(holds, &[]).map_err(said(holds))?;
+
+    for (customer, rules) in [
+        ("debit_plan", RULES),
+        ("debit_limits", RULES),
+        ("debit_limits", LIMITS),
+    ] {
+        client.execute(rules, &[&customer]).map_err(said(rules))?;
+    }
 
     let mut cases = Vec::new();
     let mut add = |name: &'static str, what, step| {
@@ -198,6 +219,16 @@ pub fn set_up(client: &mut Client, options: &Options) -> Result<Vec<Case>> {
         "debit_holds",
         "debit_credits: 3 grants, key, 300 open holds",
         debit(client, "debit_holds")?,
+    );
+    add(
+        "debit_plan",
+        "debit_credits: 3 grants, key, plan, top-up, alert",
+        debit(client, "debit_plan")?,
+    );
+    add(
+        "debit_limits",
+        "the same, in a user's name, with two limits",
+        keyed(client, DEBIT_SCOPED, "debit_limits", 10)?,
     );
     add(
         "hold",
