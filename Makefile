@@ -1,5 +1,5 @@
 # credyt_pg: what one can do here. `make` alone lists it.
-.PHONY: help demo report test bench growth replay install uninstall installcheck stage clean
+.PHONY: help demo report test bench growth soak replay install uninstall installcheck stage clean
 .DEFAULT_GOAL := help
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
@@ -34,6 +34,11 @@ growth:          ## how reports of margin grow with the ledger, up to 10 million
 	@pg_config=$$(tests/env.sh $(PG)); tests/build.sh $$pg_config install
 	@tests/step.sh "Building the measurement" cargo build --release --example growth
 	@tests/server.sh run $$(tests/env.sh $(PG)) -- cargo run -q --release --example growth -- $(ARGS)
+
+soak:            ## everything at once at a fixed rate, with an old snapshot held (ARGS="--minutes 60"; 3 by default)
+	@pg_config=$$(tests/env.sh $(PG)); tests/build.sh $$pg_config install
+	@tests/step.sh "Building the soak" cargo build --release --example soak
+	@tests/server.sh run $$(tests/env.sh $(PG)) -- cargo run -q --release --example soak -- $(ARGS)
 
 replay:          ## replay an hour of real LLM traffic at real rates (TRACE=azure_llm_trace.csv, RATES=genai_prices.json)
 	@[ -f "$(TRACE)" ] || { echo "Which trace? make replay TRACE=path/of/azure_llm_trace.csv"; exit 2; }
