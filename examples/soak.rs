@@ -169,8 +169,8 @@ fn set_up(client: &mut Client, options: &Options) -> Result<()> {
         "SELECT credyt.create_asset('credits');
          SELECT credyt.set_price('image.generate', '1');
          SELECT count(*) FROM generate_series(0, {0} - 1) n,
-             LATERAL credyt.grant_credits('customer ' || n, 1000000, paid => 20000, priority => 200),
-             LATERAL credyt.grant_credits('customer ' || n, 20, 'promotional');
+             LATERAL credyt.grant_credits('customer ' || n, 1000000, paid => 20000, priority => 200) AS large,
+             LATERAL credyt.grant_credits('customer ' || n, 20, 'promotional') AS small;
          SELECT count(*) FROM generate_series(0, {0} - 1, 10) n,
              LATERAL credyt.set_alert('customer ' || n, 999990),
              LATERAL credyt.set_topup('customer ' || n, 999950, 100),
@@ -178,9 +178,10 @@ fn set_up(client: &mut Client, options: &Options) -> Result<()> {
         options.customers
     );
     client.batch_execute(&sql).map_err(said("setting up"))?;
-    client
-        .batch_execute("VACUUM ANALYZE; CHECKPOINT")
-        .map_err(said("VACUUM"))
+    for sql in ["VACUUM ANALYZE", "CHECKPOINT"] {
+        client.batch_execute(sql).map_err(said(sql))?;
+    }
+    Ok(())
 }
 
 // The load.
