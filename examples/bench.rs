@@ -3,6 +3,7 @@
 //! ```text
 //! make bench                                                        (ARGS="--quick" and the like)
 //! cargo run --release --example bench -- [--quick] [--only name,name] [--rounds 7] [--seconds 2] [--rows 1000000]
+//!                                        [--settings "SQL to run first, such as another fillfactor"]
 //! ```
 //!
 //! 1. Debits a second, case by case, through prepared statements over one connection with synchronous_commit off. The
@@ -31,7 +32,7 @@ use cases::NAMES;
 use common::{Result, Scratch, flag, option, said, thousands};
 
 const USAGE: &str = "\
-cargo run --release --example bench -- [--quick] [--only name,name] [--rounds 7] [--seconds 2] [--rows 1000000]";
+cargo run --release --example bench -- [--quick] [--only name,name] [--rounds 7] [--seconds 2] [--rows 1000000] [--settings SQL]";
 
 /// The parts after the cases that `--only` knows.
 const PARTS: [&str; 3] = ["wal", "memory", "reads"];
@@ -43,6 +44,7 @@ pub struct Options {
     rows: i32,
     memory: u32,
     wal_windows: usize,
+    settings: Option<String>,
 }
 
 impl Options {
@@ -79,6 +81,7 @@ impl Options {
             } else {
                 1_000_000
             }),
+            settings: option(&mut arguments, "--settings")?,
             memory: if quick { 20_000 } else { 200_000 },
             wal_windows: if quick { 5 } else { 20 },
         };
@@ -142,6 +145,9 @@ fn bench(options: &Options) -> Result<()> {
     client
         .batch_execute("SET synchronous_commit = off")
         .map_err(said("synchronous_commit"))?;
+    if let Some(settings) = &options.settings {
+        client.batch_execute(settings).map_err(said(settings))?;
+    }
     introduce(&mut client, options)?;
     let mut cases = cases::set_up(&mut client, options)?;
 

@@ -76,6 +76,8 @@ pub struct Case {
     step: Step,
     /// Steps a second, round by round.
     rates: Vec<f64>,
+    /// Microseconds of processor time that the backend took for a step, round by round.
+    work: Vec<f64>,
 }
 
 /// Idempotency keys as applications make them: random UUIDs.
@@ -166,6 +168,7 @@ pub fn set_up(client: &mut Client, options: &Options) -> Result<Vec<Case>> {
                 what,
                 step,
                 rates: Vec::new(),
+                work: Vec::new(),
             });
         }
     };
@@ -468,6 +471,9 @@ fn prepare(client: &mut Client, sql: &str) -> Result<Statement> {
 /// A turn of one case: short, so that whatever else the machine does meets all cases alike.
 const TURN: Duration = Duration::from_millis(100);
 
+/// Steps before those that are timed.
+const WARMING: u32 = 5;
+
 /// Every case in every round, turn by turn, each turn beginning with another one.
 pub fn run(client: &mut Client, cases: &mut [Case], options: &Options) -> Result<()> {
     if cases.is_empty() {
@@ -480,28 +486,41 @@ pub fn run(client: &mut Client, cases: &mut [Case], options: &Options) -> Result
     let bar = ProgressBar::new((options.rounds * turns) as u64);
     let style = ProgressStyle::with_template("  {bar:40} {msg}  {eta} left");
     bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+    let pid = client.query_one("SELECT pg_backend_pid()", &[])?.get(0);
     for round in 0..options.rounds {
         bar.set_message(format!("round {} of {}", round + 1, options.rounds));
         if !stderr().is_terminal() {
             eprintln!("  round {} of {}", round + 1, options.rounds);
         }
-        let mut sums = vec![(0, Duration::ZERO); cases.len()];
+        let mut sums = vec![(0, Duration::ZERO, Duration::ZERO); cases.len()];
         for turn in 0..turns {
             for at in 0..cases.len() {
                 let at = (at + turn) % cases.len();
+                let worked = processor_time(pid);
                 let (steps, took) =
                     self::turn(client, &mut cases[at]).map_err(said(cases[at].name))?;
                 sums[at].0 += steps;
                 sums[at].1 += took;
+                sums[at].2 += processor_time(pid).saturating_sub(worked);
             }
             bar.inc(1);
         }
-        for (case, (steps, took)) in cases.iter_mut().zip(sums) {
+        for (case, (steps, took, worked)) in cases.iter_mut().zip(sums) {
             case.rates.push(f64::from(steps) / took.as_secs_f64());
+            let warming = WARMING * turns as u32;
+            case.work
+                .push(worked.as_secs_f64() * 1e6 / f64::from(steps + warming));
         }
     }
     bar.finish_and_clear();
     Ok(())
+}
+
+/// How long a process of this machine has had a processor; nothing where the system does not tell.
+fn processor_time(pid: i32) -> Duration {
+    let told = std::fs::read_to_string(format!("/proc/{pid}/schedstat")).unwrap_or_default();
+    let nanoseconds = told.split(' ').next().and_then(|told| told.parse().ok());
+    Duration::from_nanos(nanoseconds.unwrap_or_default())
 }
 
 /// Steps and the time they took; a few before them find their way back into the caches.
@@ -509,7 +528,7 @@ fn turn(
     client: &mut Client,
     case: &mut Case,
 ) -> std::result::Result<(u32, Duration), postgres::Error> {
-    for _ in 0..5 {
+    for _ in 0..WARMING {
         (case.step)(client)?;
     }
     let began = Instant::now();
@@ -526,8 +545,8 @@ pub fn print(cases: &[Case]) {
         return;
     }
     println!(
-        "\n{:<16}{:<48}{:>8}{:>18}{:>8}",
-        "Speed", "", "tps", "min .. max", "ratio"
+        "\n{:<16}{:<50}{:>8}{:>18}{:>8}{:>10}",
+        "Speed", "", "tps", "min .. max", "ratio", "work, us"
     );
     for case in cases {
         let mut rates = case.rates.clone();
@@ -535,12 +554,16 @@ pub fn print(cases: &[Case]) {
         let range = format!("{} .. {}", whole(rates[0]), whole(rates[rates.len() - 1]));
         let ratio = ratio(cases, case.name, "floor").unwrap_or_default();
         println!(
-            "  {:<14}{:<48}{:>8}{range:>18}{ratio:>8.2}",
+            "  {:<14}{:<50}{:>8}{range:>18}{ratio:>8.2}{:>10.0}",
             case.name,
             case.what,
-            whole(median(rates))
+            whole(median(rates)),
+            median(case.work.clone())
         );
     }
+    println!(
+        "  work: processor time of the backend a step, which others on the machine disturb less"
+    );
 }
 
 fn whole(rate: f64) -> String {
