@@ -32,7 +32,7 @@ pub const NAMES: [&str; 16] = [
     "plpgsql_30",
 ];
 
-const FLOOR: &str = "
+pub const FLOOR: &str = "
     WITH paid AS (
         UPDATE bench.balances SET balance = balance - 1 WHERE customer = $1 AND balance >= 1 RETURNING balance)
     INSERT INTO bench.movements (id, customer, action, credits, idempotency_key)
@@ -66,7 +66,7 @@ const CAPTURE: &str = "SELECT * FROM credyt.capture($1, $2, quantity => 3)";
 pub const BY_HAND: &str = "SELECT * FROM bench.debit($1, 'image.generate', 1, $2)";
 
 /// More wallets than those that are spent from.
-const BYSTANDERS: i32 = 1000;
+pub const BYSTANDERS: i32 = 1000;
 
 type Step = Box<dyn FnMut(&mut Client) -> std::result::Result<(), postgres::Error>>;
 
@@ -360,16 +360,21 @@ fn whole_row(client: &mut Client) -> Result<(String, String)> {
 }
 
 fn insert(client: &mut Client) -> Result<Step> {
-    let (columns, values) = whole_row(client)?;
-    let sql = format!(
-        "INSERT INTO bench.ledger (id, idempotency_key, {columns}) VALUES ($1, $2, {values}) RETURNING id"
-    );
+    let sql = insert_sql(client)?;
     let sql = prepare(client, &sql)?;
     let mut keys = Keys::new(1);
     Ok(Box::new(move |client| {
         client.query_one(&sql, &[&Uuid::now_v7(), &keys.next()])?;
         Ok(())
     }))
+}
+
+/// The row of a debit, with its id and its key.
+pub fn insert_sql(client: &mut Client) -> Result<String> {
+    let (columns, values) = whole_row(client)?;
+    Ok(format!(
+        "INSERT INTO bench.ledger (id, idempotency_key, {columns}) VALUES ($1, $2, {values}) RETURNING id"
+    ))
 }
 
 /// The floor with the extension's own ledger row, and a key that may have been there before.
@@ -517,7 +522,7 @@ pub fn run(client: &mut Client, cases: &mut [Case], options: &Options) -> Result
 }
 
 /// How long a process of this machine has had a processor; nothing where the system does not tell.
-fn processor_time(pid: i32) -> Duration {
+pub fn processor_time(pid: i32) -> Duration {
     let told = std::fs::read_to_string(format!("/proc/{pid}/schedstat")).unwrap_or_default();
     let nanoseconds = told.split(' ').next().and_then(|told| told.parse().ok());
     Duration::from_nanos(nanoseconds.unwrap_or_default())
