@@ -124,7 +124,7 @@ impl Grown {
                         '[{{\"grant\": \"019a9c5e-7e3f-7c00-8000-00000000abcd\", \"kind\": \"included\", \"credits\": \"1\", \"revenue\": \"0.01\"}}]',
                         gen_random_uuid()::text, '\\x00112233445566778899aabbccddeeff'
                  FROM (SELECT i, now() - interval '60 days' + i * interval '0.05 s' AS at
-                       FROM generate_series({from}, {to} - 1) i) r",
+                       FROM generate_series({from}::bigint, {to} - 1) i) r",
                 wallets = self.wallets,
                 from = self.rows,
             );
