@@ -46,10 +46,11 @@ pub fn ledger(options: &Options) -> Result<()> {
         let made = began.elapsed();
         points.push((*size, grown.measure(*size)?));
         println!(
-            "  {:>60} {}, made in {:.0} s",
+            "  {:>14}{}, made in {:.0} s; credyt.health answers in {:.0} ms",
             "",
             grown.sizes()?,
-            made.as_secs_f64()
+            made.as_secs_f64(),
+            grown.health()?
         );
     }
     save("rows", "Debits by the length of the ledger", &points)
@@ -210,6 +211,19 @@ impl Grown {
             point.work[2]
         );
         Ok(point)
+    }
+
+    /// How many milliseconds the view takes: the least of three.
+    fn health(&mut self) -> Result<f64> {
+        let mut least = f64::INFINITY;
+        for _ in 0..3 {
+            let began = Instant::now();
+            self.client
+                .query("SELECT * FROM credyt.health", &[])
+                .map_err(said("health"))?;
+            least = least.min(began.elapsed().as_secs_f64() * 1000.0);
+        }
+        Ok(least)
     }
 
     fn sizes(&mut self) -> Result<String> {
