@@ -134,7 +134,7 @@ fn soak(options: &Options) -> Result<bool> {
         result
     };
     let pids = Mutex::new(Vec::new());
-    let samples = thread::scope(|scope| -> Result<Vec<Sample>> {
+    let (samples, ended) = thread::scope(|scope| -> Result<(Vec<Sample>, Result<()>)> {
         let mut threads: Vec<_> = (0..options.connections)
             .map(|nth| {
                 let (run, pids) = (&run, &pids);
@@ -145,12 +145,15 @@ fn soak(options: &Options) -> Result<bool> {
         threads.push(scope.spawn(|| watched(old_snapshot(&run))));
         let samples = watch(&run, &mut client, &pids);
         run.over.store(samples.is_err(), Ordering::Relaxed);
+        let mut ended = Ok(());
         for thread in threads {
-            thread.join().map_err(|_| "a thread panicked")??;
+            ended = ended.and(thread.join().map_err(|_| "a thread panicked")?);
         }
-        samples
+        // What was seen is worth its report, also where somebody has failed.
+        Ok((samples?, ended))
     })?;
     report(&run, &samples)?;
+    ended?;
     let wrong = client
         .query("SELECT v::text FROM credyt.verify() v", &[])
         .map_err(said("verify"))?;
@@ -215,7 +218,7 @@ fn calls(run: &Run, nth: u64, pids: &Mutex<Vec<i32>>) -> Result<()> {
         release: prepare("SELECT id FROM credyt.release($1, $2)")?,
         refund: prepare("SELECT id FROM credyt.refund($1, $2, 0.5)")?,
         grant: prepare(
-            "SELECT id FROM credyt.grant_credits($1, 50, $2, paid => 1, expires_at => clock_timestamp() + $3::int * interval '1 second')",
+            "SELECT id FROM credyt.grant_credits($1, 20, $2, paid => 1, expires_at => clock_timestamp() + $3::int * interval '1 second')",
         )?,
         rng: StdRng::seed_from_u64(nth),
         debits: VecDeque::new(),

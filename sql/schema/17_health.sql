@@ -99,17 +99,18 @@ FROM (
            format('uses of %s %s in the last day without a cost: %s (%s)', u.vendor, u.model, count(*), u.reason),
            format('SELECT * FROM credyt.set_vendor_rate(%L, %L, ...); SELECT * FROM credyt.recost(%L, %L);',
                   u.vendor, u.model, u.vendor, u.model), min(u.occurred_at)
+    -- BETWEEN: of a range with two ends the planner expects few rows, and asks the index of the ledger's time.
     FROM (
         SELECT u.vendor, u.model, u.reason, u.occurred_at
         FROM clock n
-        JOIN credyt.ledger l ON l.accounted_at > n.now - interval '1 day' AND l.kind = 'debit'
+        JOIN credyt.ledger l ON l.accounted_at BETWEEN n.now - interval '1 day' AND n.now AND l.kind = 'debit'
             AND l.costs @? '$[*] ? (@.cost == null)'
         CROSS JOIN LATERAL (SELECT * FROM credyt.uncosted_usage u
                             WHERE u.customer = l.customer AND u.debit_id = l.id OFFSET 0) u
         UNION ALL
         SELECT u.vendor, u.model, u.reason, u.occurred_at
         FROM clock n
-        JOIN credyt.vendor_costs c ON c.cost IS NULL AND c.occurred_at > n.now - interval '1 day' AND c.debit_id IS NULL
+        JOIN credyt.vendor_costs c ON c.cost IS NULL AND c.occurred_at BETWEEN n.now - interval '1 day' AND n.now AND c.debit_id IS NULL
         CROSS JOIN LATERAL (SELECT * FROM credyt.uncosted_usage u
                             WHERE u.customer = c.customer AND u.vendor = c.vendor AND u.debit_id IS NULL
                               AND u.occurred_at = c.occurred_at AND u.usage IS NOT DISTINCT FROM c.usage OFFSET 0) u
