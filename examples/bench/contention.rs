@@ -105,7 +105,8 @@ fn callers(scratch: &Scratch, connections: usize) -> Result<Vec<Caller>> {
                 debit: client.prepare(DEBIT).map_err(said(DEBIT))?,
                 insert: client.prepare(&insert).map_err(said(&insert))?,
                 client,
-                rng: StdRng::seed_from_u64(nth as u64),
+                // No key is ever used again.
+                rng: StdRng::seed_from_u64((connections << 32 | nth) as u64),
             })
         })
         .collect()
@@ -137,16 +138,17 @@ fn turn(
                 })
             })
             .collect();
+        let ended: Vec<_> = threads.into_iter().map(|thread| thread.join()).collect();
+        let took = began.elapsed();
+        over.store(true, Ordering::Relaxed);
         let mut count = 0;
-        for thread in threads {
-            let times = thread.join().map_err(|_| "a thread panicked")?;
+        for times in ended {
+            let times = times.map_err(|_| "a thread panicked")?;
             let times = times.map_err(said(case))?;
             count += times.len();
             seen.times.extend(times);
         }
-        seen.rates
-            .push(count as f64 / began.elapsed().as_secs_f64());
-        over.store(true, Ordering::Relaxed);
+        seen.rates.push(count as f64 / took.as_secs_f64());
         let waiting = waiting.join().map_err(|_| "a thread panicked")??;
         seen.waiting.push(waiting);
         Ok(())
