@@ -1,5 +1,5 @@
 # credyt_pg: what one can do here. `make` alone lists it.
-.PHONY: help demo report test bench growth soak replay install uninstall installcheck stage clean
+.PHONY: help demo report test bench growth soak replay release install uninstall installcheck stage clean
 .DEFAULT_GOAL := help
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
@@ -46,6 +46,9 @@ replay:          ## replay an hour of real LLM traffic at real rates (TRACE=azur
 	@tests/step.sh "Building the replay" cargo build --release --example replay
 	@tests/server.sh run $$(tests/env.sh $(PG)) -- cargo run -q --release --example replay -- "$(TRACE)" \
 		$(if $(RATES),--rates "$(RATES)") $(ARGS)
+
+release:         ## freeze the install script of this version for ever (docs/upgrade.md says what comes before and after)
+	@tests/releases.sh freeze
 
 install:         ## into your Postgres 15 to 18 (PG_CONFIG=/path/to/pg_config)
 	@tests/build.sh "$(PG_CONFIG)" install

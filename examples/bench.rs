@@ -251,6 +251,13 @@ fn bench(options: &Options) -> Result<()> {
             "debit",
             0.7,
         ),
+        ratio(
+            "debit_many, 5,000 over 2,000 wallets, to one by one",
+            "debit_many",
+            "debit_each",
+            10.0,
+        ),
+        ratio("grant_many, the same", "grant_many", "grant_each", 10.0),
         Target::new(
             "WAL a debit, full-page images aside",
             "650 bytes or fewer",

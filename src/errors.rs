@@ -34,6 +34,8 @@ pub enum Code {
     TooManyGrants,
     SerializationFailure,
     TooManySubscriptions,
+    /// The library and the SQL objects do not fit.
+    VersionsDiffer,
     /// A state that only damage explains.
     DataCorrupted,
 }
@@ -58,6 +60,7 @@ impl Code {
             Code::OutOfRange => "22003",
             Code::TooManyGrants | Code::TooManySubscriptions => "54000",
             Code::SerializationFailure => "40001",
+            Code::VersionsDiffer => "55000",
             Code::DataCorrupted => "XX001",
         }
     }
@@ -81,6 +84,7 @@ impl Code {
             Code::TooManyGrants => "too_many_grants",
             Code::SerializationFailure => "serialization_failure",
             Code::TooManySubscriptions => "too_many_subscriptions",
+            Code::VersionsDiffer => "versions_differ",
             Code::DataCorrupted => "data_corrupted",
         }
     }
@@ -115,6 +119,21 @@ impl Error {
         self
     }
 
+    /// Says which element of a batch was refused: its place, from 0.
+    pub fn nth(mut self, index: usize) -> Error {
+        let place = format!("requests[{index}]");
+        match self.detail.get("argument").and_then(Value::as_str) {
+            Some(argument) => {
+                let within = format!("{place}.{argument}");
+                self.message = self.message.replacen(argument, &within, 1);
+                self.detail.insert("argument".to_owned(), json!(within));
+            }
+            None => self.message = format!("{place}: {}", self.message),
+        }
+        self.detail.insert("index".to_owned(), json!(index));
+        self
+    }
+
     fn with(mut self, key: &str, value: impl Display) -> Error {
         self.detail.insert(key.to_owned(), json!(value.to_string()));
         self
@@ -131,11 +150,21 @@ fn literal(text: &str) -> String {
     format!("'{}'", text.replace('\'', "''"))
 }
 
+/// A name as a SQL identifier, for hints.
+fn identifier(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}
+
 // ---- what the caller passed -----------------------------------------------------------------
 
 /// An argument is wrong: which, and why.
 pub fn invalid(argument: &str, why: impl Display) -> Error {
     Error::new(Code::InvalidInput, format!("invalid {argument}: {why}")).with("argument", argument)
+}
+
+/// An element of a batch holds no arguments.
+pub fn not_an_object() -> Error {
+    Error::new(Code::InvalidInput, "it has to be a JSON object")
 }
 
 /// An argument is beyond the sizes that the ledger keeps.
@@ -145,6 +174,30 @@ pub fn out_of_range(argument: &str, why: impl Display) -> Error {
         format!("{argument} is out of range: {why}"),
     )
     .with("argument", argument)
+}
+
+/// There is no such role, and none is made.
+pub fn role_not_found(role: &str) -> Error {
+    invalid("role", format_args!("there is no role {role}"))
+        .with("role", role)
+        .hint(format!("Create it: CREATE ROLE {};", identifier(role)))
+}
+
+/// What everyone may do is not to be changed.
+pub fn role_is_everyone() -> Error {
+    invalid("role", "public is everyone")
+        .with("role", "public")
+        .hint("Name the role that needs it; make one with CREATE ROLE.")
+}
+
+/// The functions run with the owner's rights, so it keeps them all.
+pub fn role_is_owner(role: &str) -> Error {
+    invalid(
+        "role",
+        format_args!("{role} owns credyt_pg and may do everything"),
+    )
+    .with("role", role)
+    .hint("Let another role do the work: CREATE ROLE.")
 }
 
 /// A vendor's usage that cannot be read, or cannot be: whose it is, which field, and why.
@@ -177,6 +230,16 @@ pub fn wallet_not_found(customer: &str, asset: &str) -> Error {
         literal(customer),
         literal(asset)
     ))
+}
+
+/// For a call about a customer as a whole.
+pub fn no_wallet(customer: &str) -> Error {
+    Error::new(
+        Code::WalletNotFound,
+        format!("customer {customer} has no wallet"),
+    )
+    .with("customer", customer)
+    .hint("See who there is: SELECT DISTINCT customer FROM credyt.wallets;")
 }
 
 pub fn asset_not_found(asset: &str) -> Error {
@@ -339,11 +402,11 @@ pub fn wallet_frozen(customer: &str, asset: &str, status: &str) -> Error {
     .with("status", status);
     match status {
         "frozen" => error.hint(format!(
-            "Captures, releases and refunds go on; new spending when it is thawed: SELECT * FROM credyt.unfreeze_wallet({}, {});",
+            "Captures, releases and refunds go on; new spending when it is unfrozen: SELECT * FROM credyt.unfreeze_wallet({}, {});",
             literal(customer),
             literal(asset)
         )),
-        _ => error.hint("It takes no new spending."),
+        _ => error.hint("A closed wallet stays closed. Captures, releases and refunds of what was before go on."),
     }
 }
 
@@ -499,6 +562,31 @@ pub fn snapshot_too_old(asset: &str) -> Error {
     )
     .with("asset", asset)
     .hint("Run the transaction again.")
+}
+
+/// The rollups took in more of a customer than this transaction sees.
+pub fn reports_changed(customer: &str) -> Error {
+    Error::new(
+        Code::SerializationFailure,
+        format!("could not serialize access: the reports about {customer} have changed since this transaction began"),
+    )
+    .with("customer", customer)
+    .hint("Run the transaction again.")
+}
+
+/// An upgrade that has been half done: the library is from one version, the SQL objects from another.
+pub fn versions_differ(installed: &str, library: &str, update: bool) -> Error {
+    Error::new(
+        Code::VersionsDiffer,
+        format!("this library is credyt_pg {library}, and does not work with SQL objects of {installed}"),
+    )
+    .with("installed", installed)
+    .with("library", library)
+    .hint(if update {
+        "ALTER EXTENSION credyt_pg UPDATE;"
+    } else {
+        "Connect again: a session goes on with the library that it began with. If that does not help, install the newer library."
+    })
 }
 
 /// A stored row that cannot be read: only damage explains it.

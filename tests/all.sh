@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # tests/all.sh <major>...: formatting, lints and the pure ledger; then, on each of these Postgres, the SQL tests, the
-# isolation tests and the Rust tests. Nothing stops at the first failure; the last line counts.
+# isolation tests and the Rust tests: all of them on the first two, those of what may differ between versions on the
+# others. Nothing stops at the first failure; the last line counts.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 COUNTS=$(mktemp)
@@ -13,10 +14,21 @@ command -v cc >/dev/null || tests/env.sh cc
 step "Formatting" cargo fmt --check
 step "Lints of the ledger and the programs" cargo clippy --all-targets -- -D warnings
 step "The pure ledger" cargo test --lib
-rust_tests=$(ls tests/*.rs 2>/dev/null)
+step "Released scripts" tests/releases.sh check
+step "No name in SQL scripts that others could take" tests/pgspot.sh
 nth=0
 for major; do
     nth=$((nth + 1))
+    rust_tests=(--test '*')
+    if [ $nth != 1 ]; then
+        # Half the time to build. What is released is built, and tested, with the first.
+        export CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16
+        # Fewer customers for the year that one test goes through.
+        export CREDYT_CUSTOMERS=${CREDYT_CUSTOMERS:-100}
+        # And fewer crashes.
+        export CREDYT_KILLS=${CREDYT_KILLS:-20} CREDYT_STOPS=${CREDYT_STOPS:-5} CREDYT_CANCELS=${CREDYT_CANCELS:-50}
+    fi
+    [ $nth -le 2 ] || rust_tests=(--test dump --test moves --test concurrency --test sessions)
     if ! { pg_config=$(COUNTS='' tests/env.sh "$major") && COUNTS='' tests/build.sh "$pg_config" install; }; then
         echo "0 1" >> "$COUNTS"
         continue
@@ -24,8 +36,8 @@ for major; do
     [ $nth != 1 ] || tests/build.sh "$pg_config" clippy
     CREDYT_OPTIONS="-c fsync=off" LOG_LINES=200 step "SQL tests on PostgreSQL $major" \
         tests/server.sh run "$pg_config" -- tests/regress.sh "$pg_config"
-    [ -z "$rust_tests" ] || LOG_LINES=100 step "Rust tests on PostgreSQL $major" \
-        env CREDYT_PG_CONFIG="$pg_config" cargo test --no-fail-fast --test '*'
+    LOG_LINES=100 step "Rust tests on PostgreSQL $major" \
+        env CREDYT_PG_CONFIG="$pg_config" cargo test --no-fail-fast "${rust_tests[@]}"
     [ $nth != 1 ] || step "The demo and its pictures on PostgreSQL $major" \
         tests/server.sh run "$pg_config" -- tests/demo.sh report target/report.html
 done

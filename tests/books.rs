@@ -218,7 +218,11 @@ fn operate(client: &mut Client, random: &mut StdRng, model: &mut Model, second: 
             );
             model.closed = through;
         }
-        _ => {}
+        _ => {
+            let to = CUSTOMERS.choose(random).expect("one");
+            let sql = format!("SELECT credyt.transfer('{who}', '{to}', {credits})");
+            attempt(client, &sql).ok();
+        }
     }
 }
 

@@ -4,6 +4,7 @@
 #   tests/env.sh clang     libclang, for bindgen; prints the two settings of a build, as shell exports
 #   tests/env.sh cc        a C compiler, which rustc links with
 #   tests/env.sh genai     the Python package genai-prices; prints the folder for PYTHONPATH
+#   tests/env.sh pgspot    the Python package pgspot; prints the folder for PYTHONPATH
 #   tests/env.sh regress   pg_regress and pg_isolation_regress; prints the folder that has both
 # Every Postgres here is a private copy that finds its files beside itself, so that installing an
 # extension into it touches nothing else on the machine.
@@ -108,6 +109,9 @@ cc)
 genai)
     [ -d "$env/genai" ] || do_step "Fetching genai-prices 0.2.3" package "$env/genai" genai-prices==0.2.3
     echo "$env/genai" ;;
+pgspot)
+    [ -d "$env/pgspot" ] || do_step "Fetching pgspot 0.9.4" package "$env/pgspot" pgspot==0.9.4
+    echo "$env/pgspot" ;;
 regress)
     found=$debian/lib/pgxs/src/test
     [ -x $found/regress/pg_regress ] || do_step "Installing pg_regress (Debian's packages)" debian_15

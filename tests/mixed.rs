@@ -83,7 +83,7 @@ fn mix(name: &str, level: &str) -> Tally {
         *tally.entry(how).or_default() += count;
     }
     let refusals = [
-        "ok", "WC001", "WC002", "WC004", "WC005", "WC008", "WC011", "40001",
+        "ok", "WC001", "WC002", "WC004", "WC005", "WC006", "WC007", "WC008", "WC011", "40001",
     ];
     for how in tally.keys() {
         assert!(
@@ -108,14 +108,17 @@ fn mix(name: &str, level: &str) -> Tally {
     for customer in CUSTOMERS {
         rows(
             &mut client,
-            &format!("SELECT credyt.debit_credits('{customer}', 'nothing', credits => 0)"),
+            &format!(
+                "SELECT credyt.unfreeze_wallet('{customer}');
+                 SELECT credyt.debit_credits('{customer}', 'nothing', credits => 0)"
+            ),
         );
     }
     assert_eq!(values(&mut client, balances), before);
     tally
 }
 
-const VERBS: [&str; 11] = [
+const VERBS: [&str; 16] = [
     "debit",
     "authorize",
     "capture",
@@ -126,11 +129,17 @@ const VERBS: [&str; 11] = [
     "revoke",
     "balance",
     "open_wallet",
+    "freeze",
+    "unfreeze",
+    "set_limit",
+    "set_topup",
+    "transfer",
     "set_price",
 ];
 
 impl Worker<'_> {
-    /// Some operations on one customer, or a price.
+    /// Some operations on one customer, or a price, or a transfer by itself: of two wallets in one
+    /// transaction somebody else may hold the second and want the first.
     fn transaction(&mut self) {
         if self.random.random_ratio(1, 25) {
             let price = self.random.random_range(1..=3);
@@ -141,6 +150,21 @@ impl Worker<'_> {
         let customer = self.random.random_range(0..CUSTOMERS.len());
         let begin = format!("BEGIN ISOLATION LEVEL {}", self.level);
         rows(self.client, &begin);
+        if self.random.random_ratio(1, 8) {
+            let to = (customer + self.random.random_range(1..CUSTOMERS.len())) % CUSTOMERS.len();
+            let (from, to) = (CUSTOMERS[customer], CUSTOMERS[to]);
+            let credits = self.random.random_range(1..=9);
+            let key = self.one_of(&["NULL", "NULL", "'k1'", "'k5'"]);
+            let sql = format!(
+                "SELECT id FROM credyt.transfer('{from}', '{to}', {credits}.5, idempotency_key => {key})"
+            );
+            let end = match self.attempt("transfer", &sql) {
+                Ok(_) if self.random.random_ratio(4, 5) => "COMMIT",
+                _ => "ROLLBACK",
+            };
+            let _ = self.attempt("end", end);
+            return;
+        }
         for _ in 0..self.random.random_range(1..=5) {
             rows(self.client, "SAVEPOINT s");
             match self.operation(customer) {
@@ -182,6 +206,12 @@ impl Worker<'_> {
             "revoke",
             "balance",
             "open_wallet",
+            "freeze",
+            "unfreeze",
+            "unfreeze",
+            "unfreeze",
+            "set_limit",
+            "set_topup",
         ]);
         let name = CUSTOMERS[customer];
         let known = &self.known[customer];
@@ -211,6 +241,7 @@ impl Worker<'_> {
             "gen_random_uuid()::text",
         ]);
         let ttl = self.random.random_range(1..=3);
+        let scopes = self.one_of(&["NULL", "'{user:a}'", "'{user:b,key:1}'"]);
         let sql = match verb {
             "debit" => {
                 let charge = self.one_of(&[
@@ -220,13 +251,13 @@ impl Worker<'_> {
                     "credits => 7.77",
                 ]);
                 format!(
-                    "SELECT id FROM credyt.debit_credits('{name}', 'image', {charge}, cost => 0.0{cents}, idempotency_key => {key})"
+                    "SELECT id FROM credyt.debit_credits('{name}', 'image', {charge}, cost => 0.0{cents}, idempotency_key => {key}, scopes => {scopes})"
                 )
             }
             "authorize" => {
                 let overrun = self.one_of(&["reject", "clamp", "overdraft"]);
                 format!(
-                    "SELECT id FROM credyt.authorize('{name}', 'image', credits => {credits}.{cents:02}, ttl_seconds => {ttl}, overrun => '{overrun}', idempotency_key => {key})"
+                    "SELECT id FROM credyt.authorize('{name}', 'image', credits => {credits}.{cents:02}, ttl_seconds => {ttl}, overrun => '{overrun}', idempotency_key => {key}, scopes => {scopes})"
                 )
             }
             "capture" => {
@@ -259,6 +290,19 @@ impl Worker<'_> {
                 format!(
                     "SELECT id FROM credyt.revoke_grant('{name}', '{grant}', {how}, idempotency_key => {key})"
                 )
+            }
+            "freeze" => format!("SELECT customer FROM credyt.freeze_wallet('{name}')"),
+            "unfreeze" => format!("SELECT customer FROM credyt.unfreeze_wallet('{name}')"),
+            "set_limit" => {
+                let scope = self.one_of(&["user:*", "user:a", "key:1", "action:im*"]);
+                let every = self.one_of(&["hour", "day", "month"]);
+                let cap = self.one_of(&["NULL", "NULL", "30", "1000"]);
+                format!(
+                    "SELECT customer FROM credyt.set_limit('{name}', '{scope}', {cap}, '{every}')"
+                )
+            }
+            "set_topup" => {
+                format!("SELECT customer FROM credyt.set_topup('{name}', {credits}, 20)")
             }
             "balance" => format!("SELECT settled FROM credyt.balance('{name}')"),
             _ => format!(

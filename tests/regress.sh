@@ -24,12 +24,13 @@ try() { # runner folder file: the folder has the file in sql or specs, and what 
     [ -n "${ONLY:-}" ] && [ "$ONLY" != "$name" ] && return
     sql -d postgres -c "DROP DATABASE IF EXISTS $database" -c "CREATE DATABASE $database TEMPLATE template0"
     grep -qi '^ *CREATE EXTENSION.*credyt_pg' "$3" || sql -d $database -c 'CREATE EXTENSION credyt_pg'
+    [ "${3##*.}" != spec ] || sql -d $database -f tests/specs/setup.sql
     [ -z "${ACCEPT:-}" ] || touch "$expected"
     if "$1" --inputdir="$2" --outputdir=$out --bindir="$bin" --use-existing --dbname=$database \
         --host="$PGHOST" --port="$PGPORT" --user="$PGUSER" "$name" > $out/run.out 2>&1; then
         echo "ok        $name"
         passed=$((passed + 1))
-    elif [ -n "${ACCEPT:-}" ] && [ "$2" = tests ] && [ -s "$result" ]; then
+    elif [ -n "${ACCEPT:-}" ] && [ "$expected" -ef "tests/expected/$name.out" ] && [ -s "$result" ]; then
         echo "accepted  $name"
         cp "$result" "$expected"
     else
@@ -75,7 +76,16 @@ for document in README.md docs/*.md; do
 done
 same_tour
 demo_runs
-for file in tests/specs/*.spec; do try "$tools/isolation/pg_isolation_regress" tests "$file"; done
+# A spec runs at each isolation level, and has an expected output for each.
+mkdir $out/specs
+ln -s "$PWD/tests/expected" $out/expected
+for file in tests/specs/*.spec; do
+    for level in read_committed repeatable_read serializable; do
+        cp "$file" "$out/specs/$(basename "$file" .spec)_$level.spec"
+        PGOPTIONS="$PGOPTIONS -c default_transaction_isolation=${level/_/\\ }" \
+            try "$tools/isolation/pg_isolation_regress" $out "$out/specs/$(basename "$file" .spec)_$level.spec"
+    done
+done
 sql -d postgres -c "DROP DATABASE IF EXISTS $database"
 echo "$passed passed, $failed failed"
 [ $failed = 0 ]

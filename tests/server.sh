@@ -4,9 +4,13 @@
 #   tests/server.sh start <pg_config> [new folder]  starts one; prints exports to eval: PGHOST, PGPORT, PGUSER,
 #                                                   PGDATABASE, CREDYT_URL, CREDYT_DATA, CREDYT_SERVER
 #   tests/server.sh standby <folder>                starts a standby of that server, in a folder of its own; prints the same
+#   tests/server.sh copy <folder>                   a base backup of that server in a folder of its own, not started; prints the same
+#   tests/server.sh upgrade <folder> <pg_config>    moves that server, which stops, to this Postgres in a folder of its own
+#                                                   (pg_upgrade), and starts it; prints the same
 #   tests/server.sh stop <folder>                   stops it and removes everything; <folder> is CREDYT_SERVER
 #   tests/server.sh down|up|crash <folder>          stops it at once, starts it again, both
 # Environment: CREDYT_OPTIONS="-c name=value ..." settings of the server
+#              CREDYT_MEMORY=kB     start: no process of the server may have more memory than that
 #              CREDYT_OWNER=pid                    start: remove the server when that process is gone
 # Postgres refuses to run as root: then it runs as postgres, or as nobody.
 set -euo pipefail
@@ -29,6 +33,7 @@ as_user() {
 up() { # folder: a free port is a guess that the next try corrects
     local dir=$1 try
     cd "$dir"
+    [ "${CREDYT_MEMORY:-0}" = 0 ] || ulimit -v "$CREDYT_MEMORY"
     for try in 1 2 3 4 5 6 7 8; do
         [ -s port ] || shuf -i 20000-59999 -n 1 > port
         : > log
@@ -52,6 +57,17 @@ remove() { # folder
     rm -rf "$1"
 }
 
+copy_programs() { # folder of the programs: what the server's user cannot read in there is copied beside the data
+    local bin=$1
+    echo "$bin" > "$dir/bin"
+    as_user test -r "$bin/postgres" && return
+    local root=${bin%/env/pg??/*} name
+    [ "$root" != "$bin" ] || { say "The user that the server runs as cannot read $bin."; exit 1; }
+    name=${bin#"$root"/env/}; name=${name%%/*}
+    cp -r "$root/env/$name" "$dir/$name"
+    echo "$dir/${bin#"$root"/env/}" > "$dir/bin"
+}
+
 start() { # pg_config [folder]
     local bin option
     bin=$("$1" --bindir)
@@ -63,15 +79,7 @@ start() { # pg_config [folder]
     trap 'exit 130' INT TERM
     touch "$dir/log" "$dir/port"
     chmod 755 "$dir"
-    echo "$bin" > "$dir/bin"
-    # What lies in a home that the server's user cannot read is copied beside the data.
-    if ! as_user test -r "$bin/postgres"; then
-        local root=${bin%/env/pg??/*} name
-        [ "$root" != "$bin" ] || { say "The user that the server runs as cannot read $bin."; exit 1; }
-        name=${bin#"$root"/env/}; name=${name%%/*}
-        cp -r "$root/env/$name" "$dir/$name"
-        echo "$dir/${bin#"$root"/env/}" > "$dir/bin"
-    fi
+    copy_programs "$bin"
     [ "$(id -u)" != 0 ] || chown "$(as_user id -u)" "$dir" "$dir/log"
     cd "$dir"
     as_user "$(cat bin)/initdb" -D data -U postgres -A trust -E UTF8 --no-locale -N >"$dir/log" 2>&1 || { cat log >&2; false; }
@@ -83,23 +91,55 @@ start() { # pg_config [folder]
             [ "$option" = -c ] || echo "${option%%=*} = '${option#*=}'"
         done
     } >> data/postgresql.conf
-    up "$dir"
+    (up "$dir")
     trap - EXIT INT TERM
     exports
 }
 
-standby() { # folder of its primary
-    local primary=$1
+new_folder() { # folder of the server that it begins with
     dir=$(realpath "$(mktemp -d "${TMPDIR:-/tmp}/credyt_XXXXXX")")
     trap 'remove "$dir"' EXIT
     trap 'exit 130' INT TERM
     touch "$dir/log" "$dir/port"
     chmod 755 "$dir"
-    cp "$primary/bin" "$dir/bin"
+    cp "$1/bin" "$dir/bin"
     [ "$(id -u)" != 0 ] || chown "$(as_user id -u)" "$dir" "$dir/log"
     cd "$dir"
-    as_user "$(cat bin)/pg_basebackup" -D "$dir/data" -R -c fast -N -h "$primary" -p "$(cat "$primary/port")" -U postgres
+}
+
+copy() { # folder of the server, and what else pg_basebackup is told
+    local from=$1
+    shift
+    new_folder "$from"
+    as_user "$(cat bin)/pg_basebackup" -D "$dir/data" -c fast -N -h "$from" -p "$(cat "$from/port")" -U postgres "$@"
     echo "unix_socket_directories = '$dir'" >> data/postgresql.conf
+    # A port that is free now, and most likely stays so.
+    shuf -i 20000-59999 -n 1 > port
+}
+
+standby() { # folder of its primary
+    copy "$1" -R
+    up "$dir"
+    trap - EXIT INT TERM
+    exports
+}
+
+upgrade() { # folder of the server, pg_config of the Postgres to move to
+    local old=$1 bin
+    bin=$("$2" --bindir)
+    as_user "$(cat "$old/bin")/pg_ctl" stop -m fast -w -D "$old/data" >/dev/null
+    new_folder "$old"
+    copy_programs "$bin"
+    # Both with checksums, or both without: Postgres 18 makes them unless told otherwise.
+    local checksums=-k
+    if as_user "$(cat "$old/bin")/pg_controldata" "$old/data" | grep -q 'checksum version: *0$'; then
+        checksums=
+        ! as_user "$(cat bin)/initdb" --help | grep -q no-data-checksums || checksums=--no-data-checksums
+    fi
+    as_user "$(cat bin)/initdb" -D data -U postgres -A trust -E UTF8 --no-locale -N $checksums >log 2>&1 || { cat log >&2; false; }
+    as_user "$(cat bin)/pg_upgrade" -b "$(cat "$old/bin")" -B "$(cat bin)" -d "$old/data" -D "$dir/data" -U postgres \
+        --socketdir "$dir" --no-sync >log 2>&1 || { tail -n 30 log data/pg_upgrade_output.d/*/log/*.log >&2; false; }
+    printf '%s\n' "listen_addresses = '127.0.0.1'" "unix_socket_directories = '$dir'" "timezone = 'UTC'" 'fsync = off' >> data/postgresql.conf
     up "$dir"
     trap - EXIT INT TERM
     exports
@@ -117,6 +157,8 @@ exports() { # in the folder
 
 case ${1:-} in
 standby) standby "$(realpath "$2")" ;;
+copy) copy "$(realpath "$2")"; trap - EXIT INT TERM; exports ;;
+upgrade) upgrade "$(realpath "$2")" "$3" ;;
 start) start "$2" "${3:-}" ;;
 stop) remove "$(realpath "$2")" ;;
 down) down "$2" ;;

@@ -13,7 +13,7 @@ use crate::Options;
 use crate::common::{Result, said, thousands};
 
 /// What `--only` knows.
-pub const NAMES: [&str; 16] = [
+pub const NAMES: [&str; 20] = [
     "insert",
     "floor",
     "floor_row",
@@ -28,6 +28,10 @@ pub const NAMES: [&str; 16] = [
     "debit_plan",
     "debit_limits",
     "hold",
+    "debit_each",
+    "debit_many",
+    "grant_each",
+    "grant_many",
     "plpgsql",
     "plpgsql_30",
 ];
@@ -60,6 +64,10 @@ const RULES: &str = "
     SELECT credyt.subscribe($1, 'pro'), credyt.set_topup($1, 50, 1000), credyt.set_alert($1, 100)";
 const LIMITS: &str = "
     SELECT credyt.set_limit($1, 'user:*', 100000000000000), credyt.set_limit($1, 'action:image.*', 100000000000000, 'day')";
+const DEBIT_MANY: &str = "SELECT * FROM credyt.debit_many($1::text::jsonb)";
+const GRANT: &str =
+    "SELECT * FROM credyt.grant_credits($1, 100, paid => 10, idempotency_key => $2)";
+const GRANT_MANY: &str = "SELECT * FROM credyt.grant_many($1::text::jsonb)";
 const AUTHORIZE: &str =
     "SELECT * FROM credyt.authorize($1, 'image.generate', quantity => 4, idempotency_key => $2)";
 const CAPTURE: &str = "SELECT * FROM credyt.capture($1, $2, quantity => 3)";
@@ -68,15 +76,21 @@ pub const BY_HAND: &str = "SELECT * FROM bench.debit($1, 'image.generate', 1, $2
 /// More wallets than those that are spent from.
 pub const BYSTANDERS: i32 = 1000;
 
+/// Elements of a batch, and the wallets they are spread over.
+const BATCH: u32 = 5000;
+const BATCH_WALLETS: u32 = 2000;
+
 type Step = Box<dyn FnMut(&mut Client) -> std::result::Result<(), postgres::Error>>;
 
 pub struct Case {
     name: &'static str,
     what: &'static str,
     step: Step,
-    /// Steps a second, round by round.
+    /// Debits, or the like, of a step.
+    size: u32,
+    /// Of them a second, round by round.
     rates: Vec<f64>,
-    /// Microseconds of processor time that the backend took for a step, round by round.
+    /// Microseconds of processor time that the backend took for each, round by round.
     work: Vec<f64>,
 }
 
@@ -146,6 +160,12 @@ pub fn set_up(client: &mut Client, options: &Options) -> Result<Vec<Case>> {
     for (customer, grants) in [("plpgsql", 3), ("plpgsql_30", 30)] {
         stack_by_hand(client, customer, grants)?;
     }
+    let spread = "
+        SELECT count(*) FROM generate_series(0, $1 - 1) n, generate_series(1, 3) g,
+             LATERAL credyt.grant_credits('many ' || n, 1000000 + g, paid => 1000 * g, priority => g)";
+    client
+        .execute(spread, &[&(BATCH_WALLETS as i32)])
+        .map_err(said(spread))?;
     let holds = "
         SELECT count(*) FROM generate_series(1, 300) n,
              LATERAL credyt.authorize('debit_holds', 'image.generate', quantity => n, ttl_seconds => 86400)";
@@ -167,6 +187,7 @@ pub fn set_up(client: &mut Client, options: &Options) -> Result<Vec<Case>> {
                 name,
                 what,
                 step,
+                size: if name.ends_with("_many") { BATCH } else { 1 },
                 rates: Vec::new(),
                 work: Vec::new(),
             });
@@ -237,6 +258,26 @@ pub fn set_up(client: &mut Client, options: &Options) -> Result<Vec<Case>> {
         "hold",
         "authorize with a key, then capture: pairs",
         hold(client)?,
+    );
+    add(
+        "debit_each",
+        "debit_credits: 2,000 wallets of 3 grants, key",
+        debit_each(client)?,
+    );
+    add(
+        "debit_many",
+        "debit_many: the same, 5,000 a call",
+        debit_many(client)?,
+    );
+    add(
+        "grant_each",
+        "grant_credits: 2 or 3 to each new wallet, key",
+        grant_each(client)?,
+    );
+    add(
+        "grant_many",
+        "grant_many: the same, 5,000 a call",
+        grant_many(client)?,
     );
     add(
         "plpgsql",
@@ -424,6 +465,70 @@ fn keyed(client: &mut Client, sql: &str, customer: &'static str, seed: u64) -> R
     }))
 }
 
+fn debit_each(client: &mut Client) -> Result<Step> {
+    let sql = prepare(client, DEBIT)?;
+    let (mut keys, mut random) = (Keys::new(12), StdRng::seed_from_u64(12));
+    Ok(Box::new(move |client| {
+        let customer = format!("many {}", random.random_range(0..BATCH_WALLETS));
+        client.query_one(&sql, &[&customer, &keys.next()])?;
+        Ok(())
+    }))
+}
+
+fn debit_many(client: &mut Client) -> Result<Step> {
+    let sql = prepare(client, DEBIT_MANY)?;
+    let (mut keys, mut random) = (Keys::new(13), StdRng::seed_from_u64(13));
+    Ok(Box::new(move |client| {
+        let batch = batch(|_| {
+            format!(
+                r#"{{"customer": "many {}", "action": "image.generate", "idempotency_key": "{}"}}"#,
+                random.random_range(0..BATCH_WALLETS),
+                keys.next()
+            )
+        });
+        client.query(&sql, &[&batch])?;
+        Ok(())
+    }))
+}
+
+/// Whom a grant is for: as many wallets as a batch of debits has.
+fn new_customer(nth: u64) -> u64 {
+    nth * u64::from(BATCH_WALLETS) / u64::from(BATCH)
+}
+
+fn grant_each(client: &mut Client) -> Result<Step> {
+    let sql = prepare(client, GRANT)?;
+    let (mut keys, mut nth) = (Keys::new(14), 0);
+    Ok(Box::new(move |client| {
+        let customer = format!("each {}", new_customer(nth));
+        nth += 1;
+        client.query_one(&sql, &[&customer, &keys.next()])?;
+        Ok(())
+    }))
+}
+
+fn grant_many(client: &mut Client) -> Result<Step> {
+    let sql = prepare(client, GRANT_MANY)?;
+    let (mut keys, mut round) = (Keys::new(15), 0);
+    Ok(Box::new(move |client| {
+        round += 1;
+        let batch = batch(|nth| {
+            format!(
+                r#"{{"customer": "batch {round} {}", "credits": 100, "paid": 10, "idempotency_key": "{}"}}"#,
+                new_customer(nth.into()),
+                keys.next()
+            )
+        });
+        client.query(&sql, &[&batch])?;
+        Ok(())
+    }))
+}
+
+fn batch(element: impl FnMut(u32) -> String) -> String {
+    let elements: Vec<String> = (0..BATCH).map(element).collect();
+    format!("[{}]", elements.join(","))
+}
+
 fn no_key(client: &mut Client) -> Result<Step> {
     let sql = prepare(client, DEBIT_NO_KEY)?;
     Ok(Box::new(move |client| {
@@ -512,7 +617,11 @@ pub fn run(client: &mut Client, cases: &mut [Case], options: &Options) -> Result
         }
         for (case, (steps, took, worked)) in cases.iter_mut().zip(sums) {
             case.rates.push(f64::from(steps) / took.as_secs_f64());
-            let warming = WARMING * turns as u32;
+            let warming = if case.size == 1 {
+                WARMING * turns as u32
+            } else {
+                0
+            };
             case.work
                 .push(worked.as_secs_f64() * 1e6 / f64::from(steps + warming));
         }
@@ -528,19 +637,21 @@ pub fn processor_time(pid: i32) -> Duration {
     Duration::from_nanos(nanoseconds.unwrap_or_default())
 }
 
-/// Steps and the time they took; a few before them find their way back into the caches.
+/// Debits, or the like, and the time they took; a few before them find their way back into the caches.
 fn turn(
     client: &mut Client,
     case: &mut Case,
 ) -> std::result::Result<(u32, Duration), postgres::Error> {
-    for _ in 0..WARMING {
-        (case.step)(client)?;
+    if case.size == 1 {
+        for _ in 0..WARMING {
+            (case.step)(client)?;
+        }
     }
     let began = Instant::now();
     let mut steps = 0;
     while began.elapsed() < TURN {
         (case.step)(client)?;
-        steps += 1;
+        steps += case.size;
     }
     Ok((steps, began.elapsed()))
 }
@@ -567,7 +678,7 @@ pub fn print(cases: &[Case]) {
         );
     }
     println!(
-        "  work: processor time of the backend a step, which others on the machine disturb less"
+        "  work: processor time of the backend a debit, which others on the machine disturb less"
     );
 }
 

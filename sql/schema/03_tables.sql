@@ -57,7 +57,7 @@ COMMENT ON COLUMN credyt.wallets.created_at IS 'When it was opened.';
 COMMENT ON COLUMN credyt.wallets.next_due_at IS 'Before this moment time alone changes nothing in the state; NULL: never. A debit leaves it as it is, so it may be early.';
 COMMENT ON COLUMN credyt.wallets.overdraft_limit IS 'Credits that may be owed.';
 COMMENT ON COLUMN credyt.wallets.status IS 'active, frozen or closed.';
-COMMENT ON COLUMN credyt.wallets.status_reason IS 'Why it was frozen.';
+COMMENT ON COLUMN credyt.wallets.status_reason IS 'Why it was frozen or closed.';
 COMMENT ON COLUMN credyt.wallets.metadata IS 'The application''s own notes.';
 COMMENT ON COLUMN credyt.wallets.state IS 'The open grants with what remains, is held and is deferred, and what is owed; as of its last change.';
 
@@ -247,12 +247,22 @@ COMMENT ON TABLE credyt.clock IS 'For tests only: a row here stands in for the c
 COMMENT ON COLUMN credyt.clock.now IS 'What time it is.';
 COMMENT ON COLUMN credyt.clock.one IS 'Always true: there is at most one row.';
 
-CREATE FUNCTION credyt.announce_clock() RETURNS trigger
-    AS 'MODULE_PATHNAME', 'credyt_announce_clock' LANGUAGE c;
-COMMENT ON FUNCTION credyt.announce_clock() IS 'Tells every backend that credyt.clock has changed.';
-CREATE TRIGGER announce AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON credyt.clock
-    FOR EACH STATEMENT EXECUTE FUNCTION credyt.announce_clock();
-ALTER TABLE credyt.clock ENABLE ALWAYS TRIGGER announce;
+-- What backends remember is announced, whoever writes it: our functions, a restore, or logical replication,
+-- which fires nothing but what is ALWAYS there FOR EACH ROW.
+CREATE FUNCTION credyt.announce_change() RETURNS trigger
+    AS 'MODULE_PATHNAME', 'credyt_announce_change' LANGUAGE c;
+COMMENT ON FUNCTION credyt.announce_change() IS 'Tells every backend that a table it remembers has changed.';
+CREATE TRIGGER announce AFTER INSERT OR UPDATE OR DELETE ON credyt.assets
+    FOR EACH ROW EXECUTE FUNCTION credyt.announce_change();
+CREATE TRIGGER announce AFTER INSERT OR UPDATE OR DELETE ON credyt.prices
+    FOR EACH ROW EXECUTE FUNCTION credyt.announce_change();
+CREATE TRIGGER announce AFTER INSERT OR UPDATE OR DELETE ON credyt.clock
+    FOR EACH ROW EXECUTE FUNCTION credyt.announce_change();
+CREATE TRIGGER announce_truncate AFTER TRUNCATE ON credyt.clock
+    FOR EACH STATEMENT EXECUTE FUNCTION credyt.announce_change();
+ALTER TABLE credyt.assets ENABLE ALWAYS TRIGGER announce;
+ALTER TABLE credyt.prices ENABLE ALWAYS TRIGGER announce;
+ALTER TABLE credyt.clock ENABLE ALWAYS TRIGGER announce, ENABLE ALWAYS TRIGGER announce_truncate;
 
 -- Facts never change.
 CREATE FUNCTION credyt.refuse_change() RETURNS trigger

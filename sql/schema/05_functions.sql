@@ -53,7 +53,7 @@ CREATE FUNCTION credyt.open_wallet(
     AS 'MODULE_PATHNAME', 'credyt_open_wallet' LANGUAGE c VOLATILE
     SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_seqscan = off;
 COMMENT ON FUNCTION credyt.open_wallet(text, text, numeric, jsonb) IS
-    'Opens a wallet, or sets the overdraft limit (credits that may be owed) and metadata of one that is there; metadata NULL leaves it. Optional: a grant opens the wallet. WC009, 22023.';
+    'Opens a wallet, or sets the overdraft limit (credits that may be owed) and metadata of one that is there; metadata NULL leaves it. Optional: a grant opens the wallet. WC006 where it is closed, WC009, 22023.';
 
 CREATE FUNCTION credyt.grant_credits(
     customer         text,
@@ -71,7 +71,7 @@ CREATE FUNCTION credyt.grant_credits(
     AS 'MODULE_PATHNAME', 'credyt_grant_credits' LANGUAGE c VOLATILE
     SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_seqscan = off;
 COMMENT ON FUNCTION credyt.grant_credits(text, numeric, text, text, numeric, timestamptz, timestamptz, int, text[], text, jsonb) IS
-    'Gives a customer credits. kind: included, promotional or purchased; paid: money, in the asset''s currency; live from effective_at (NULL: now) until expires_at (NULL: for ever); lower priority burns first; applies_to: patterns of actions, such as image.*. A live grant for all actions pays debt first. WC005, WC009, 22003, 22023, 54000.';
+    'Gives a customer credits. kind: included, promotional or purchased; paid: money, in the asset''s currency; live from effective_at (NULL: now) until expires_at (NULL: for ever); lower priority burns first; applies_to: patterns of actions, such as image.*. A live grant for all actions pays debt first. WC005, WC006 where the wallet is closed, WC009, 22003, 22023, 54000.';
 
 CREATE FUNCTION credyt.revoke_grant(
     customer         text,

@@ -9,7 +9,7 @@ SET enable_nestloop = off SET jit = off
 AS $$
 WITH
 wallet AS MATERIALIZED (
-    SELECT w.customer, w.asset, w.next_due_at, w.state,
+    SELECT w.customer, w.asset, w.status, w.next_due_at, w.state,
            credyt.owed(w.state) AS owed, credyt.held(w.state) AS held,
            (w.state::jsonb->>'seq')::bigint AS seq,
            (w.state::jsonb->>'held_overdraft')::numeric AS held_overdraft,
@@ -206,6 +206,10 @@ UNION ALL
 SELECT 3, w.customer, w.asset, 'something is negative'
 FROM wallet w
 WHERE w.owed < 0 OR w.held < 0 OR w.held_overdraft < 0
+UNION ALL
+SELECT 3, w.customer, w.asset, format('the wallet is %s, which its state does not know', w.status)
+FROM wallet w
+WHERE (w.status = 'closed') <> coalesce((w.state::jsonb->>'closed')::boolean, false)
 UNION ALL
 SELECT 3, o.customer, o.asset, format('grant %s: something is negative, or more is held than remains', o.id)
 FROM open o

@@ -36,6 +36,12 @@ COMMENT ON COLUMN credyt.vendor_rates.rates IS 'prices (dated or by hour, the la
 COMMENT ON COLUMN credyt.vendor_rates.effective_at IS 'From when it counts, until a later one of the same source does; NULL: from the beginning.';
 COMMENT ON COLUMN credyt.vendor_rates.created_at IS 'When it was set.';
 
+CREATE TRIGGER announce AFTER INSERT OR UPDATE OR DELETE ON credyt.vendors
+    FOR EACH ROW EXECUTE FUNCTION credyt.announce_change();
+CREATE TRIGGER announce AFTER INSERT OR UPDATE OR DELETE ON credyt.vendor_rates
+    FOR EACH ROW EXECUTE FUNCTION credyt.announce_change();
+ALTER TABLE credyt.vendors ENABLE ALWAYS TRIGGER announce;
+ALTER TABLE credyt.vendor_rates ENABLE ALWAYS TRIGGER announce;
 CREATE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON credyt.vendors
     FOR EACH STATEMENT EXECUTE FUNCTION credyt.refuse_change();
 CREATE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON credyt.vendor_rates

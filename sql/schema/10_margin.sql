@@ -199,6 +199,10 @@ CREATE TABLE credyt.margin_scopes (
     UNIQUE NULLS NOT DISTINCT (customer, asset, day, scope, action, vendor, model, kind, counted, costed)
 ) WITH (fillfactor = 90);
 CREATE INDEX margin_scopes_day ON credyt.margin_scopes USING brin (day) WITH (autosummarize = on);
+-- Without a primary key, a publication of these tables would refuse every update of them.
+ALTER TABLE credyt.margin_days REPLICA IDENTITY FULL;
+ALTER TABLE credyt.margin_customers REPLICA IDENTITY FULL;
+ALTER TABLE credyt.margin_scopes REPLICA IDENTITY FULL;
 COMMENT ON TABLE credyt.margin_scopes IS 'Rollup of the credyt.margin_lines that have scopes, by customer, day and scope: once under each. Written by credyt.maintain, read by credyt.margin.';
 COMMENT ON COLUMN credyt.margin_scopes.customer IS 'Whose.';
 COMMENT ON COLUMN credyt.margin_scopes.asset IS 'In which asset; money is in its currency.';

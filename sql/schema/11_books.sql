@@ -130,9 +130,10 @@ $$;
 COMMENT ON FUNCTION credyt.keep_period(text, timestamptz, timestamptz, timestamptz) IS
     'For close_period alone: writes down what every grant had left. Owner only.';
 
+-- Without a search_path, which would keep it from becoming part of the queries that use it: every name in it is qualified.
 CREATE FUNCTION credyt.as_money(amount numeric) RETURNS numeric
     LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
-    AS $$ SELECT round(amount, greatest(2, min_scale(amount))) $$;
+    AS $$ SELECT pg_catalog.round(amount, greatest(2, pg_catalog.min_scale(amount))) $$;
 COMMENT ON FUNCTION credyt.as_money(numeric) IS 'Money as it is shown: at least two decimals, and no zeros behind them.';
 
 -- The reports add up many rows into few sums, which the planner, not knowing the moments, would sort first.

@@ -163,7 +163,7 @@ CREATE FUNCTION credyt.subscribe(
     AS 'MODULE_PATHNAME', 'credyt_subscribe' LANGUAGE c VOLATILE
     SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_seqscan = off;
 COMMENT ON FUNCTION credyt.subscribe(text, text, timestamptz, timestamptz, text, text) IS
-    'Grants a plan''s credits period by period, from now (NULL) or starts_at on; months count from there, in timezone (NULL: the asset''s). Periods that start at or after paid_through wait for credyt.pay_subscription (NULL: none does). Where the customer is subscribed already, the running subscription is answered, and goes on if it was to end. WC005, WC010, 22023, 54000.';
+    'Grants a plan''s credits period by period, from now (NULL) or starts_at on; months count from there, in timezone (NULL: the asset''s). Periods that start at or after paid_through wait for credyt.pay_subscription (NULL: none does). Where the customer is subscribed already, the running subscription is answered, and goes on if it was to end. WC005, WC006 where the wallet is closed, WC010, 22023, 54000.';
 
 CREATE FUNCTION credyt.pay_subscription(
     customer         text,
@@ -174,7 +174,7 @@ CREATE FUNCTION credyt.pay_subscription(
     AS 'MODULE_PATHNAME', 'credyt_pay_subscription' LANGUAGE c VOLATILE
     SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_seqscan = off;
 COMMENT ON FUNCTION credyt.pay_subscription(text, text, timestamptz, text) IS
-    'Says that periods that start before paid_through are paid for; those that have come due are granted at once, and those that are over end or roll over at once. Never moves paid_through back. WC005, WC010, WC011 without a subscription, 22023.';
+    'Says that periods that start before paid_through are paid for; those that have come due are granted at once, and those that are over end or roll over at once. Never moves paid_through back. WC005, WC006 where the wallet is closed, WC010, WC011 without a subscription, 22023.';
 
 CREATE FUNCTION credyt.unsubscribe(
     customer  text,

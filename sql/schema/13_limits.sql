@@ -35,7 +35,7 @@ CREATE FUNCTION credyt.transfer(
     AS 'MODULE_PATHNAME', 'credyt_transfer' LANGUAGE c VOLATILE
     SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_seqscan = off;
 COMMENT ON FUNCTION credyt.transfer(text, text, numeric, text, text, text) IS
-    'Moves unheld credits to another customer''s wallet, which it opens, in burn order, on the same terms and with what was paid for them. There they pay debt first. The key is the sender''s. WC001 for more than is unheld (overdraft cannot be given), WC002, WC005, WC006 where the sender is frozen, WC009, 22003, 22023, 54000.';
+    'Moves unheld credits to another customer''s wallet, which it opens, in burn order, on the same terms and with what was paid for them. There they pay debt first. The key is the sender''s. WC001 for more than is unheld (overdraft cannot be given), WC002, WC005, WC006 where the sender is frozen or one of them closed, WC009, 22003, 22023, 54000.';
 
 CREATE FUNCTION credyt.freeze_wallet(
     customer  text,
@@ -45,7 +45,7 @@ CREATE FUNCTION credyt.freeze_wallet(
     AS 'MODULE_PATHNAME', 'credyt_freeze_wallet' LANGUAGE c VOLATILE
     SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_seqscan = off;
 COMMENT ON FUNCTION credyt.freeze_wallet(text, text, text) IS
-    'From now on debit_credits, authorize and transfer out are refused; captures, releases, refunds, grants and renewals go on. Again: the newer reason counts. WC002, WC009, 22023.';
+    'From now on debit_credits, authorize and transfer out are refused; captures, releases, refunds, grants and renewals go on. Again: the newer reason counts. WC002, WC006 on a closed one, WC009, 22023.';
 
 CREATE FUNCTION credyt.unfreeze_wallet(
     customer  text,
@@ -54,7 +54,7 @@ CREATE FUNCTION credyt.unfreeze_wallet(
     AS 'MODULE_PATHNAME', 'credyt_unfreeze_wallet' LANGUAGE c VOLATILE
     SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_seqscan = off;
 COMMENT ON FUNCTION credyt.unfreeze_wallet(text, text) IS
-    'Lets a frozen wallet spend again; harmless on one that is not frozen. WC002, WC009, 22023.';
+    'Lets a frozen wallet spend again; harmless on one that is active. WC002, WC006 on a closed one, WC009, 22023.';
 
 -- Spend limits. The limits are in the wallet's state, with what counts under them; here is what counts for the users
 -- and keys under user:* and key:* for whom the state has no room.
@@ -151,9 +151,9 @@ COMMENT ON FUNCTION credyt.limit_period(text, text, timestamptz) IS
     'The calendar hour, day, week (from Monday) or month that a moment lies in, in a time zone. 22023.';
 
 CREATE FUNCTION credyt.covers(scope text, action text) RETURNS boolean
-    LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
-    RETURN CASE WHEN scope LIKE 'action:%*' THEN starts_with(action, substr(rtrim(scope, '*'), 8))
-                ELSE scope = 'action:' || action END;
+    LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE SET search_path = pg_catalog, pg_temp
+    AS $$ SELECT CASE WHEN scope LIKE 'action:%*' THEN starts_with(action, substr(rtrim(scope, '*'), 8))
+                      ELSE scope = 'action:' || action END $$;
 COMMENT ON FUNCTION credyt.covers(text, text) IS 'Does a limit''s scope action:... match this action?';
 
 CREATE VIEW credyt.limits_used AS

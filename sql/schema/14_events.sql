@@ -122,7 +122,7 @@ CREATE FUNCTION credyt.ack_events(
     AS 'MODULE_PATHNAME', 'credyt_ack_events' LANGUAGE c VOLATILE
     SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_seqscan = off;
 COMMENT ON FUNCTION credyt.ack_events(uuid[]) IS
-    'Says that these events have been dealt with: they do not come again. Again: harmless. WC011 for an id that is no event''s; then none is acknowledged. 22023.';
+    'Says that these events have been dealt with: they do not come again. Again, for a day: harmless. WC011 for an id that is no event''s; then none is acknowledged. 22023.';
 
 CREATE VIEW credyt.events_pending AS
 SELECT e.id, e.customer, e.asset, e.type, e.payload, e.created_at

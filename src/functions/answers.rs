@@ -4,6 +4,7 @@ use pgrx::pg_sys;
 use rust_decimal::Decimal;
 use uuid::Uuid;
 
+use super::debit::Request;
 use crate::errors::Result;
 use crate::ledger::{Amount, Grant, Moment};
 use crate::sql_types::value::Value;
@@ -22,6 +23,12 @@ pub struct Standing {
 }
 
 impl Standing {
+    /// Without a wallet.
+    const NONE: Standing = Standing {
+        available: Amount::ZERO,
+        held: Amount::ZERO,
+    };
+
     pub fn of(open: &OpenWallet) -> Standing {
         Standing {
             available: open.available(),
@@ -32,24 +39,20 @@ impl Standing {
     /// Without locking: for answers that change nothing.
     pub fn now(store: &Store, customer: &str, asset: &str) -> Result<Standing> {
         let view = wallets::look(store, customer, asset)?;
-        Ok(view.map_or(
-            Standing {
-                available: Amount::ZERO,
-                held: Amount::ZERO,
-            },
-            |view| Standing {
-                available: view.wallet.available(view.now, None, view.limit),
-                held: view.wallet.held(),
-            },
-        ))
+        Ok(view.map_or(Standing::NONE, |view| Standing {
+            available: view.wallet.available(view.now, None, view.limit),
+            held: view.wallet.held(),
+        }))
     }
 }
 
 /// A `credyt.debit`.
+#[derive(Clone)]
 pub struct DebitAnswer {
     customer: String,
     asset: String,
-    id: Uuid,
+    /// `None`: refused.
+    id: Option<Uuid>,
     kind: String,
     action: Option<String>,
     quantity: Option<Decimal>,
@@ -59,7 +62,7 @@ pub struct DebitAnswer {
     allocations: Value,
     authorization_id: Option<Uuid>,
     reason: Option<String>,
-    created_at: Moment,
+    created_at: Option<Moment>,
     standing: Standing,
     replayed: bool,
 }
@@ -70,7 +73,7 @@ impl DebitAnswer {
         DebitAnswer {
             customer: open.customer.clone(),
             asset: open.asset.name.clone(),
-            id: entry.id,
+            id: Some(entry.id),
             kind: entry.kind.to_owned(),
             action: entry.action,
             quantity: entry.quantity,
@@ -80,7 +83,7 @@ impl DebitAnswer {
             allocations: entry.allocations,
             authorization_id: entry.authorization_id,
             reason: entry.reason,
-            created_at: open.now,
+            created_at: Some(open.now),
             standing: Standing::of(open),
             replayed: false,
         }
@@ -88,11 +91,51 @@ impl DebitAnswer {
 
     /// The first answer again.
     pub fn replayed(store: &Store, customer: &str, first: Booked) -> Result<DebitAnswer> {
-        Ok(DebitAnswer {
-            standing: Standing::now(store, customer, &first.asset)?,
+        let standing = Standing::now(store, customer, &first.asset)?;
+        Ok(DebitAnswer::first(customer, first, standing))
+    }
+
+    /// The same, as of now in one of many open wallets.
+    pub fn replayed_in(open: &OpenWallet, first: Booked) -> DebitAnswer {
+        DebitAnswer::first(&open.customer, first, Standing::of(open))
+    }
+
+    /// The same, of an answer that was just given.
+    pub fn again(&self, open: &OpenWallet) -> DebitAnswer {
+        DebitAnswer {
+            standing: Standing::of(open),
+            replayed: true,
+            ..self.clone()
+        }
+    }
+
+    /// Nothing was booked, and why. `open`: where there is such a wallet.
+    pub fn refused(request: &Request, reason: &str, open: Option<&OpenWallet>) -> DebitAnswer {
+        DebitAnswer {
+            customer: request.customer.clone(),
+            asset: request.asset.clone(),
+            id: None,
+            kind: "debit".to_owned(),
+            action: Some(request.action.clone()),
+            quantity: request.quantity(),
+            credits: Amount::ZERO,
+            revenue: Amount::ZERO,
+            cost: None,
+            allocations: value::jsonb("[]"),
+            authorization_id: None,
+            reason: Some(reason.to_owned()),
+            created_at: None,
+            standing: open.map_or(Standing::NONE, Standing::of),
+            replayed: false,
+        }
+    }
+
+    fn first(customer: &str, first: Booked, standing: Standing) -> DebitAnswer {
+        DebitAnswer {
+            standing,
             customer: customer.to_owned(),
             asset: first.asset,
-            id: first.id,
+            id: Some(first.id),
             kind: first.kind,
             action: first.action,
             quantity: first.quantity,
@@ -102,21 +145,25 @@ impl DebitAnswer {
             allocations: value::jsonb(&first.allocations.to_string()),
             authorization_id: first.authorization_id,
             reason: first.reason,
-            created_at: first.created_at,
+            created_at: Some(first.created_at),
             replayed: true,
-        })
+        }
     }
 
-    pub fn id(&self) -> Uuid {
+    pub fn id(&self) -> Option<Uuid> {
         self.id
     }
 
     pub fn row(self, args: &Args) -> Result<Option<pg_sys::Datum>> {
+        self.into_row().datum(args)
+    }
+
+    pub fn into_row(self) -> Row {
         let margin = self
             .cost
             .and_then(|cost| Some(self.revenue.to_decimal()? - cost));
         Row::new(vec![
-            value::uuid(self.id),
+            value::optional_uuid(self.id),
             value::text(&self.customer),
             value::text(&self.asset),
             value::text(&self.kind),
@@ -132,9 +179,8 @@ impl DebitAnswer {
             value::optional_uuid(self.authorization_id),
             value::bool(self.replayed),
             value::optional_text(self.reason.as_deref()),
-            value::moment(self.created_at),
+            value::optional_moment(self.created_at),
         ])
-        .datum(args)
     }
 }
 
@@ -203,6 +249,7 @@ impl AuthorizationAnswer {
 }
 
 /// A `credyt.grant`.
+#[derive(Clone)]
 pub struct GrantAnswer {
     pub customer: String,
     pub grant: Issued,

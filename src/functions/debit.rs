@@ -3,6 +3,7 @@
 use std::rc::Rc;
 
 use pgrx::pg_sys;
+use rust_decimal::Decimal;
 use uuid::Uuid;
 
 use super::answers::DebitAnswer;
@@ -13,17 +14,18 @@ use crate::ledger::wallet::{Part, total};
 use crate::ledger::{Amount, Moment};
 use crate::sql_types::{Args, value};
 use crate::store::Store;
+use crate::store::batch::Batch;
 use crate::store::books;
 use crate::store::ledger::{self, Booked, Entry, Key, allocations};
 use crate::store::spending::{self, Spend};
 use crate::store::wallets::{self, OpenWallet};
 
-struct Request {
-    customer: String,
-    action: String,
-    asset: String,
+pub struct Request {
+    pub customer: String,
+    pub action: String,
+    pub asset: String,
     charge: Rc<Charge>,
-    key: Option<Key>,
+    pub key: Option<Key>,
     scopes: Option<Vec<String>>,
     occurred_at: Option<Moment>,
     metadata: Option<serde_json::Value>,
@@ -40,7 +42,7 @@ pub fn debit_credits(args: &Args) -> Result<Option<pg_sys::Datum>> {
     answer.row(args)
 }
 
-fn read(args: &Args) -> Result<Request> {
+pub fn read(args: &Args) -> Result<Request> {
     let customer = args.name(0, "customer")?;
     let action = args.name(1, "action")?;
     let charge = Charge::read_new(args, 2)?;
@@ -58,8 +60,8 @@ fn read(args: &Args) -> Result<Request> {
     })
 }
 
-/// Books the debit; `None` when its key is taken.
-fn spend(store: &Store, request: &Request) -> Result<Option<DebitAnswer>> {
+/// What it will cost the customer, and us: all that is known before the wallet is open.
+fn price(store: &Store, request: &Request) -> Result<(Rc<Spend>, Rc<Costing>)> {
     let asset = books::asset(store, &request.asset)?;
     let occurred_at = request.occurred_at;
     let at = match occurred_at {
@@ -75,7 +77,7 @@ fn spend(store: &Store, request: &Request) -> Result<Option<DebitAnswer>> {
         &request.charge,
         &costing,
     )?;
-    let spend = Rc::new(Spend {
+    let spend = Spend {
         action: request.action.clone(),
         scopes: request.scopes.clone(),
         price: Box::new(move |now| match occurred_at {
@@ -85,7 +87,35 @@ fn spend(store: &Store, request: &Request) -> Result<Option<DebitAnswer>> {
             )),
             _ => pricing.at(now),
         }),
-    });
+    };
+    Ok((Rc::new(spend), costing))
+}
+
+/// Takes the debit from one of many open wallets; where it is refused, that one is as it was.
+pub fn spend_later(store: &Store, request: &Request, batch: &mut Batch) -> Result<DebitAnswer> {
+    let (customer, asset) = (&request.customer, &request.asset);
+    let (spend, mut costing) = price(store, request)?;
+    let (open, rows) = batch.wallet(store, customer, asset)?;
+    if costing.names_requests() {
+        costing = Rc::new(costing.counted_once(store, customer, None)?);
+    }
+    // Limits refuse after the wallet has paid.
+    let limited = (!open.wallet.limits.is_empty()).then(|| open.wallet.clone());
+    let (parts, price_version) = spend.apply(open)?;
+    let mut entry = request.entry(&parts, price_version, open.now, &costing);
+    if let Err(refused) = open.book_later(store, &mut entry, Vec::new(), rows) {
+        if let Some(before) = limited {
+            open.wallet = before;
+        }
+        return Err(refused);
+    }
+    costing.claim(store, customer, entry.id, None)?;
+    Ok(DebitAnswer::booked(open, entry))
+}
+
+/// Books the debit; `None` when its key is taken.
+fn spend(store: &Store, request: &Request) -> Result<Option<DebitAnswer>> {
+    let (spend, costing) = price(store, request)?;
     if costing.names_requests() {
         return spend_once(store, request, &spend, &costing);
     }
@@ -115,13 +145,17 @@ fn spend_once(
     let (parts, price_version) = spend.apply(&mut open)?;
     let entry = request.entry(&parts, price_version, open.now, &costing);
     let answer = book(store, &mut open, entry)?;
-    if let Some(answer) = &answer {
-        costing.claim(store, &request.customer, answer.id(), None)?;
+    if let Some(id) = answer.as_ref().and_then(DebitAnswer::id) {
+        costing.claim(store, &request.customer, id, None)?;
     }
     Ok(answer)
 }
 
 impl Request {
+    pub fn quantity(&self) -> Option<Decimal> {
+        self.charge.quantity
+    }
+
     fn entry(
         &self,
         parts: &[Part],

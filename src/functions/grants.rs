@@ -9,14 +9,15 @@ use uuid::Uuid;
 use super::answers::{GrantAnswer, wallet_row};
 use super::debit::once;
 use super::request::{self, number};
-use crate::errors::{self, Result};
+use crate::errors::{self, Error, Result};
 use crate::ledger::wallet::{Decided, Due, Part, Shortfall, total};
 use crate::ledger::{Amount, Kind, Moment, amount};
 use crate::sql_types::{Args, args as arguments, value};
 use crate::store::Store;
+use crate::store::batch::Batch;
 use crate::store::grants::{self, Issued};
 use crate::store::ledger::{self, Entry, Key, allocations};
-use crate::store::wallets;
+use crate::store::wallets::{self, OpenWallet};
 
 pub fn open_wallet(args: &Args) -> Result<Option<pg_sys::Datum>> {
     let customer = args.name(0, "customer")?;
@@ -25,6 +26,7 @@ pub fn open_wallet(args: &Args) -> Result<Option<pg_sys::Datum>> {
     let metadata = args.optional_json(3, "metadata")?;
     let open = Store::write_for(&customer, |store| {
         let mut open = wallets::open_or_create(store, &customer, &asset)?;
+        open.not_closed()?;
         let limit = arguments::amount("overdraft_limit", limit, open.asset.scale)?;
         open.set_terms(store, limit, metadata.as_ref())?;
         open.write_back(store)?;
@@ -33,17 +35,17 @@ pub fn open_wallet(args: &Args) -> Result<Option<pg_sys::Datum>> {
     wallet_row(&open).datum(args)
 }
 
-struct NewGrant {
-    customer: String,
+pub struct NewGrant {
+    pub customer: String,
     credits: Decimal,
     kind: Kind,
-    asset: String,
+    pub asset: String,
     paid: Amount,
     expires_at: Option<Moment>,
     effective_at: Option<Moment>,
     priority: i32,
     applies_to: Option<Vec<String>>,
-    key: Option<Key>,
+    pub key: Option<Key>,
     metadata: Option<serde_json::Value>,
 }
 
@@ -58,7 +60,7 @@ pub fn grant_credits(args: &Args) -> Result<Option<pg_sys::Datum>> {
     answer.row(args)
 }
 
-fn read(args: &Args) -> Result<NewGrant> {
+pub fn read(args: &Args) -> Result<NewGrant> {
     let customer = args.name(0, "customer")?;
     let credits = args.quantity(1, "credits")?;
     if credits.is_zero() {
@@ -124,6 +126,29 @@ pub fn check_patterns(patterns: Option<&[String]>) -> Result<()> {
 /// Books the grant; `None` when its key is taken.
 fn issue(store: &Store, request: &NewGrant) -> Result<Option<GrantAnswer>> {
     let mut open = wallets::open_or_create(store, &request.customer, &request.asset)?;
+    let (grant, mut entry, paid_debts) = put(store, request, &mut open)?;
+    if !open.book(store, &mut entry, paid_debts)? {
+        return Ok(None);
+    }
+    grants::insert(store, &request.customer, &grant)?;
+    Ok(Some(GrantAnswer::of(&open, grant)))
+}
+
+/// Puts the grant into one of many open wallets; its own row is the caller's to insert.
+pub fn issue_later(store: &Store, request: &NewGrant, batch: &mut Batch) -> Result<GrantAnswer> {
+    let (open, rows) = batch.wallet(store, &request.customer, &request.asset)?;
+    let (grant, mut entry, paid_debts) = put(store, request, open)?;
+    open.book_later(store, &mut entry, paid_debts, rows)?;
+    Ok(GrantAnswer::of(open, grant))
+}
+
+/// Puts the grant on the stack: what was issued, the movement to book, and the debts it paid.
+fn put(
+    store: &Store,
+    request: &NewGrant,
+    open: &mut OpenWallet,
+) -> Result<(Issued, Entry, Vec<Due>)> {
+    open.not_closed()?;
     let credits = arguments::amount("credits", request.credits, open.asset.scale)?;
     let effective_at = request.effective_at.unwrap_or(open.now);
     if let Some(end) = request.expires_at {
@@ -172,37 +197,50 @@ fn issue(store: &Store, request: &NewGrant) -> Result<Option<GrantAnswer>> {
         credits,
         revenue: request.paid,
     };
-    let mut entry = Entry {
+    let entry = Entry {
         credits,
         allocations: value::jsonb(&allocations(&[part], "deferred")),
         refers_to: Some(grant.id),
         key: request.key.clone(),
         ..Entry::new("grant", open.now)
     };
-    if !open.book(store, &mut entry, paid_debts)? {
-        return Ok(None);
-    }
-    grants::insert(store, &request.customer, &grant)?;
-    Ok(Some(GrantAnswer::of(&open, grant)))
+    Ok((grant, entry, paid_debts))
 }
 
 /// The first answer to a grant again: what it had when it was issued; what is held of it now.
 fn issued_before(store: &Store, customer: &str, id: Option<Uuid>) -> Result<GrantAnswer> {
-    let now = standing(store, customer, id)?;
-    Ok(GrantAnswer {
+    Ok(issued_first(standing(store, customer, id)?))
+}
+
+/// The same from one of many open wallets.
+pub fn issued_before_in(store: &Store, open: &OpenWallet, id: Option<Uuid>) -> Result<GrantAnswer> {
+    let grant = issued(store, &open.customer, id)?;
+    Ok(issued_first(GrantAnswer::of(open, grant)))
+}
+
+fn issued_first(now: GrantAnswer) -> GrantAnswer {
+    GrantAnswer {
         remaining: now.grant.credits - now.grant.settled,
         deferred: now.grant.paid - now.grant.settled_revenue,
         replayed: true,
         ..now
-    })
+    }
 }
 
 /// A grant as it stands now, without locking.
 fn standing(store: &Store, customer: &str, id: Option<Uuid>) -> Result<GrantAnswer> {
-    let lost = || errors::corrupted("the ledger", "a grant's row refers to no grant");
-    let grant = grants::by_id(store, customer, id.ok_or_else(lost)?)?.ok_or_else(lost)?;
+    let grant = issued(store, customer, id)?;
     let view = wallets::look(store, customer, &grant.asset)?.ok_or_else(lost)?;
     Ok(GrantAnswer::standing(customer, grant, &view.wallet))
+}
+
+/// The grant that a ledger row refers to.
+fn issued(store: &Store, customer: &str, id: Option<Uuid>) -> Result<Issued> {
+    grants::by_id(store, customer, id.ok_or_else(lost)?)?.ok_or_else(lost)
+}
+
+fn lost() -> Error {
+    errors::corrupted("the ledger", "a grant's row refers to no grant")
 }
 
 struct Revoke {

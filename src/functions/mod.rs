@@ -1,14 +1,17 @@
 //! The SQL functions, one file a family: read the arguments, ask the ledger, write through the store.
 
+mod access;
 mod answers;
 mod books;
 mod costing;
 mod costs;
 mod debit;
+mod erasure;
 mod events;
 mod grants;
 mod holds;
 mod limits;
+mod many;
 mod plans;
 mod reading;
 mod refund;
@@ -28,6 +31,8 @@ crate::sql_functions! {
     "credyt_grant_credits" => grants::grant_credits;
     "credyt_revoke_grant" => grants::revoke_grant;
     "credyt_debit_credits" => debit::debit_credits;
+    "credyt_debit_many" => many::debit_many;
+    "credyt_grant_many" => many::grant_many;
     "credyt_authorize" => holds::authorize;
     "credyt_capture" => holds::capture;
     "credyt_release" => holds::release;
@@ -41,6 +46,9 @@ crate::sql_functions! {
     "credyt_transfer" => transfer::transfer;
     "credyt_freeze_wallet" => transfer::freeze_wallet;
     "credyt_unfreeze_wallet" => transfer::unfreeze_wallet;
+    "credyt_close_wallet" => transfer::close_wallet;
+    "credyt_erase_customer" => erasure::erase_customer;
+    "credyt_ledger_hash" => erasure::ledger_hash;
     "credyt_set_limit" => limits::set_limit;
     "credyt_limits_of" => limits::limits_of;
     "credyt_limit_counts" => limits::limit_counts;
@@ -70,6 +78,8 @@ crate::sql_functions! {
     "credyt_pay_subscription" => plans::pay_subscription;
     "credyt_unsubscribe" => plans::unsubscribe;
     "credyt_renewal_at" => plans::renewal_at;
+    "credyt_allow" => access::allow;
+    "credyt_disallow" => access::disallow;
     "credyt_spend" => wallet_type::spend;
     "credyt_wallet_in" => wallet_type::input;
     "credyt_wallet_out" => wallet_type::output;
@@ -86,5 +96,5 @@ crate::sql_functions! {
     "credyt_wallet_owed" => wallet_type::owed;
     "credyt_wallet_next_expiry" => wallet_type::next_expiry;
     "credyt_refuse_change" => triggers::refuse_change;
-    "credyt_announce_clock" => triggers::announce_clock;
+    "credyt_announce_change" => triggers::announce_change;
 }

@@ -112,6 +112,7 @@ pub fn subscribe(args: &Args) -> Result<Option<pg_sys::Datum>> {
         if let Some(first) = claim(store, &customer, key.as_ref(), id, open.now)? {
             return answer_again(store, &customer, first, open.now);
         }
+        open.not_closed()?;
         if let Some(mut running) = running {
             let ending = running.subscription.ends_at.take().is_some();
             if ending {
@@ -209,6 +210,7 @@ pub fn pay_subscription(args: &Args) -> Result<Option<pg_sys::Datum>> {
         if let Some(first) = claim(store, &customer, key.as_ref(), id, open.now)? {
             return answer_again(store, &customer, first, open.now);
         }
+        open.not_closed()?;
         // A payment that is told late takes nothing away.
         let known = subscription.paid_through.unwrap_or(paid_through);
         subscription.paid_through = Some(known.max(paid_through));

@@ -21,6 +21,9 @@ use crate::store::{Store, books, events, limits, wallets};
 
 type Answer = Result<Option<pg_sys::Datum>>;
 
+/// Lines of one movement: as many as 1,000 grants pay for with 1,000 models.
+const MAX_LINES: usize = 1_000_000;
+
 pub fn margin(args: &Args) -> Answer {
     let by = read_by(&required("by", args.names(0, "by")?)?)?;
     let period = Period {
@@ -90,10 +93,10 @@ pub fn shared(args: &Args) -> Answer {
     let costs = args.optional_json(2, "costs")?;
     let cost = args.optional_quantity(3, "cost")?;
     let paid = margin::paid(&kind, &allocations)
-        .ok_or_else(|| errors::corrupted("the allocations of a ledger row", &allocations))?;
-    let spent = Spent::read_all(costs.as_ref(), cost).ok_or_else(|| {
-        errors::corrupted("the costs of a ledger row", costs.unwrap_or(Json::Null))
-    })?;
+        .ok_or_else(|| errors::invalid("allocations", "they are not a ledger row's"))?;
+    let spent = Spent::read_all(costs.as_ref(), cost)
+        .filter(|spent| spent.len().saturating_mul(paid.len()) <= MAX_LINES)
+        .ok_or_else(|| errors::invalid("costs", "they are not a ledger row's"))?;
     let lines = margin::merged(margin::lines(&paid, &spent));
     answer_lines(args, &lines, kind == "debit")
 }
@@ -103,7 +106,7 @@ pub fn posted(args: &Args) -> Answer {
     let json = required("lines", args.optional_json(0, "lines")?)?;
     let debits = args.int(1, "debits")?;
     let lines = rollup::read(&json)
-        .ok_or_else(|| errors::corrupted("the lines of a cost posting", &json))?;
+        .ok_or_else(|| errors::invalid("lines", "they are not a cost posting's"))?;
     answer_lines(args, &lines, debits != 0)
 }
 

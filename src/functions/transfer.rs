@@ -1,4 +1,4 @@
-//! Between wallets, and off: `transfer`, `freeze_wallet`, `unfreeze_wallet`.
+//! Between wallets, and off: `transfer`, `freeze_wallet`, `unfreeze_wallet`, `close_wallet`.
 
 use pgrx::pg_sys;
 use rust_decimal::Decimal;
@@ -92,6 +92,7 @@ fn give(store: &Store, request: &Request) -> Result<Option<Answer>> {
     let (customer, to_customer) = (&request.customer, &request.to_customer);
     let (mut from, mut to) = wallets::open_two(store, customer, to_customer, &request.asset)?;
     from.active()?;
+    to.not_closed()?;
     let credits = arguments::amount("credits", request.credits, from.asset.scale)?;
     let given = from.wallet.give(from.now, credits).map_err(|short| {
         errors::transfer_exceeds(customer, &request.asset, short, from.wallet.owed)
@@ -250,7 +251,7 @@ impl Answer {
     }
 }
 
-// ---- freeze and unfreeze ------------------------------------------------------------------------
+// ---- freeze, unfreeze and close -------------------------------------------------------------------
 
 pub fn freeze_wallet(args: &Args) -> Result<Option<pg_sys::Datum>> {
     let customer = args.name(0, "customer")?;
@@ -283,4 +284,22 @@ fn set_status(
         open.write_back(store)?;
         Ok(open)
     })
+}
+
+/// Lets the rest expire, for good. A wallet that is closed is answered as it is.
+pub fn close_wallet(args: &Args) -> Result<Option<pg_sys::Datum>> {
+    let customer = args.name(0, "customer")?;
+    let asset = args.name(1, "asset")?;
+    let reason = args.text(2, "reason")?;
+    let open = Store::write_for(&customer, |store| {
+        let mut open = wallets::open(store, &customer, &asset)?;
+        open.book_due_now(store)?;
+        if open.status == "closed" {
+            open.write_back(store)?;
+        } else {
+            open.close(store, reason.as_deref())?;
+        }
+        Ok(open)
+    })?;
+    wallet_row(&open).datum(args)
 }

@@ -1,4 +1,5 @@
-//! Triggers: facts stay as they are, and a test's clock is announced.
+//! Triggers: facts stay as they are, but for what is erased, and what backends remember is announced
+//! when it changes.
 
 use std::ffi::CStr;
 
@@ -6,21 +7,11 @@ use pgrx::pg_sys;
 
 use crate::errors::{self, Result};
 use crate::sql_types::Args;
-use crate::store::edition;
+use crate::store::{edition, erasure};
 
-/// Refuses UPDATE, DELETE and TRUNCATE with WC012.
+/// Refuses UPDATE, DELETE and TRUNCATE with WC012, but for the UPDATEs of an erasure.
 pub fn refuse_change(args: &Args) -> Result<Option<pg_sys::Datum>> {
-    // SAFETY: Postgres passes a TriggerData as context exactly when it calls a trigger.
-    let trigger = unsafe {
-        let context = (*args.fcinfo()).context;
-        if context.is_null() || (*context).type_ != pg_sys::NodeTag::T_TriggerData {
-            return Err(errors::invalid(
-                "trigger",
-                "refuse_change is a trigger function",
-            ));
-        }
-        &*context.cast::<pg_sys::TriggerData>()
-    };
+    let trigger = trigger(args)?;
     // SAFETY: a trigger has a table, and a table a name.
     let table = unsafe {
         let name = &raw const (*(*trigger.tg_relation).rd_rel).relname.data;
@@ -29,14 +20,28 @@ pub fn refuse_change(args: &Args) -> Result<Option<pg_sys::Datum>> {
     let operation = match trigger.tg_event & pg_sys::TRIGGER_EVENT_OPMASK {
         pg_sys::TRIGGER_EVENT_DELETE => "DELETE",
         pg_sys::TRIGGER_EVENT_TRUNCATE => "TRUNCATE",
+        // A BEFORE trigger of a statement returns nothing.
+        _ if erasure::permits_update(&table) => return Ok(Some(pg_sys::Datum::from(0_usize))),
         _ => "UPDATE",
     };
     Err(errors::append_only(&table, operation))
 }
 
-/// Tells every backend to look at `credyt.clock` again.
-pub fn announce_clock(_: &Args) -> Result<Option<pg_sys::Datum>> {
-    edition::announce(c"clock");
+/// Tells every backend to look at this table again.
+pub fn announce_change(args: &Args) -> Result<Option<pg_sys::Datum>> {
+    // SAFETY: a trigger has a table.
+    edition::announce(unsafe { (*trigger(args)?.tg_relation).rd_id });
     // An AFTER trigger returns nothing.
     Ok(Some(pg_sys::Datum::from(0_usize)))
+}
+
+fn trigger<'a>(args: &'a Args) -> Result<&'a pg_sys::TriggerData> {
+    // SAFETY: Postgres passes a TriggerData as context exactly when it calls a trigger.
+    unsafe {
+        let context = (*args.fcinfo()).context;
+        if context.is_null() || (*context).type_ != pg_sys::NodeTag::T_TriggerData {
+            return Err(errors::invalid("trigger", "this is a trigger function"));
+        }
+        Ok(&*context.cast::<pg_sys::TriggerData>())
+    }
 }

@@ -447,6 +447,7 @@ enum Step {
     Pay(Index, i64),
     /// After so many seconds.
     Unsubscribe(Index, i64),
+    Close,
 }
 
 #[derive(Clone, Debug)]
@@ -553,7 +554,7 @@ fn steps() -> impl Strategy<Value = Step> {
     let actions = || prop::sample::select(&ACTIONS[..]);
     let overruns = prop::sample::select(&[Overrun::Reject, Overrun::Clamp, Overrun::Overdraft][..]);
     let which = any::<Index>;
-    prop_oneof![
+    let lively = prop_oneof![
         1 => sizes().prop_map(Step::Limit),
         6 => issues(),
         5 => (actions(), asked()).prop_map(|(action, size)| Step::Spend(action, size)),
@@ -566,7 +567,9 @@ fn steps() -> impl Strategy<Value = Step> {
         2 => plans(),
         2 => (which(), 1..5_i64).prop_map(|(n, periods)| Step::Pay(n, periods)),
         1 => (which(), 0..9_i64).prop_map(|(n, seconds)| Step::Unsubscribe(n, seconds)),
-    ]
+    ];
+    // Little happens after it.
+    prop_oneof![99 => lively, 1 => Just(Step::Close)]
 }
 
 fn lives() -> impl Strategy<Value = Life> {
@@ -633,7 +636,9 @@ fn live_together(life: &Life, gifts: &[(usize, bool, Size)]) {
             let [one, other] = &mut pair;
             let (from, to) = if *back { (other, one) } else { (one, other) };
             let credits = size.of(from.1.available(now, None), step);
-            transfer(from, to, credits);
+            if !to.0.wallet.closed {
+                transfer(from, to, credits);
+            }
         }
         for (store, model) in &mut pair {
             store.close();
@@ -649,6 +654,15 @@ fn live_together(life: &Life, gifts: &[(usize, bool, Size)]) {
 /// Lets the step happen to both, and compares their answers.
 fn happen(store: &mut Store, model: &mut Model, what: &Step, step: Units) {
     let amount = Amount::from_units;
+    // A closed wallet is given nothing more, and its subscriptions have ended.
+    let refused = match what {
+        Step::Limit(_) | Step::Issue(_) => true,
+        Step::Subscribe(_) | Step::Pay(..) | Step::Unsubscribe(..) => true,
+        _ => false,
+    };
+    if store.wallet.closed && refused {
+        return;
+    }
     match what {
         Step::Limit(size) => {
             model.limit = size.of(0, step);
@@ -746,6 +760,14 @@ fn happen(store: &mut Store, model: &mut Model, what: &Step, step: Units) {
                 store.subscriptions[n].0.ends_at = ends_at;
                 assert_eq!(store.renew(), model.end(n, ends_at));
             }
+        }
+        Step::Close => {
+            store.limit = Amount::ZERO;
+            for (subscription, _) in &mut store.subscriptions {
+                subscription.ends_at = Some(subscription.next);
+            }
+            store.wallet.close();
+            assert_eq!(store.close(), model.close());
         }
     }
 }

@@ -172,6 +172,24 @@ pub fn check_scope(scope: &str) -> Result<(), &'static str> {
     }
 }
 
+/// Forgets who users and keys are: their own limits, and what they have spent under one for each, which
+/// starts from zero. How many limits had something to forget.
+pub fn forget_names(limits: &mut Vec<Limit>) -> usize {
+    let mut forgotten = 0;
+    limits.retain_mut(|limit| {
+        if limit.scope.starts_with("action:") {
+            return true;
+        }
+        let each = limit.each().is_some();
+        if !each || !limit.counts.is_empty() || limit.spilled.is_some() {
+            forgotten += 1;
+        }
+        (limit.counts, limit.spilled) = (Vec::new(), None);
+        each
+    });
+    forgotten
+}
+
 /// The limits that a spend on this action, in the name of these scopes, counts under.
 pub fn applying(limits: &[Limit], action: &str, scopes: &[String]) -> Vec<Applying> {
     let mut found: Vec<Applying> = Vec::new();

@@ -15,6 +15,9 @@ use super::number::{parse_decimal, plain};
 /// The decimals a vendor cost keeps.
 pub const COST_DECIMALS: u32 = 12;
 
+/// What a row costs stays below this, with room for sums.
+const COST_LIMIT: i64 = 10_000_000_000_000_000;
+
 /// What one kind of grant paid.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Paid {
@@ -176,7 +179,7 @@ impl Spent {
         let text = |name: &str| object.get(name).and_then(Json::as_str).map(str::to_owned);
         let number = |name: &str| match object.get(name) {
             None | Some(Json::Null) => Some(None),
-            Some(text) => parse_decimal(text.as_str()?).ok().map(Some),
+            Some(text) => read_cost(text).map(Some),
         };
         let version = object.get("rate_version").and_then(Json::as_i64);
         Some(Spent {
@@ -247,6 +250,12 @@ pub fn split_cost(cost: Decimal, weights: &[Decimal]) -> Vec<Decimal> {
         .into_iter()
         .map(cost_of)
         .collect()
+}
+
+/// A cost as it is stored. `None` for what no cost is, nor the sum of a row's costs.
+pub(super) fn read_cost(text: &Json) -> Option<Decimal> {
+    let cost = parse_decimal(text.as_str()?).ok()?;
+    (cost.abs() < Decimal::from(COST_LIMIT)).then_some(cost)
 }
 
 fn cost_units(cost: Decimal) -> i128 {

@@ -19,6 +19,8 @@ pub mod wallet;
 pub mod watch;
 
 #[cfg(test)]
+mod fuzz;
+#[cfg(test)]
 mod laws;
 
 pub use amount::Amount;

@@ -37,6 +37,11 @@ impl Moment {
         self.0 >= -DAYS_BEFORE_2000 * 86_400_000_000
     }
 
+    /// Does it lie in the years -9999 to 9999, so that it can be written as a date?
+    pub fn has_a_date(self) -> bool {
+        self.timestamp().is_some()
+    }
+
     /// Whole microseconds since 1970; 0 for moments before.
     pub fn unix_micros(self) -> u64 {
         let since = self.0.saturating_add(UNIX_TO_POSTGRES);

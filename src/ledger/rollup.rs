@@ -7,8 +7,7 @@
 use serde_json::Value as Json;
 
 use super::Amount;
-use super::margin::Line;
-use super::number::parse_decimal;
+use super::margin::{Line, read_cost};
 
 /// A line that counts in every report.
 pub const ALWAYS: i32 = 255;
@@ -45,7 +44,7 @@ pub fn read(lines: &Json) -> Option<Vec<Line>> {
         let amount = |name: &str| Amount::parse(line.get(name)?.as_str()?);
         let cost = match line.get("cost") {
             None | Some(Json::Null) => None,
-            Some(cost) => Some(parse_decimal(cost.as_str()?).ok()?),
+            Some(cost) => Some(read_cost(cost)?),
         };
         Some(Line {
             vendor: text("vendor"),
@@ -62,6 +61,7 @@ pub fn read(lines: &Json) -> Option<Vec<Line>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ledger::number::parse_decimal;
     use proptest::prelude::*;
     use std::collections::HashSet;
 

@@ -27,6 +27,8 @@ struct WalletText {
     topup: Option<TopUpText>,
     #[serde(default, skip_serializing_if = "is_zero")]
     events: u64,
+    #[serde(default, skip_serializing_if = "is_false")]
+    closed: bool,
     grants: Vec<GrantText>,
 }
 
@@ -88,6 +90,7 @@ pub fn print(wallet: &Wallet) -> String {
         alert: wallet.watch.alert.map(|threshold| threshold.to_string()),
         topup: wallet.watch.topup.as_ref().map(topup_text),
         events: wallet.watch.events,
+        closed: wallet.closed,
         grants: wallet
             .grants()
             .iter()
@@ -107,6 +110,10 @@ pub fn print(wallet: &Wallet) -> String {
     };
     // Strings, integers and lists: nothing in it can fail to be written.
     serde_json::to_string(&text).unwrap_or_default()
+}
+
+fn is_false(flag: &bool) -> bool {
+    !flag
 }
 
 fn is_zero(count: &u64) -> bool {
@@ -216,6 +223,7 @@ pub fn parse(text: &str) -> Result<Wallet, String> {
     .map_err(|Corrupt(law)| law)?;
     wallet.limits = limits;
     wallet.watch = watch;
+    wallet.closed = text.closed;
     wallet.check().map_err(|Corrupt(law)| law)?;
     Ok(wallet)
 }

@@ -34,6 +34,8 @@ pub struct Wallet {
     pub limits: Vec<Limit>,
     /// Who wants to be told when it falls low.
     pub watch: Watch,
+    /// It takes nothing more: what is unheld, or comes back, is gone.
+    pub closed: bool,
     /// The open grants, in burn order.
     grants: Vec<Grant>,
 }
@@ -171,6 +173,7 @@ impl Wallet {
             next_renewal: None,
             limits: Vec::new(),
             watch: Watch::default(),
+            closed: false,
             grants: Vec::new(),
         }
     }
@@ -194,6 +197,7 @@ impl Wallet {
             next_renewal,
             limits: Vec::new(),
             watch: Watch::default(),
+            closed: false,
             grants,
         };
         wallet.check()?;
@@ -441,13 +445,14 @@ impl Wallet {
         (issues, due)
     }
 
-    /// Removes what lies unheld in ended or revoked grants: the last step of every verb, since
-    /// credits may have come back to such a grant.
+    /// Removes what lies unheld in ended or revoked grants, or in any grant of a closed wallet: the last
+    /// step of every verb, since credits may have come back to such a grant.
     pub fn sweep(&mut self, now: Moment) -> Vec<Due> {
         let mut due = Vec::new();
         for grant in &mut self.grants {
             let unheld = grant.unheld();
-            if unheld.is_positive() && (grant.revoked || grant.ended(now)) {
+            let over = self.closed || grant.revoked || grant.ended(now);
+            if unheld.is_positive() && over {
                 let part = Part {
                     grant: Some((grant.id, grant.kind)),
                     credits: unheld,
@@ -669,6 +674,12 @@ impl Wallet {
         Ok(grants.into_iter().zip(parts).collect())
     }
 
+    /// From now on it takes nothing more: the sweep that follows ends all grants but for what is held.
+    pub fn close(&mut self) {
+        self.closed = true;
+        self.next_renewal = None;
+    }
+
     /// Marks an open grant as revoked: what is still held of it goes when it comes back.
     pub fn mark_revoked(&mut self, id: Uuid) {
         if let Some(grant) = self.grants.iter_mut().find(|g| g.id == id) {
@@ -773,6 +784,12 @@ impl Wallet {
         // many credits again as can be issued.
         let issued = self.grants.iter().filter(|g| g.kind != Kind::Included);
         ensure(issued.count() <= MAX_GRANTS, "more than 1000 open grants")?;
+        let moments = [Some(self.changed_at), self.next_hold_end, self.next_renewal];
+        ensure(
+            moments.iter().flatten().all(|at| at.has_a_date()),
+            "a time that no calendar has",
+        )?;
+        ensure(i64::try_from(self.seq).is_ok(), "seq is out of range")?;
         ensure(in_wallet(self.owed), "owed is out of range")?;
         ensure(
             in_wallet(self.held_overdraft),
@@ -797,8 +814,16 @@ impl Wallet {
             watched.into_iter().flatten().all(in_wallet),
             "a threshold is out of range",
         )?;
+        ensure(
+            !self.closed || self.next_renewal.is_none(),
+            "a closed wallet renews",
+        )?;
         let mut total = Amount::ZERO;
         for grant in &self.grants {
+            ensure(
+                !self.closed || grant.unheld().is_zero(),
+                "unheld credits in a closed wallet",
+            )?;
             ensure(
                 grant.remaining.is_positive(),
                 "an open grant with nothing remaining",
@@ -811,11 +836,16 @@ impl Wallet {
             )?;
             ensure(in_wallet(grant.deferred), "deferred is out of range")?;
             ensure(
+                grant.effective_at.has_a_date() && grant.expires_at.is_none_or(Moment::has_a_date),
+                "a time that no calendar has",
+            )?;
+            ensure(
                 grant.expires_at.is_none_or(|end| end > grant.effective_at),
                 "a grant ends before it starts",
             )?;
+            let patterns = grant.applies_to.as_deref();
             ensure(
-                grant.applies_to.as_ref().is_none_or(|p| !p.is_empty()),
+                patterns.is_none_or(|all| !all.is_empty() && all.iter().all(|one| is_pattern(one))),
                 "a grant applies to nothing",
             )?;
             total += grant.remaining;
@@ -830,6 +860,11 @@ impl Wallet {
             "the grants are not in burn order",
         )
     }
+}
+
+/// Could some action match it? Texts of Postgres hold no NUL.
+fn is_pattern(text: &str) -> bool {
+    !text.is_empty() && !text.contains('\0')
 }
 
 /// The credits of all parts.

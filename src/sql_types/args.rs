@@ -1,8 +1,8 @@
 //! The arguments of a SQL function, checked. Every refusal names the argument and says why.
 
-use std::ffi::CStr;
+use std::ffi::{CStr, CString};
 
-use pgrx::{FromDatum, direct_function_call_as_datum, fcinfo, pg_sys};
+use pgrx::{Array, FromDatum, PgTryBuilder, direct_function_call_as_datum, fcinfo, pg_sys};
 use rust_decimal::Decimal;
 use serde_json::{Map, Value as Json};
 use uuid::Uuid;
@@ -15,15 +15,51 @@ use crate::ledger::{Amount, Moment};
 /// Names and keys are indexed, so they are short.
 const MAX_NAME_BYTES: usize = 255;
 
-pub struct Args {
+/// Longer texts and documents are refused before they are copied. Postgres turns memory that is not to be had into an
+/// error, Rust into the end of the server.
+const MAX_BYTES: usize = 16 << 20;
+
+pub struct Args<'a> {
     fcinfo: pg_sys::FunctionCallInfo,
+    /// Of the calls that come in one JSON array: the object that this one is.
+    element: Option<Element<'a>>,
 }
 
-impl Args {
+/// Arguments by name: those that are given, and what the others are.
+#[derive(Clone, Copy)]
+struct Element<'a> {
+    given: &'a Map<String, Json>,
+    defaults: &'a Map<String, Json>,
+}
+
+impl Args<'_> {
     /// # Safety
     /// `fcinfo` is what Postgres passed to the function that is running.
-    pub unsafe fn new(fcinfo: pg_sys::FunctionCallInfo) -> Args {
-        Args { fcinfo }
+    pub unsafe fn new(fcinfo: pg_sys::FunctionCallInfo) -> Args<'static> {
+        Args {
+            fcinfo,
+            element: None,
+        }
+    }
+
+    /// The arguments that an object names; null is as if it were not there. `defaults` has all that
+    /// are known. What no such call takes (ids, truth values, bytes) is read as NULL.
+    pub fn of_element<'a>(
+        &self,
+        element: &'a Json,
+        defaults: &'a Map<String, Json>,
+    ) -> Result<Args<'a>> {
+        let Json::Object(given) = element else {
+            return Err(errors::not_an_object());
+        };
+        if let Some(name) = given.keys().find(|name| !defaults.contains_key(*name)) {
+            let name: String = name.chars().take(40).collect();
+            return Err(errors::invalid(&name, "there is no such argument"));
+        }
+        Ok(Args {
+            fcinfo: self.fcinfo,
+            element: Some(Element { given, defaults }),
+        })
     }
 
     /// For what only Postgres understands: the result type, set-returning machinery.
@@ -32,12 +68,18 @@ impl Args {
     }
 
     fn get<T: FromDatum>(&self, at: usize) -> Option<T> {
+        if self.element.is_some() {
+            return None;
+        }
         // SAFETY: fcinfo is valid for as long as the call; the SQL declaration and the reader of an
         // argument stand side by side in the tests, which call every function with every argument.
         unsafe { fcinfo::pg_getarg(self.fcinfo, at) }
     }
 
     fn datum(&self, at: usize) -> Option<pg_sys::Datum> {
+        if self.element.is_some() {
+            return None;
+        }
         // SAFETY: as above.
         unsafe { fcinfo::pg_getarg_datum(self.fcinfo, at) }
     }
@@ -46,13 +88,17 @@ impl Args {
 
     /// Any text, or NULL.
     pub fn text(&self, at: usize, name: &str) -> Result<Option<String>> {
+        if let Some(element) = self.element {
+            return match element.get(name) {
+                None => Ok(None),
+                Some(Json::String(text)) => Ok(Some(text.clone())),
+                Some(_) => Err(errors::invalid(name, "it has to be a JSON string")),
+            };
+        }
         let Some(bytes) = self.get::<&[u8]>(at) else {
             return Ok(None);
         };
-        match std::str::from_utf8(bytes) {
-            Ok(text) => Ok(Some(text.to_owned())),
-            Err(_) => Err(errors::invalid(name, "it is not UTF-8")),
-        }
+        utf8(name, bytes).map(|text| Some(text.to_owned()))
     }
 
     /// A name or a key: not empty, at most 255 bytes; or NULL.
@@ -69,27 +115,41 @@ impl Args {
         required(name, self.optional_name(at, name)?)
     }
 
+    /// An identifier of Postgres: of type name, not NULL, not empty.
+    pub fn identifier(&self, at: usize, name: &str) -> Result<String> {
+        // A name is a C string in a field of fixed length.
+        let text = self.cstring(at, name)?;
+        check_name(name, &text)?;
+        Ok(text)
+    }
+
     /// A list of texts without NULLs, at most 100; or NULL.
     pub fn names(&self, at: usize, name: &str) -> Result<Option<Vec<String>>> {
-        let Some(list) = self.get::<Vec<Option<String>>>(at) else {
+        if let Some(element) = self.element {
+            let Some(list) = element.texts(name)? else {
+                return Ok(None);
+            };
+            let texts = list.iter().map(|text| text.as_deref().map(str::as_bytes));
+            return read_names(name, list.len(), texts).map(Some);
+        }
+        // As bytes, since a database may have another encoding than UTF-8.
+        let Some(list) = self.get::<Array<&[u8]>>(at) else {
             return Ok(None);
         };
-        if list.len() > 100 {
-            return Err(errors::invalid(name, "more than 100 elements"));
-        }
-        let mut names = Vec::with_capacity(list.len());
-        for element in list {
-            let element = element.ok_or_else(|| errors::invalid(name, "an element is NULL"))?;
-            check_name(name, &element)?;
-            names.push(element);
-        }
-        Ok(Some(names))
+        read_names(name, list.len(), list.iter()).map(Some)
     }
 
     // ---- numbers ----------------------------------------------------------------------------
 
     pub fn int(&self, at: usize, name: &str) -> Result<i32> {
-        required(name, self.get(at))
+        match self.element {
+            None => required(name, self.get(at)),
+            Some(element) => element.int(name),
+        }
+    }
+
+    pub fn optional_bigint(&self, at: usize) -> Option<i64> {
+        self.get(at)
     }
 
     pub fn bool(&self, at: usize, name: &str) -> Result<bool> {
@@ -98,6 +158,14 @@ impl Args {
 
     /// A number that is not negative, read exactly; or NULL.
     pub fn optional_quantity(&self, at: usize, name: &str) -> Result<Option<Decimal>> {
+        if let Some(element) = self.element {
+            return match element.get(name) {
+                None => Ok(None),
+                Some(Json::Number(number)) => quantity(name, &number.to_string()).map(Some),
+                Some(Json::String(text)) => quantity(name, text).map(Some),
+                Some(_) => Err(not_a_number(name)),
+            };
+        }
         let Some(datum) = self.datum(at) else {
             return Ok(None);
         };
@@ -106,29 +174,7 @@ impl Args {
             let text = direct_function_call_as_datum(pg_sys::numeric_out, &[Some(datum)]);
             text.map(|text| CStr::from_ptr(text.cast_mut_ptr()).to_string_lossy())
         };
-        let text = required(name, text)?;
-        match text.as_ref() {
-            "NaN" | "Infinity" | "-Infinity" => {
-                return Err(errors::invalid(
-                    name,
-                    format_args!("{text} is not a number to count with"),
-                ));
-            }
-            _ => {}
-        }
-        let whole_digits = text
-            .trim_start_matches('-')
-            .split('.')
-            .next()
-            .map_or(0, str::len);
-        if whole_digits > 28 {
-            return Err(errors::out_of_range(name, "it has more than 28 digits"));
-        }
-        let value = parse_decimal(&text).map_err(|why| errors::invalid(name, why))?;
-        if value.is_sign_negative() && !value.is_zero() {
-            return Err(errors::invalid(name, format_args!("{value} is negative")));
-        }
-        Ok(Some(value))
+        quantity(name, &required(name, text)?).map(Some)
     }
 
     pub fn quantity(&self, at: usize, name: &str) -> Result<Decimal> {
@@ -171,8 +217,15 @@ impl Args {
 
     /// A finite moment up to the year 9999; or NULL.
     pub fn optional_moment(&self, at: usize, name: &str) -> Result<Option<Moment>> {
+        let datum = match self.element {
+            None => self.datum(at),
+            Some(_) => match self.text(at, name)? {
+                None => None,
+                Some(text) => Some(timestamptz(name, &text)?),
+            },
+        };
         // A timestamptz is an i64 of microseconds, its ends the infinities.
-        match self.datum(at).map(|datum| Moment(datum.value() as i64)) {
+        match datum.map(|datum| Moment(datum.value() as i64)) {
             None => Ok(None),
             Some(Moment(i64::MAX | i64::MIN)) => Err(errors::invalid(
                 name,
@@ -191,17 +244,20 @@ impl Args {
 
     /// Any JSON, its numbers exact; or NULL.
     pub fn optional_json(&self, at: usize, name: &str) -> Result<Option<Json>> {
+        if let Some(element) = self.element {
+            return Ok(element.get(name).cloned());
+        }
         let Some(datum) = self.datum(at) else {
             return Ok(None);
         };
         // SAFETY: the argument is declared jsonb; jsonb_out returns a C string.
         let text = unsafe {
             let text = direct_function_call_as_datum(pg_sys::jsonb_out, &[Some(datum)]);
-            text.map(|text| CStr::from_ptr(text.cast_mut_ptr()).to_string_lossy())
+            text.map(|text| CStr::from_ptr(text.cast_mut_ptr()))
         };
-        let text = required(name, text)?;
+        let text = utf8(name, required(name, text)?.to_bytes())?;
         // A jsonb is well-formed: depth is all that can be wrong with it.
-        serde_json::from_str(&text)
+        serde_json::from_str(text)
             .map(Some)
             .map_err(|_| errors::invalid(name, "it is nested deeper than 127 levels"))
     }
@@ -231,10 +287,92 @@ impl Args {
     /// The C string that a type's input function gets.
     pub fn cstring(&self, at: usize, name: &str) -> Result<String> {
         let text = required(name, self.get::<&CStr>(at))?;
-        text.to_str()
-            .map(str::to_owned)
-            .map_err(|_| errors::invalid(name, "it is not UTF-8"))
+        utf8(name, text.to_bytes()).map(str::to_owned)
     }
+}
+
+impl<'a> Element<'a> {
+    fn get(self, name: &str) -> Option<&'a Json> {
+        let given = |from: &'a Map<String, Json>| from.get(name).filter(|json| !json.is_null());
+        given(self.given).or_else(|| given(self.defaults))
+    }
+
+    fn texts(self, name: &str) -> Result<Option<Vec<Option<String>>>> {
+        let wrong = || errors::invalid(name, "it has to be a JSON array of strings");
+        let text = |json: &Json| match json {
+            Json::Null => Ok(None),
+            Json::String(text) => Ok(Some(text.clone())),
+            _ => Err(wrong()),
+        };
+        match self.get(name) {
+            None => Ok(None),
+            Some(Json::Array(list)) => list.iter().map(text).collect::<Result<_>>().map(Some),
+            Some(_) => Err(wrong()),
+        }
+    }
+
+    fn int(self, name: &str) -> Result<i32> {
+        let text = match required(name, self.get(name))? {
+            Json::Number(number) => number.to_string(),
+            Json::String(text) => text.clone(),
+            _ => return Err(not_a_number(name)),
+        };
+        let number = parse_decimal(&text).map_err(|why| errors::invalid(name, why))?;
+        if !number.fract().is_zero() {
+            return Err(errors::invalid(
+                name,
+                format_args!("{number} is no whole number"),
+            ));
+        }
+        i32::try_from(number).map_err(|_| {
+            errors::out_of_range(name, format_args!("{number} is no number of 32 bits"))
+        })
+    }
+}
+
+fn not_a_number(name: &str) -> errors::Error {
+    errors::invalid(name, "it has to be a JSON number or a string")
+}
+
+/// A number that is not negative, of its text.
+fn quantity(name: &str, text: &str) -> Result<Decimal> {
+    match text {
+        "NaN" | "Infinity" | "-Infinity" => {
+            return Err(errors::invalid(
+                name,
+                format_args!("{text} is not a number to count with"),
+            ));
+        }
+        _ => {}
+    }
+    let whole = text.trim_start_matches('-').split('.').next();
+    if whole.is_some_and(|whole| whole.len() > 28 && whole.bytes().all(|b| b.is_ascii_digit())) {
+        return Err(errors::out_of_range(name, "it has more than 28 digits"));
+    }
+    let value = parse_decimal(text).map_err(|why| errors::invalid(name, why))?;
+    if value.is_sign_negative() && !value.is_zero() {
+        return Err(errors::invalid(name, format_args!("{value} is negative")));
+    }
+    Ok(value)
+}
+
+/// A moment written as in SQL.
+fn timestamptz(name: &str, text: &str) -> Result<pg_sys::Datum> {
+    let c_text = CString::new(text).map_err(|_| errors::invalid(name, "it holds a NUL"))?;
+    // SAFETY: timestamptz_in takes a C string, a type oid that it ignores and a typmod, -1 for none.
+    // What it raises is raised again, in our words.
+    let read = PgTryBuilder::new(|| unsafe {
+        let arguments = [
+            Some(pg_sys::Datum::from(c_text.as_ptr())),
+            Some(pg_sys::Datum::from(0_u32)),
+            Some(pg_sys::Datum::from(-1_i32)),
+        ];
+        direct_function_call_as_datum(pg_sys::timestamptz_in, &arguments)
+    })
+    .catch_others(|_| None)
+    .execute();
+    let shown: String = text.chars().take(40).collect();
+    read.ok_or_else(|| errors::invalid(name, format_args!("{shown:?} is no moment")))
 }
 
 /// The amount of a decimal that is not negative.
@@ -252,6 +390,35 @@ pub fn amount(name: &str, value: Decimal, scale: u32) -> Result<Amount> {
 
 pub fn required<T>(name: &str, value: Option<T>) -> Result<T> {
     value.ok_or_else(|| errors::invalid(name, "it may not be NULL"))
+}
+
+/// A text that is not too long; of a database in another encoding it may be none of ours.
+fn utf8<'a>(name: &str, bytes: &'a [u8]) -> Result<&'a str> {
+    if bytes.len() > MAX_BYTES {
+        return Err(errors::invalid(
+            name,
+            format_args!("it is {} bytes long, {MAX_BYTES} are allowed", bytes.len()),
+        ));
+    }
+    std::str::from_utf8(bytes).map_err(|_| errors::invalid(name, "it is not UTF-8"))
+}
+
+fn read_names<'t>(
+    name: &str,
+    count: usize,
+    texts: impl Iterator<Item = Option<&'t [u8]>>,
+) -> Result<Vec<String>> {
+    if count > 100 {
+        return Err(errors::invalid(name, "more than 100 elements"));
+    }
+    texts
+        .map(|text| {
+            let text = text.ok_or_else(|| errors::invalid(name, "an element is NULL"))?;
+            let text = utf8(name, text)?;
+            check_name(name, text)?;
+            Ok(text.to_owned())
+        })
+        .collect()
 }
 
 fn check_name(name: &str, text: &str) -> Result<()> {

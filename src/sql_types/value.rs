@@ -27,6 +27,51 @@ pub fn texts(texts: Option<&[String]>) -> Value {
     texts.and_then(|texts| texts.to_vec().into_datum())
 }
 
+/// An identifier of Postgres, of type name.
+pub fn name(text: &str) -> Value {
+    let text = CString::new(text).ok()?;
+    // SAFETY: namein takes a C string.
+    unsafe {
+        direct_function_call_as_datum(pg_sys::namein, &[Some(pg_sys::Datum::from(text.as_ptr()))])
+    }
+}
+
+/// A list of texts as the text of a `text[]`: what a list of such lists is made of, since an array of
+/// arrays has them all of one length.
+pub fn printed_texts(texts: Option<&[String]>) -> Value {
+    let quoted = |text: &String| format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""));
+    texts.and_then(|texts| {
+        let list: Vec<String> = texts.iter().map(quoted).collect();
+        text(&format!("{{{}}}", list.join(",")))
+    })
+}
+
+/// An array of values of one type, which is not itself an array.
+pub fn array(kind: pg_sys::Oid, values: &[Value]) -> Value {
+    let mut nulls: Vec<bool> = values.iter().map(Option::is_none).collect();
+    let mut datums: Vec<pg_sys::Datum> = (values.iter())
+        .map(|value| value.unwrap_or(pg_sys::Datum::from(0_usize)))
+        .collect();
+    let mut length = i32::try_from(values.len()).ok()?;
+    let (mut from, mut size, mut by_value, mut align) = (1, 0_i16, false, 0);
+    // SAFETY: the values are of this type, and there are as many flags as values.
+    unsafe {
+        pg_sys::get_typlenbyvalalign(kind, &mut size, &mut by_value, &mut align);
+        let array = pg_sys::construct_md_array(
+            datums.as_mut_ptr(),
+            nulls.as_mut_ptr(),
+            1,
+            &mut length,
+            &mut from,
+            kind,
+            i32::from(size),
+            by_value,
+            align,
+        );
+        Some(pg_sys::Datum::from(array))
+    }
+}
+
 pub fn bytes(bytes: &[u8]) -> Value {
     bytes.into_datum()
 }

@@ -176,8 +176,6 @@ pub fn create(store: &Store, new: &Definition, now: Moment) -> Result<()> {
             value::moment(now),
         ],
     )?;
-    // Should it be rolled back, nobody remembers it.
-    edition::announce(c"assets");
     Ok(())
 }
 

@@ -1,5 +1,5 @@
 //! What a backend may remember between calls: assets, compiled prices and rates, and that the clock is
-//! not replaced. Whoever changes one of them announces it; at commit Postgres tells every backend, as it
+//! not replaced. A trigger announces whoever changes one of them; at commit Postgres tells every backend, as it
 //! does for changed tables, and a rollback (of a savepoint, too) tells the backend that made it.
 //!
 //! Everything remembered belongs to an edition, a number that every announcement raises. Reads of an
@@ -58,15 +58,9 @@ pub fn listen() -> bool {
 }
 
 /// Announces that a table of ours has changed.
-pub fn announce(table: &CStr) {
-    // SAFETY: a lookup by name, and a message about a table that is there.
-    unsafe {
-        let schema = pg_sys::get_namespace_oid(c"credyt".as_ptr(), true);
-        let table = pg_sys::get_relname_relid(table.as_ptr(), schema);
-        if table != pg_sys::Oid::INVALID {
-            pg_sys::CacheInvalidateRelcacheByRelid(table);
-        }
-    }
+pub fn announce(table: pg_sys::Oid) {
+    // SAFETY: a message about a table that is there.
+    unsafe { pg_sys::CacheInvalidateRelcacheByRelid(table) }
 }
 
 /// Postgres calls this for every change of any table; the invalid oid stands for all of them.

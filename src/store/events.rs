@@ -170,7 +170,12 @@ fn renewed(renewing: &Renewing) -> Vec<(Moment, News)> {
 /// All that is to be told when the wallet is written now: what time decided, in its order, and that its balance has fallen. The wallet remembers what it has told.
 pub fn collect<'a>(open: &mut OpenWallet, due: impl Iterator<Item = &'a Due>) -> Vec<News> {
     let balance = open.wallet.balance(open.now);
-    let signals = open.wallet.watch.signals(open.was, balance);
+    // Who closes a wallet knows that it is empty, and nobody is to pay for more.
+    let signals = if open.wallet.closed {
+        Vec::new()
+    } else {
+        open.wallet.watch.signals(open.was, balance)
+    };
     open.was = balance;
     let mut passed: Vec<(Moment, News)> = due
         .filter_map(|due| Some((due.at, News::of_due(due)?)))

@@ -5,10 +5,13 @@ use std::str::FromStr;
 use serde_json::Value as Json;
 use uuid::Uuid;
 
-use super::statement::{INT, JSONB, NUMERIC, RowRef, Statement, Store, TEXT, TEXTS, TIME, UUID};
+use super::statement::{
+    Columns, INT, INTS, JSONB, JSONBS, NUMERIC, NUMERICS, RowRef, Statement, Store, TEXT, TEXTS,
+    TIME, TIMES, UUID, UUIDS,
+};
 use crate::errors::{self, Result};
 use crate::ledger::{Amount, Grant, Kind, Moment};
-use crate::sql_types::value;
+use crate::sql_types::value::{self, Value};
 
 /// The terms of a grant.
 #[derive(Clone, Debug)]
@@ -58,6 +61,22 @@ static INSERT: Statement = Statement {
     ],
 };
 
+/// The same for many; `applies_to` comes printed.
+static INSERT_ALL: Statement = Statement {
+    sql: "INSERT INTO credyt.grants (customer, id, asset, kind, priority, credits, paid, settled,
+              settled_revenue, effective_at, expires_at, applies_to, origin, created_at, metadata)
+          SELECT unnest($1), unnest($2), unnest($3), unnest($4), unnest($5), unnest($6), unnest($7),
+              unnest($8), unnest($9), unnest($10), unnest($11), unnest($12)::text[], unnest($13),
+              unnest($14), unnest($15)",
+    args: &[
+        TEXTS, UUIDS, TEXTS, TEXTS, INTS, NUMERICS, NUMERICS, NUMERICS, NUMERICS, TIMES, TIMES,
+        TEXTS, UUIDS, TIMES, JSONBS,
+    ],
+};
+
+/// The place of `applies_to` among a grant's values.
+const PATTERNS: usize = 11;
+
 static BY_ID: Statement = Statement {
     sql:
         "SELECT g.id, g.asset, g.kind, g.priority, g.credits, g.paid, g.settled, g.settled_revenue,
@@ -99,7 +118,34 @@ pub struct Revocation {
 }
 
 pub fn insert(store: &Store, customer: &str, grant: &Issued) -> Result<()> {
-    let args = [
+    INSERT.run(store, &values(customer, grant)?)?;
+    Ok(())
+}
+
+/// Inserts grants together, each a customer's.
+pub fn insert_all<'a>(
+    store: &Store,
+    grants: impl Iterator<Item = (&'a str, &'a Issued)>,
+) -> Result<()> {
+    let mut columns = Columns::new(&[
+        TEXT, UUID, TEXT, TEXT, INT, NUMERIC, NUMERIC, NUMERIC, NUMERIC, TIME, TIME, TEXT, UUID,
+        TIME, JSONB,
+    ]);
+    for (customer, grant) in grants {
+        let mut values = values(customer, grant)?;
+        if let Some(patterns) = values.get_mut(PATTERNS) {
+            *patterns = value::printed_texts(grant.applies_to.as_deref());
+        }
+        columns.push(values);
+    }
+    if !columns.is_empty() {
+        INSERT_ALL.run(store, &columns.args())?;
+    }
+    Ok(())
+}
+
+fn values(customer: &str, grant: &Issued) -> Result<Vec<Value>> {
+    Ok(vec![
         value::text(customer),
         value::uuid(grant.id),
         value::text(&grant.asset),
@@ -115,9 +161,7 @@ pub fn insert(store: &Store, customer: &str, grant: &Issued) -> Result<()> {
         value::optional_uuid(grant.origin),
         value::moment(grant.created_at),
         value::optional_json("metadata", grant.metadata.as_ref())?,
-    ];
-    INSERT.run(store, &args)?;
-    Ok(())
+    ])
 }
 
 pub fn by_id(store: &Store, customer: &str, id: Uuid) -> Result<Option<Issued>> {

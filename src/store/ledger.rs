@@ -1,5 +1,6 @@
 //! The ledger's rows.
 
+use std::collections::HashMap;
 use std::str::FromStr;
 
 use rust_decimal::Decimal;
@@ -8,7 +9,8 @@ use uuid::Uuid;
 
 use super::periods;
 use super::statement::{
-    BIGINT, BYTES, INT, JSONB, NUMERIC, RowRef, Statement, Store, TEXT, TEXTS, TIME, UUID,
+    BIGINT, BIGINTS, BYTES, BYTES_LIST, Columns, INT, INTS, JSONB, JSONBS, NUMERIC, NUMERICS,
+    RowRef, Statement, Store, TEXT, TEXTS, TIME, TIMES, UUID, UUIDS,
 };
 use crate::errors::{self, Result};
 use crate::ledger::margin::{self, Paid, Spent};
@@ -305,6 +307,92 @@ pub fn insert(
     Ok(statement.run(store, &values)?.count() > 0)
 }
 
+/// The same for many rows; scopes come printed. In the list of columns the arrays are read in step,
+/// and none of them is copied.
+static INSERT_ALL: Statement = Statement {
+    sql: "INSERT INTO credyt.ledger
+             (customer, asset, id, seq, created_at, occurred_at, price_version, kind, action,
+              quantity, credits, revenue, cost, costs, allocations, authorization_id, refers_to,
+              scopes, reason, dimensions, usage, idempotency_key, request, metadata, accounted_at)
+          SELECT unnest($1), unnest($2), unnest($3), unnest($4), unnest($5), unnest($6), unnest($7),
+              unnest($8), unnest($9), unnest($10), unnest($11), unnest($12), unnest($13),
+              unnest($14), unnest($15), unnest($16), unnest($17), unnest($18)::text[], unnest($19),
+              unnest($20), unnest($21), unnest($22), unnest($23), unnest($24), unnest($25)
+          ON CONFLICT (customer, idempotency_key) WHERE idempotency_key IS NOT NULL DO NOTHING",
+    args: &[
+        TEXTS, TEXTS, UUIDS, BIGINTS, TIMES, TIMES, INTS, TEXTS, TEXTS, NUMERICS, NUMERICS,
+        NUMERICS, NUMERICS, JSONBS, JSONBS, UUIDS, UUIDS, TEXTS, TEXTS, JSONBS, JSONBS, TEXTS,
+        BYTES_LIST, JSONBS, TIMES,
+    ],
+};
+
+/// The place of the scopes among an entry's values.
+const SCOPES: usize = 17;
+
+/// Rows that are to be inserted together, while all their wallets are locked.
+pub struct NewRows {
+    columns: Columns,
+    /// By asset. No period can be closed meanwhile.
+    first_open: HashMap<String, Option<Moment>>,
+}
+
+impl Default for NewRows {
+    fn default() -> NewRows {
+        const KINDS: &[pgrx::pg_sys::Oid] = &[
+            TEXT, TEXT, UUID, BIGINT, TIME, TIME, INT, TEXT, TEXT, NUMERIC, NUMERIC, NUMERIC,
+            NUMERIC, JSONB, JSONB, UUID, UUID, TEXT, TEXT, JSONB, JSONB, TEXT, BYTES, JSONB, TIME,
+        ];
+        NewRows {
+            columns: Columns::new(KINDS),
+            first_open: HashMap::new(),
+        }
+    }
+}
+
+impl NewRows {
+    /// One more movement, of a wallet whose time is `now`.
+    pub fn add(
+        &mut self,
+        store: &Store,
+        customer: &str,
+        asset: &str,
+        now: Moment,
+        entry: &Entry,
+    ) -> Result<()> {
+        let occurred_at = entry.occurred_at;
+        let accounted_at = if occurred_at >= now {
+            occurred_at
+        } else {
+            self.first_open(store, asset)?
+                .map_or(occurred_at, |first| first.max(occurred_at))
+        };
+        let mut values = entry.values(customer, asset, now, accounted_at)?;
+        if let Some(scopes) = values.get_mut(SCOPES) {
+            *scopes = value::printed_texts(entry.scopes.as_deref());
+        }
+        self.columns.push(values);
+        Ok(())
+    }
+
+    fn first_open(&mut self, store: &Store, asset: &str) -> Result<Option<Moment>> {
+        if let Some(known) = self.first_open.get(asset) {
+            return Ok(*known);
+        }
+        let first = periods::first_open(store, asset)?;
+        self.first_open.insert(asset.to_owned(), first);
+        Ok(first)
+    }
+
+    /// Inserts them all. False when one of their keys is taken: then the call has to fail.
+    pub fn insert(&self, store: &Store) -> Result<bool> {
+        if self.columns.is_empty() {
+            return Ok(true);
+        }
+        let inserted = INSERT_ALL.run(store, &self.columns.args())?.count();
+        Ok(inserted == self.columns.count())
+    }
+}
+
 /// A booked row, as its answer needs it.
 #[derive(Clone)]
 pub struct Booked {
@@ -380,11 +468,14 @@ fn read_part(part: &Json) -> Option<Part> {
 
 macro_rules! booked {
     ($condition:literal) => {
+        booked!(" FROM credyt.ledger l WHERE ", $condition)
+    };
+    ($from:literal, $condition:literal) => {
         concat!(
             "SELECT l.id, l.asset, l.kind, l.action, l.quantity, l.credits, l.revenue, l.cost,
                  l.allocations, l.authorization_id, l.refers_to, l.reason, l.created_at, l.request, l.seq,
-                 l.costs, l.scopes, l.usage, l.occurred_at, l.accounted_at
-             FROM credyt.ledger l WHERE ",
+                 l.costs, l.scopes, l.usage, l.occurred_at, l.accounted_at",
+            $from,
             $condition
         )
     };
@@ -393,6 +484,16 @@ macro_rules! booked {
 static BY_KEY: Statement = Statement {
     sql: booked!("l.customer = $1 AND l.idempotency_key = $2"),
     args: &[TEXT, TEXT],
+};
+
+static BY_KEYS: Statement = Statement {
+    sql: booked!(
+        ", k.nth FROM unnest($1, $2) WITH ORDINALITY AS k (customer, key, nth)
+             CROSS JOIN LATERAL ",
+        "(SELECT f.* FROM credyt.ledger f
+          WHERE f.customer = k.customer AND f.idempotency_key = k.key LIMIT 1) l"
+    ),
+    args: &[TEXTS, TEXTS],
 };
 
 static BY_ID: Statement = Statement {
@@ -408,6 +509,18 @@ static REFERRING: Statement = Statement {
 pub fn by_key(store: &Store, customer: &str, key: &str) -> Result<Option<Booked>> {
     let rows = BY_KEY.run(store, &[value::text(customer), value::text(key)])?;
     rows.first().map(|row| read(&row)).transpose()
+}
+
+/// The movements of these keys, each of a customer, that there are: with the place of its key.
+pub fn by_keys(store: &Store, keys: &[(&str, &str)]) -> Result<Vec<(usize, Booked)>> {
+    let mut columns = Columns::new(&[TEXT, TEXT]);
+    for (customer, key) in keys {
+        columns.push(vec![value::text(customer), value::text(key)]);
+    }
+    let rows = BY_KEYS.run(store, &columns.args())?;
+    rows.iter()
+        .map(|row| Ok((row.place(21)?, read(&row)?)))
+        .collect()
 }
 
 pub fn by_id(store: &Store, customer: &str, id: Uuid) -> Result<Option<Booked>> {

@@ -1,9 +1,12 @@
 //! Every SQL statement, and the one door through which a wallet is opened for change.
 
+pub mod access;
 pub mod authorizations;
+pub mod batch;
 pub mod books;
 pub mod costs;
 pub mod edition;
+pub mod erasure;
 pub mod events;
 pub mod grants;
 pub mod history;
@@ -16,6 +19,7 @@ pub mod rollups;
 pub mod spending;
 mod statement;
 pub mod vendors;
+mod version;
 pub mod wallets;
 
 pub use statement::Store;

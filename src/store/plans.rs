@@ -121,6 +121,14 @@ static SET_ENDS: Statement = Statement {
     args: &[TEXT, UUID, TIME, TIME],
 };
 
+/// A period that waits for a payment is not wanted any more either.
+static END_ALL: Statement = Statement {
+    sql: "UPDATE credyt.subscriptions SET ends_at = least($3, next_renewal_at)
+          WHERE customer = $1 AND asset = $2
+            AND (ends_at IS NULL OR ends_at > least($3, next_renewal_at))",
+    args: &[TEXT, TEXT, TIME],
+};
+
 static CLAIM: Statement = Statement {
     sql: "INSERT INTO credyt.subscription_keys
               (customer, idempotency_key, request, subscription_id, created_at)
@@ -266,6 +274,17 @@ pub fn set_ends(store: &Store, customer: &str, changed: &Subscription) -> Result
         value::optional_moment(changed.ends_at),
     ];
     SET_ENDS.run(store, &args)?;
+    Ok(())
+}
+
+/// Ends all subscriptions of a wallet in which all that was due is booked: no period begins any more.
+pub fn end_all(store: &Store, customer: &str, asset: &str, now: Moment) -> Result<()> {
+    let args = [
+        value::text(customer),
+        value::text(asset),
+        value::moment(now),
+    ];
+    END_ALL.run(store, &args)?;
     Ok(())
 }
 

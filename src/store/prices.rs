@@ -193,7 +193,6 @@ pub fn set(
             value::moment(now),
         ],
     )?;
-    edition::announce(c"prices");
     let row = rows
         .first()
         .ok_or_else(|| errors::corrupted("the price book", "a price is lost"))?;

@@ -5,10 +5,11 @@
 //! numbers, and the wallet knows its last one: what is newer than the rollups is every row beyond the
 //! one in `rollup_progress`, in the same snapshot.
 
+use super::edition;
 use super::statement::{
-    BIGINT, BOOL, DATE, DATES, INT, JSONB, NUMERIC, Statement, Store, TEXT, TEXTS, TIME,
+    BIGINT, BOOL, DATE, DATES, INT, JSONB, NUMERIC, Rows, Statement, Store, TEXT, TEXTS, TIME,
 };
-use crate::errors::Result;
+use crate::errors::{self, Result};
 use crate::ledger::{Moment, rollup};
 use crate::sql_types::value::{self, Value};
 use crate::sql_types::{Args, row};
@@ -457,6 +458,42 @@ static TURN: Statement = Statement {
     args: &[],
 };
 
+/// The same, waiting for it.
+static WAIT: Statement = Statement {
+    sql: "SELECT pg_advisory_xact_lock(7165064744911531892)",
+    args: &[],
+};
+
+static PROGRESS: Statement = Statement {
+    sql: "SELECT coalesce(sum(p.seq), 0)::bigint FROM credyt.rollup_progress p WHERE p.customer = $1",
+    args: &[TEXT],
+};
+
+/// If there is something under scopes: all of a customer, so that it is taken in again without them.
+static TAKE_OUT: Statement = Statement {
+    sql: "WITH mine AS (
+              DELETE FROM credyt.margin_customers
+              WHERE customer = $1
+                AND EXISTS (SELECT FROM credyt.margin_customers s WHERE s.customer = $1 AND s.scoped)
+              RETURNING *
+          ),
+          scopes AS (DELETE FROM credyt.margin_scopes WHERE customer = $1 RETURNING 1),
+          progress AS (
+              DELETE FROM credyt.rollup_progress
+              WHERE customer = $1
+                AND EXISTS (SELECT FROM credyt.margin_customers s WHERE s.customer = $1 AND s.scoped)
+          )
+          UPDATE credyt.margin_days d
+          SET debits = d.debits - m.debits, quantity = d.quantity - m.quantity, credits = d.credits - m.credits,
+              revenue = d.revenue - m.revenue, cost = d.cost - coalesce(m.cost, 0)
+          FROM mine m
+          WHERE d.asset = m.asset AND d.day = m.day AND d.counted = m.counted
+            AND d.costed = m.costed AND d.scoped = m.scoped
+            AND d.action IS NOT DISTINCT FROM m.action AND d.vendor IS NOT DISTINCT FROM m.vendor
+            AND d.model IS NOT DISTINCT FROM m.model AND d.kind IS NOT DISTINCT FROM m.kind",
+    args: &[TEXT],
+};
+
 /// Sums of the lines that go into a rollup, added to what it has.
 macro_rules! into {
     ($table:literal, $from:literal, $key:literal, $columns:literal) => {
@@ -549,4 +586,19 @@ pub fn roll_up(store: &Store, wallets: i64, rows: i64) -> Result<i64> {
     }
     let rolled_up = ROLL_UP.run_once(store, &[value::bigint(wallets), value::bigint(rows)])?;
     rolled_up.first().map_or(Ok(0), |row| row.bigint(1))
+}
+
+/// Takes a customer out of the rollups whose scopes are about to be erased; reports read the ledger's rows
+/// until the next `maintain`. Nobody else changes the rollups until the transaction ends.
+pub fn take_out(store: &Store, customer: &str) -> Result<()> {
+    WAIT.run(store, &[])?;
+    let args = [value::text(customer)];
+    if !edition::sees_commits() {
+        let seen = |rows: Rows| rows.first().map_or(Ok(0), |row| row.bigint(1));
+        if seen(PROGRESS.run(store, &args)?)? != seen(PROGRESS.run_latest(&args)?)? {
+            return Err(errors::reports_changed(customer));
+        }
+    }
+    TAKE_OUT.run(store, &args)?;
+    Ok(())
 }

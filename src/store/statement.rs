@@ -10,12 +10,12 @@ use rust_decimal::Decimal;
 use serde_json::Value as Json;
 use uuid::Uuid;
 
-use super::edition;
+use super::{edition, version};
 use crate::errors::{self, Result};
 use crate::ledger::number::parse_decimal;
 use crate::ledger::{Amount, Moment};
 use crate::sql_types::Args;
-use crate::sql_types::value::Value;
+use crate::sql_types::value::{self, Value};
 
 pub const TEXT: pg_sys::Oid = pg_sys::TEXTOID;
 pub const TEXTS: pg_sys::Oid = pg_sys::TEXTARRAYOID;
@@ -28,6 +28,12 @@ pub const UUID: pg_sys::Oid = pg_sys::UUIDOID;
 pub const UUIDS: pg_sys::Oid = pg_sys::UUIDARRAYOID;
 pub const JSONB: pg_sys::Oid = pg_sys::JSONBOID;
 pub const BYTES: pg_sys::Oid = pg_sys::BYTEAOID;
+pub const INTS: pg_sys::Oid = pg_sys::INT4ARRAYOID;
+pub const BIGINTS: pg_sys::Oid = pg_sys::INT8ARRAYOID;
+pub const NUMERICS: pg_sys::Oid = pg_sys::NUMERICARRAYOID;
+pub const TIMES: pg_sys::Oid = pg_sys::TIMESTAMPTZARRAYOID;
+pub const JSONBS: pg_sys::Oid = pg_sys::JSONBARRAYOID;
+pub const BYTES_LIST: pg_sys::Oid = pg_sys::BYTEAARRAYOID;
 pub const DATE: pg_sys::Oid = pg_sys::DATEOID;
 pub const DATES: pg_sys::Oid = pg_sys::DATEARRAYOID;
 
@@ -64,17 +70,36 @@ impl Store {
         !self.read_only
     }
 
+    /// Runs a command whose text is made when it is needed, such as GRANT, which takes no arguments.
+    pub(super) fn command(&self, sql: &str) -> Result<()> {
+        let damaged = |why| errors::corrupted("the installation", format_args!("{why}: {sql}"));
+        let text = CString::new(sql).map_err(|_| damaged("it holds a NUL"))?;
+        // SAFETY: SPI is connected.
+        unsafe {
+            let context = pg_sys::CurrentMemoryContext;
+            let code = pg_sys::SPI_execute(text.as_ptr(), self.read_only, 0);
+            pg_sys::MemoryContextSwitchTo(context);
+            if code < 0 {
+                return Err(damaged("SPI refused it"));
+            }
+        }
+        Ok(())
+    }
+
     fn connect<R>(read_only: bool, body: impl FnOnce(&Store) -> Result<R>) -> Result<R> {
         // SAFETY: reads a variable of the backend.
         let caller = unsafe { pg_sys::CurrentMemoryContext };
         if edition::listen() {
             PLANS.with_borrow_mut(HashMap::clear);
+            version::forget();
         }
         Spi::connect_mut(|_| {
             // What the body makes outlives the connection: it goes into the answer, too.
             // SAFETY: the context that was current is the caller's, and SPI switches back to it.
             unsafe { pg_sys::MemoryContextSwitchTo(caller) };
-            body(&Store { read_only })
+            let store = Store { read_only };
+            version::check(&store)?;
+            body(&store)
         })
     }
 }
@@ -277,6 +302,47 @@ impl Statement {
     }
 }
 
+/// Rows for a statement that takes an array for each column.
+pub struct Columns {
+    kinds: &'static [pg_sys::Oid],
+    columns: Vec<Vec<Value>>,
+}
+
+impl Columns {
+    /// Columns of these types.
+    pub fn new(kinds: &'static [pg_sys::Oid]) -> Columns {
+        Columns {
+            kinds,
+            columns: vec![Vec::new(); kinds.len()],
+        }
+    }
+
+    /// One more row.
+    pub fn push(&mut self, row: Vec<Value>) {
+        for (column, value) in self.columns.iter_mut().zip(row) {
+            column.push(value);
+        }
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.count() == 0
+    }
+
+    /// How many rows there are.
+    pub fn count(&self) -> usize {
+        self.columns.first().map_or(0, Vec::len)
+    }
+
+    /// The arguments. A column of NULLs alone is no array at all: to unnest it costs nothing.
+    pub fn args(&self) -> Vec<Value> {
+        let array = |(kind, values): (&pg_sys::Oid, &Vec<Value>)| {
+            let some = values.iter().any(Option::is_some);
+            some.then(|| value::array(*kind, values)).flatten()
+        };
+        self.kinds.iter().zip(&self.columns).map(array).collect()
+    }
+}
+
 /// What a statement returned. It lives as long as the connection.
 pub struct Rows {
     table: *mut pg_sys::SPITupleTable,
@@ -357,6 +423,12 @@ impl RowRef<'_> {
 
     pub fn bigint(&self, column: usize) -> Result<i64> {
         there(self.get(column))
+    }
+
+    /// A place in an array that was passed, from 0.
+    pub fn place(&self, column: usize) -> Result<usize> {
+        let from_one = self.bigint(column)?.checked_sub(1);
+        there(from_one.and_then(|place| usize::try_from(place).ok()))
     }
 
     pub fn optional_moment(&self, column: usize) -> Option<Moment> {

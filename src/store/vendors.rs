@@ -612,7 +612,6 @@ pub fn import(
         if added.count() != count {
             return Err(errors::rates_changed());
         }
-        edition::announce(c"vendor_rates");
     }
     add_definitions(store, source, import, now)?;
     Ok(imported)
@@ -647,7 +646,6 @@ fn add_definitions(store: &Store, source: &str, import: &Import, now: Moment) ->
     if added.count() != count {
         return Err(errors::rates_changed());
     }
-    edition::announce(c"vendors");
     Ok(())
 }
 
@@ -682,7 +680,6 @@ pub fn set(
         ],
     )?;
     let row = rows.first().ok_or_else(errors::rates_changed)?;
-    edition::announce(c"vendor_rates");
     Ok((row.int(1)?, from))
 }
 

@@ -9,12 +9,14 @@ use uuid::Uuid;
 use super::authorizations;
 use super::books::{self, Asset};
 use super::costs;
-use super::events;
-use super::ledger::{self, Entry, Key};
-use super::limits;
+use super::events::{self, News};
+use super::ledger::{self, Entry, Key, NewRows};
+use super::limits::{self, Counting};
 use super::periods;
 use super::plans::{self, Renewals};
-use super::statement::{BIGINT, BYTES, INT, JSONB, NUMERIC, Statement, Store, TEXT, TIME, UUID};
+use super::statement::{
+    BIGINT, BYTES, INT, JSONB, NUMERIC, RowRef, Statement, Store, TEXT, TIME, UUID,
+};
 use crate::errors::{self, Result};
 use crate::ledger::packed;
 use crate::ledger::wallet::{Debt, Decided, Due, EndedHold, Full};
@@ -39,6 +41,16 @@ pub struct OpenWallet {
     key: Option<Key>,
     /// Its balance when it was written last.
     pub(super) was: Amount,
+}
+
+/// What comes with a movement of an open wallet, numbered.
+struct TakenIn {
+    /// The number of the first row.
+    first: u64,
+    before: Vec<Due>,
+    after: Vec<Due>,
+    news: Vec<News>,
+    counted: Option<Counting>,
 }
 
 /// A wallet as a reader sees it.
@@ -214,16 +226,27 @@ fn find_at(
     let Some(row) = rows.first() else {
         return Ok(None);
     };
-    let mut wallet = read_state(row.bytes(1)?)?;
     // Taken after the lock, so that time in a wallet never runs backwards.
     let now = at.map_or_else(|| books::now(store), Ok)?;
+    load(store, customer, asset, &row, now).map(Some)
+}
+
+/// The wallet of a locked row, brought up to this moment.
+pub(super) fn load(
+    store: &Store,
+    customer: &str,
+    asset: &str,
+    row: &RowRef,
+    now: Moment,
+) -> Result<OpenWallet> {
+    let mut wallet = read_state(row.bytes(1)?)?;
     let now = now.max(wallet.changed_at);
     let was = wallet.balance(wallet.changed_at);
     let passed = match row.optional_moment(2) {
         Some(at) if at <= now => do_what_is_due(store, customer, asset, &mut wallet, now)?,
         _ => Passed::default(),
     };
-    Ok(Some(OpenWallet {
+    Ok(OpenWallet {
         customer: customer.to_owned(),
         asset: books::asset(store, asset)?,
         status: row.text(3)?,
@@ -235,7 +258,7 @@ fn find_at(
         renewals: passed.renewals,
         key: None,
         was,
-    }))
+    })
 }
 
 /// Books what time has decided about a customer, so that the books have the grants that readers see.
@@ -399,6 +422,15 @@ impl OpenWallet {
         }
     }
 
+    /// What brings credits needs a wallet that is not closed; WC006 otherwise.
+    pub fn not_closed(&self) -> Result<()> {
+        if self.status == "closed" {
+            self.active()
+        } else {
+            Ok(())
+        }
+    }
+
     /// Has its balance fallen so low that somebody has to be told?
     pub(super) fn has_news(&self) -> bool {
         let balance = self.wallet.balance(self.now);
@@ -496,33 +528,67 @@ impl OpenWallet {
     /// Books a movement and writes the wallet back, with all that is due. `after` is what the
     /// movement itself brought about: debts it paid, credits it moved on. False, and nothing is
     /// written, when the movement's key is taken.
-    pub fn book(&mut self, store: &Store, entry: &mut Entry, mut after: Vec<Due>) -> Result<bool> {
-        let before = std::mem::take(&mut self.due);
-        after.extend(self.wallet.sweep(self.now));
-        let first = self.wallet.seq + 1;
-        let seq = first + before.len() as u64;
-        self.wallet.seq = seq + after.len() as u64;
-
-        let news = events::collect(self, before.iter().chain(&after));
-        let counted = limits::count(store, self, entry)?;
-        entry.number(self.now, seq);
+    pub fn book(&mut self, store: &Store, entry: &mut Entry, after: Vec<Due>) -> Result<bool> {
+        let taken = self.take_in(store, entry, after)?;
         // The state first: a wallet that is too large books nothing.
         let booked = self.state().and_then(|state| {
             let booked = ledger::insert(store, &self.customer, &self.asset.name, self.now, entry)?;
             Ok(booked.then_some(state))
         });
         let Ok(Some(state)) = booked else {
-            if let Some(counted) = counted {
+            if let Some(counted) = taken.counted {
                 counted.undo(store, self)?;
             }
             return booked.map(|_| false);
         };
         self.write(store, &state)?;
-        self.owe(store, entry)?;
-        self.book_due(store, first, &before)?;
-        self.book_due(store, seq + 1, &after)?;
-        events::insert(store, self, &news)?;
+        self.book_with(store, entry, &taken)?;
         Ok(true)
+    }
+
+    /// The same for one of several movements: its ledger row goes to the others, to be written with
+    /// them and the wallet by `Batch::write`. Where it is refused the wallet is as it was.
+    pub fn book_later(
+        &mut self,
+        store: &Store,
+        entry: &mut Entry,
+        after: Vec<Due>,
+        rows: &mut NewRows,
+    ) -> Result<()> {
+        let taken = self.take_in(store, entry, after)?;
+        rows.add(store, &self.customer, &self.asset.name, self.now, entry)?;
+        self.book_with(store, entry, &taken)
+    }
+
+    /// Gives a movement its place in the wallet, behind all that is due; limits may refuse it.
+    fn take_in(
+        &mut self,
+        store: &Store,
+        entry: &mut Entry,
+        mut after: Vec<Due>,
+    ) -> Result<TakenIn> {
+        let counted = limits::count(store, self, entry)?;
+        let before = std::mem::take(&mut self.due);
+        after.extend(self.wallet.sweep(self.now));
+        let first = self.wallet.seq + 1;
+        let seq = first + before.len() as u64;
+        self.wallet.seq = seq + after.len() as u64;
+        entry.number(self.now, seq);
+        Ok(TakenIn {
+            news: events::collect(self, before.iter().chain(&after)),
+            first,
+            before,
+            after,
+            counted,
+        })
+    }
+
+    /// Writes down what comes with a movement.
+    fn book_with(&mut self, store: &Store, entry: &Entry, taken: &TakenIn) -> Result<()> {
+        self.owe(store, entry)?;
+        self.book_due(store, taken.first, &taken.before)?;
+        self.book_due(store, entry.seq + 1, &taken.after)?;
+        events::insert(store, self, &taken.news)
     }
 
     /// Writes the wallet back where the verb itself moved nothing, with all that is due.
@@ -578,6 +644,15 @@ impl OpenWallet {
         ];
         SET_STATUS.run(store, &args)?;
         Ok(())
+    }
+
+    /// Closes it for good: what it has ends, but for what is held, and so do its subscriptions.
+    pub fn close(&mut self, store: &Store, reason: Option<&str>) -> Result<()> {
+        plans::end_all(store, &self.customer, &self.asset.name, self.now)?;
+        self.wallet.close();
+        self.set_terms(store, Amount::ZERO, None)?;
+        self.set_status(store, "closed", reason)?;
+        self.write_back(store)
     }
 
     /// The packed state as of now.

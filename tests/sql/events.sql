@@ -118,6 +118,25 @@ SELECT count(*) FROM news();
 SELECT credits FROM credyt.debit_credits('ends', 'image', 0);
 SELECT * FROM news();
 
+-- Renewals, but not the first period: with a grant, with what rolled over, without credits, late ones in order
+\o /dev/null
+SELECT credyt.create_plan('pro', 10, '1 day', paid => 2, rollover => 4), credyt.create_plan('seat', 0, '1 day');
+SELECT credyt.subscribe('renews', 'pro', timezone => 'UTC'), credyt.subscribe('sits', 'seat', timezone => 'UTC');
+SELECT credyt.debit_credits('renews', 'image', 7);
+\o
+SELECT count(*) FROM news();
+UPDATE credyt.clock SET now = '2026-02-07 00:00+00';
+SELECT count(*) FROM news();
+SELECT booked > 0 AS booked FROM credyt.maintain();
+SELECT * FROM news();
+SELECT payload->>'grant' = (SELECT id::text FROM credyt.grant_balances g WHERE g.customer = 'renews' AND g.kind = 'included' AND origin IS NULL
+                            AND effective_at = '2026-02-07 00:00+00') AS grant FROM credyt.events_pending
+WHERE type = 'plan.renewed' AND payload->>'starts_at' = '2026-02-07T00:00:00Z' AND customer = 'renews';
+\o /dev/null
+SELECT credyt.unsubscribe('renews', 'pro'), credyt.unsubscribe('sits', 'seat');
+UPDATE credyt.clock SET now = '2026-02-05 00:00+00';
+\o
+
 -- Workers
 SELECT events FROM credyt.ack_events(ARRAY(SELECT id FROM credyt.events_pending));
 SELECT events FROM credyt.ack_events(ARRAY(SELECT id FROM credyt.events));
@@ -149,6 +168,20 @@ UPDATE credyt.clock SET now = '2026-02-05 00:02:00+00';
 SELECT customer, type FROM credyt.take_events(1);
 SELECT customer, type FROM credyt.take_events(1);
 SELECT customer, type FROM credyt.take_events(1);
+
+-- What is acknowledged may be so again for a day; then maintain forgets it, requests after thirty
+SELECT count(*) FILTER (WHERE type = 'topup.requested') AS requests, count(*) FILTER (WHERE type <> 'topup.requested') AS others
+FROM credyt.events WHERE acknowledged_at IS NOT NULL;
+UPDATE credyt.clock SET now = '2026-02-05 23:59:59+00';
+SELECT pruned FROM credyt.maintain();
+UPDATE credyt.clock SET now = '2026-02-06 00:02:00+00';
+SELECT pruned FROM credyt.maintain(4);
+SELECT pruned > 0 AS pruned FROM credyt.maintain();
+SELECT pruned FROM credyt.maintain();
+SELECT type, count(*) FROM credyt.events WHERE acknowledged_at IS NOT NULL GROUP BY type;
+UPDATE credyt.clock SET now = '2026-03-08 00:00:00+00';
+SELECT pruned > 0 AS pruned FROM credyt.maintain();
+SELECT count(*) FROM credyt.events WHERE acknowledged_at IS NOT NULL;
 
 -- Refusals
 SELECT * FROM refused($$SELECT credyt.ack_events(ARRAY[gen_random_uuid(), (SELECT id FROM credyt.events_pending LIMIT 1)])$$) \gx

@@ -4,9 +4,13 @@
 //! test is killed.
 #![allow(dead_code)] // each test program uses a part of this
 
+pub mod everything;
+pub mod load;
+pub mod recipes;
 pub mod sql;
 
 use postgres::{Client, NoTls};
+use std::io::Write;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -25,6 +29,11 @@ impl Server {
 
     /// A new server with these settings, each `name=value` without spaces.
     pub fn start_with(settings: &[&str]) -> Server {
+        Server::start_limited(settings, 0)
+    }
+
+    /// The same, where no process may have more than so many kB of memory; 0: no limit.
+    pub fn start_limited(settings: &[&str], memory: u32) -> Server {
         let pg_config = std::env::var("CREDYT_PG_CONFIG").expect(
             "CREDYT_PG_CONFIG is not set: run this with `make test`, or set it to what `make stage` prints",
         );
@@ -36,6 +45,7 @@ impl Server {
             &["start", &pg_config],
             &[
                 ("CREDYT_OPTIONS", options.join(" ")),
+                ("CREDYT_MEMORY", memory.to_string()),
                 ("CREDYT_OWNER", std::process::id().to_string()),
             ],
         );
@@ -46,6 +56,26 @@ impl Server {
     pub fn standby(&self) -> Server {
         let owner = ("CREDYT_OWNER", std::process::id().to_string());
         Server::told(&script(&["standby", &self.folder], &[owner]))
+    }
+
+    /// A base backup of this server, not started, with these lines in its settings.
+    pub fn copy(&self, settings: &[String]) -> Server {
+        let owner = ("CREDYT_OWNER", std::process::id().to_string());
+        let copy = Server::told(&script(&["copy", &self.folder], &[owner]));
+        let mut file = std::fs::OpenOptions::new()
+            .append(true)
+            .open(copy.data_directory().join("postgresql.conf"))
+            .expect("postgresql.conf");
+        for line in settings {
+            writeln!(file, "{line}").expect("written");
+        }
+        copy
+    }
+
+    /// Moves this server, which is stopped, to another Postgres with pg_upgrade.
+    pub fn upgraded(&self, pg_config: &str) -> Server {
+        let owner = ("CREDYT_OWNER", std::process::id().to_string());
+        Server::told(&script(&["upgrade", &self.folder, pg_config], &[owner]))
     }
 
     fn told(exports: &str) -> Server {

@@ -44,12 +44,26 @@ impl Database {
         }
     }
 
+    /// The name of a database that is not there, for a test that creates it.
+    pub fn none(name: &str) -> Database {
+        let sql = format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)");
+        SERVER.client().batch_execute(&sql).expect("dropped");
+        Database {
+            name: name.to_owned(),
+            lawful: true,
+        }
+    }
+
     /// For a test that breaks the laws on purpose.
     pub fn lawless(self) -> Database {
         Database {
             name: self.name.clone(),
             lawful: false,
         }
+    }
+
+    pub fn name(&self) -> &str {
+        &self.name
     }
 
     pub fn connect(&self) -> Client {

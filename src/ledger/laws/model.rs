@@ -101,6 +101,7 @@ pub struct Model {
     pub ledger: Vec<Movement>,
     /// In the order they were made, each with the grants of its period.
     pub subscriptions: Vec<(Subscription, Vec<usize>)>,
+    closed: bool,
 }
 
 impl Model {
@@ -113,6 +114,7 @@ impl Model {
             debits: vec![],
             ledger: vec![],
             subscriptions: vec![],
+            closed: false,
         }
     }
 
@@ -335,6 +337,16 @@ impl Model {
     pub fn end(&mut self, subscription: usize, ends_at: Option<i64>) -> Vec<Due> {
         self.subscriptions[subscription].0.ends_at = ends_at;
         self.catch_up(subscription)
+    }
+
+    /// All that is left is gone now, and what comes back later at once; nothing begins any more.
+    pub fn close(&mut self) -> Vec<Due> {
+        self.closed = true;
+        self.limit = 0;
+        for (subscription, _) in &mut self.subscriptions {
+            subscription.ends_at = Some(subscription.next);
+        }
+        self.sweep()
     }
 
     /// Begins all periods that a payment has let begin, each as if it were its time, but now.
@@ -723,7 +735,7 @@ impl Model {
                 let part = self.take(g, unheld);
                 self.book(MovementKind::Revocation, vec![part], None, None);
                 due.push(self.due(Decided::Revoked, part));
-            } else if unheld > 0 && self.ended(g, self.now) {
+            } else if unheld > 0 && (self.closed || self.ended(g, self.now)) {
                 let part = self.take(g, unheld);
                 self.book(MovementKind::Expiry, vec![part], None, None);
                 due.push(self.due(Decided::Expired, part));

@@ -1,12 +1,17 @@
 //! Rules that recognise a vendor, a model or an element of a list by its name.
 
-use fancy_regex::Regex;
+use fancy_regex::{Regex, RegexBuilder};
 use serde_json::Value as Json;
 
 use super::{Found, at, expected, object, text};
 
 /// A name has at most 255 bytes: no rule needs a longer pattern than this.
 const MAX_PATTERN_BYTES: usize = 1000;
+
+/// What a pattern may become, and how long it may look for a match: a few counted repetitions inside
+/// each other would take all memory or for ever.
+const MAX_PROGRAM_BYTES: usize = 1 << 20;
+const MAX_STEPS: usize = 100_000;
 
 /// A rule as genai-prices writes it: `{"equals": "gpt-4o"}`, `{"or": [...]}`. Names are compared
 /// without regard to case, but for a regex, which is searched for in the text as it is.
@@ -42,7 +47,10 @@ impl Rule {
                     let why = format_args!("it is longer than {MAX_PATTERN_BYTES} bytes");
                     return Err(at(&place, why));
                 }
-                let pattern = Regex::new(pattern);
+                let pattern = RegexBuilder::new(pattern)
+                    .delegate_size_limit(MAX_PROGRAM_BYTES)
+                    .backtrack_limit(MAX_STEPS)
+                    .build();
                 pattern.map(Rule::Regex).map_err(|why| at(&place, why))
             }
             "or" => Rule::read_all(value, &place).map(Rule::Any),

@@ -1,0 +1,66 @@
+-- The end: closing a wallet, erasing what says who a customer is, and the hash that an auditor keeps.
+
+CREATE FUNCTION credyt.close_wallet(
+    customer  text,
+    asset     text DEFAULT 'credits',
+    reason    text DEFAULT NULL
+) RETURNS credyt.wallet_row
+    AS 'MODULE_PATHNAME', 'credyt_close_wallet' LANGUAGE c VOLATILE
+    SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_seqscan = off;
+COMMENT ON FUNCTION credyt.close_wallet(text, text, text) IS
+    'Lets all that is left expire now, future grants too, and ends the subscriptions; no overdraft any more. For good: whatever spends or brings credits is WC006 from then on. What is held can still be captured, what comes back of it expires; what is owed stays owed; refunds are lost. Again: harmless. WC002, WC009, 22023.';
+
+CREATE TABLE credyt.erasures (
+    customer    text NOT NULL,
+    id          uuid NOT NULL,
+    reason      text NOT NULL,
+    blanked     bigint NOT NULL,
+    open_holds  int NOT NULL,
+    erased_at   timestamptz NOT NULL,
+    PRIMARY KEY (customer, id)
+);
+COMMENT ON TABLE credyt.erasures IS 'That a customer was erased, when and why, append-only. Written by credyt.erase_customer.';
+COMMENT ON COLUMN credyt.erasures.customer IS 'Who was erased.';
+COMMENT ON COLUMN credyt.erasures.id IS 'UUIDv7.';
+COMMENT ON COLUMN credyt.erasures.reason IS 'Why, as the caller said; it stays, so let it name nobody.';
+COMMENT ON COLUMN credyt.erasures.blanked IS 'In how many rows and limits there was something to blank.';
+COMMENT ON COLUMN credyt.erasures.open_holds IS 'Open authorizations whose usage stays, because captures may be priced from it. Erase again when they are closed.';
+COMMENT ON COLUMN credyt.erasures.erased_at IS 'When it was done.';
+CREATE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON credyt.erasures
+    FOR EACH STATEMENT EXECUTE FUNCTION credyt.refuse_change();
+
+CREATE FUNCTION credyt.erase_customer(
+    customer  text,
+    reason    text
+) RETURNS credyt.erasures
+    AS 'MODULE_PATHNAME', 'credyt_erase_customer' LANGUAGE c VOLATILE
+    SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_seqscan = off;
+COMMENT ON FUNCTION credyt.erase_customer(text, text) IS
+    'Blanks what may say who a customer is: metadata, scopes, the vendors'' usage objects and the reasons that callers gave, wherever they are kept; limits of named users and keys go. Amounts, times, ids and idempotency keys stay, and no total of any report changes; under margin by scope it has no scope any more. Again: harmless. WC002 without any wallet, 22023.';
+
+CREATE TYPE credyt.hashed AS (
+    customer  text,
+    asset     text,
+    rows      bigint,
+    through   bigint,
+    hash      text
+);
+COMMENT ON TYPE credyt.hashed IS 'A row of credyt.ledger_hash.';
+COMMENT ON COLUMN credyt.hashed.customer IS 'Whose ledger.';
+COMMENT ON COLUMN credyt.hashed.asset IS 'In which asset.';
+COMMENT ON COLUMN credyt.hashed.rows IS 'How many rows it is of: ledger rows and recorded costs.';
+COMMENT ON COLUMN credyt.hashed.through IS 'The number (seq) of the last of them: pass it as through to hash the same rows again.';
+COMMENT ON COLUMN credyt.hashed.hash IS 'SHA-256, in hex.';
+
+CREATE FUNCTION credyt.ledger_hash(
+    customer  text,
+    asset     text DEFAULT NULL,
+    through   bigint DEFAULT NULL,
+    contents  boolean DEFAULT false
+) RETURNS SETOF credyt.hashed
+    AS 'MODULE_PATHNAME', 'credyt_ledger_hash' LANGUAGE c STABLE ROWS 1
+    SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET jit = off SET work_mem = '64MB'
+    -- The same text everywhere.
+    SET datestyle = 'ISO, YMD' SET timezone = 'UTC' SET bytea_output = 'hex';
+COMMENT ON FUNCTION credyt.ledger_hash(text, text, bigint, boolean) IS
+    'A hash of each wallet''s ledger (asset NULL: all of the customer''s), with the grants it issued and the costs recorded, up to row number through (NULL: all). Keep it elsewhere: whoever changes one of these rows later changes it. It survives erase_customer, dump and restore, settings and versions of Postgres; with contents it also covers what an erasure blanks, and survives all but that. No rows without a wallet. WC009, 22023.';

@@ -1,0 +1,177 @@
+-- Who may do what. This view is the one place that says it; allow and disallow read it.
+
+CREATE VIEW credyt.capabilities AS
+SELECT o.kind, o.name,
+       'everyone' = ANY (o.given) AS everyone,
+       'spend' = ANY (o.given) AS spend,
+       'operate' = ANY (o.given) AS operate,
+       'report' = ANY (o.given) AS report
+FROM (VALUES
+    -- What customers do.
+    ('function', 'debit_credits', '{spend,operate}'::text[]),
+    ('function', 'authorize', '{spend,operate}'),
+    ('function', 'capture', '{spend,operate}'),
+    ('function', 'release', '{spend,operate}'),
+    ('function', 'extend', '{spend,operate}'),
+    ('function', 'refund', '{spend,operate}'),
+    ('function', 'balance', '{spend,operate}'),
+    ('function', 'quote', '{spend,operate}'),
+    -- What runs the business.
+    ('function', 'create_asset', '{operate}'),
+    ('function', 'set_price', '{operate}'),
+    ('function', 'open_wallet', '{operate}'),
+    ('function', 'grant_credits', '{operate}'),
+    ('function', 'revoke_grant', '{operate}'),
+    ('function', 'import_vendor_rates', '{operate}'),
+    ('function', 'set_vendor_rate', '{operate}'),
+    ('function', 'vendor_cost', '{operate}'),
+    ('function', 'record_cost', '{operate}'),
+    ('function', 'recost', '{operate}'),
+    ('function', 'create_plan', '{operate}'),
+    ('function', 'subscribe', '{operate}'),
+    ('function', 'pay_subscription', '{operate}'),
+    ('function', 'unsubscribe', '{operate}'),
+    ('function', 'transfer', '{operate}'),
+    ('function', 'freeze_wallet', '{operate}'),
+    ('function', 'unfreeze_wallet', '{operate}'),
+    ('function', 'close_wallet', '{operate}'),
+    ('function', 'erase_customer', '{operate}'),
+    ('function', 'set_limit', '{operate}'),
+    ('function', 'set_alert', '{operate}'),
+    ('function', 'set_topup', '{operate}'),
+    ('function', 'topup_failed', '{operate}'),
+    ('function', 'take_events', '{operate}'),
+    ('function', 'ack_events', '{operate}'),
+    ('function', 'close_period', '{operate}'),
+    ('function', 'maintain', '{operate}'),
+    ('function', 'verify', '{operate}'),
+    -- Reports, and what the views call with the reader's rights.
+    ('function', 'margin', '{operate,report}'),
+    ('function', 'suggest_price', '{operate,report}'),
+    ('function', 'simulate_price', '{operate,report}'),
+    ('function', 'deferred_revenue_at', '{operate,report}'),
+    ('function', 'revenue_rollforward', '{operate,report}'),
+    ('function', 'ledger_hash', '{operate,report}'),
+    ('function', 'advanced', '{operate,report}'),
+    ('function', 'due', '{operate,report}'),
+    ('function', 'grants_due', '{operate,report}'),
+    ('function', 'renewal_at', '{operate,report}'),
+    ('function', 'grants', '{operate,report}'),
+    ('function', 'changed_at', '{operate,report}'),
+    ('function', 'seq', '{operate,report}'),
+    ('function', 'next_due', '{operate,report}'),
+    ('function', 'settled', '{operate,report}'),
+    ('function', 'held', '{operate,report}'),
+    ('function', 'available', '{operate,report}'),
+    ('function', 'owed', '{operate,report}'),
+    ('function', 'next_expiry', '{operate,report}'),
+    ('function', 'limits', '{operate,report}'),
+    ('function', 'limit_counts', '{operate,report}'),
+    ('function', 'limit_period', '{operate,report}'),
+    ('function', 'covers', '{operate,report}'),
+    ('function', 'shared', '{operate,report}'),
+    ('function', 'posted', '{operate,report}'),
+    -- The type's own functions: anyone who may read a wallet may print it.
+    ('function', 'wallet_in', '{everyone}'),
+    ('function', 'wallet_out', '{everyone}'),
+    ('function', 'wallet_recv', '{everyone}'),
+    ('function', 'wallet_send', '{everyone}'),
+    ('function', 'pack', '{everyone}'),
+    ('function', 'unpack', '{everyone}'),
+    -- The owner's.
+    ('function', 'allow', '{}'),
+    ('function', 'disallow', '{}'),
+    -- What only the other functions and the triggers call, with the owner's rights.
+    ('function', 'spend', '{}'),
+    ('function', 'keep_period', '{}'),
+    ('function', 'rerated', '{}'),
+    ('function', 'as_money', '{}'),
+    ('function', 'refuse_change', '{}'),
+    ('function', 'announce_clock', '{}'),
+
+    ('view', 'wallets_now', '{report}'),
+    ('view', 'wallet_balances', '{report}'),
+    ('view', 'grant_balances', '{report}'),
+    ('view', 'spend_order', '{report}'),
+    ('view', 'open_authorizations', '{report}'),
+    ('view', 'statement', '{report}'),
+    ('view', 'price_book', '{report}'),
+    ('view', 'expiring_grants', '{report}'),
+    ('view', 'deferred_revenue', '{report}'),
+    ('view', 'breakage', '{report}'),
+    ('view', 'vendor_rate_book', '{report}'),
+    ('view', 'uncosted_usage', '{report}'),
+    ('view', 'margin_lines', '{report}'),
+    ('view', 'margin_by_action', '{report}'),
+    ('view', 'margin_by_customer', '{report}'),
+    ('view', 'margin_by_model', '{report}'),
+    ('view', 'margin_daily', '{report}'),
+    ('view', 'negative_margin', '{report}'),
+    ('view', 'runway', '{report}'),
+    ('view', 'movements', '{report}'),
+    ('view', 'grant_movements', '{report}'),
+    ('view', 'renewals', '{report}'),
+    ('view', 'limits_used', '{report}'),
+    ('view', 'events_pending', '{report}'),
+    -- Its columns are given one by one: see allow.
+    ('view', 'capabilities', '{}'),
+
+    -- Reports name the currency.
+    ('table', 'assets', '{report}'),
+    ('table', 'prices', '{}'),
+    ('table', 'wallets', '{}'),
+    ('table', 'grants', '{}'),
+    ('table', 'authorizations', '{}'),
+    ('table', 'ledger', '{}'),
+    ('table', 'debts', '{}'),
+    ('table', 'clock', '{}'),
+    ('table', 'vendors', '{}'),
+    ('table', 'vendor_rates', '{}'),
+    ('table', 'vendor_costs', '{}'),
+    ('table', 'vendor_requests', '{}'),
+    ('table', 'cost_postings', '{}'),
+    ('table', 'rollup_progress', '{}'),
+    ('table', 'margin_days', '{}'),
+    ('table', 'margin_customers', '{}'),
+    ('table', 'margin_scopes', '{}'),
+    ('table', 'periods', '{}'),
+    ('table', 'period_grants', '{}'),
+    ('table', 'plans', '{}'),
+    ('table', 'subscriptions', '{}'),
+    ('table', 'subscription_keys', '{}'),
+    ('table', 'limit_uses', '{}'),
+    ('table', 'events', '{}'),
+    ('table', 'erasures', '{}')
+) AS o (kind, name, given);
+COMMENT ON VIEW credyt.capabilities IS 'What does credyt.allow let a role do? EXECUTE on functions, SELECT on views and tables; no other right is given to anyone.';
+COMMENT ON COLUMN credyt.capabilities.kind IS 'function, view or table.';
+COMMENT ON COLUMN credyt.capabilities.name IS 'Its name in schema credyt.';
+COMMENT ON COLUMN credyt.capabilities.everyone IS 'True: everyone may.';
+COMMENT ON COLUMN credyt.capabilities.spend IS 'True: part of spend. Who may read this column was allowed spend.';
+COMMENT ON COLUMN credyt.capabilities.operate IS 'True: part of operate. Who may read this column was allowed operate.';
+COMMENT ON COLUMN credyt.capabilities.report IS 'True: part of report. Who may read this column was allowed report.';
+
+CREATE TYPE credyt.access AS (
+    role     name,
+    spend    boolean,
+    operate  boolean,
+    report   boolean
+);
+COMMENT ON TYPE credyt.access IS 'What a role has been allowed by now.';
+COMMENT ON COLUMN credyt.access.role IS 'The role.';
+COMMENT ON COLUMN credyt.access.spend IS 'To spend.';
+COMMENT ON COLUMN credyt.access.operate IS 'To operate.';
+COMMENT ON COLUMN credyt.access.report IS 'To read reports.';
+
+-- They run with the caller's rights: whether the caller may grant is Postgres' to decide.
+CREATE FUNCTION credyt.allow(role name, what text) RETURNS credyt.access
+    AS 'MODULE_PATHNAME', 'credyt_allow' LANGUAGE c VOLATILE
+    SET search_path = pg_catalog, pg_temp;
+COMMENT ON FUNCTION credyt.allow(name, text) IS
+    'Lets a role spend (debit, authorize, capture, release, extend, refund, balance, quote), operate (all functions but allow and disallow) or report (views and reports). Only grants rights, as credyt.capabilities lists them, so a dump keeps it. Again is harmless, and gives what an upgrade has added. For the owner. 22023.';
+
+CREATE FUNCTION credyt.disallow(role name, what text) RETURNS credyt.access
+    AS 'MODULE_PATHNAME', 'credyt_disallow' LANGUAGE c VOLATILE
+    SET search_path = pg_catalog, pg_temp;
+COMMENT ON FUNCTION credyt.disallow(name, text) IS
+    'Takes back what credyt.allow gave, except what the role still needs for what else it is allowed. Again is harmless. For the owner. 22023.';

@@ -1,0 +1,46 @@
+//! What is left of a customer who is gone, and whether it is as it was: `erase_customer`, `ledger_hash`.
+
+use pgrx::pg_sys;
+
+use crate::errors::{self, Result};
+use crate::sql_types::args::required;
+use crate::sql_types::{Args, Row, value};
+use crate::store::{Store, books, erasure};
+
+pub fn erase_customer(args: &Args) -> Result<Option<pg_sys::Datum>> {
+    let customer = args.name(0, "customer")?;
+    let reason = required("reason", args.text(1, "reason")?)?;
+    if reason.trim().is_empty() {
+        return Err(errors::invalid("reason", "it is empty"));
+    }
+    let erased = Store::write_for(&customer, |store| erasure::erase(store, &customer, &reason))?;
+    Row::new(vec![
+        value::text(&customer),
+        value::uuid(erased.id),
+        value::text(&reason),
+        value::bigint(erased.blanked),
+        value::int(erased.open_holds),
+        value::moment(erased.erased_at),
+    ])
+    .datum(args)
+}
+
+pub fn ledger_hash(args: &Args) -> Result<Option<pg_sys::Datum>> {
+    let customer = args.name(0, "customer")?;
+    let asset = args.optional_name(1, "asset")?;
+    let through = args.optional_bigint(2);
+    if let Some(through) = through.filter(|through| *through < 1) {
+        return Err(errors::invalid(
+            "through",
+            format_args!("{through} is less than 1"),
+        ));
+    }
+    let contents = args.bool(3, "contents")?;
+    Store::read_for(&customer, |store| {
+        if let Some(asset) = &asset {
+            books::asset(store, asset)?;
+        }
+        erasure::hash(store, &customer, asset.as_deref(), through, contents, args)
+    })?;
+    Ok(None)
+}

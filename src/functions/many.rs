@@ -1,0 +1,316 @@
+//! Many calls as one: `debit_many`, `grant_many`.
+//!
+//! Each element is a call of its own, read and applied as `debit_credits` or `grant_credits` would:
+//! customer by customer, each customer's in the order given. What one customer does changes nothing
+//! for another, so the outcome is that of the same calls one after another in the order given.
+
+use std::collections::HashMap;
+
+use pgrx::pg_sys;
+use serde_json::{Map, Value as Json, json};
+
+use super::answers::{DebitAnswer, GrantAnswer};
+use super::debit::{self, Request};
+use super::grants::{self, NewGrant};
+use crate::errors::{self, Code, Error, Result};
+use crate::sql_types::args::required;
+use crate::sql_types::{Args, Row, row};
+use crate::store::Store;
+use crate::store::batch::{Batch, Wanted};
+use crate::store::grants as grant_rows;
+use crate::store::ledger::{self, Booked, Key};
+use crate::store::wallets::OpenWallet;
+
+/// More elements than these are not taken at once: they are in memory together.
+const MAX_CALLS: usize = 100_000;
+
+pub fn debit_many(args: &Args) -> Result<Option<pg_sys::Datum>> {
+    let defaults = json!({
+        "customer": null, "action": null, "quantity": 1, "dimensions": {}, "usage": null,
+        "cost": null, "credits": null, "asset": "credits", "idempotency_key": null,
+        "scopes": null, "occurred_at": null, "metadata": null,
+    });
+    let requests = read(args, &defaults, debit::read)?;
+    let skip = match args.name(1, "on_shortfall")?.as_str() {
+        "reject" => false,
+        "skip" => true,
+        other => {
+            let why = format_args!("{other:?} is neither reject nor skip");
+            return Err(errors::invalid("on_shortfall", why));
+        }
+    };
+    let answers = Store::write(|store| {
+        let batch = Batch::open(store, &wanted(&requests))?;
+        answer(store, &requests, batch, skip)
+    })?;
+    let rows: Vec<Row> = answers.into_iter().map(DebitAnswer::into_row).collect();
+    row::rows(args, rows)
+}
+
+pub fn grant_many(args: &Args) -> Result<Option<pg_sys::Datum>> {
+    let defaults = json!({
+        "customer": null, "credits": null, "kind": "purchased", "asset": "credits", "paid": 0,
+        "expires_at": null, "effective_at": null, "priority": 100, "applies_to": null,
+        "idempotency_key": null, "metadata": null,
+    });
+    let requests = read(args, &defaults, grants::read)?;
+    let answers = Store::write(|store| {
+        let batch = Batch::open_or_create(store, &wanted(&requests))?;
+        let answers = answer(store, &requests, batch, false)?;
+        let new = answers.iter().filter(|answer| !answer.replayed);
+        let new = new.map(|answer| (answer.customer.as_str(), &answer.grant));
+        grant_rows::insert_all(store, new)?;
+        Ok(answers)
+    })?;
+    let rows: Vec<Row> = answers.into_iter().map(GrantAnswer::into_row).collect();
+    row::rows(args, rows)
+}
+
+/// Reads the calls: an array of objects, whose known arguments are those of `defaults`.
+fn read<C>(args: &Args, defaults: &Json, read: fn(&Args) -> Result<C>) -> Result<Vec<C>> {
+    let requests = required("requests", args.optional_json(0, "requests")?)?;
+    let Json::Array(elements) = requests else {
+        let why = "it has to be a JSON array of objects";
+        return Err(errors::invalid("requests", why));
+    };
+    if elements.len() > MAX_CALLS {
+        let why = format_args!("more than {MAX_CALLS} elements");
+        return Err(errors::out_of_range("requests", why));
+    }
+    let none = Map::new();
+    let defaults = defaults.as_object().unwrap_or(&none);
+    let call = |(index, element)| {
+        let call = args
+            .of_element(element, defaults)
+            .and_then(|args| read(&args));
+        call.map_err(|error: Error| error.nth(index))
+    };
+    elements.iter().enumerate().map(call).collect()
+}
+
+/// A call that comes with others.
+trait Call {
+    type Answer;
+    fn customer(&self) -> &str;
+    fn asset(&self) -> &str;
+    fn key(&self) -> Option<&Key>;
+    /// Applies it to its wallet, to be written with the others.
+    fn make(&self, store: &Store, batch: &mut Batch) -> Result<Self::Answer>;
+    /// The first answer again, where its key was used before this batch, or in it.
+    fn replay(&self, store: &Store, first: &Booked, open: &OpenWallet) -> Result<Self::Answer>;
+    fn repeat(&self, first: &Self::Answer, open: &OpenWallet) -> Self::Answer;
+    /// What is said of one that is refused and left out.
+    fn refused(&self, reason: &str, open: Option<&OpenWallet>) -> Option<Self::Answer>;
+}
+
+impl Call for Request {
+    type Answer = DebitAnswer;
+
+    fn customer(&self) -> &str {
+        &self.customer
+    }
+
+    fn asset(&self) -> &str {
+        &self.asset
+    }
+
+    fn key(&self) -> Option<&Key> {
+        self.key.as_ref()
+    }
+
+    fn make(&self, store: &Store, batch: &mut Batch) -> Result<DebitAnswer> {
+        debit::spend_later(store, self, batch)
+    }
+
+    fn replay(&self, _: &Store, first: &Booked, open: &OpenWallet) -> Result<DebitAnswer> {
+        Ok(DebitAnswer::replayed_in(open, first.clone()))
+    }
+
+    fn repeat(&self, first: &DebitAnswer, open: &OpenWallet) -> DebitAnswer {
+        first.again(open)
+    }
+
+    fn refused(&self, reason: &str, open: Option<&OpenWallet>) -> Option<DebitAnswer> {
+        Some(DebitAnswer::refused(self, reason, open))
+    }
+}
+
+impl Call for NewGrant {
+    type Answer = GrantAnswer;
+
+    fn customer(&self) -> &str {
+        &self.customer
+    }
+
+    fn asset(&self) -> &str {
+        &self.asset
+    }
+
+    fn key(&self) -> Option<&Key> {
+        self.key.as_ref()
+    }
+
+    fn make(&self, store: &Store, batch: &mut Batch) -> Result<GrantAnswer> {
+        grants::issue_later(store, self, batch)
+    }
+
+    fn replay(&self, store: &Store, first: &Booked, open: &OpenWallet) -> Result<GrantAnswer> {
+        grants::issued_before_in(store, open, first.refers_to)
+    }
+
+    fn repeat(&self, first: &GrantAnswer, _: &OpenWallet) -> GrantAnswer {
+        GrantAnswer {
+            replayed: true,
+            ..first.clone()
+        }
+    }
+
+    fn refused(&self, _: &str, _: Option<&OpenWallet>) -> Option<GrantAnswer> {
+        None
+    }
+}
+
+/// The wallets that the calls are about.
+fn wanted<C: Call>(calls: &[C]) -> Wanted<'_> {
+    calls
+        .iter()
+        .map(|call| (call.customer(), call.asset()))
+        .collect()
+}
+
+/// What a key stands for.
+enum Known {
+    Before(Booked),
+    /// The call of this batch at this place.
+    Now(usize),
+}
+
+/// Makes all calls in their open wallets and writes them: their answers, in the order given. The
+/// first refused, in that order, is raised, unless it is left out.
+fn answer<C: Call>(
+    store: &Store,
+    calls: &[C],
+    mut batch: Batch,
+    skip: bool,
+) -> Result<Vec<C::Answer>> {
+    let mut known = keys(store, calls)?;
+    let mut answers: Vec<Option<C::Answer>> = calls.iter().map(|_| None).collect();
+    let mut refused: Option<(usize, Error)> = None;
+    let mut stuck: Option<&str> = None;
+    for (place, call) in by_customer(calls) {
+        let customer = call.customer();
+        if stuck == Some(customer) {
+            continue;
+        }
+        let name = call.key().map(|key| (customer, key.text.as_str()));
+        let open = || batch.find(customer, call.asset());
+        let again = match name.and_then(|name| known.get(&name)) {
+            None => None,
+            Some(known) => Some(match (known, open()) {
+                (Known::Before(first), Some(open)) if same_request(call, first) => {
+                    call.replay(store, first, open)
+                }
+                (Known::Now(first), Some(open)) if same_call(call, calls.get(*first)) => {
+                    let first = answers.get(*first).and_then(Option::as_ref);
+                    first.map(|first| call.repeat(first, open)).ok_or_else(lost)
+                }
+                _ => Err(conflict(call)),
+            }),
+        };
+        let answer = match again {
+            Some(answer) => answer,
+            None => match call.make(store, &mut batch) {
+                Ok(answer) => {
+                    known.extend(name.map(|name| (name, Known::Now(place))));
+                    Ok(answer)
+                }
+                Err(error) if skip && is_shortfall(&error) => call
+                    .refused(error.code.slug(), batch.find(customer, call.asset()))
+                    .ok_or(error),
+                Err(error) => Err(error),
+            },
+        };
+        match answer {
+            Ok(answer) => {
+                if let Some(slot) = answers.get_mut(place) {
+                    *slot = Some(answer);
+                }
+            }
+            Err(error) => {
+                // Another customer's may come earlier in the order given.
+                stuck = Some(customer);
+                if refused.as_ref().is_none_or(|(first, _)| place < *first) {
+                    refused = Some((place, error.of(customer)));
+                }
+            }
+        }
+    }
+    if let Some((place, error)) = refused {
+        return Err(error.nth(place));
+    }
+    if !batch.write(store)? {
+        return Err(taken_meanwhile(store, calls)?);
+    }
+    let answers: Option<Vec<C::Answer>> = answers.into_iter().collect();
+    answers.ok_or_else(lost)
+}
+
+/// Since the keys were looked up another transaction took one of them, in another asset: a wallet of
+/// this one would have been locked. So it stands for another request.
+fn taken_meanwhile<C: Call>(store: &Store, calls: &[C]) -> Result<Error> {
+    let known = keys(store, calls)?;
+    let taken = calls.iter().enumerate().find(|(_, call)| {
+        let name = call.key().map(|key| (call.customer(), key.text.as_str()));
+        let first = name.and_then(|name| known.get(&name));
+        matches!(first, Some(Known::Before(first)) if !same_request(*call, first))
+    });
+    let (place, call) = taken.ok_or_else(lost)?;
+    Ok(conflict(call).nth(place))
+}
+
+/// The calls with their places, customer by customer, each customer's in the order given.
+fn by_customer<C: Call>(calls: &[C]) -> Vec<(usize, &C)> {
+    let mut ordered: Vec<(usize, &C)> = calls.iter().enumerate().collect();
+    ordered.sort_by(|(_, one), (_, other)| one.customer().cmp(other.customer()));
+    ordered
+}
+
+/// What was booked before under the keys of these calls, whose wallets are locked.
+fn keys<'a, C: Call>(store: &Store, calls: &'a [C]) -> Result<HashMap<(&'a str, &'a str), Known>> {
+    let name = |call: &'a C| Some((call.customer(), call.key()?.text.as_str()));
+    let names: Vec<(&str, &str)> = calls.iter().filter_map(name).collect();
+    if names.is_empty() {
+        return Ok(HashMap::new());
+    }
+    let mut known = HashMap::with_capacity(names.len());
+    for (place, booked) in ledger::by_keys(store, &names)? {
+        known.extend(names.get(place).map(|name| (*name, Known::Before(booked))));
+    }
+    Ok(known)
+}
+
+fn same_request<C: Call>(call: &C, first: &Booked) -> bool {
+    call.key().map(|key| &key.request) == first.request.as_ref()
+}
+
+fn same_call<C: Call>(call: &C, first: Option<&C>) -> bool {
+    let first = first.and_then(|first| first.key());
+    call.key().map(|key| &key.request) == first.map(|key| &key.request)
+}
+
+fn conflict<C: Call>(call: &C) -> Error {
+    let key = call.key().map_or("", |key| &key.text);
+    errors::idempotency_conflict(call.customer(), key)
+}
+
+/// What `authorize` would answer rather than raise.
+fn is_shortfall(error: &Error) -> bool {
+    matches!(
+        error.code,
+        Code::InsufficientCredits | Code::WalletNotFound | Code::WalletFrozen | Code::LimitExceeded
+    )
+}
+
+fn lost() -> Error {
+    errors::corrupted("the batch", "a call has no answer")
+}

@@ -1,0 +1,182 @@
+//! The door for many: wallets that are opened together and written back together, in a few statements
+//! however many there are.
+//!
+//! Wallets are locked in the order of the bytes of customer and asset, as every call locks several.
+//! Under READ COMMITTED nothing else can change them until the transaction ends, so what is read after
+//! the locks (keys, closed periods) stays as it is. The statements go through arrays in their order,
+//! row by row through an index: nothing in them depends on what the planner knows of the tables.
+
+use std::collections::{BTreeSet, HashMap};
+
+use super::books;
+use super::ledger::NewRows;
+use super::periods;
+use super::statement::{BYTES, BYTES_LIST, Columns, Statement, Store, TEXT, TEXTS, TIME, TIMES};
+use super::wallets::{self, OpenWallet};
+use crate::errors::{self, Result};
+use crate::ledger::Wallet;
+use crate::ledger::packed;
+use crate::sql_types::value;
+
+static LOCK_ALL: Statement = Statement {
+    sql: "SELECT l.state, l.next_due_at, l.status, l.overdraft_limit, r.nth
+          FROM unnest($1, $2) WITH ORDINALITY AS r (customer, asset, nth)
+          CROSS JOIN LATERAL (SELECT w.state::bytea, w.next_due_at, w.status, w.overdraft_limit
+                              FROM credyt.wallets w WHERE w.customer = r.customer AND w.asset = r.asset
+                              FOR NO KEY UPDATE) l",
+    args: &[TEXTS, TEXTS],
+};
+
+static MISSING: Statement = Statement {
+    sql: "SELECT DISTINCT r.asset FROM unnest($1, $2) AS r (customer, asset)
+          WHERE (SELECT w.asset FROM credyt.wallets w
+                 WHERE w.customer = r.customer AND w.asset = r.asset) IS NULL
+          ORDER BY r.asset",
+    args: &[TEXTS, TEXTS],
+};
+
+/// Those that are there are locked as they come, so that the order is kept.
+static OPEN_ALL: Statement = Statement {
+    sql: "INSERT INTO credyt.wallets AS w
+              (customer, asset, created_at, overdraft_limit, status, metadata, state)
+          SELECT r.customer, r.asset, r.created_at, 0, 'active', NULL, r.state::credyt.wallet
+          FROM unnest($1, $2, $3, $4) AS r (customer, asset, created_at, state)
+          ON CONFLICT (customer, asset) DO UPDATE SET status = w.status WHERE false",
+    args: &[TEXTS, TEXTS, TIMES, BYTES_LIST],
+};
+
+static WRITE_ALL: Statement = Statement {
+    sql: "UPDATE credyt.wallets w SET state = r.state::credyt.wallet, next_due_at = r.next_due_at
+          FROM unnest($1, $2, $3, $4) AS r (customer, asset, state, next_due_at)
+          WHERE w.customer = r.customer AND w.asset = r.asset",
+    args: &[TEXTS, TEXTS, BYTES_LIST, TIMES],
+};
+
+/// Whose wallets, each in which asset, in the order in which they are locked.
+pub type Wanted<'a> = BTreeSet<(&'a str, &'a str)>;
+
+/// Wallets that are open together.
+pub struct Batch {
+    /// In their order, each with the number of its last row when it was opened.
+    wallets: Vec<(OpenWallet, u64)>,
+    /// What has been booked later, in this order.
+    rows: NewRows,
+}
+
+impl Batch {
+    /// Opens those of these wallets that are there.
+    pub fn open(store: &Store, wanted: &Wanted) -> Result<Batch> {
+        let locked = LOCK_ALL.run(store, &named(wanted).args())?;
+        // Taken after the locks, so that time in a wallet never runs backwards.
+        let now = books::now(store)?;
+        let names: Vec<(&str, &str)> = wanted.iter().copied().collect();
+        let mut wallets = Vec::with_capacity(names.len());
+        for row in locked.iter() {
+            if let Some((customer, asset)) = names.get(row.place(5)?) {
+                let open = wallets::load(store, customer, asset, &row, now)?;
+                let seq = open.wallet.seq;
+                wallets.push((open, seq));
+            }
+        }
+        Ok(Batch {
+            wallets,
+            rows: NewRows::default(),
+        })
+    }
+
+    /// The same; empty ones are made of those that are not there, in assets that are.
+    pub fn open_or_create(store: &Store, wanted: &Wanted) -> Result<Batch> {
+        let missing = MISSING.run(store, &named(wanted).args())?;
+        let mut first_open = HashMap::new();
+        for row in missing.iter() {
+            let asset = row.text(1)?;
+            if books::asset(store, &asset).is_ok() {
+                // Before the time is taken, so that no close overlooks these wallets.
+                let first = periods::share(store, &asset)?;
+                first_open.insert(asset, first);
+            }
+        }
+        if !first_open.is_empty() {
+            let now = books::now(store)?;
+            let mut columns = Columns::new(&[TEXT, TEXT, TIME, BYTES]);
+            for (customer, asset) in wanted {
+                if let Ok(asset) = books::asset(store, asset) {
+                    let first = first_open.get(&asset.name).copied().flatten();
+                    let now = first.map_or(now, |first| first.max(now));
+                    columns.push(vec![
+                        value::text(customer),
+                        value::text(&asset.name),
+                        value::moment(now),
+                        value::bytes(&packed::pack(&Wallet::new(now))),
+                    ]);
+                }
+            }
+            OPEN_ALL.run(store, &columns.args())?;
+        }
+        Batch::open(store, wanted)
+    }
+
+    fn place(&self, customer: &str, asset: &str) -> Option<usize> {
+        let name = |open: &OpenWallet| {
+            let by_customer = open.customer.as_str().cmp(customer);
+            by_customer.then_with(|| open.asset.name.as_str().cmp(asset))
+        };
+        self.wallets.binary_search_by(|(open, _)| name(open)).ok()
+    }
+
+    /// One of the open wallets.
+    pub fn find(&self, customer: &str, asset: &str) -> Option<&OpenWallet> {
+        let place = self.place(customer, asset)?;
+        self.wallets.get(place).map(|(open, _)| open)
+    }
+
+    /// One of the open wallets, and where its movements are booked later; or WC002, or WC009.
+    pub fn wallet(
+        &mut self,
+        store: &Store,
+        customer: &str,
+        asset: &str,
+    ) -> Result<(&mut OpenWallet, &mut NewRows)> {
+        let place = self.place(customer, asset);
+        match place.and_then(|place| self.wallets.get_mut(place)) {
+            Some((open, _)) => Ok((open, &mut self.rows)),
+            None => Err(wallets::missing(store, customer, asset)),
+        }
+    }
+
+    /// Writes what has been booked later, and the wallets of it. False when a key of it is taken: then
+    /// the call has to fail.
+    pub fn write(mut self, store: &Store) -> Result<bool> {
+        if !self.rows.insert(store)? {
+            return Ok(false);
+        }
+        let mut columns = Columns::new(&[TEXT, TEXT, BYTES, TIME]);
+        for (open, seq) in &mut self.wallets {
+            if open.wallet.seq != *seq {
+                let state = open.state()?;
+                columns.push(vec![
+                    value::text(&open.customer),
+                    value::text(&open.asset.name),
+                    value::bytes(&state),
+                    value::optional_moment(open.wallet.next_due()),
+                ]);
+            }
+        }
+        if columns.is_empty() {
+            return Ok(true);
+        }
+        let written = WRITE_ALL.run(store, &columns.args())?.count();
+        if written < columns.count() {
+            return Err(errors::corrupted("the wallets", "one of them is lost"));
+        }
+        Ok(true)
+    }
+}
+
+fn named(wanted: &Wanted) -> Columns {
+    let mut columns = Columns::new(&[TEXT, TEXT]);
+    for (customer, asset) in wanted {
+        columns.push(vec![value::text(customer), value::text(asset)]);
+    }
+    columns
+}

@@ -1,0 +1,278 @@
+//! Erasing what may say who a customer is, and the hash that finds every other change.
+//!
+//! Facts never change, and a trigger says so to everyone. What an erasure blanks passes it by a permit:
+//! a variable of this library in this backend, good for one UPDATE of one table, which no SQL can set.
+
+use std::cell::Cell;
+
+use uuid::Uuid;
+
+use super::rollups;
+use super::statement::{BIGINT, BOOL, INT, Statement, Store, TEXT, TIME, UUID};
+use super::{books, wallets};
+use crate::errors::{self, Result};
+use crate::ledger::{Moment, limit};
+use crate::sql_types::{Args, value};
+
+thread_local! {
+    static PERMIT: Cell<Option<&'static str>> = const { Cell::new(None) };
+}
+
+/// Asked by the trigger: may this table be updated, this once?
+pub fn permits_update(table: &str) -> bool {
+    PERMIT.take() == Some(table)
+}
+
+/// No permit is left behind, also where the statement fails.
+struct Withdraw;
+
+impl Drop for Withdraw {
+    fn drop(&mut self) {
+        PERMIT.set(None);
+    }
+}
+
+static WALLETS: Statement = Statement {
+    sql: "SELECT w.asset FROM credyt.wallets w WHERE w.customer = $1 ORDER BY w.asset",
+    args: &[TEXT],
+};
+
+/// What blanks the facts of customer $1, table by table. Of a reason only what a caller has written:
+/// those of grants and debits are ours.
+static FACTS: [(&str, Statement); 6] = [
+    (
+        "ledger",
+        Statement {
+            sql: "UPDATE credyt.ledger
+                  SET metadata = NULL, scopes = NULL, usage = NULL,
+                      reason = CASE WHEN kind IN ('grant', 'debit') THEN reason END
+                  WHERE customer = $1
+                    AND (metadata IS NOT NULL OR scopes IS NOT NULL OR usage IS NOT NULL
+                         OR reason IS NOT NULL AND kind NOT IN ('grant', 'debit'))",
+            args: &[TEXT],
+        },
+    ),
+    // One reason is in both rows of a transfer.
+    (
+        "ledger",
+        Statement {
+            sql: "UPDATE credyt.ledger o SET reason = NULL
+                  FROM credyt.ledger m
+                  CROSS JOIN LATERAL (SELECT DISTINCT a.part->>'to_customer' AS customer
+                                      FROM jsonb_array_elements(m.allocations) AS a (part)) t
+                  WHERE m.customer = $1 AND m.kind = 'transfer' AND o.customer = t.customer
+                    AND o.refers_to = m.id AND o.kind = 'transfer' AND o.reason IS NOT NULL",
+            args: &[TEXT],
+        },
+    ),
+    (
+        "ledger",
+        Statement {
+            sql: "UPDATE credyt.ledger o SET reason = NULL
+                  FROM credyt.ledger m
+                  CROSS JOIN LATERAL (SELECT DISTINCT a.part->>'from_customer' AS customer
+                                      FROM jsonb_array_elements(m.allocations) AS a (part)) t
+                  WHERE m.customer = $1 AND m.kind = 'transfer' AND o.customer = t.customer
+                    AND o.id = m.refers_to AND o.kind = 'transfer' AND o.reason IS NOT NULL",
+            args: &[TEXT],
+        },
+    ),
+    (
+        "grants",
+        Statement {
+            sql: "UPDATE credyt.grants SET metadata = NULL
+                  WHERE customer = $1 AND metadata IS NOT NULL",
+            args: &[TEXT],
+        },
+    ),
+    (
+        "vendor_costs",
+        Statement {
+            sql: "UPDATE credyt.vendor_costs SET usage = NULL, context = NULL, metadata = NULL
+                  WHERE customer = $1
+                    AND (usage IS NOT NULL OR context IS NOT NULL OR metadata IS NOT NULL)",
+            args: &[TEXT],
+        },
+    ),
+    (
+        "cost_postings",
+        Statement {
+            sql: "UPDATE credyt.cost_postings SET scopes = NULL
+                  WHERE customer = $1 AND scopes IS NOT NULL",
+            args: &[TEXT],
+        },
+    ),
+];
+
+/// The same where rows may change.
+static OTHERS: [Statement; 4] = [
+    Statement {
+        sql: "UPDATE credyt.wallets SET metadata = NULL, status_reason = NULL
+              WHERE customer = $1 AND (metadata IS NOT NULL OR status_reason IS NOT NULL)",
+        args: &[TEXT],
+    },
+    // The captures of an open hold may be priced from its usage.
+    Statement {
+        sql: "UPDATE credyt.authorizations
+              SET metadata = NULL, scopes = NULL, reason = NULL,
+                  usage = CASE WHEN status = 'open' THEN usage END
+              WHERE customer = $1
+                AND (metadata IS NOT NULL OR scopes IS NOT NULL OR reason IS NOT NULL
+                     OR usage IS NOT NULL AND status <> 'open')",
+        args: &[TEXT],
+    },
+    Statement {
+        sql: "UPDATE credyt.events SET failure = NULL WHERE customer = $1 AND failure IS NOT NULL",
+        args: &[TEXT],
+    },
+    Statement {
+        sql: "DELETE FROM credyt.limit_uses WHERE customer = $1",
+        args: &[TEXT],
+    },
+];
+
+static OPEN_HOLDS: Statement = Statement {
+    sql: "SELECT count(*)::int FROM credyt.authorizations h
+          WHERE h.customer = $1 AND h.status = 'open' AND h.usage IS NOT NULL",
+    args: &[TEXT],
+};
+
+static TRACE: Statement = Statement {
+    sql: "INSERT INTO credyt.erasures (customer, id, reason, blanked, open_holds, erased_at)
+          VALUES ($1, $2, $3, $4, $5, $6)",
+    args: &[TEXT, UUID, TEXT, BIGINT, INT, TIME],
+};
+
+/// A row of `credyt.erasures`.
+pub struct Erasure {
+    pub id: Uuid,
+    pub blanked: i64,
+    pub open_holds: i32,
+    pub erased_at: Moment,
+}
+
+/// Blanks what may say who a customer is, and leaves a trace of that. WC002 without any wallet.
+pub fn erase(store: &Store, customer: &str, reason: &str) -> Result<Erasure> {
+    // One erasure after another, so that two of them, of both sides of a transfer, cannot deadlock.
+    rollups::take_out(store, customer)?;
+    let whom = [value::text(customer)];
+    let rows = WALLETS.run(store, &whom)?;
+    if rows.count() == 0 {
+        return Err(errors::no_wallet(customer));
+    }
+    let mut blanked = 0;
+    for row in rows.iter() {
+        let mut open = wallets::open(store, customer, &row.text(1)?)?;
+        blanked += limit::forget_names(&mut open.wallet.limits);
+        open.write_back(store)?;
+    }
+    for (table, statement) in &FACTS {
+        PERMIT.set(Some(table));
+        let withdraw = Withdraw;
+        blanked += statement.run(store, &whom)?.count();
+        drop(withdraw);
+    }
+    for statement in &OTHERS {
+        blanked += statement.run(store, &whom)?.count();
+    }
+    let holds = OPEN_HOLDS.run(store, &whom)?;
+    let erasure = Erasure {
+        id: Uuid::now_v7(),
+        blanked: blanked as i64,
+        open_holds: holds.first().map_or(Ok(0), |row| row.int(1))?,
+        erased_at: books::now(store)?,
+    };
+    let trace = [
+        value::text(customer),
+        value::uuid(erasure.id),
+        value::text(reason),
+        value::bigint(erasure.blanked),
+        value::int(erasure.open_holds),
+        value::moment(erasure.erased_at),
+    ];
+    TRACE.run(store, &trace)?;
+    Ok(erasure)
+}
+
+/// Row by row the text of what is covered, which the settings of `credyt.ledger_hash` make the same
+/// everywhere. Each has a hash, a block of 4096 numbers has one of theirs, a wallet of its blocks'. A
+/// ledger row goes with the grants that it issued, a recorded cost with what it changed in the reports.
+/// $4: with what an erasure blanks.
+static HASH: Statement = Statement {
+    sql: r#"WITH
+        fact AS (
+            SELECT l.asset, l.seq, 1 AS rows, ROW(
+                       'ledger', l.id, l.seq, l.created_at, l.occurred_at, l.accounted_at, l.price_version, l.kind,
+                       l.action, l.quantity, l.credits, l.revenue, l.cost, l.costs, l.allocations, l.authorization_id,
+                       l.refers_to, l.dimensions, l.idempotency_key, l.request,
+                       CASE WHEN $4 OR l.kind IN ('grant', 'debit') THEN l.reason END,
+                       CASE WHEN $4 THEN ROW(l.metadata, l.scopes, l.usage)::text END,
+                       CASE WHEN l.kind IN ('grant', 'transfer') THEN (
+                           SELECT array_agg(g.text ORDER BY a.nth)
+                           FROM jsonb_array_elements(l.allocations) WITH ORDINALITY AS a (part, nth)
+                           CROSS JOIN LATERAL (
+                               SELECT ROW(g.id, g.asset, g.kind, g.priority, g.credits, g.paid, g.settled,
+                                          g.settled_revenue, g.effective_at, g.expires_at, g.applies_to, g.origin,
+                                          g.created_at, CASE WHEN $4 THEN g.metadata END)::text AS text
+                               FROM credyt.grants g
+                               WHERE g.customer = l.customer
+                                 AND g.id = CASE WHEN l.kind = 'grant' OR a.part ? 'from' THEN a.part->>'grant'
+                                                 WHEN NOT a.part ? 'to_customer' THEN a.part->>'to' END::uuid
+                               OFFSET 0
+                           ) g) END
+                   )::text AS text
+            FROM credyt.ledger l
+            WHERE l.customer = $1
+            UNION ALL
+            SELECT c.asset, c.seq, 1, ROW(
+                       'cost', c.id, c.seq, c.vendor, c.model, c.vendor_request_id, c.source, c.cost, c.reason,
+                       c.rate_version, c.api_flavor, c.debit_id, c.authorization_id, c.replaces, c.part, c.occurred_at,
+                       c.accounted_at, c.created_at, CASE WHEN $4 THEN ROW(c.usage, c.context, c.metadata)::text END)::text
+            FROM credyt.vendor_costs c
+            WHERE c.customer = $1
+            UNION ALL
+            SELECT p.asset, p.seq, 0, ROW(
+                       'posting', p.seq, p.nth, p.accounted_at, p.action, p.debits, p.costed, p.quantity, p.lines,
+                       CASE WHEN $4 THEN p.scopes END)::text
+            FROM credyt.cost_postings p
+            WHERE p.customer = $1
+        ),
+        hashed AS MATERIALIZED (
+            SELECT f.asset, f.seq, f.rows, sha256(convert_to(f.text, 'UTF8')) AS hash
+            FROM fact f
+            WHERE ($2 IS NULL OR f.asset = $2) AND ($3 IS NULL OR f.seq <= $3)
+        ),
+        block AS (
+            SELECT h.asset, h.seq / 4096 AS nth, sum(h.rows) AS rows, max(h.seq) AS through,
+                   sha256(string_agg(h.hash, '' ORDER BY h.seq, h.hash)) AS hash
+            FROM hashed h
+            GROUP BY h.asset, h.seq / 4096
+        )
+        SELECT w.customer, w.asset, coalesce(sum(b.rows), 0)::bigint, coalesce(max(b.through), 0),
+               encode(sha256(convert_to(ROW('credyt', 1, $4, w.customer, w.asset)::text, 'UTF8')
+                             || coalesce(string_agg(b.hash, '' ORDER BY b.nth), '')), 'hex')
+        FROM credyt.wallets w
+        LEFT JOIN block b ON b.asset = w.asset
+        WHERE w.customer = $1 AND ($2 IS NULL OR w.asset = $2)
+        GROUP BY w.customer, w.asset
+        ORDER BY w.asset"#,
+    args: &[TEXT, TEXT, BIGINT, BOOL],
+};
+
+/// Answers `credyt.ledger_hash`.
+pub fn hash(
+    store: &Store,
+    customer: &str,
+    asset: Option<&str>,
+    through: Option<i64>,
+    contents: bool,
+    function: &Args,
+) -> Result<()> {
+    let args = [
+        value::text(customer),
+        value::optional_text(asset),
+        through.and_then(value::bigint),
+        value::bool(contents),
+    ];
+    HASH.answer(store, &args, function)
+}
