@@ -35,6 +35,11 @@ growth:          ## how reports of margin grow with the ledger, up to 10 million
 	@tests/step.sh "Building the measurement" cargo build --release --example growth
 	@tests/server.sh run $$(tests/env.sh $(PG)) -- cargo run -q --release --example growth -- $(ARGS)
 
+soak:            ## everything at once at a fixed rate, with an old snapshot held (ARGS="--minutes 60"; 3 by default)
+	@pg_config=$$(tests/env.sh $(PG)); tests/build.sh $$pg_config install
+	@tests/step.sh "Building the soak" cargo build --release --example soak
+	@tests/server.sh run $$(tests/env.sh $(PG)) -- cargo run -q --release --example soak -- $(ARGS)
+
 replay:          ## replay an hour of real LLM traffic at real rates (TRACE=azure_llm_trace.csv, RATES=genai_prices.json)
 	@[ -f "$(TRACE)" ] || { echo "Which trace? make replay TRACE=path/of/azure_llm_trace.csv"; exit 2; }
 	@pg_config=$$(tests/env.sh $(PG)); tests/build.sh $$pg_config install

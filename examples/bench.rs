@@ -3,6 +3,7 @@
 //! ```text
 //! make bench                                                        (ARGS="--quick" and the like)
 //! cargo run --release --example bench -- [--quick] [--only name,name] [--rounds 7] [--seconds 2] [--rows 1000000]
+//!                                        [--settings "SQL to run first, such as another fillfactor"]
 //! ```
 //!
 //! 1. Debits a second, case by case, through prepared statements over one connection with synchronous_commit off. The
@@ -11,7 +12,10 @@
 //!    a balance and inserts a row (`bench/floor.sql`); the version by hand is `bench/plpgsql.sql`. Every case has a
 //!    customer of its own among 1,000 others, with more credits than it can spend. The grants of a stack differ in
 //!    priority, end, credits and price, by a fixed seed, so that packed states do not compress.
-//! 2. WAL and HOT updates a debit, 3. the memory of a backend, 4. reads in a large ledger: each says how it is measured.
+//! 2. WAL and HOT updates a debit, 3. the memory of a backend, 4. reads in a large ledger, 5. contention: 1 to 64
+//!    connections on one wallet; each says how it is measured.
+//! 6. `--only wallets` and `--only ledger`: debits in a database of 1 thousand to 1 million wallets, and of 0.1 to 10 million
+//!    ledger rows (`--sizes 100000,50000000`). They take minutes, so only when they are named.
 //!
 //! The server is the one of PGHOST, PGPORT, PGUSER and PGDATABASE, as a superuser; the benchmark makes a database of its
 //! own there and drops it in the end. It writes nothing but its output.
@@ -19,8 +23,14 @@
 #[path = "bench/cases.rs"]
 mod cases;
 mod common;
+#[path = "bench/contention.rs"]
+mod contention;
+#[path = "bench/growth.rs"]
+mod growth;
 #[path = "bench/measures.rs"]
 mod measures;
+#[path = "common/plot.rs"]
+mod plot;
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -31,10 +41,12 @@ use cases::NAMES;
 use common::{Result, Scratch, flag, option, said, thousands};
 
 const USAGE: &str = "\
-cargo run --release --example bench -- [--quick] [--only name,name] [--rounds 7] [--seconds 2] [--rows 1000000]";
+cargo run --release --example bench -- [--quick] [--only name,name] [--rounds 7] [--seconds 2] [--rows 1000000] [--sizes 100000,1000000,10000000] [--settings SQL]";
 
 /// The parts after the cases that `--only` knows.
-const PARTS: [&str; 3] = ["wal", "memory", "reads"];
+const PARTS: [&str; 4] = ["wal", "memory", "reads", "contention"];
+/// Those that take minutes: only when they are named.
+const SLOW: [&str; 2] = ["wallets", "ledger"];
 
 pub struct Options {
     only: Vec<String>,
@@ -43,6 +55,8 @@ pub struct Options {
     rows: i32,
     memory: u32,
     wal_windows: usize,
+    settings: Option<String>,
+    sizes: Vec<i64>,
 }
 
 impl Options {
@@ -57,15 +71,13 @@ impl Options {
             .collect();
         if let Some(name) = only
             .iter()
-            .find(|name| !NAMES.contains(&name.as_str()) && !PARTS.contains(&name.as_str()))
+            .find(|name| !parts().any(|part| part == name.as_str()))
         {
-            return Err(format!(
-                "{name}: no such case. There are {}; {}",
-                NAMES.join(", "),
-                PARTS.join(", ")
-            )
-            .into());
+            let parts: Vec<&str> = parts().collect();
+            return Err(format!("{name}: no such case. There are {}", parts.join(", ")).into());
         }
+        let sizes: Option<String> = option(&mut arguments, "--sizes")?;
+        let sizes = sizes.unwrap_or_else(|| "100000,1000000,10000000".to_owned());
         let seconds: f64 =
             option(&mut arguments, "--seconds")?.unwrap_or(if quick { 0.4 } else { 2.0 });
         let options = Options {
@@ -79,6 +91,11 @@ impl Options {
             } else {
                 1_000_000
             }),
+            settings: option(&mut arguments, "--settings")?,
+            sizes: sizes
+                .split(',')
+                .map(str::parse)
+                .collect::<std::result::Result<_, _>>()?,
             memory: if quick { 20_000 } else { 200_000 },
             wal_windows: if quick { 5 } else { 20 },
         };
@@ -88,18 +105,24 @@ impl Options {
         }
     }
 
-    fn wants(&self, name: &str) -> bool {
-        self.only.is_empty() || self.only.iter().any(|only| only == name)
+    fn asks_for(&self, name: &str) -> bool {
+        self.only.iter().any(|only| only == name)
     }
+
+    fn wants(&self, name: &str) -> bool {
+        self.only.is_empty() || self.asks_for(name)
+    }
+}
+
+/// All that `--only` knows.
+fn parts() -> impl Iterator<Item = &'static str> {
+    NAMES.into_iter().chain(PARTS).chain(SLOW)
 }
 
 fn main() -> ExitCode {
     if std::env::args().any(|argument| argument == "--help") {
-        println!(
-            "{USAGE}\n--only knows {}; {}",
-            NAMES.join(", "),
-            PARTS.join(", ")
-        );
+        let parts: Vec<&str> = parts().collect();
+        println!("{USAGE}\n--only knows {}", parts.join(", "));
         return ExitCode::SUCCESS;
     }
     let options = match Options::read() {
@@ -142,6 +165,9 @@ fn bench(options: &Options) -> Result<()> {
     client
         .batch_execute("SET synchronous_commit = off")
         .map_err(said("synchronous_commit"))?;
+    if let Some(settings) = &options.settings {
+        client.batch_execute(settings).map_err(said(settings))?;
+    }
     introduce(&mut client, options)?;
     let mut cases = cases::set_up(&mut client, options)?;
 
@@ -159,6 +185,18 @@ fn bench(options: &Options) -> Result<()> {
         .wants("reads")
         .then(|| measures::reads(&mut client, options))
         .transpose()?;
+
+    if options.wants("contention") {
+        contention::run(&scratch, options)?;
+    }
+    drop(client);
+    drop(scratch);
+    if options.asks_for("wallets") {
+        growth::wallets(options)?;
+    }
+    if options.asks_for("ledger") {
+        growth::ledger(options)?;
+    }
 
     let ratio = |what, name: &str, of: &str, at_least: f64| {
         let seen = cases::ratio(&cases, name, of);
@@ -198,6 +236,18 @@ fn bench(options: &Options) -> Result<()> {
         ratio(
             "priced by usage and cost_plus to a plain one",
             "debit_usage",
+            "debit",
+            0.7,
+        ),
+        ratio(
+            "with plan, top-up rule and alert to a plain one",
+            "debit_plan",
+            "debit",
+            0.9,
+        ),
+        ratio(
+            "with two limits as well to a plain one",
+            "debit_limits",
             "debit",
             0.7,
         ),

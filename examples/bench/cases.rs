@@ -13,7 +13,7 @@ use crate::Options;
 use crate::common::{Result, said, thousands};
 
 /// What `--only` knows.
-pub const NAMES: [&str; 18] = [
+pub const NAMES: [&str; 20] = [
     "insert",
     "floor",
     "floor_row",
@@ -25,6 +25,8 @@ pub const NAMES: [&str; 18] = [
     "debit_30",
     "debit_100",
     "debit_holds",
+    "debit_plan",
+    "debit_limits",
     "hold",
     "debit_each",
     "debit_many",
@@ -34,7 +36,7 @@ pub const NAMES: [&str; 18] = [
     "plpgsql_30",
 ];
 
-const FLOOR: &str = "
+pub const FLOOR: &str = "
     WITH paid AS (
         UPDATE bench.balances SET balance = balance - 1 WHERE customer = $1 AND balance >= 1 RETURNING balance)
     INSERT INTO bench.movements (id, customer, action, credits, idempotency_key)
@@ -55,6 +57,13 @@ const RATES: &str = r#"[{"id": "vendor", "name": "Vendor", "api_pattern": "vendo
         {"path": "completion_tokens", "dest": "output_tokens", "required": true}]}],
     "models": [{"id": "large", "match": {"starts_with": "large"},
                 "prices": {"input_mtok": 2.5, "cache_read_mtok": 1.25, "output_mtok": 10}}]}]"#;
+const DEBIT_SCOPED: &str = "
+    SELECT * FROM credyt.debit_credits($1, 'image.generate', scopes => '{user:alice}', idempotency_key => $2)";
+/// A plan, a top-up rule and an alert, none of which has anything to do while the benchmark runs.
+const RULES: &str = "
+    SELECT credyt.subscribe($1, 'pro'), credyt.set_topup($1, 50, 1000), credyt.set_alert($1, 100)";
+const LIMITS: &str = "
+    SELECT credyt.set_limit($1, 'user:*', 100000000000000), credyt.set_limit($1, 'action:image.*', 100000000000000, 'day')";
 const DEBIT_MANY: &str = "SELECT * FROM credyt.debit_many($1::text::jsonb)";
 const GRANT: &str =
     "SELECT * FROM credyt.grant_credits($1, 100, paid => 10, idempotency_key => $2)";
@@ -65,7 +74,7 @@ const CAPTURE: &str = "SELECT * FROM credyt.capture($1, $2, quantity => 3)";
 pub const BY_HAND: &str = "SELECT * FROM bench.debit($1, 'image.generate', 1, $2)";
 
 /// More wallets than those that are spent from.
-const BYSTANDERS: i32 = 1000;
+pub const BYSTANDERS: i32 = 1000;
 
 /// Elements of a batch, and the wallets they are spread over.
 const BATCH: u32 = 5000;
@@ -81,6 +90,8 @@ pub struct Case {
     size: u32,
     /// Of them a second, round by round.
     rates: Vec<f64>,
+    /// Microseconds of processor time that the backend took for each, round by round.
+    work: Vec<f64>,
 }
 
 /// Idempotency keys as applications make them: random UUIDs.
@@ -104,6 +115,7 @@ pub fn set_up(client: &mut Client, options: &Options) -> Result<Vec<Case>> {
                SELECT credyt.set_price('image.generate', '1');
                SELECT credyt.set_price('chat.reply', '{"meters": {"input_tokens": {"per": 1000, "credits": "0.1"},
                                                                   "output_tokens": {"per": 1000, "credits": "0.4"}}}');
+               SELECT credyt.create_plan('pro', 10000000, paid => 100000);
                SELECT credyt.set_price('agent.turn', '{"cost_plus": {"markup": "0.40", "credit_value": "0.01"}}');"#,
         )
         .map_err(said("the price"))?;
@@ -137,6 +149,9 @@ pub fn set_up(client: &mut Client, options: &Options) -> Result<Vec<Case>> {
         ("debit_30", 30),
         ("debit_100", 100),
         ("debit_holds", 3),
+        // The plan gives the third.
+        ("debit_plan", 2),
+        ("debit_limits", 2),
         ("hold", 3),
         ("template", 1),
     ] {
@@ -156,6 +171,14 @@ pub fn set_up(client: &mut Client, options: &Options) -> Result<Vec<Case>> {
              LATERAL credyt.authorize('debit_holds', 'image.generate', quantity => n, ttl_seconds => 86400)";
     client.execute(holds, &[]).map_err(said(holds))?;
 
+    for (customer, rules) in [
+        ("debit_plan", RULES),
+        ("debit_limits", RULES),
+        ("debit_limits", LIMITS),
+    ] {
+        client.execute(rules, &[&customer]).map_err(said(rules))?;
+    }
+
     let mut cases = Vec::new();
     let mut add = |name: &'static str, what, step| {
         let is_base = name == "floor" && NAMES.iter().any(|name| options.wants(name));
@@ -166,6 +189,7 @@ pub fn set_up(client: &mut Client, options: &Options) -> Result<Vec<Case>> {
                 step,
                 size: if name.ends_with("_many") { BATCH } else { 1 },
                 rates: Vec::new(),
+                work: Vec::new(),
             });
         }
     };
@@ -219,6 +243,16 @@ pub fn set_up(client: &mut Client, options: &Options) -> Result<Vec<Case>> {
         "debit_holds",
         "debit_credits: 3 grants, key, 300 open holds",
         debit(client, "debit_holds")?,
+    );
+    add(
+        "debit_plan",
+        "debit_credits: 3 grants, key, plan, top-up, alert",
+        debit(client, "debit_plan")?,
+    );
+    add(
+        "debit_limits",
+        "the same, in a user's name, with two limits",
+        keyed(client, DEBIT_SCOPED, "debit_limits", 10)?,
     );
     add(
         "hold",
@@ -367,16 +401,21 @@ fn whole_row(client: &mut Client) -> Result<(String, String)> {
 }
 
 fn insert(client: &mut Client) -> Result<Step> {
-    let (columns, values) = whole_row(client)?;
-    let sql = format!(
-        "INSERT INTO bench.ledger (id, idempotency_key, {columns}) VALUES ($1, $2, {values}) RETURNING id"
-    );
+    let sql = insert_sql(client)?;
     let sql = prepare(client, &sql)?;
     let mut keys = Keys::new(1);
     Ok(Box::new(move |client| {
         client.query_one(&sql, &[&Uuid::now_v7(), &keys.next()])?;
         Ok(())
     }))
+}
+
+/// The row of a debit, with its id and its key.
+pub fn insert_sql(client: &mut Client) -> Result<String> {
+    let (columns, values) = whole_row(client)?;
+    Ok(format!(
+        "INSERT INTO bench.ledger (id, idempotency_key, {columns}) VALUES ($1, $2, {values}) RETURNING id"
+    ))
 }
 
 /// The floor with the extension's own ledger row, and a key that may have been there before.
@@ -542,6 +581,9 @@ fn prepare(client: &mut Client, sql: &str) -> Result<Statement> {
 /// A turn of one case: short, so that whatever else the machine does meets all cases alike.
 const TURN: Duration = Duration::from_millis(100);
 
+/// Steps before those that are timed.
+const WARMING: u32 = 5;
+
 /// Every case in every round, turn by turn, each turn beginning with another one.
 pub fn run(client: &mut Client, cases: &mut [Case], options: &Options) -> Result<()> {
     if cases.is_empty() {
@@ -554,28 +596,45 @@ pub fn run(client: &mut Client, cases: &mut [Case], options: &Options) -> Result
     let bar = ProgressBar::new((options.rounds * turns) as u64);
     let style = ProgressStyle::with_template("  {bar:40} {msg}  {eta} left");
     bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+    let pid = client.query_one("SELECT pg_backend_pid()", &[])?.get(0);
     for round in 0..options.rounds {
         bar.set_message(format!("round {} of {}", round + 1, options.rounds));
         if !stderr().is_terminal() {
             eprintln!("  round {} of {}", round + 1, options.rounds);
         }
-        let mut sums = vec![(0, Duration::ZERO); cases.len()];
+        let mut sums = vec![(0, Duration::ZERO, Duration::ZERO); cases.len()];
         for turn in 0..turns {
             for at in 0..cases.len() {
                 let at = (at + turn) % cases.len();
+                let worked = processor_time(pid);
                 let (steps, took) =
                     self::turn(client, &mut cases[at]).map_err(said(cases[at].name))?;
                 sums[at].0 += steps;
                 sums[at].1 += took;
+                sums[at].2 += processor_time(pid).saturating_sub(worked);
             }
             bar.inc(1);
         }
-        for (case, (steps, took)) in cases.iter_mut().zip(sums) {
+        for (case, (steps, took, worked)) in cases.iter_mut().zip(sums) {
             case.rates.push(f64::from(steps) / took.as_secs_f64());
+            let warming = if case.size == 1 {
+                WARMING * turns as u32
+            } else {
+                0
+            };
+            case.work
+                .push(worked.as_secs_f64() * 1e6 / f64::from(steps + warming));
         }
     }
     bar.finish_and_clear();
     Ok(())
+}
+
+/// How long a process of this machine has had a processor; nothing where the system does not tell.
+pub fn processor_time(pid: i32) -> Duration {
+    let told = std::fs::read_to_string(format!("/proc/{pid}/schedstat")).unwrap_or_default();
+    let nanoseconds = told.split(' ').next().and_then(|told| told.parse().ok());
+    Duration::from_nanos(nanoseconds.unwrap_or_default())
 }
 
 /// Debits, or the like, and the time they took; a few before them find their way back into the caches.
@@ -584,7 +643,7 @@ fn turn(
     case: &mut Case,
 ) -> std::result::Result<(u32, Duration), postgres::Error> {
     if case.size == 1 {
-        for _ in 0..5 {
+        for _ in 0..WARMING {
             (case.step)(client)?;
         }
     }
@@ -602,8 +661,8 @@ pub fn print(cases: &[Case]) {
         return;
     }
     println!(
-        "\n{:<16}{:<48}{:>8}{:>18}{:>8}",
-        "Speed", "", "tps", "min .. max", "ratio"
+        "\n{:<16}{:<50}{:>8}{:>18}{:>8}{:>10}",
+        "Speed", "", "tps", "min .. max", "ratio", "work, us"
     );
     for case in cases {
         let mut rates = case.rates.clone();
@@ -611,12 +670,16 @@ pub fn print(cases: &[Case]) {
         let range = format!("{} .. {}", whole(rates[0]), whole(rates[rates.len() - 1]));
         let ratio = ratio(cases, case.name, "floor").unwrap_or_default();
         println!(
-            "  {:<14}{:<48}{:>8}{range:>18}{ratio:>8.2}",
+            "  {:<14}{:<50}{:>8}{range:>18}{ratio:>8.2}{:>10.0}",
             case.name,
             case.what,
-            whole(median(rates))
+            whole(median(rates)),
+            median(case.work.clone())
         );
     }
+    println!(
+        "  work: processor time of the backend a debit, which others on the machine disturb less"
+    );
 }
 
 fn whole(rate: f64) -> String {

@@ -73,6 +73,7 @@ FROM (VALUES
     ('function', 'covers', '{operate,report}'),
     ('function', 'shared', '{operate,report}'),
     ('function', 'posted', '{operate,report}'),
+    ('function', 'old_snapshots', '{operate,report}'),
     -- The type's own functions: anyone who may read a wallet may print it.
     ('function', 'wallet_in', '{everyone}'),
     ('function', 'wallet_out', '{everyone}'),
@@ -115,6 +116,7 @@ FROM (VALUES
     ('view', 'renewals', '{report}'),
     ('view', 'limits_used', '{report}'),
     ('view', 'events_pending', '{report}'),
+    ('view', 'health', '{report}'),
     -- Its columns are given one by one: see allow.
     ('view', 'capabilities', '{}'),
 

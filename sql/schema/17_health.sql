@@ -1,0 +1,134 @@
+-- Health: what an operator should know. One row for each finding, none when all is well.
+
+-- Recorded costs that are not known, for credyt.health; they are few.
+CREATE INDEX vendor_costs_unknown ON credyt.vendor_costs (occurred_at) WHERE cost IS NULL;
+
+-- With the rights of the extension's owner: else pg_stat_activity hides other users' sessions. Texts of
+-- queries are not shown.
+CREATE FUNCTION credyt.old_snapshots()
+RETURNS TABLE (holder text, since timestamptz, transactions bigint, hint text)
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+BEGIN ATOMIC
+    SELECT format('%s %s of %s (%s)', a.backend_type, a.pid, coalesce(a.usename, 'the server'),
+                  concat_ws(', ', nullif(a.application_name, ''), a.state)),
+           a.xact_start, greatest(age(a.backend_xmin), age(a.backend_xid))::bigint,
+           format('SELECT pg_terminate_backend(%s);', a.pid)
+    FROM pg_stat_activity a
+    WHERE (a.backend_xmin IS NOT NULL OR a.backend_xid IS NOT NULL) AND a.pid <> pg_backend_pid()
+      AND (a.datname = current_database() OR a.backend_type = 'walsender')
+    UNION ALL
+    SELECT format('prepared transaction %s of %s', quote_literal(p.gid), p.owner),
+           p.prepared, age(p.transaction)::bigint,
+           format('ROLLBACK PREPARED %s;', quote_literal(p.gid))
+    FROM pg_prepared_xacts p
+    WHERE p.database = current_database()
+    UNION ALL
+    SELECT format('replication slot %s%s', s.slot_name, CASE WHEN s.active THEN '' ELSE ' (not active)' END),
+           NULL, age(s.xmin)::bigint,
+           format('SELECT pg_drop_replication_slot(%L);', s.slot_name)
+    FROM pg_replication_slots s
+    WHERE s.xmin IS NOT NULL;
+END;
+COMMENT ON FUNCTION credyt.old_snapshots() IS
+    'Who keeps Postgres from forgetting old versions of rows in this database: sessions, prepared transactions and replication slots, since when, how many transactions ago, and how to end it. For credyt.health.';
+
+CREATE VIEW credyt.health AS
+WITH clock AS MATERIALIZED (
+    SELECT coalesce((SELECT c.now FROM credyt.clock c WHERE c.one), statement_timestamp()) AS now
+)
+SELECT f.severity, f.finding, f.detail, f.hint, f.since
+FROM (
+    SELECT 'critical' AS severity, 'clock_replaced' AS finding,
+           format('a row in credyt.clock stands in for the time: it is %s in every wallet', c.now) AS detail,
+           'DELETE FROM credyt.clock;' AS hint, NULL::timestamptz AS since
+    FROM credyt.clock c
+    UNION ALL
+    -- Every debit leaves a version of its wallet's row behind, and the next one walks over all of them.
+    SELECT CASE WHEN s.since < n.now - interval '1 hour' THEN 'critical' ELSE 'warning' END, 'old_snapshot',
+           format('%s keeps old versions of rows, %s transactions ago: debits of busy wallets get slower and tables grow',
+                  s.holder, s.transactions),
+           s.hint, s.since
+    FROM clock n CROSS JOIN credyt.old_snapshots() s
+    WHERE s.since < n.now - interval '5 minutes' OR s.transactions > 1000000
+    UNION ALL
+    SELECT 'warning', 'autovacuum_off',
+           format('autovacuum is off for %s: it will grow with every debit', coalesce(string_agg(t.name, ', '), 'every table')),
+           coalesce(string_agg(format('ALTER TABLE %s RESET (autovacuum_enabled);', t.name), ' '),
+                    'ALTER SYSTEM SET autovacuum = on; SELECT pg_reload_conf();'), NULL
+    FROM (SELECT c.oid::regclass::text AS name FROM pg_class c
+          WHERE c.relnamespace = 'credyt'::regnamespace AND c.relkind = 'r'
+            AND c.reloptions && '{autovacuum_enabled=false,autovacuum_enabled=off}' ORDER BY 1) t
+    HAVING count(*) > 0 OR NOT current_setting('autovacuum')::boolean
+    UNION ALL
+    SELECT 'warning', 'bloated',
+           format('%s.%s has %s dead rows beside %s live ones: autovacuum does not keep up, or something keeps it from forgetting them',
+                  t.schemaname, t.relname, t.n_dead_tup, t.n_live_tup),
+           format('VACUUM %I.%I;', t.schemaname, t.relname), greatest(t.last_vacuum, t.last_autovacuum)
+    FROM pg_stat_all_tables t
+    WHERE t.schemaname = 'credyt' AND t.n_dead_tup > 10000 + t.n_live_tup
+    UNION ALL
+    -- Harmless for balances, which every reader takes at the moment he asks.
+    SELECT 'info', 'holds_not_booked', format('holds that ended more than 10 minutes ago and are not booked as ended: %s', count(*)),
+           'SELECT * FROM credyt.maintain();', min(h.expires_at)
+    FROM clock n JOIN credyt.authorizations h ON h.status = 'open' AND h.expires_at < n.now - interval '10 minutes'
+    HAVING count(*) > 0
+    UNION ALL
+    SELECT 'info', 'wallets_overdue',
+           format('wallets with something due for more than 10 minutes (a renewal, the end of a grant or hold) that is not booked: %s',
+                  count(*)),
+           'SELECT * FROM credyt.maintain();', min(w.next_due_at)
+    FROM clock n JOIN credyt.wallets w ON w.next_due_at < n.now - interval '10 minutes'
+    HAVING count(*) > 0
+    UNION ALL
+    SELECT 'info', 'rollups_behind', format('ledger rows that reports of margin read one by one, since the rollups do not have them: %s', sum(b.rows)),
+           'SELECT * FROM credyt.maintain();', NULL
+    FROM (SELECT credyt.seq(w.state) - coalesce(p.seq, 0) AS rows
+          FROM credyt.wallets w LEFT JOIN credyt.rollup_progress p ON p.customer = w.customer AND p.asset = w.asset) b
+    HAVING sum(b.rows) > 100000
+    UNION ALL
+    SELECT 'warning', 'events_waiting',
+           format('events that nobody has dealt with for more than 15 minutes: %s',
+                  CASE WHEN count(*) > 10000 THEN 'more than 10000' ELSE count(*)::text END),
+           'SELECT * FROM credyt.take_events(); -- then credyt.ack_events', min(e.created_at)
+    FROM (SELECT e.created_at FROM clock n JOIN credyt.events e
+              ON e.acknowledged_at IS NULL AND e.created_at < n.now - interval '15 minutes'
+          LIMIT 10001) e
+    HAVING count(*) > 0
+    UNION ALL
+    SELECT 'warning', 'uncosted_usage',
+           format('uses of %s %s in the last day without a cost: %s (%s)', u.vendor, u.model, count(*), u.reason),
+           format('SELECT * FROM credyt.set_vendor_rate(%L, %L, ...); SELECT * FROM credyt.recost(%L, %L);',
+                  u.vendor, u.model, u.vendor, u.model), min(u.occurred_at)
+    -- BETWEEN: of a range with two ends the planner expects few rows, and asks the index of the ledger's time.
+    FROM (
+        SELECT u.vendor, u.model, u.reason, u.occurred_at
+        FROM clock n
+        JOIN credyt.ledger l ON l.accounted_at BETWEEN n.now - interval '1 day' AND n.now AND l.kind = 'debit'
+            AND l.costs @? '$[*] ? (@.cost == null)'
+        CROSS JOIN LATERAL (SELECT * FROM credyt.uncosted_usage u
+                            WHERE u.customer = l.customer AND u.debit_id = l.id OFFSET 0) u
+        UNION ALL
+        SELECT u.vendor, u.model, u.reason, u.occurred_at
+        FROM clock n
+        JOIN credyt.vendor_costs c ON c.cost IS NULL AND c.occurred_at BETWEEN n.now - interval '1 day' AND n.now AND c.debit_id IS NULL
+        CROSS JOIN LATERAL (SELECT * FROM credyt.uncosted_usage u
+                            WHERE u.customer = c.customer AND u.vendor = c.vendor AND u.debit_id IS NULL
+                              AND u.occurred_at = c.occurred_at AND u.usage IS NOT DISTINCT FROM c.usage OFFSET 0) u
+    ) u
+    GROUP BY u.vendor, u.model, u.reason
+    UNION ALL
+    -- A state of 900 grants is far longer than this: only long ones are opened and counted.
+    SELECT 'warning', 'many_grants',
+           format('the wallet of %s (%s) has %s open grants; beyond 1000 it takes no more, and each slows down its debits',
+                  w.customer, w.asset, g.grants),
+           'give fewer and larger grants, or let them end (expires_at)', NULL
+    FROM credyt.wallets w CROSS JOIN LATERAL (SELECT count(*) AS grants FROM credyt.grants(w.state) OFFSET 0) g
+    WHERE pg_column_size(w.state) > 8000 AND g.grants >= 900
+) f;
+COMMENT ON VIEW credyt.health IS
+    'What is wrong, or will be? One row for each finding, none when all is well. Cheap enough to be asked every minute.';
+COMMENT ON COLUMN credyt.health.severity IS 'critical: act now; warning: act soon; info: nothing is wrong yet.';
+COMMENT ON COLUMN credyt.health.finding IS 'Its name: clock_replaced, old_snapshot, autovacuum_off, bloated, holds_not_booked, wallets_overdue, rollups_behind, events_waiting, uncosted_usage or many_grants.';
+COMMENT ON COLUMN credyt.health.detail IS 'What was found, for people.';
+COMMENT ON COLUMN credyt.health.hint IS 'The remedy, as SQL where it can be.';
+COMMENT ON COLUMN credyt.health.since IS 'Since when, where that is known; of a bloated table its last vacuum.';
