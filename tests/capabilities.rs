@@ -539,9 +539,6 @@ fn trade(client: &mut Client) -> Vec<String> {
         "SELECT status FROM credyt.freeze_wallet('ann/team')",
         "SELECT credits FROM credyt.debit_credits('ann/team', 'image')",
         "SELECT status FROM credyt.unfreeze_wallet('ann/team')",
-        "SELECT status FROM credyt.close_wallet('ann/team')",
-        "SELECT reason, open_holds FROM credyt.erase_customer('ann/team', 'x')",
-        "SELECT rows, through FROM credyt.ledger_hash('ann', contents => true)",
         "SELECT scope, credits FROM credyt.set_limit('ann', 'user:*', 100)",
         "SELECT scope, credits FROM credyt.set_limit('ann', 'action:image*', 100)",
         "SELECT threshold FROM credyt.set_alert('ann', 1000)",
@@ -558,6 +555,9 @@ fn trade(client: &mut Client) -> Vec<String> {
         "SELECT settled, held, available, owed FROM credyt.balance('ann')",
         "SELECT approved, reason FROM credyt.authorize('nobody', 'image')",
         "SELECT status FROM credyt.unsubscribe('ann', 'pro')",
+        "SELECT status FROM credyt.close_wallet('ann/team')",
+        "SELECT reason, open_holds FROM credyt.erase_customer('ann/team', 'x')",
+        "SELECT rows, through FROM credyt.ledger_hash('ann', contents => true)",
     ] {
         say(client, sql);
     }
