@@ -286,7 +286,7 @@ fn every_function_answers_or_refuses() {
     assert!(functions.len() > 40, "{} functions", functions.len());
     let calls = Union::new(functions.iter().map(|function| call(function, &known)));
     let (client, answered, refused) = (RefCell::new(client), Cell::new(0), Cell::new(0));
-    let tried = TestRunner::new(cases(1000)).run(&(calls, any::<u8>()), |(sql, luck)| {
+    let tried = TestRunner::new(cases(600)).run(&(calls, any::<u8>()), |(sql, luck)| {
         let mut client = client.borrow_mut();
         // Most of it is taken back; what is kept makes the next calls less alike.
         let end = if luck % 8 == 0 { "COMMIT" } else { "ROLLBACK" };
@@ -342,7 +342,7 @@ fn the_binary_form_is_a_wallet_s_or_refused() {
         hostile::forged(known.bytes.clone()),
         prop::collection::vec(any::<u8>(), 0..200),
     ];
-    let tried = TestRunner::new(cases(500)).run(&bytes, |bytes| {
+    let tried = TestRunner::new(cases(300)).run(&bytes, |bytes| {
         let outcome = (same.borrow_mut())(bytes);
         prop_assert!(
             outcome == Ok(true) || outcome == Err("22P02".to_owned()),

@@ -106,7 +106,7 @@ fn forged() -> impl Strategy<Value = Vec<u8>> {
 }
 
 proptest! {
-    #![proptest_config(cases(2000))]
+    #![proptest_config(cases(1000))]
 
     #[test]
     fn of_forged_bytes_only_a_wallet_s_own_are_taken(bytes in forged()) {
@@ -226,7 +226,7 @@ fn every_small_damage_is_found() {
 // ---- prices -------------------------------------------------------------------------------------
 
 proptest! {
-    #![proptest_config(cases(1000))]
+    #![proptest_config(cases(500))]
 
     #[test]
     fn a_rule_is_a_price_or_refused(
@@ -286,7 +286,7 @@ fn cost(rates: &Rates, usage: &Json) {
 }
 
 proptest! {
-    #![proptest_config(cases(1000))]
+    #![proptest_config(cases(500))]
 
     #[test]
     fn a_file_of_rates_is_read_or_refused(
@@ -342,7 +342,7 @@ fn costs_beyond_any_row_s_are_refused() {
 }
 
 proptest! {
-    #![proptest_config(cases(1000))]
+    #![proptest_config(cases(500))]
 
     #[test]
     fn a_row_s_money_is_shared_to_the_last_digit_or_refused(
