@@ -33,7 +33,7 @@ impl Drop for Withdraw {
 }
 
 static WALLETS: Statement = Statement {
-    sql: "SELECT w.asset FROM credyt.wallets w WHERE w.customer = $1 ORDER BY w.asset",
+    sql: "SELECT w.asset FROM credyt.wallets w WHERE w.customer = $1 ORDER BY w.asset COLLATE \"C\"",
     args: &[TEXT],
 };
 

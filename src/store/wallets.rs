@@ -111,9 +111,10 @@ static OVERDUE: Statement = Statement {
     args: &[TIME, INT],
 };
 
+/// In the order in which every call locks several wallets.
 static WAITING: Statement = Statement {
     sql: "SELECT w.asset FROM credyt.wallets w WHERE w.customer = $1 AND w.next_due_at IS NOT NULL
-          ORDER BY w.asset",
+          ORDER BY w.asset COLLATE \"C\"",
     args: &[TEXT],
 };
 
