@@ -655,11 +655,14 @@ fn live_together(life: &Life, gifts: &[(usize, bool, Size)]) {
 fn happen(store: &mut Store, model: &mut Model, what: &Step, step: Units) {
     let amount = Amount::from_units;
     // A closed wallet is given nothing more, and its subscriptions have ended.
-    let refused = match what {
-        Step::Limit(_) | Step::Issue(_) => true,
-        Step::Subscribe(_) | Step::Pay(..) | Step::Unsubscribe(..) => true,
-        _ => false,
-    };
+    let refused = matches!(
+        what,
+        Step::Limit(_)
+            | Step::Issue(_)
+            | Step::Subscribe(_)
+            | Step::Pay(..)
+            | Step::Unsubscribe(..)
+    );
     if store.wallet.closed && refused {
         return;
     }
