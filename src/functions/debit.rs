@@ -16,7 +16,7 @@ use crate::sql_types::{Args, value};
 use crate::store::Store;
 use crate::store::batch::Batch;
 use crate::store::books;
-use crate::store::ledger::{self, Booked, Entry, Key, allocations};
+use crate::store::ledger::{self, Booked, Documents, Entry, Key, allocations};
 use crate::store::spending::{self, Spend};
 use crate::store::wallets::{self, OpenWallet};
 
@@ -28,7 +28,7 @@ pub struct Request {
     pub key: Option<Key>,
     scopes: Option<Vec<String>>,
     occurred_at: Option<Moment>,
-    metadata: Option<serde_json::Value>,
+    documents: Documents,
 }
 
 pub fn debit_credits(args: &Args) -> Result<Option<pg_sys::Datum>> {
@@ -52,7 +52,15 @@ pub fn read(args: &Args) -> Result<Request> {
         key: request::key(key_text, "debit_credits", || charge.fields(&asset, &action)),
         scopes: args.names(9, "scopes")?,
         occurred_at: args.optional_moment(10, "occurred_at")?,
-        metadata: args.optional_json(11, "metadata")?,
+        documents: Documents {
+            dimensions: args.as_given(3, "dimensions", charge.stored_dimensions().as_ref())?,
+            usage: args.as_given(4, "usage", charge.usage.as_ref())?,
+            metadata: args.as_given(
+                11,
+                "metadata",
+                args.optional_json(11, "metadata")?.as_ref(),
+            )?,
+        },
         customer,
         action,
         asset,
@@ -170,10 +178,8 @@ impl Request {
             costs: costing.spent.clone(),
             price_version,
             scopes: self.scopes.clone(),
-            dimensions: self.charge.stored_dimensions(),
-            usage: self.charge.usage.clone(),
+            documents: self.documents,
             key: self.key.clone(),
-            metadata: self.metadata.clone(),
             ..debit_entry(parts, self.occurred_at.unwrap_or(now))
         }
     }

@@ -16,11 +16,11 @@ use crate::errors::{self, Result};
 use crate::ledger::costing;
 use crate::ledger::wallet::{Overrun, total};
 use crate::ledger::{Amount, Moment};
-use crate::sql_types::Args;
+use crate::sql_types::{Args, value};
 use crate::store::Store;
 use crate::store::authorizations::{self, Authorization};
 use crate::store::books;
-use crate::store::ledger::{Entry, Key};
+use crate::store::ledger::{Documents, Entry, Key};
 use crate::store::limits;
 use crate::store::prices;
 use crate::store::wallets::{self, OpenWallet};
@@ -375,9 +375,17 @@ impl Capture {
             authorization_id: Some(authorization.id),
             scopes: authorization.scopes.clone(),
             reason: late.then(|| "late".to_owned()),
-            dimensions: charge.stored_dimensions(),
-            usage: charge.usage.clone(),
-            metadata: self.metadata.or_else(|| authorization.metadata.clone()),
+            documents: Documents {
+                dimensions: value::optional_json(
+                    "dimensions",
+                    charge.stored_dimensions().as_ref(),
+                )?,
+                usage: value::optional_json("usage", charge.usage.as_ref())?,
+                metadata: value::optional_json(
+                    "metadata",
+                    self.metadata.as_ref().or(authorization.metadata.as_ref()),
+                )?,
+            },
             ..debit_entry(&parts, open.now)
         };
         authorization.captured += total(&parts);

@@ -11,6 +11,7 @@ use crate::errors::{self, Result};
 use crate::ledger::amount::NotAnAmount;
 use crate::ledger::number::parse_decimal;
 use crate::ledger::{Amount, Moment};
+use crate::sql_types::value::{self, Value};
 
 /// Names and keys are indexed, so they are short.
 const MAX_NAME_BYTES: usize = 255;
@@ -260,6 +261,15 @@ impl Args<'_> {
         serde_json::from_str(text)
             .map(Some)
             .map_err(|_| errors::invalid(name, "it is nested deeper than 127 levels"))
+    }
+
+    /// What was read of an argument of type jsonb, to be stored: as it was given, where Postgres has it
+    /// already. NULL where there is nothing to store.
+    pub fn as_given(&self, at: usize, name: &str, read: Option<&Json>) -> Result<Value> {
+        match (read, self.datum(at)) {
+            (Some(_), Some(datum)) => Ok(Some(datum)),
+            (read, _) => value::optional_json(name, read),
+        }
     }
 
     /// A JSON object; or NULL.

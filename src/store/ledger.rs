@@ -51,11 +51,18 @@ pub struct Entry {
     pub price_version: Option<i32>,
     pub scopes: Option<Vec<String>>,
     pub reason: Option<String>,
-    pub dimensions: Option<Json>,
-    pub usage: Option<Json>,
+    pub documents: Documents,
     pub key: Option<Key>,
     pub occurred_at: Moment,
-    pub metadata: Option<Json>,
+}
+
+/// What the caller tells about a movement, as it is stored: jsonb, or NULL. Made before the wallet is
+/// locked, so that nobody waits for it.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Documents {
+    pub dimensions: Value,
+    pub usage: Value,
+    pub metadata: Value,
 }
 
 impl Entry {
@@ -78,11 +85,9 @@ impl Entry {
             price_version: None,
             scopes: None,
             reason: None,
-            dimensions: None,
-            usage: None,
+            documents: Documents::default(),
             key: None,
             occurred_at,
-            metadata: None,
         }
     }
 
@@ -153,11 +158,11 @@ impl Entry {
             value::optional_uuid(self.refers_to),
             value::texts(self.scopes.as_deref()),
             value::optional_text(self.reason.as_deref()),
-            value::optional_json("dimensions", self.dimensions.as_ref())?,
-            value::optional_json("usage", self.usage.as_ref())?,
+            self.documents.dimensions,
+            self.documents.usage,
             self.key.as_ref().and_then(|key| value::text(&key.text)),
             self.key.as_ref().and_then(|key| value::bytes(&key.request)),
-            value::optional_json("metadata", self.metadata.as_ref())?,
+            self.documents.metadata,
             value::moment(accounted_at),
         ])
     }
