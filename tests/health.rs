@@ -29,8 +29,7 @@ fn an_old_snapshot_is_named_and_its_remedy_helps() {
         "INSERT INTO credyt.clock VALUES (clock_timestamp());
          DROP ROLE IF EXISTS health_reader;
          CREATE ROLE health_reader;
-         GRANT SELECT ON credyt.health TO health_reader;
-         GRANT EXECUTE ON FUNCTION credyt.old_snapshots(), credyt.seq(credyt.wallet), credyt.grants(credyt.wallet) TO health_reader",
+         SELECT credyt.allow('health_reader', 'report')",
     );
     let mut forgetful = database.connect();
     let pid = value(&mut forgetful, "SELECT pg_backend_pid()");

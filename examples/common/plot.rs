@@ -5,7 +5,7 @@ use std::ops::Range;
 use plotters::coord::combinators::IntoLogRange;
 use plotters::prelude::*;
 
-use super::Result;
+use super::common::{Result, thousands};
 
 const QUIET: RGBColor = RGBColor(0x5f, 0x6b, 0x7a);
 const GRID: RGBColor = RGBColor(0xe4, 0xe7, 0xec);
@@ -48,6 +48,8 @@ macro_rules! draw {
         }
         chart
             .configure_mesh()
+            .x_label_formatter(&|x| number(*x))
+            .y_label_formatter(&|y| number(*y))
             .x_desc($plot.x)
             .y_desc($plot.y)
             .light_line_style(TRANSPARENT)
@@ -84,6 +86,7 @@ pub fn svg(plots: &[Plot]) -> Result<String> {
             chart
                 .caption(plot.title, ("sans-serif", 15))
                 .margin(8)
+                .margin_right(28)
                 .x_label_area_size(32)
                 .y_label_area_size(62);
             match plot.log {
@@ -110,7 +113,17 @@ impl Plot<'_> {
         let most_y = points().map(|point| point.1).fold(0.0, f64::max);
         (
             least(self.log.0, x)..most_x.max(f64::MIN_POSITIVE),
-            least(self.log.1, y)..(most_y * 1.08).max(f64::MIN_POSITIVE),
+            least(self.log.1, y)
+                ..(most_y * if self.log.1 { 4.0 } else { 1.3 }).max(f64::MIN_POSITIVE),
         )
+    }
+}
+
+/// Without decimals where it needs none.
+fn number(value: f64) -> String {
+    if value.fract() == 0.0 {
+        thousands(value as i64)
+    } else {
+        format!("{value:.3}").trim_end_matches('0').to_owned()
     }
 }

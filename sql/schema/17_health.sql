@@ -103,14 +103,14 @@ FROM (
     FROM (
         SELECT u.vendor, u.model, u.reason, u.occurred_at
         FROM clock n
-        JOIN credyt.ledger l ON l.accounted_at BETWEEN n.now - interval '1 day' AND n.now AND l.kind = 'debit'
+        JOIN credyt.ledger l ON l.accounted_at BETWEEN n.now - interval '1 day' AND n.now + interval '1 day' AND l.kind = 'debit'
             AND l.costs @? '$[*] ? (@.cost == null)'
         CROSS JOIN LATERAL (SELECT * FROM credyt.uncosted_usage u
                             WHERE u.customer = l.customer AND u.debit_id = l.id OFFSET 0) u
         UNION ALL
         SELECT u.vendor, u.model, u.reason, u.occurred_at
         FROM clock n
-        JOIN credyt.vendor_costs c ON c.cost IS NULL AND c.occurred_at BETWEEN n.now - interval '1 day' AND n.now AND c.debit_id IS NULL
+        JOIN credyt.vendor_costs c ON c.cost IS NULL AND c.occurred_at BETWEEN n.now - interval '1 day' AND n.now + interval '1 day' AND c.debit_id IS NULL
         CROSS JOIN LATERAL (SELECT * FROM credyt.uncosted_usage u
                             WHERE u.customer = c.customer AND u.vendor = c.vendor AND u.debit_id IS NULL
                               AND u.occurred_at = c.occurred_at AND u.usage IS NOT DISTINCT FROM c.usage OFFSET 0) u
