@@ -42,7 +42,7 @@ fn an_old_snapshot_is_named_and_its_remedy_helps() {
     let warning = format!("warning old_snapshot t {hint}");
     assert_eq!(after(&mut client, 6), [warning]);
     let critical = format!("critical old_snapshot t {hint}");
-    assert_eq!(after(&mut client, 61), [critical.clone()]);
+    assert_eq!(after(&mut client, 61), std::slice::from_ref(&critical));
 
     // Without rights on pg_stat_activity, a reader of reports sees the same.
     let mut reader = database.connect();

@@ -8,7 +8,7 @@ CREATE INDEX vendor_costs_unknown ON credyt.vendor_costs (occurred_at) WHERE cos
 CREATE FUNCTION credyt.old_snapshots()
 RETURNS TABLE (holder text, since timestamptz, transactions bigint, hint text)
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
-BEGIN ATOMIC
+AS $$
     SELECT format('%s %s of %s (%s)', a.backend_type, a.pid, coalesce(a.usename, 'the server'),
                   concat_ws(', ', nullif(a.application_name, ''), a.state)),
            a.xact_start, greatest(age(a.backend_xmin), age(a.backend_xid))::bigint,
@@ -27,8 +27,8 @@ BEGIN ATOMIC
            NULL, age(s.xmin)::bigint,
            format('SELECT pg_drop_replication_slot(%L);', s.slot_name)
     FROM pg_replication_slots s
-    WHERE s.xmin IS NOT NULL;
-END;
+    WHERE s.xmin IS NOT NULL
+$$;
 COMMENT ON FUNCTION credyt.old_snapshots() IS
     'Who keeps Postgres from forgetting old versions of rows in this database: sessions, prepared transactions and replication slots, since when, how many transactions ago, and how to end it. For credyt.health.';
 

@@ -37,9 +37,10 @@ impl Moment {
         self.0 >= -DAYS_BEFORE_2000 * 86_400_000_000
     }
 
-    /// Does it lie in the years -9999 to 9999, so that it can be written as a date?
+    /// Does it lie between the first moment of Postgres and the year 9999, so that it can be written as
+    /// a date and read again?
     pub fn has_a_date(self) -> bool {
-        self.timestamp().is_some()
+        self.0 >= FIRST && self.timestamp().is_some()
     }
 
     /// Whole microseconds since 1970; 0 for moments before.
@@ -78,6 +79,9 @@ mod tests {
             assert_eq!(Moment::parse(text).unwrap().to_string(), text);
         }
         assert_eq!(Moment::parse("2000-01-01T00:00:00Z"), Some(Moment(0)));
+        let first = Moment(FIRST);
+        assert!(first.has_a_date() && !Moment(FIRST - 1).has_a_date());
+        assert_eq!(Moment::parse(&first.to_string()), Some(first));
         assert_eq!(Moment::parse("yesterday"), None);
         assert_eq!(Moment(i64::MAX).plus_seconds(1), None);
     }
