@@ -317,7 +317,7 @@ fn what_one_capability_takes_back_another_keeps() {
             .iter()
             .filter(|right| right.ends_with("EXECUTE"))
             .count(),
-        8,
+        9,
         "{:?}",
         expected[1]
     );
@@ -549,6 +549,8 @@ fn trade(client: &mut Client) -> Vec<String> {
         "SELECT customer, type FROM credyt.take_events()",
         "SELECT events FROM credyt.ack_events('{}')",
         "SELECT credits FROM credyt.topup_failed('ann', '00000000-0000-0000-0000-000000000000')",
+        r#"SELECT customer, credits FROM credyt.grant_many('[{"customer": "ann", "credits": 3}, {"customer": "many", "credits": "2.5"}]')"#,
+        r#"SELECT customer, credits, reason FROM credyt.debit_many('[{"customer": "many", "action": "image"}, {"customer": "many", "action": "image", "quantity": 9}]', 'skip')"#,
         "SELECT l.scope, c.scope, c.used FROM credyt.wallets_now w, credyt.limits(w.state) l, credyt.limit_counts(w.state) c",
         "SELECT period_start IS NULL FROM credyt.limit_period('week', 'Asia/Kathmandu', '2026-01-01Z')",
         "SELECT credyt.covers('action:image*', 'image.large'), credyt.covers('action:image', 'image.large')",
@@ -600,6 +602,8 @@ fn trade(client: &mut Client) -> Vec<String> {
         "SELECT action, asset, customer, version, price FROM credyt.price_book".into(),
         "SELECT kind, remaining FROM credyt.expiring_grants".into(),
         "SELECT * FROM credyt.deferred_revenue".into(),
+        "SELECT severity, finding FROM credyt.health".into(),
+        "SELECT holder FROM credyt.old_snapshots() WHERE holder IS NULL".into(),
         "SELECT * FROM credyt.breakage".into(),
         "SELECT vendor, model, unit, price, per FROM credyt.vendor_rate_book".into(),
         "SELECT customer, vendor, usage, reason FROM credyt.uncosted_usage".into(),
