@@ -96,6 +96,8 @@ fn calls(client: &mut Client, volatile: bool) -> Vec<(String, String)> {
                     WHEN a.name = 'authorization_id' THEN '(SELECT id FROM credyt.authorizations WHERE customer = ''ann'' AND idempotency_key = ''hold'')'
                     WHEN a.name = 'subscription_id' THEN '(SELECT id FROM credyt.subscriptions WHERE customer = ''ann'')'
                     WHEN a.name = 'event_id' THEN '(SELECT id FROM credyt.events WHERE type = ''topup.requested'')'
+                    WHEN p.proname = 'debit_many' THEN '''[{{"customer": "ann", "action": "image"}}]'''
+                    WHEN p.proname = 'grant_many' THEN '''[{{"customer": "ann", "credits": 1}}]'''
                     WHEN a.name = 'ids' THEN '(SELECT array_agg(id) FROM credyt.events)'
                     WHEN a.type = 'credyt.wallet'::regtype THEN '(SELECT state FROM credyt.wallets LIMIT 1)'
                     WHEN a.type = 'bytea'::regtype THEN '(SELECT state::bytea FROM credyt.wallets LIMIT 1)'
