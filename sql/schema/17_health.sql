@@ -32,6 +32,27 @@ $$;
 COMMENT ON FUNCTION credyt.old_snapshots() IS
     'Who keeps Postgres from forgetting old versions of rows in this database: sessions, prepared transactions and replication slots, since when, how many transactions ago, and how to end it. For credyt.health.';
 
+-- A function, so that the planner asks the index by time however few rows it expects to leave out.
+CREATE FUNCTION credyt.uncosted_since(since timestamptz)
+RETURNS TABLE (vendor text, model text, reason text, occurred_at timestamptz)
+LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_seqscan = off SET jit = off
+AS $$
+    SELECT u.vendor, u.model, u.reason, u.occurred_at
+    FROM credyt.ledger l
+    CROSS JOIN LATERAL (SELECT * FROM credyt.uncosted_usage u
+                        WHERE u.customer = l.customer AND u.debit_id = l.id OFFSET 0) u
+    WHERE l.accounted_at >= $1 AND l.kind = 'debit' AND l.costs @? '$[*] ? (@.cost == null)'
+    UNION ALL
+    SELECT u.vendor, u.model, u.reason, u.occurred_at
+    FROM credyt.vendor_costs c
+    CROSS JOIN LATERAL (SELECT * FROM credyt.uncosted_usage u
+                        WHERE u.customer = c.customer AND u.vendor = c.vendor AND u.debit_id IS NULL
+                          AND u.occurred_at = c.occurred_at AND u.usage IS NOT DISTINCT FROM c.usage OFFSET 0) u
+    WHERE c.cost IS NULL AND c.occurred_at >= $1 AND c.debit_id IS NULL
+$$;
+COMMENT ON FUNCTION credyt.uncosted_since(timestamptz) IS
+    'What credyt.uncosted_usage has since then, without whose it is: found by time, not by reading the whole ledger. For credyt.health.';
+
 CREATE VIEW credyt.health AS
 WITH clock AS MATERIALIZED (
     SELECT coalesce((SELECT c.now FROM credyt.clock c WHERE c.one), statement_timestamp()) AS now
@@ -99,22 +120,7 @@ FROM (
            format('uses of %s %s in the last day without a cost: %s (%s)', u.vendor, u.model, count(*), u.reason),
            format('SELECT * FROM credyt.set_vendor_rate(%L, %L, ...); SELECT * FROM credyt.recost(%L, %L);',
                   u.vendor, u.model, u.vendor, u.model), min(u.occurred_at)
-    -- BETWEEN: of a range with two ends the planner expects few rows, and asks the index of the ledger's time.
-    FROM (
-        SELECT u.vendor, u.model, u.reason, u.occurred_at
-        FROM clock n
-        JOIN credyt.ledger l ON l.accounted_at BETWEEN n.now - interval '1 day' AND n.now + interval '1 day' AND l.kind = 'debit'
-            AND l.costs @? '$[*] ? (@.cost == null)'
-        CROSS JOIN LATERAL (SELECT * FROM credyt.uncosted_usage u
-                            WHERE u.customer = l.customer AND u.debit_id = l.id OFFSET 0) u
-        UNION ALL
-        SELECT u.vendor, u.model, u.reason, u.occurred_at
-        FROM clock n
-        JOIN credyt.vendor_costs c ON c.cost IS NULL AND c.occurred_at BETWEEN n.now - interval '1 day' AND n.now + interval '1 day' AND c.debit_id IS NULL
-        CROSS JOIN LATERAL (SELECT * FROM credyt.uncosted_usage u
-                            WHERE u.customer = c.customer AND u.vendor = c.vendor AND u.debit_id IS NULL
-                              AND u.occurred_at = c.occurred_at AND u.usage IS NOT DISTINCT FROM c.usage OFFSET 0) u
-    ) u
+    FROM clock n CROSS JOIN credyt.uncosted_since(n.now - interval '1 day') u
     GROUP BY u.vendor, u.model, u.reason
     UNION ALL
     -- A state of 900 grants is far longer than this: only long ones are opened and counted.

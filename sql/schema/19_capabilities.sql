@@ -74,6 +74,7 @@ FROM (VALUES
     ('function', 'shared', '{operate,report}'),
     ('function', 'posted', '{operate,report}'),
     ('function', 'old_snapshots', '{operate,report}'),
+    ('function', 'uncosted_since', '{operate,report}'),
     -- The type's own functions: anyone who may read a wallet may print it.
     ('function', 'wallet_in', '{everyone}'),
     ('function', 'wallet_out', '{everyone}'),
