@@ -11,12 +11,11 @@
 use std::fmt;
 use std::str::FromStr;
 
+use jiff::Span;
 use jiff::civil::DateTime;
-use jiff::tz::TimeZone;
-use jiff::{Span, Timestamp};
 
 use super::grant::matches;
-use super::{Amount, Moment};
+use super::{Amount, Moment, period};
 
 /// More limits than this a wallet does not take: a debit reads them all.
 pub const MAX_LIMITS: usize = 100;
@@ -51,7 +50,7 @@ impl Every {
     /// twice is one period, a day has 23 to 25 hours. `None` for a zone that is not known, and beyond
     /// the year 9999.
     pub fn period(self, zone: &str, at: Moment) -> Option<Period> {
-        let zone = TimeZone::get(zone).ok()?;
+        let zone = period::zone(zone)?;
         let local = zone.to_datetime(at.timestamp()?);
         let start = self.start(local)?;
         let next = match self {
@@ -61,10 +60,7 @@ impl Every {
             Every::Month => Span::new().months(1),
         };
         // A local time that is skipped is the first one after the gap, one that comes twice the first.
-        let moment = |local: DateTime| {
-            let stamp: Timestamp = zone.to_ambiguous_timestamp(local).compatible().ok()?;
-            Moment::of(stamp)
-        };
+        let moment = |local: DateTime| Moment::of(zone.to_timestamp(local).ok()?);
         Some(Period {
             start: moment(start)?,
             end: moment(start.checked_add(next).ok()?)?,

@@ -111,20 +111,16 @@ pub fn unpack(bytes: &[u8]) -> Result<Wallet, Corrupt> {
     if input.at != bytes.len() {
         return Err(Corrupt("bytes after the end"));
     }
-    let mut wallet = Wallet::from_parts(
-        changed_at,
-        seq,
-        owed,
-        held_overdraft,
-        next_hold_end,
-        next_renewal,
-        grants,
-    )?;
+    let mut wallet = Wallet::new(changed_at);
+    wallet.seq = seq;
+    wallet.owed = owed;
+    wallet.held_overdraft = held_overdraft;
+    wallet.next_hold_end = next_hold_end;
+    wallet.next_renewal = next_renewal;
     wallet.limits = limits;
     wallet.watch = watch;
     wallet.closed = closed;
-    wallet.check()?;
-    Ok(wallet)
+    wallet.with_grants(grants)
 }
 
 /// The checksum of all bytes but the four at `head`, where it is kept.
@@ -484,16 +480,13 @@ mod tests {
     fn wallet(mut grants: Vec<Grant>, seq: u64, owed: i128, hold: Option<i64>) -> Wallet {
         grants.sort_by(Grant::burn_order);
         grants.dedup_by_key(|g| g.id);
-        Wallet::from_parts(
-            Moment(seq as i64 / 2),
-            seq,
-            Amount::from_units(owed),
-            Amount::from_units(owed / 3),
-            hold.map(Moment),
-            hold.map(|at| Moment(at / 2)),
-            grants,
-        )
-        .unwrap()
+        let mut wallet = Wallet::new(Moment(seq as i64 / 2));
+        wallet.seq = seq;
+        wallet.owed = Amount::from_units(owed);
+        wallet.held_overdraft = Amount::from_units(owed / 3);
+        wallet.next_hold_end = hold.map(Moment);
+        wallet.next_renewal = hold.map(|at| Moment(at / 2));
+        wallet.with_grants(grants).unwrap()
     }
 
     proptest! {

@@ -211,21 +211,18 @@ pub fn parse(text: &str) -> Result<Wallet, String> {
         topup: text.topup.map(topup).transpose()?,
         events: text.events,
     };
-    let mut wallet = Wallet::from_parts(
-        moment(&text.changed_at)?,
-        text.seq,
-        amount(&text.owed)?,
-        amount(&text.held_overdraft)?,
-        next_hold_end,
-        next_renewal,
-        grants,
-    )
-    .map_err(|Corrupt(law)| law)?;
+    let mut wallet = Wallet::new(moment(&text.changed_at)?);
+    wallet.seq = text.seq;
+    wallet.owed = amount(&text.owed)?;
+    wallet.held_overdraft = amount(&text.held_overdraft)?;
+    wallet.next_hold_end = next_hold_end;
+    wallet.next_renewal = next_renewal;
     wallet.limits = limits;
     wallet.watch = watch;
     wallet.closed = text.closed;
-    wallet.check().map_err(|Corrupt(law)| law)?;
-    Ok(wallet)
+    wallet
+        .with_grants(grants)
+        .map_err(|Corrupt(law)| law.to_owned())
 }
 
 /// The document, where it has the right shape: without this a list would do for an object.

@@ -178,30 +178,11 @@ impl Wallet {
         }
     }
 
-    /// A wallet from its parts, refused when they contradict each other.
-    pub fn from_parts(
-        changed_at: Moment,
-        seq: u64,
-        owed: Amount,
-        held_overdraft: Amount,
-        next_hold_end: Option<Moment>,
-        next_renewal: Option<Moment>,
-        grants: Vec<Grant>,
-    ) -> Result<Wallet, Corrupt> {
-        let wallet = Wallet {
-            changed_at,
-            seq,
-            owed,
-            held_overdraft,
-            next_hold_end,
-            next_renewal,
-            limits: Vec::new(),
-            watch: Watch::default(),
-            closed: false,
-            grants,
-        };
-        wallet.check()?;
-        Ok(wallet)
+    /// The wallet with these open grants, refused when its parts contradict each other.
+    pub fn with_grants(mut self, grants: Vec<Grant>) -> Result<Wallet, Corrupt> {
+        self.grants = grants;
+        self.check()?;
+        Ok(self)
     }
 
     /// The open grants, in burn order.

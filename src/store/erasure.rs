@@ -39,7 +39,7 @@ static WALLETS: Statement = Statement {
 
 /// What blanks the facts of customer $1, table by table. Of a reason only what a caller has written:
 /// those of grants and debits are ours.
-static FACTS: [(&str, Statement); 6] = [
+static FACTS: [(&str, Statement); 5] = [
     (
         "ledger",
         Statement {
@@ -52,28 +52,17 @@ static FACTS: [(&str, Statement); 6] = [
             args: &[TEXT],
         },
     ),
-    // One reason is in both rows of a transfer.
+    // One reason is in both rows of a transfer; the receiver's refers to the sender's.
     (
         "ledger",
         Statement {
             sql: "UPDATE credyt.ledger o SET reason = NULL
                   FROM credyt.ledger m
-                  CROSS JOIN LATERAL (SELECT DISTINCT a.part->>'to_customer' AS customer
+                  CROSS JOIN LATERAL (SELECT DISTINCT coalesce(a.part->>'to_customer', a.part->>'from_customer') AS customer
                                       FROM jsonb_array_elements(m.allocations) AS a (part)) t
                   WHERE m.customer = $1 AND m.kind = 'transfer' AND o.customer = t.customer
-                    AND o.refers_to = m.id AND o.kind = 'transfer' AND o.reason IS NOT NULL",
-            args: &[TEXT],
-        },
-    ),
-    (
-        "ledger",
-        Statement {
-            sql: "UPDATE credyt.ledger o SET reason = NULL
-                  FROM credyt.ledger m
-                  CROSS JOIN LATERAL (SELECT DISTINCT a.part->>'from_customer' AS customer
-                                      FROM jsonb_array_elements(m.allocations) AS a (part)) t
-                  WHERE m.customer = $1 AND m.kind = 'transfer' AND o.customer = t.customer
-                    AND o.id = m.refers_to AND o.kind = 'transfer' AND o.reason IS NOT NULL",
+                    AND (o.refers_to = m.id OR o.id = m.refers_to)
+                    AND o.kind = 'transfer' AND o.reason IS NOT NULL",
             args: &[TEXT],
         },
     ),
