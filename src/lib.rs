@@ -27,3 +27,10 @@ mod store;
 
 #[cfg(feature = "extension")]
 pgrx::pg_module_magic!();
+
+/// Postgres calls this when it loads the library.
+#[cfg(feature = "extension")]
+#[unsafe(no_mangle)]
+pub extern "C-unwind" fn _PG_init() {
+    ledger::interrupt::install(sql_types::check_for_interrupts);
+}

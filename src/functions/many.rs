@@ -13,6 +13,7 @@ use super::answers::{DebitAnswer, GrantAnswer};
 use super::debit::{self, Request};
 use super::grants::{self, NewGrant};
 use crate::errors::{self, Code, Error, Result};
+use crate::ledger::interrupt::checked;
 use crate::sql_types::args::required;
 use crate::sql_types::{Args, Row, row};
 use crate::store::Store;
@@ -85,7 +86,7 @@ fn read<C>(args: &Args, defaults: &Json, read: fn(&Args) -> Result<C>) -> Result
             .and_then(|args| read(&args));
         call.map_err(|error: Error| error.nth(index))
     };
-    elements.iter().enumerate().map(call).collect()
+    checked(&elements).enumerate().map(call).collect()
 }
 
 /// A call that comes with others.
@@ -197,7 +198,7 @@ fn answer<C: Call>(
     let mut answers: Vec<Option<C::Answer>> = calls.iter().map(|_| None).collect();
     let mut refused: Option<(usize, Error)> = None;
     let mut stuck: Option<&str> = None;
-    for (place, call) in by_customer(calls) {
+    for (place, call) in checked(by_customer(calls)) {
         let customer = call.customer();
         if stuck == Some(customer) {
             continue;

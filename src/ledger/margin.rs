@@ -10,6 +10,7 @@ use rust_decimal::Decimal;
 use serde_json::{Map, Value as Json, json};
 
 use super::Amount;
+use super::interrupt::{self, checked};
 use super::number::{parse_decimal, plain};
 
 /// The decimals a vendor cost keeps.
@@ -76,7 +77,7 @@ pub fn lines(paid: &[Paid], spent: &[Spent]) -> Vec<Line> {
     for (k, paid) in paid.iter().enumerate() {
         let credits = split(paid.credits.units(), &by_cost);
         let revenue = split(paid.revenue.units(), &by_cost);
-        for (m, spent) in spent.iter().enumerate() {
+        for (m, spent) in checked(spent).enumerate() {
             lines.push(Line {
                 vendor: spent.vendor.clone(),
                 model: spent.model.clone(),
@@ -91,14 +92,16 @@ pub fn lines(paid: &[Paid], spent: &[Spent]) -> Vec<Line> {
 }
 
 /// Lines of the same vendor, model and kind as one, in a fixed order.
-pub fn merged(lines: Vec<Line>) -> Vec<Line> {
+pub fn merged(mut lines: Vec<Line>) -> Vec<Line> {
+    // Stable, so that costs are added in their order.
+    lines.sort_by(|a, b| {
+        interrupt::check();
+        group(a).cmp(&group(b))
+    });
     let mut merged: Vec<Line> = Vec::with_capacity(lines.len());
-    for line in lines {
-        let same = |other: &&mut Line| {
-            other.vendor == line.vendor && other.model == line.model && other.kind == line.kind
-        };
-        match merged.iter_mut().find(same) {
-            Some(sum) => {
+    for line in checked(lines) {
+        match merged.last_mut() {
+            Some(sum) if group(sum) == group(&line) => {
                 sum.credits += line.credits;
                 sum.revenue += line.revenue;
                 sum.cost = match (sum.cost, line.cost) {
@@ -106,11 +109,14 @@ pub fn merged(lines: Vec<Line>) -> Vec<Line> {
                     (one, other) => one.or(other),
                 };
             }
-            None => merged.push(line),
+            _ => merged.push(line),
         }
     }
-    merged.sort_by(|a, b| (&a.vendor, &a.model, &a.kind).cmp(&(&b.vendor, &b.model, &b.kind)));
     merged
+}
+
+fn group(line: &Line) -> (&Option<String>, &Option<String>, &Option<String>) {
+    (&line.vendor, &line.model, &line.kind)
 }
 
 /// What each kind paid, from the allocations of a ledger row of this kind. Credits and revenue count
@@ -118,7 +124,7 @@ pub fn merged(lines: Vec<Line>) -> Vec<Line> {
 /// the kind that paid. `None`: they are not what a ledger row has.
 pub fn paid(row: &str, allocations: &Json) -> Option<Vec<Paid>> {
     let mut paid = Vec::new();
-    for part in allocations.as_array()? {
+    for part in checked(allocations.as_array()?) {
         let amount = |name: &str| match part.get(name) {
             Some(text) => Amount::parse(text.as_str()?),
             None => Some(Amount::ZERO),
@@ -196,7 +202,7 @@ impl Spent {
     /// The `costs` of a ledger row; where it has none, the cost that was given with it, of no vendor.
     pub fn read_all(costs: Option<&Json>, cost: Option<Decimal>) -> Option<Vec<Spent>> {
         match costs {
-            Some(costs) => costs.as_array()?.iter().map(Spent::read).collect(),
+            Some(costs) => checked(costs.as_array()?).map(Spent::read).collect(),
             None => Some(vec![Spent {
                 cost,
                 ..Spent::default()
@@ -237,7 +243,7 @@ pub fn split(total: i128, weights: &[u128]) -> Vec<i128> {
         given = until;
         if total < 0 { -share } else { share }
     };
-    weights.iter().map(share).collect()
+    checked(weights).map(share).collect()
 }
 
 /// Shares of a cost by these weights; none of them negative.

@@ -4,6 +4,7 @@
 pub mod amount;
 pub mod costing;
 pub mod grant;
+pub mod interrupt;
 pub mod limit;
 pub mod margin;
 pub mod moment;

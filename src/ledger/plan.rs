@@ -5,7 +5,7 @@ use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 use super::period::Every;
-use super::{Amount, Grant, Kind, Moment};
+use super::{Amount, Grant, Kind, Moment, interrupt};
 
 /// One version of a plan.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -111,6 +111,7 @@ impl Subscription {
             issued: Vec::new(),
         };
         while let Some(period) = self.begin(versions, now) {
+            interrupt::check();
             renewing.periods.push(period);
         }
         renewing

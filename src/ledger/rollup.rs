@@ -4,9 +4,12 @@
 //! are to count once in every group of a report that the debit touches. So each line says in which
 //! reports it is the one to count: those by vendor, model and kind, or by some of them, are eight.
 
+use std::collections::HashSet;
+
 use serde_json::Value as Json;
 
 use super::Amount;
+use super::interrupt::checked;
 use super::margin::{Line, read_cost};
 
 /// A line that counts in every report.
@@ -25,16 +28,28 @@ pub fn report(vendor: bool, model: bool, kind: bool) -> i32 {
 /// For each line of a movement the reports in which the movement counts with it: of the lines that
 /// fall into one group, the first.
 pub fn counted(lines: &[Line]) -> Vec<i32> {
-    let same = |by: usize, one: &Line, other: &Line| {
-        (by & VENDOR == 0 || one.vendor == other.vendor)
-            && (by & MODEL == 0 || one.model == other.model)
-            && (by & KIND == 0 || one.kind == other.kind)
+    let mut groups: [HashSet<_>; 8] = Default::default();
+    let mut reports = |line| {
+        let Line {
+            vendor,
+            model,
+            kind,
+            ..
+        }: &Line = line;
+        let mut bits = 0;
+        for (by, seen) in groups.iter_mut().enumerate() {
+            let group = (
+                (by & VENDOR != 0).then_some(vendor),
+                (by & MODEL != 0).then_some(model),
+                (by & KIND != 0).then_some(kind),
+            );
+            if seen.insert(group) {
+                bits |= 1 << by;
+            }
+        }
+        bits
     };
-    let reports = |(at, line): (usize, &Line)| {
-        let first = |by: &usize| !lines[..at].iter().any(|other| same(*by, line, other));
-        (0..8).filter(first).map(|by| 1 << by).sum()
-    };
-    lines.iter().enumerate().map(reports).collect()
+    checked(lines).map(&mut reports).collect()
 }
 
 /// The lines of a cost posting, read back. `None`: they are not what a posting has.
@@ -55,7 +70,7 @@ pub fn read(lines: &Json) -> Option<Vec<Line>> {
             cost,
         })
     };
-    lines.as_array()?.iter().map(line).collect()
+    checked(lines.as_array()?).map(line).collect()
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ use std::str::FromStr;
 
 use uuid::Uuid;
 
+use super::interrupt::checked;
 use super::limit::{MAX_LIMITS, check_scope};
 use super::plan::{self, Issue, Period, Renewing};
 use super::{Amount, Grant, Kind, Limit, Moment, Watch};
@@ -310,7 +311,7 @@ impl Wallet {
         // Stable, so that what falls on one moment keeps the burn order.
         events.sort_by_key(|(at, rank, _)| (*at, *rank));
         let mut due = Vec::new();
-        for (at, _, event) in events {
+        for (at, _, event) in checked(events) {
             match event {
                 Event::Starts(id) => due.extend(self.settle(at, id, debts)),
                 Event::Renews(nth, period) => {

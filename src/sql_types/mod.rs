@@ -36,6 +36,18 @@ pub unsafe fn call(
     }
 }
 
+/// Ends the call where Postgres wants that: a timeout, a cancel, the end of the session. What the
+/// ledger's loops check for.
+pub fn check_for_interrupts() {
+    // SAFETY: reads a flag that signal handlers set. pgrx runs ProcessInterrupts under its guard: an
+    // error in it unwinds through our frames as a panic, which `call` raises again.
+    unsafe {
+        if (&raw const pg_sys::InterruptPending).read_volatile() != 0 {
+            pg_sys::ProcessInterrupts();
+        }
+    }
+}
+
 /// Exports functions to Postgres under the names that `sql/schema/*.sql` gives them.
 #[macro_export]
 macro_rules! sql_functions {

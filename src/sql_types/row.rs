@@ -5,6 +5,7 @@ use pgrx::pg_sys;
 use super::Args;
 use super::value::Value;
 use crate::errors::{self, Result};
+use crate::ledger::interrupt::checked;
 
 /// A row of the composite type that the running function is declared to return.
 pub struct Row(Vec<Value>);
@@ -54,7 +55,7 @@ pub fn rows(args: &Args, rows: Vec<Row>) -> Result<Option<pg_sys::Datum>> {
     unsafe {
         pg_sys::InitMaterializedSRF(args.fcinfo(), 0);
         let info = (*args.fcinfo()).resultinfo.cast::<pg_sys::ReturnSetInfo>();
-        for row in rows {
+        for row in checked(rows) {
             let (mut values, mut nulls) = row.columns((*(*info).setDesc).natts)?;
             pg_sys::tuplestore_putvalues(
                 (*info).setResult,

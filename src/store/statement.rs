@@ -12,6 +12,7 @@ use uuid::Uuid;
 
 use super::{edition, version};
 use crate::errors::{self, Result};
+use crate::ledger::interrupt::{self, checked};
 use crate::ledger::number::parse_decimal;
 use crate::ledger::{Amount, Moment};
 use crate::sql_types::Args;
@@ -164,6 +165,7 @@ impl Statement {
         args: &[Value],
         execute: impl FnOnce(*mut pg_sys::_SPI_plan, *mut pg_sys::Datum, *const c_char) -> i32,
     ) -> Result<Rows> {
+        interrupt::check();
         let plan = self.plan()?;
         let mut values: Vec<pg_sys::Datum> = Vec::with_capacity(args.len());
         let mut nulls: Vec<c_char> = Vec::with_capacity(args.len());
@@ -356,7 +358,7 @@ impl Rows {
     }
 
     pub fn iter(&self) -> impl Iterator<Item = RowRef<'_>> {
-        (0..self.processed).map(|at| RowRef { rows: self, at })
+        checked(0..self.processed).map(|at| RowRef { rows: self, at })
     }
 
     pub fn first(&self) -> Option<RowRef<'_>> {
