@@ -8,6 +8,7 @@ use std::fmt::Display;
 use serde_json::{Map, Value, json};
 
 use crate::ledger::Amount;
+use crate::ledger::vendor::{Reason, Uncosted};
 use crate::ledger::wallet::Shortfall;
 use crate::store::limits::Exceeded;
 
@@ -323,14 +324,33 @@ pub fn price_does_not_match(action: &str, asset: &str, why: impl Display) -> Err
 }
 
 /// The vendor cost that a cost_plus price starts from cannot be computed.
-pub fn cost_unknown(action: &str, asset: &str) -> Error {
+pub fn cost_unknown(
+    action: &str,
+    asset: &str,
+    vendor: &str,
+    model: Option<&str>,
+    why: &Uncosted,
+) -> Error {
+    let of = model.map_or_else(|| vendor.to_owned(), |model| format!("{vendor} {model}"));
+    let remedy = match why.reason {
+        Reason::VendorUnknown | Reason::ModelUnknown | Reason::UnitUnpriced => {
+            "Set the vendor's rate (credyt.set_vendor_rate), or pass cost (money) or credits."
+        }
+        _ => "Pass cost (money) or credits.",
+    };
     Error::new(
         Code::PriceNotFound,
-        format!("the vendor cost that the price of {action} starts from cannot be computed"),
+        format!(
+            "the vendor cost that the price of {action} starts from cannot be computed: {of}: {}",
+            why.says
+        ),
     )
     .with("action", action)
     .with("asset", asset)
-    .hint("Set the vendor's rate (credyt.set_vendor_rate), or pass cost (money) or credits.")
+    .with("vendor", vendor)
+    .with("model", model.unwrap_or("(no model)"))
+    .with("reason", why.reason.code())
+    .hint(remedy)
 }
 
 // ---- what the wallet refuses ----------------------------------------------------------------

@@ -760,7 +760,7 @@ fn expected(own: &Own, panel: &Panel, asset: usize, range: (&str, &str)) -> Vec<
                 vec![
                     vendor.to_owned(),
                     model.to_owned(),
-                    format!("no rate is known for model {model} of {vendor}"),
+                    format!("model_unknown: no rate is known for model {model} of {vendor}"),
                     all.len().to_string(),
                     customers.len().to_string(),
                     printed(since.expect("one")),

@@ -107,7 +107,7 @@ CREATE FUNCTION credyt.vendor_cost(
     vendor      text,
     model       text,
     usage       jsonb,
-    api_flavor  text DEFAULT 'default',
+    api_flavor  text DEFAULT NULL,
     at          timestamptz DEFAULT NULL,
     context     jsonb DEFAULT '{}'
 ) RETURNS credyt.vendor_costed

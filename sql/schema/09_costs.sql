@@ -12,7 +12,7 @@ CREATE TABLE credyt.vendor_costs (
     cost               numeric,
     reason             text,
     rate_version       int,
-    api_flavor         text NOT NULL,
+    api_flavor         text,
     usage              jsonb,
     context            jsonb,
     debit_id           uuid,
@@ -39,7 +39,7 @@ COMMENT ON COLUMN credyt.vendor_costs.source IS 'How well it is known: estimated
 COMMENT ON COLUMN credyt.vendor_costs.cost IS 'Money, in the asset''s currency; NULL: not known.';
 COMMENT ON COLUMN credyt.vendor_costs.reason IS 'Why the cost is not known; or why it was recorded again.';
 COMMENT ON COLUMN credyt.vendor_costs.rate_version IS 'The version of the rate it was computed by; NULL: it was given.';
-COMMENT ON COLUMN credyt.vendor_costs.api_flavor IS 'How the usage is read.';
+COMMENT ON COLUMN credyt.vendor_costs.api_flavor IS 'Which of the vendor''s APIs answered; NULL: the reader that fits best.';
 COMMENT ON COLUMN credyt.vendor_costs.usage IS 'The vendor''s own usage object.';
 COMMENT ON COLUMN credyt.vendor_costs.context IS 'What else the rate depends on.';
 COMMENT ON COLUMN credyt.vendor_costs.debit_id IS 'The debit it was for.';
@@ -150,7 +150,7 @@ CREATE FUNCTION credyt.record_cost(
     debit_id           uuid DEFAULT NULL,
     authorization_id   uuid DEFAULT NULL,
     vendor_request_id  text DEFAULT NULL,
-    api_flavor         text DEFAULT 'default',
+    api_flavor         text DEFAULT NULL,
     source             text DEFAULT 'estimated',
     occurred_at        timestamptz DEFAULT NULL,
     context            jsonb DEFAULT '{}',

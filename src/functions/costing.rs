@@ -10,6 +10,7 @@ use crate::errors::{self, Result};
 use crate::ledger::Moment;
 use crate::ledger::costing;
 use crate::ledger::margin::{self, Spent};
+use crate::ledger::vendor::Uncosted;
 use crate::store::Store;
 use crate::store::books::Asset;
 use crate::store::costs::{self, Claim};
@@ -62,8 +63,13 @@ fn read_one(usage: &Json) -> Result<Usage> {
     let vendor = optional_text(object, "vendor")?
         .ok_or_else(|| errors::invalid("usage", "it names no vendor"))?;
     let body = match object.get("body") {
-        Some(body @ Json::Object(_)) => body.clone(),
-        _ => return Err(errors::invalid("usage", "its body is no object")),
+        Some(body @ (Json::Object(_) | Json::Array(_))) => body.clone(),
+        _ => {
+            return Err(errors::invalid(
+                "usage",
+                "its body is neither an object nor a list of them",
+            ));
+        }
     };
     let context = match object.get("context") {
         None | Some(Json::Null) => Json::Object(Map::new()),
@@ -74,8 +80,7 @@ fn read_one(usage: &Json) -> Result<Usage> {
         asked: Asked {
             vendor,
             model: optional_text(object, "model")?,
-            api_flavor: optional_text(object, "api_flavor")?
-                .unwrap_or_else(|| "default".to_owned()),
+            api_flavor: optional_text(object, "api_flavor")?,
             body,
             context,
         },
@@ -104,6 +109,16 @@ pub struct Costing {
     pub spent: Vec<Spent>,
     /// The normalised usage of all vendors together.
     pub usage: BTreeMap<String, Decimal>,
+    /// The first usage that has no cost.
+    pub uncosted: Option<Missing>,
+}
+
+/// A cost that is not known, and why.
+#[derive(Clone, Debug)]
+pub struct Missing {
+    pub vendor: String,
+    pub model: Option<String>,
+    pub why: Uncosted,
 }
 
 impl Costing {
@@ -112,9 +127,18 @@ impl Costing {
     pub fn of(store: &Store, asset: &Asset, charge: &Charge, at: Moment) -> Result<Costing> {
         let mut spent = Vec::with_capacity(charge.used.len());
         let mut usage = BTreeMap::new();
+        let mut uncosted = None;
         for used in &charge.used {
-            let costed = vendors::cost(store, &used.asked, at)?;
+            let costed = vendors::cost(store, &used.asked, at)?.in_currency(&asset.currency);
+            costed.check()?;
             add(&mut usage, &costed)?;
+            if let (None, Err(why)) = (&uncosted, &costed.cost) {
+                uncosted = Some(Missing {
+                    vendor: costed.vendor.clone(),
+                    model: costed.model.clone(),
+                    why: why.clone(),
+                });
+            }
             spent.push(computed(asset, costed, used.request.clone()));
         }
         match charge.cost {
@@ -125,6 +149,7 @@ impl Costing {
             cost: charge.cost.or_else(|| costing::total(&spent)),
             spent,
             usage,
+            uncosted,
         })
     }
 
@@ -205,17 +230,17 @@ fn add(usage: &mut BTreeMap<String, Decimal>, costed: &Costed) -> Result<()> {
 
 /// A computed cost in the asset's currency, or why there is none.
 pub fn computed(asset: &Asset, costed: Costed, request: Option<String>) -> Spent {
-    let foreign = costed
-        .currency
-        .as_ref()
-        .filter(|currency| costed.cost.is_some() && **currency != asset.currency)
-        .map(|currency| format!("the rate is in {currency}, not in {}", asset.currency));
+    let costed = costed.in_currency(&asset.currency);
+    let (cost, reason) = match costed.cost {
+        Ok(cost) => (Some(cost), None),
+        Err(why) => (None, Some(why.to_string())),
+    };
     Spent {
         vendor: Some(costed.vendor),
         model: costed.model,
-        cost: costed.cost.filter(|_| foreign.is_none()),
+        cost,
         weight: None,
-        reason: foreign.or(costed.reason),
+        reason,
         rate_version: costed.rate_version,
         request,
     }

@@ -73,7 +73,7 @@ fn read(args: &Args) -> Result<Request> {
         asked: Asked {
             vendor,
             model,
-            api_flavor: args.name(8, "api_flavor")?,
+            api_flavor: args.optional_name(8, "api_flavor")?,
             body: usage.clone().unwrap_or_else(|| Json::Object(Map::new())),
             context: Json::Object(args.object(11, "context")?),
         },
@@ -820,7 +820,7 @@ fn correct(
         asset: asset.to_owned(),
         source: correction.source,
         spent: correction.spent,
-        api_flavor: "default".to_owned(),
+        api_flavor: None,
         usage: None,
         context: None,
         debit_id: correction.debit_id,

@@ -138,7 +138,7 @@ impl Charge {
         let none = Map::new();
         let units = price
             .credits(&self.measure(&none, costing), asset.scale, asset.rounding)
-            .map_err(|why| self.priced(why, action, asset))?;
+            .map_err(|why| self.priced(why, action, asset, costing))?;
         Ok(Amount::from_units(units))
     }
 
@@ -153,7 +153,7 @@ impl Charge {
         let none = Map::new();
         let quoted = price
             .explain(&self.measure(&none, costing), asset.scale, asset.rounding)
-            .map_err(|why| self.priced(why, action, asset))?;
+            .map_err(|why| self.priced(why, action, asset, costing))?;
         Ok((Amount::from_units(quoted.units), quoted.breakdown))
     }
 
@@ -173,15 +173,18 @@ impl Charge {
         }
     }
 
-    fn priced(&self, why: PriceError, action: &str, asset: &Asset) -> Error {
-        match why {
-            PriceError::Invalid(why) => errors::invalid("dimensions", why),
-            PriceError::NotFound(why) => errors::price_does_not_match(action, &asset.name, why),
-            PriceError::OutOfRange(why) => errors::out_of_range("credits", why),
-            PriceError::CostMissing if self.usage.is_some() => {
-                errors::cost_unknown(action, &asset.name)
+    fn priced(&self, why: PriceError, action: &str, asset: &Asset, costing: &Costing) -> Error {
+        match (why, &costing.uncosted) {
+            (PriceError::Invalid(why), _) => errors::invalid("dimensions", why),
+            (PriceError::NotFound(why), _) => {
+                errors::price_does_not_match(action, &asset.name, why)
             }
-            PriceError::CostMissing => errors::invalid(
+            (PriceError::OutOfRange(why), _) => errors::out_of_range("credits", why),
+            (PriceError::CostMissing, Some(missing)) => {
+                let model = missing.model.as_deref();
+                errors::cost_unknown(action, &asset.name, &missing.vendor, model, &missing.why)
+            }
+            (PriceError::CostMissing, None) => errors::invalid(
                 "cost",
                 format_args!(
                     "the price of {action} starts from the vendor cost: pass usage, cost or credits"

@@ -6,7 +6,7 @@ use serde_json::{Map, Value as Json, json};
 use crate::errors::{self, Result};
 use crate::ledger::number::plain;
 use crate::ledger::vendor::rates::read_own;
-use crate::ledger::vendor::{ImportError, read_import};
+use crate::ledger::vendor::{ImportError, Reason, read_import};
 use crate::sql_types::args::required;
 use crate::sql_types::{Args, Row, value};
 use crate::store::Store;
@@ -101,7 +101,7 @@ pub fn vendor_cost(args: &Args) -> Result<Option<pg_sys::Datum>> {
         vendor: args.name(0, "vendor")?,
         model: args.optional_name(1, "model")?,
         body: required("usage", args.optional_json(2, "usage")?)?,
-        api_flavor: args.name(3, "api_flavor")?,
+        api_flavor: args.optional_name(3, "api_flavor")?,
         context: Json::Object(args.object(5, "context")?),
     };
     let at = args.optional_moment(4, "at")?;
@@ -113,6 +113,14 @@ pub fn vendor_cost(args: &Args) -> Result<Option<pg_sys::Datum>> {
         };
         vendors::cost(store, &asked, at)
     })?;
+    costed.check()?;
+    let (cost, reason) = match &costed.cost {
+        Ok(cost) => (Some(*cost), None),
+        Err(why) if why.reason == Reason::FlavorUnknown => {
+            return Err(errors::invalid("api_flavor", &why.says));
+        }
+        Err(why) => (None, Some(why.to_string())),
+    };
     let usage: Map<String, Json> = costed
         .usage
         .iter()
@@ -125,12 +133,12 @@ pub fn vendor_cost(args: &Args) -> Result<Option<pg_sys::Datum>> {
     Row::new(vec![
         value::text(&costed.vendor),
         value::optional_text(costed.model.as_deref()),
-        costed.cost.and_then(value::money_decimal),
+        cost.and_then(value::money_decimal),
         value::optional_text(costed.currency.as_deref()),
         value::json("usage", &costed.components)?,
         value::json("usage", &Json::Object(usage))?,
         costed.rate_version.and_then(value::int),
-        value::optional_text(costed.reason.as_deref()),
+        value::optional_text(reason.as_deref()),
     ])
     .datum(args)
 }

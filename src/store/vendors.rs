@@ -14,7 +14,9 @@ use crate::errors::{self, Result};
 use crate::ledger::Moment;
 use crate::ledger::vendor::extract::Extractor;
 use crate::ledger::vendor::rules::Rule;
-use crate::ledger::vendor::{self, Counts, Definition, Import, Rates};
+use crate::ledger::vendor::{
+    self, Counted, Counts, Definition, Import, Rates, Reason, Uncosted, Unread,
+};
 use crate::sql_types::value;
 
 /// More vendors, or models of a vendor, than this are not kept.
@@ -36,26 +38,83 @@ pub struct Asked {
     pub vendor: String,
     /// `None`: as the body says.
     pub model: Option<String>,
-    pub api_flavor: String,
-    /// The vendor's answer, or its usage object.
+    /// `None`: the one that fits best.
+    pub api_flavor: Option<String>,
+    /// The vendor's answer, its usage object, or the list of a stream's events.
     pub body: Json,
-    /// What else a rate may depend on: an object, or null.
+    /// What else a rate may depend on.
     pub context: Json,
 }
 
-/// What it costs, as far as it is known.
+/// What some usage costs, as far as it is known. `cost` (the function) fails only where the database
+/// does: whatever the answer or the rates lack is told here, so that costing never stops charging.
+///
+/// - `cost` is there: the counts are whole, and priced.
+/// - No cost, and `counted` is `Whole`: a price by meters may use `usage`; cost_plus is WC003.
+/// - `Partial` and `Nothing`: no price may use `usage` (what is known of it is there to be shown).
+/// - `Invalid`: the same; `vendor_cost`, `quote` and a price that needs the counts refuse them with
+///   22023 ([`Costed::check`]), everything else stores them uncosted.
+#[derive(Debug)]
 pub struct Costed {
     /// The vendor and the model by the names that their rates have, or as they were given.
     pub vendor: String,
     pub model: Option<String>,
-    /// Money with at most 12 decimals; `None`: `reason` says why.
-    pub cost: Option<Decimal>,
+    /// Money with at most 12 decimals, or why there is none.
+    pub cost: std::result::Result<Decimal, Uncosted>,
     pub currency: Option<String>,
     pub components: Json,
-    /// Disjoint amounts, by unit.
+    /// Disjoint amounts, by unit; those that are known.
     pub usage: BTreeMap<String, Decimal>,
+    pub counted: Counted,
     pub rate_version: Option<i32>,
-    pub reason: Option<String>,
+}
+
+impl Costed {
+    /// May a price use the counts?
+    #[allow(dead_code, reason = "prices are about to ask")]
+    pub fn is_readable(&self) -> bool {
+        self.counted == Counted::Whole
+    }
+
+    /// Refuses counts that are no numbers or contradict each other.
+    ///
+    /// # Errors
+    /// 22023, with vendor, model and what is wrong.
+    pub fn check(&self) -> Result<()> {
+        match &self.cost {
+            Err(why) if self.counted == Counted::Invalid => {
+                let model = self.model.as_deref();
+                Err(errors::usage_invalid(&self.vendor, model, &why.says))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The same, for a price that has to read the counts: it also refuses those that are not whole.
+    ///
+    /// # Errors
+    /// 22023, with vendor, model and what is wrong.
+    #[allow(dead_code, reason = "prices are about to ask")]
+    pub fn check_readable(&self) -> Result<()> {
+        match &self.cost {
+            Err(why) if !self.is_readable() => {
+                let model = self.model.as_deref();
+                Err(errors::usage_invalid(&self.vendor, model, &why.says))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// A cost in another currency is none.
+    pub fn in_currency(mut self, currency: &str) -> Costed {
+        if let (Ok(_), Some(own)) = (&self.cost, &self.currency)
+            && own != currency
+        {
+            let says = format_args!("the rate is in {own}, the asset in {currency}");
+            self.cost = Err(Uncosted::new(Reason::CurrencyForeign, says));
+        }
+        self
+    }
 }
 
 /// A vendor as it was named.
@@ -186,71 +245,92 @@ static ADD_OWN: Statement = Statement {
 
 // ---- costing ------------------------------------------------------------------------------------
 
-/// What some usage costs at a moment. What is not known is said in `reason`; usage that cannot be
-/// read, or cannot be, is 22023.
+/// What some usage costs at a moment.
+///
+/// # Errors
+/// Only those of the database.
 pub fn cost(store: &Store, asked: &Asked, at: Moment) -> Result<Costed> {
-    if !matches!(asked.context, Json::Object(_) | Json::Null) {
-        return Err(errors::invalid("context", "it has to be a JSON object"));
-    }
     let vendor = vendor(store, &asked.vendor)?;
-    let no_extractors = &[][..];
     let extractors = match &vendor.definition {
-        Some(definition) => choose(&definition.extractors, asked)?,
-        None => no_extractors,
+        Some(definition) => choose(&definition.extractors, asked),
+        None => Ok(&[][..]),
     };
-    let named = extractors.iter().find_map(|one| one.model(&asked.body));
+    let readers = extractors.as_ref().map_or(&[][..], |found| *found);
+    let named = readers.iter().find_map(|one| one.model(&asked.body));
+    // What is longer is no name.
     let name = asked.model.as_deref().or(named);
-    let refuse = |why: String| errors::usage_invalid(&asked.vendor, name, why);
-    if name.is_some_and(|name| name.len() > MAX_NAME_BYTES) {
-        return Err(errors::usage_invalid(
-            &asked.vendor,
-            None,
-            format_args!("the model's name is longer than {MAX_NAME_BYTES} bytes"),
-        ));
-    }
+    let name = name.filter(|name| name.len() <= MAX_NAME_BYTES);
     let model = match name {
         Some(name) => Some(model(store, &vendor, name)?),
         None => None,
     };
     let in_force = model.as_ref().and_then(|model| model.at(at));
     let rates = in_force.as_ref().map(|found| found.2);
-    let counts = if vendor.is_known {
-        read_counts(extractors, &asked.body, rates, at).map_err(refuse)?
-    } else {
-        Counts::read_any(&asked.body)
+    let counts = match extractors {
+        Ok(_) if !vendor.is_known => Ok(Counts::read_any(&asked.body)),
+        Ok(readers) => read_counts(readers, &asked.body, rates, at).map_err(|why| match why {
+            Unread::Bad(why) => (Uncosted::new(Reason::UsageInvalid, why), Counted::Invalid),
+            Unread::Unfit(why) => (
+                Uncosted::new(Reason::UsageUnreadable, why),
+                Counted::Nothing,
+            ),
+        }),
+        Err(why) => Err((why, Counted::Nothing)),
     };
     let id = model.as_ref().and_then(|model| model.id.as_deref());
-    let unknown = |reason: String| -> Result<Costed> {
-        Ok(Costed {
-            vendor: vendor.id.clone(),
-            model: id.or(name).map(str::to_owned),
-            cost: None,
-            currency: None,
-            components: json!([]),
-            usage: counts.disjoint(0).map_err(refuse)?.named(),
-            rate_version: None,
-            reason: Some(reason),
-        })
+    let uncosted = |why: Uncosted, counted: Counted, usage: BTreeMap<String, Decimal>| Costed {
+        vendor: vendor.id.clone(),
+        model: id.or(name).map(str::to_owned),
+        cost: Err(why),
+        currency: None,
+        components: json!([]),
+        usage,
+        counted,
+        rate_version: None,
+    };
+    let invalid = |why: String| {
+        let why = Uncosted::new(Reason::UsageInvalid, why);
+        uncosted(why, Counted::Invalid, BTreeMap::new())
+    };
+    let counts = match counts {
+        Ok(counts) => counts,
+        Err((why, counted)) => return Ok(uncosted(why, counted, BTreeMap::new())),
     };
     let Some((line, version, rates)) = in_force else {
-        return unknown(match name {
-            _ if !vendor.is_known => format!("vendor {} is not known", asked.vendor),
-            None => "neither the call nor the usage names a model".to_owned(),
-            Some(name) => format!("no rate is known for model {name} of {}", vendor.id),
+        let why = match name {
+            _ if !vendor.is_known => Uncosted::new(
+                Reason::VendorUnknown,
+                format_args!("vendor {} is not known", asked.vendor),
+            ),
+            None => Uncosted::new(
+                Reason::ModelMissing,
+                "neither the call nor the usage names a model",
+            ),
+            Some(name) => Uncosted::new(
+                Reason::ModelUnknown,
+                format_args!("no rate is known for model {name} of {}", vendor.id),
+            ),
+        };
+        return Ok(match counts.disjoint(0) {
+            Ok(disjoint) => uncosted(why, Counted::Whole, disjoint.named()),
+            Err(why) => invalid(why),
         });
     };
     // A vendor's own terms are not those of the vendor whose models it offers.
     let context = Some(&asked.context).filter(|_| !line.is_borrowed);
-    let costed = rates.cost(&counts, at, context).map_err(refuse)?;
+    let computed = match rates.cost(&counts, at, context) {
+        Ok(computed) => computed,
+        Err(why) => return Ok(invalid(why)),
+    };
     Ok(Costed {
         vendor: vendor.id.clone(),
         model: Some(line.model.clone()),
-        cost: costed.cost,
+        cost: computed.cost,
         currency: Some(version.currency.clone()),
-        components: costed.components,
-        usage: costed.usage,
+        components: computed.components,
+        usage: computed.usage,
+        counted: Counted::Whole,
         rate_version: Some(version.version),
-        reason: costed.reason,
     })
 }
 
@@ -268,22 +348,24 @@ pub fn canonical(store: &Store, name: &str) -> Result<String> {
     Ok(vendor(store, name)?.id.clone())
 }
 
-/// The extractors that may read an answer: that of the flavor, or all where the default one is asked
-/// for and the vendor has none of that name.
-fn choose<'a>(extractors: &'a [Extractor], asked: &Asked) -> Result<&'a [Extractor]> {
-    let flavor = asked.api_flavor.as_str();
+/// The extractors that may read an answer: that of the flavor, or all where none is named. `default`
+/// names the file's own reader of that name where there is one, and none otherwise.
+fn choose<'a>(
+    extractors: &'a [Extractor],
+    asked: &Asked,
+) -> std::result::Result<&'a [Extractor], Uncosted> {
+    let Some(flavor) = asked.api_flavor.as_deref() else {
+        return Ok(extractors);
+    };
     match extractors.iter().position(|one| one.flavor == flavor) {
         Some(nth) => Ok(extractors.get(nth..=nth).unwrap_or_default()),
         None if flavor == DEFAULT_FLAVOR || extractors.is_empty() => Ok(extractors),
         None => {
             let known: Vec<&str> = extractors.iter().map(|one| one.flavor.as_str()).collect();
-            Err(errors::invalid(
-                "api_flavor",
-                format_args!(
-                    "{} has no {flavor:?}, but {}",
-                    asked.vendor,
-                    known.join(", ")
-                ),
+            let known = known.join(", ");
+            Err(Uncosted::new(
+                Reason::FlavorUnknown,
+                format_args!("{} has no {flavor:?}, but {known}", asked.vendor),
             ))
         }
     }
@@ -296,14 +378,14 @@ fn read_counts(
     body: &Json,
     rates: Option<&Rates>,
     at: Moment,
-) -> std::result::Result<Counts, String> {
-    let mut refused = None;
+) -> std::result::Result<Counts, Unread> {
+    let mut refused: Option<Unread> = None;
     for extractor in extractors {
         match extractor.counts(body) {
             Ok(counts) => return Ok(counts),
-            Err(why) => {
-                refused.get_or_insert(why);
-            }
+            // What is wrong with a count says more than that something is missing.
+            Err(why) if refused.is_none() || matches!(why, Unread::Bad(_)) => refused = Some(why),
+            Err(_) => {}
         }
     }
     match (Counts::read(body), refused) {

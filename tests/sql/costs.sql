@@ -85,7 +85,7 @@ SELECT * FROM credyt.record_cost('ann', 'acme', cost => 1, source => 'guessed');
 \echo :SQLSTATE
 SELECT * FROM credyt.record_cost('ann', 'acme', usage => '[1]');
 \echo :SQLSTATE
-SELECT * FROM credyt.record_cost('ann', 'acme', 'h100', usage => '{"gpu_second": -1}');
+SELECT cost, reason FROM credyt.record_cost('ann', 'acme', 'h100', usage => '{"gpu_second": -1}');
 \echo :SQLSTATE
 SELECT * FROM credyt.record_cost('ann', 'acme', cost => 1, debit_id => '00000000-0000-0000-0000-000000000000');
 \echo :SQLSTATE

@@ -5,7 +5,7 @@ use serde_json::Value as Json;
 use super::rules::Rule;
 use super::units::{self, Unit};
 use super::usage::{Counts, count};
-use super::{Found, at, expected, list, object, text};
+use super::{Found, Unread, at, expected, list, object, text};
 
 /// How one kind of answer (the API flavor) of a vendor is read.
 #[derive(Debug)]
@@ -94,12 +94,12 @@ impl Extractor {
     ///
     /// # Errors
     /// The field that is missing, or is no count.
-    pub fn counts(&self, body: &Json) -> Found<Counts> {
+    pub fn counts(&self, body: &Json) -> Result<Counts, Unread> {
         // Whether the body is the whole answer shows in whether it has the root.
         let usage = match self.root.follow(body) {
             Reached::Value(usage @ Json::Object(_)) => usage,
             _ if body.is_object() => body,
-            _ => return Err(expected(&self.root.shown, "an object", body)),
+            _ => return Err(Unread::Unfit(expected(&self.root.shown, "an object", body))),
         };
         let mut counts = Counts::default();
         let mut found = false;
@@ -109,24 +109,23 @@ impl Extractor {
             match mapping.path.follow(usage) {
                 Reached::Value(value) => {
                     let value = count(value, units::kind(unit).is_whole());
-                    counts.add(unit, value.map_err(|why| at(shown, why))?);
+                    counts.add(unit, value.map_err(|why| Unread::Bad(at(shown, why)))?);
                     found = true;
                 }
-                Reached::Nothing if mapping.required => return Err(at(shown, "it is missing")),
+                Reached::Nothing if mapping.required => {
+                    return Err(Unread::Unfit(at(shown, "it is missing")));
+                }
                 Reached::Nothing => {}
                 Reached::Unlike(value) => {
-                    return Err(at(
-                        shown,
-                        format_args!(
-                            "its path leads through {}",
-                            crate::ledger::number::kind_of(value)
-                        ),
-                    ));
+                    let kind = crate::ledger::number::kind_of(value);
+                    let why = format_args!("its path leads through {kind}");
+                    return Err(Unread::Unfit(at(shown, why)));
                 }
             }
         }
         if !found {
-            return Err(at(&self.root.shown, "it holds none of the counts"));
+            let why = at(&self.root.shown, "it holds none of the counts");
+            return Err(Unread::Unfit(why));
         }
         Ok(counts)
     }
@@ -248,7 +247,7 @@ mod tests {
         .unwrap()
     }
 
-    fn read(body: Json) -> Found<Vec<(&'static str, String)>> {
+    fn read(body: Json) -> Result<Vec<(&'static str, String)>, Unread> {
         Ok(extractor()
             .counts(&body)?
             .known()
@@ -283,33 +282,48 @@ mod tests {
 
     #[test]
     fn what_cannot_be_read_is_named() {
-        for (usage, why) in [
-            (json!({}), "prompt: it is missing"),
-            (json!({"prompt": null}), "prompt: it is missing"),
+        for (usage, bad, why) in [
+            (json!({}), false, "prompt: it is missing"),
+            (json!({"prompt": null}), false, "prompt: it is missing"),
             (
                 json!({"prompt": "ten"}),
+                true,
                 "prompt: it has to be a number, not a string",
             ),
             (
                 json!({"prompt": true}),
+                true,
                 "prompt: it has to be a number, not a boolean",
             ),
-            (json!({"prompt": -1}), "prompt: -1 is negative"),
-            (json!({"prompt": 1.5}), "prompt: 1.5 is not a whole number"),
+            (json!({"prompt": -1}), true, "prompt: -1 is negative"),
+            (
+                json!({"prompt": 1.5}),
+                true,
+                "prompt: 1.5 is not a whole number",
+            ),
             (
                 json!({"prompt": 1, "details": 4}),
+                false,
                 "details.[].tokenCount: its path leads through a number",
             ),
             (
                 json!({"prompt": 1, "details": {"a": 1}}),
+                false,
                 "details.[].tokenCount: its path leads through an object",
             ),
             (
                 json!(4),
+                false,
                 "usageMetadata: it has to be an object, not a number",
             ),
         ] {
-            assert_eq!(read(usage), Err(why.to_owned()));
+            let why = why.to_owned();
+            let why = if bad {
+                Unread::Bad(why)
+            } else {
+                Unread::Unfit(why)
+            };
+            assert_eq!(read(usage), Err(why));
         }
     }
 }

@@ -7,6 +7,7 @@
 //! | `rules`   | how a vendor or a model is recognised by its name                               |
 //! | `extract` | how the counts are read from a vendor's answer                                  |
 //! | `usage`   | counts, and how they become disjoint amounts                                    |
+//! | `uncosted`| why some usage has no cost                                                      |
 //! | `rates`   | a model's rates, dated, by hour and by tier, and the cost of some usage          |
 //! | `genai`   | rates and rules from a genai-prices file                                        |
 //! | `litellm` | rates from LiteLLM's model_prices_and_context_window.json                        |
@@ -24,6 +25,7 @@ pub mod usage;
 mod definition;
 #[cfg(test)]
 mod properties;
+mod uncosted;
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
@@ -31,7 +33,8 @@ use std::fmt::Display;
 use serde_json::{Map, Value as Json};
 
 pub use definition::{Definition, find};
-pub use rates::{Costed, Rates};
+pub use rates::{Computed, Rates};
+pub use uncosted::{Counted, Reason, Uncosted, Unread};
 pub use usage::Counts;
 
 /// What was read, or in words what is wrong and where.

@@ -25,6 +25,7 @@ use num_traits::ToPrimitive;
 use rust_decimal::Decimal;
 use serde_json::{Map, Value as Json, json};
 
+use super::uncosted::{Reason, Uncosted};
 use super::units::{self, REQUESTS, Unit, Units, bit, each, kind};
 use super::usage::{Counts, MAX_UNIT_BYTES};
 use super::{Found, at, expected, list, object, text};
@@ -78,17 +79,14 @@ struct Price {
     minimum: Option<Decimal>,
 }
 
-/// What some usage costs.
+/// What some usage costs by a model's rates.
 #[derive(Debug)]
-pub struct Costed {
-    /// `None`: the rates do not say.
-    pub cost: Option<Decimal>,
+pub struct Computed {
+    pub cost: Result<Decimal, Uncosted>,
     /// Unit by unit: count, price, per and cost; a price of null is that of a unit that costs nothing.
     pub components: Json,
     /// The disjoint amounts.
     pub usage: BTreeMap<String, Decimal>,
-    /// Why there is no cost.
-    pub reason: Option<String>,
 }
 
 // ---- reading ------------------------------------------------------------------------------------
@@ -419,8 +417,8 @@ impl Rates {
     /// What these counts cost at a moment, for a request with this context.
     ///
     /// # Errors
-    /// Counts that cannot be, and a cost of 1e15 or more.
-    pub fn cost(&self, counts: &Counts, at: Moment, context: Option<&Json>) -> Found<Costed> {
+    /// Counts that contradict each other.
+    pub fn cost(&self, counts: &Counts, at: Moment, context: Option<&Json>) -> Found<Computed> {
         let applied = self.applied(at, context)?;
         let disjoint = counts.disjoint(applied.priced)?;
         let all_input = counts.all_input();
@@ -476,20 +474,18 @@ impl Rates {
                 usage.insert(name.to_owned(), count);
             }
         }
-        let reason = if unpriced.is_empty() || (is_priced && is_complete) {
-            None
+        let cost = if unpriced.is_empty() || (is_priced && is_complete) {
+            let too_large = || Uncosted::new(Reason::CostTooLarge, "the cost is 1e15 or more");
+            sum.rounded().ok_or_else(too_large)
         } else {
-            Some(format!("no price for {}", unpriced.join(", ")))
+            let unpriced = unpriced.join(", ");
+            let says = format_args!("no price for {unpriced}");
+            Err(Uncosted::new(Reason::UnitUnpriced, says))
         };
-        let cost = match &reason {
-            Some(_) => None,
-            None => Some(sum.rounded().ok_or("the cost is 1e15 or more")?),
-        };
-        Ok(Costed {
+        Ok(Computed {
             cost,
             components: Json::Array(components),
             usage,
-            reason,
         })
     }
 

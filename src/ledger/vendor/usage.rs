@@ -7,7 +7,7 @@ use rust_decimal::Decimal;
 use serde_json::Value as Json;
 
 use super::units::{self, INPUT, TOLD_APART, Unit, Units, bit, each, kind};
-use super::{Found, at, expected};
+use super::{Found, Unread, at, expected};
 use crate::ledger::number::{parse_decimal, quoted};
 
 /// Counts are below this.
@@ -66,27 +66,32 @@ pub fn count(value: &Json, whole: bool) -> Found<Decimal> {
 
 impl Counts {
     /// Counts as `{unit: count}`.
-    pub fn read(usage: &Json) -> Found<Counts> {
-        let usage = usage
-            .as_object()
-            .ok_or_else(|| expected("usage", "an object of units and counts", usage))?;
+    ///
+    /// # Errors
+    /// The unit whose count is no number.
+    pub fn read(usage: &Json) -> Result<Counts, Unread> {
+        let Json::Object(usage) = usage else {
+            let why = expected("usage", "an object of units and counts", usage);
+            return Err(Unread::Unfit(why));
+        };
         let mut counts = Counts::default();
         for (name, value) in usage {
             let unit = units::named(name);
-            let value = count(value, unit.is_some_and(|unit| kind(unit).is_whole()));
-            let value = value.map_err(|why| at(&quoted(name), why))?;
+            let number = count(value, unit.is_some_and(|unit| kind(unit).is_whole()));
+            let number = number.map_err(|why| match value {
+                Json::Number(_) | Json::String(_) => Unread::Bad(at(&quoted(name), why)),
+                _ => Unread::Unfit(at(&quoted(name), why)),
+            })?;
             match unit {
-                Some(unit) => counts.add(unit, value),
+                Some(unit) => counts.add(unit, number),
                 None if name.len() > MAX_UNIT_BYTES || counts.own.len() >= MAX_OWN => {
-                    return Err(at(
-                        &quoted(name),
-                        format_args!(
-                            "a unit has at most {MAX_UNIT_BYTES} bytes, a usage {MAX_OWN} units"
-                        ),
-                    ));
+                    let why = format_args!(
+                        "a unit has at most {MAX_UNIT_BYTES} bytes, a usage {MAX_OWN} units"
+                    );
+                    return Err(Unread::Unfit(at(&quoted(name), why)));
                 }
                 None => {
-                    counts.own.insert(name.clone(), value);
+                    counts.own.insert(name.clone(), number);
                 }
             }
         }
