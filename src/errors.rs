@@ -163,6 +163,24 @@ pub fn invalid(argument: &str, why: impl Display) -> Error {
     Error::new(Code::InvalidInput, format!("invalid {argument}: {why}")).with("argument", argument)
 }
 
+/// A key of a request is no argument of the function.
+pub fn no_such_argument(function: &str, key: &str, nearest: Option<&str>) -> Error {
+    let shown: String = key.chars().take(40).collect();
+    let error = invalid(&shown, format_args!("{function} has no such argument"));
+    match nearest {
+        None => error,
+        Some(name) => error
+            .with("nearest", name)
+            .hint(format!("The nearest argument is {name}.")),
+    }
+}
+
+/// A request that Postgres took for a text, since it had no type.
+pub fn customer_is_an_object(argument: &str) -> Error {
+    invalid(argument, "it begins with {, as a JSON object does")
+        .hint("Cast a request to jsonb: '{\"customer\": ...}'::jsonb")
+}
+
 /// An element of a batch holds no arguments.
 pub fn not_an_object() -> Error {
     Error::new(Code::InvalidInput, "it has to be a JSON object")

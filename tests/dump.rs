@@ -45,7 +45,7 @@ fn restored(name: &str, commands: &str) {
         &mut here,
         &format!(
             "CREATE ROLE reader_{name}; GRANT SELECT ON credyt.wallet_balances TO reader_{name};
-             GRANT EXECUTE ON FUNCTION credyt.balance TO reader_{name}"
+             GRANT EXECUTE ON FUNCTION credyt.balance(text, text, timestamptz) TO reader_{name}"
         ),
     );
     // What time it was in the test is not what time it is in the copy.

@@ -452,7 +452,7 @@ fn the_arguments_are_those_of_the_single_calls() {
     rows(&mut client, HELPERS);
     for single in ["debit_credits", "grant_credits"] {
         let names = format!(
-            "SELECT unnest(proargnames) FROM pg_proc WHERE oid::regproc = 'credyt.{single}'::regproc"
+            "SELECT unnest(proargnames) FROM pg_proc WHERE proname = '{single}' AND proargnames[1] = 'customer'"
         );
         let many = single.replace("credits", "many");
         for name in values(&mut client, &names) {
@@ -581,7 +581,7 @@ fn whatever_is_passed() {
         let names = values(
             &mut client,
             &format!(
-                "SELECT unnest(proargnames) FROM pg_proc WHERE oid::regproc = 'credyt.{single}'::regproc"
+                "SELECT unnest(proargnames) FROM pg_proc WHERE proname = '{single}' AND proargnames[1] = 'customer'"
             ),
         );
         for name in &names {

@@ -71,11 +71,12 @@ fn follow(primary: &mut Client, standby: &mut Client) {
     );
 }
 
-/// A call of every function of the extension that is volatile (or else: that is not), with values that make sense for the
-/// arguments that it needs.
+/// A call of every form of every function of the extension that is volatile (or else: that is not), with values that make
+/// sense for the arguments that it needs.
 fn calls(client: &mut Client, volatile: bool) -> Vec<(String, String)> {
     let sql = format!(
-        r#"SELECT p.proname, 'SELECT * FROM ' || p.oid::regproc || '(' || coalesce(string_agg(
+        r#"SELECT p.proname, 'SELECT * FROM ' || p.oid::regproc || CASE WHEN by_name THEN '(jsonb_build_object(' ELSE '(' END || coalesce(string_agg(
+               CASE WHEN by_name THEN quote_literal(a.name) || ', ' ELSE '' END ||
                CASE WHEN p.proname = 'topup_failed' AND a.name = 'customer' THEN '''low'''
                     WHEN a.name = 'customer' THEN '''ann''' WHEN a.name = 'to_customer' THEN '''bob'''
                     WHEN a.name = 'action' THEN '''image''' WHEN a.name = 'plan' THEN '''pro'''
@@ -105,15 +106,18 @@ fn calls(client: &mut Client, volatile: bool) -> Vec<(String, String)> {
                     WHEN a.type = 'jsonb'::regtype THEN '''{{}}''' WHEN a.type = 'uuid'::regtype THEN 'gen_random_uuid()'
                     WHEN a.type = 'timestamptz'::regtype THEN '''2025-06-01Z''' ELSE '1' END
                || '::' || a.type::regtype, ', ' ORDER BY a.nth), '')
-               || CASE p.proname WHEN 'record_cost' THEN ', cost => 1' ELSE '' END || ')'
+               || CASE WHEN p.proname <> 'record_cost' THEN '' WHEN by_name THEN ', ''cost'', 1' ELSE ', cost => 1' END
+               || CASE WHEN by_name THEN '))' ELSE ')' END
            FROM pg_proc p
+           JOIN (VALUES (false), (true)) form (by_name)
+               ON NOT by_name OR EXISTS (SELECT FROM pg_proc j WHERE j.pronamespace = p.pronamespace AND j.proname = p.proname AND j.proargnames[1] = 'request')
            LEFT JOIN LATERAL (SELECT nth, type, coalesce(p.proargnames[nth], '') AS name
                               FROM unnest(p.proargtypes) WITH ORDINALITY a (type, nth)
                               WHERE nth <= p.pronargs - p.pronargdefaults) a ON true
            WHERE p.pronamespace = 'credyt'::regnamespace AND (p.provolatile = 'v') = {volatile}
              AND p.prorettype NOT IN ('trigger'::regtype, 'cstring'::regtype) AND 'internal'::regtype <> ALL (p.proargtypes)
-             AND p.proname <> 'wallet_in'
-           GROUP BY p.oid, p.proname ORDER BY 1"#
+             AND p.proname <> 'wallet_in' AND p.proargnames[1] IS DISTINCT FROM 'request'
+           GROUP BY p.oid, p.proname, by_name ORDER BY 1"#
     );
     let lines = values(client, &sql);
     let pair = |line: String| {

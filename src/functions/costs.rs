@@ -62,7 +62,8 @@ fn read(args: &Args) -> Result<Request> {
             format_args!("{source_text:?} is none of estimated, reported, invoiced"),
         )
     })?;
-    let (debit_id, authorization_id) = (args.optional_uuid(5), args.optional_uuid(6));
+    let debit_id = args.optional_uuid(5, "debit_id")?;
+    let authorization_id = args.optional_uuid(6, "authorization_id")?;
     if debit_id.is_some() && authorization_id.is_some() {
         return Err(errors::invalid(
             "authorization_id",

@@ -28,7 +28,7 @@ pub fn erase_customer(args: &Args) -> Result<Option<pg_sys::Datum>> {
 pub fn ledger_hash(args: &Args) -> Result<Option<pg_sys::Datum>> {
     let customer = args.name(0, "customer")?;
     let asset = args.optional_name(1, "asset")?;
-    let through = args.optional_bigint(2);
+    let through = args.optional_bigint(2, "through")?;
     if let Some(through) = through.filter(|through| *through < 1) {
         return Err(errors::invalid(
             "through",

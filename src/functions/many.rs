@@ -4,10 +4,11 @@
 //! customer by customer, each customer's in the order given. What one customer does changes nothing
 //! for another, so the outcome is that of the same calls one after another in the order given.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 
 use pgrx::pg_sys;
-use serde_json::{Map, Value as Json, json};
+use serde_json::{Map, Value as Json};
 
 use super::answers::{DebitAnswer, GrantAnswer};
 use super::debit::{self, Request};
@@ -15,23 +16,20 @@ use super::grants::{self, NewGrant};
 use crate::errors::{self, Code, Error, Result};
 use crate::ledger::interrupt::checked;
 use crate::sql_types::args::required;
+use crate::sql_types::named::encoded_twice;
 use crate::sql_types::{Args, Row, row};
 use crate::store::Store;
 use crate::store::batch::{Batch, Wanted};
 use crate::store::grants as grant_rows;
 use crate::store::ledger::{self, Booked, Key};
+use crate::store::signatures;
 use crate::store::wallets::OpenWallet;
 
 /// More elements than these are not taken at once: they are in memory together.
 const MAX_CALLS: usize = 100_000;
 
 pub fn debit_many(args: &Args) -> Result<Option<pg_sys::Datum>> {
-    let defaults = json!({
-        "customer": null, "action": null, "quantity": 1, "dimensions": {}, "usage": null,
-        "cost": null, "credits": null, "asset": "credits", "idempotency_key": null,
-        "scopes": null, "occurred_at": null, "metadata": null,
-    });
-    let requests = read(args, &defaults, debit::read)?;
+    let requests = read(args, "debit_credits", debit::read)?;
     let skip = match args.name(1, "on_shortfall")?.as_str() {
         "reject" => false,
         "skip" => true,
@@ -49,12 +47,7 @@ pub fn debit_many(args: &Args) -> Result<Option<pg_sys::Datum>> {
 }
 
 pub fn grant_many(args: &Args) -> Result<Option<pg_sys::Datum>> {
-    let defaults = json!({
-        "customer": null, "credits": null, "kind": "purchased", "asset": "credits", "paid": 0,
-        "expires_at": null, "effective_at": null, "priority": 100, "applies_to": null,
-        "idempotency_key": null, "metadata": null,
-    });
-    let requests = read(args, &defaults, grants::read)?;
+    let requests = read(args, "grant_credits", grants::read)?;
     let answers = Store::write(|store| {
         let batch = Batch::open_or_create(store, &wanted(&requests))?;
         let answers = answer(store, &requests, batch, false)?;
@@ -67,8 +60,8 @@ pub fn grant_many(args: &Args) -> Result<Option<pg_sys::Datum>> {
     row::rows(args, rows)
 }
 
-/// Reads the calls: an array of objects, whose known arguments are those of `defaults`.
-fn read<C>(args: &Args, defaults: &Json, read: fn(&Args) -> Result<C>) -> Result<Vec<C>> {
+/// Reads the calls: an array of requests as the jsonb form of `function` takes them.
+fn read<C>(args: &Args, function: &'static str, read: fn(&Args) -> Result<C>) -> Result<Vec<C>> {
     let requests = required("requests", args.optional_json(0, "requests")?)?;
     let Json::Array(elements) = requests else {
         let why = "it has to be a JSON array of objects";
@@ -78,15 +71,21 @@ fn read<C>(args: &Args, defaults: &Json, read: fn(&Args) -> Result<C>) -> Result
         let why = format_args!("more than {MAX_CALLS} elements");
         return Err(errors::out_of_range("requests", why));
     }
-    let none = Map::new();
-    let defaults = defaults.as_object().unwrap_or(&none);
+    let signature = signatures::of(function)?;
     let call = |(index, element)| {
-        let call = args
-            .of_element(element, defaults)
-            .and_then(|args| read(&args));
+        let call = object(element).and_then(|given| read(&args.by_name(&given, &signature)?));
         call.map_err(|error: Error| error.nth(index))
     };
     checked(&elements).enumerate().map(call).collect()
+}
+
+/// The arguments that an element names.
+fn object(element: &Json) -> Result<Cow<'_, Map<String, Json>>> {
+    match (encoded_twice(element), element) {
+        (Some(Json::Object(given)), _) => Ok(Cow::Owned(given)),
+        (_, Json::Object(given)) => Ok(Cow::Borrowed(given)),
+        _ => Err(errors::not_an_object()),
+    }
 }
 
 /// A call that comes with others.

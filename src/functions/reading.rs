@@ -169,3 +169,10 @@ pub fn grants_due(args: &Args) -> Result<Option<pg_sys::Datum>> {
     }
     row::rows(args, grants)
 }
+
+/// The jsonb form of `credyt.verify`, which is itself written in SQL.
+pub fn verify(args: &Args) -> Result<Option<pg_sys::Datum>> {
+    let customer = args.optional_name(0, "customer")?;
+    Store::read(|store| history::verify(store, customer.as_deref(), args))?;
+    Ok(None)
+}

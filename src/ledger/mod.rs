@@ -14,6 +14,7 @@ pub mod period;
 pub mod plan;
 pub mod price;
 pub mod rollup;
+pub mod spelling;
 pub mod text;
 pub mod vendor;
 pub mod wallet;

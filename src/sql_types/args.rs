@@ -1,5 +1,6 @@
 //! The arguments of a SQL function, checked. Every refusal names the argument and says why.
 
+use std::cell::Cell;
 use std::ffi::{CStr, CString};
 
 use pgrx::{Array, FromDatum, PgTryBuilder, direct_function_call_as_datum, fcinfo, pg_sys};
@@ -11,6 +12,7 @@ use crate::errors::{self, Result};
 use crate::ledger::amount::NotAnAmount;
 use crate::ledger::number::parse_decimal;
 use crate::ledger::{Amount, Moment};
+use crate::sql_types::named::{Named, Signature, encoded_twice};
 use crate::sql_types::value::{self, Value};
 
 /// Names and keys are indexed, so they are short.
@@ -20,17 +22,13 @@ const MAX_NAME_BYTES: usize = 255;
 /// error, Rust into the end of the server.
 const MAX_BYTES: usize = 16 << 20;
 
+/// The arguments of one call: by position as Postgres passes them, or by name, of a JSON object. Every
+/// reader takes both the position and the name.
 pub struct Args<'a> {
     fcinfo: pg_sys::FunctionCallInfo,
-    /// Of the calls that come in one JSON array: the object that this one is.
-    element: Option<Element<'a>>,
-}
-
-/// Arguments by name: those that are given, and what the others are.
-#[derive(Clone, Copy)]
-struct Element<'a> {
-    given: &'a Map<String, Json>,
-    defaults: &'a Map<String, Json>,
+    named: Option<Named<'a>>,
+    /// Positions of jsonb arguments that were not read as they are stored, a bit each.
+    decoded: Cell<u64>,
 }
 
 impl Args<'_> {
@@ -39,28 +37,27 @@ impl Args<'_> {
     pub unsafe fn new(fcinfo: pg_sys::FunctionCallInfo) -> Args<'static> {
         Args {
             fcinfo,
-            element: None,
+            named: None,
+            decoded: Cell::new(0),
         }
     }
 
-    /// The arguments that an object names; null is as if it were not there. `defaults` has all that
-    /// are known. What no such call takes (ids, truth values, bytes) is read as NULL.
-    pub fn of_element<'a>(
+    /// The arguments that an object names.
+    pub fn by_name<'a>(
         &self,
-        element: &'a Json,
-        defaults: &'a Map<String, Json>,
+        given: &'a Map<String, Json>,
+        signature: &'a Signature,
     ) -> Result<Args<'a>> {
-        let Json::Object(given) = element else {
-            return Err(errors::not_an_object());
-        };
-        if let Some(name) = given.keys().find(|name| !defaults.contains_key(*name)) {
-            let name: String = name.chars().take(40).collect();
-            return Err(errors::invalid(&name, "there is no such argument"));
-        }
         Ok(Args {
             fcinfo: self.fcinfo,
-            element: Some(Element { given, defaults }),
+            named: Some(Named::new(given, signature)?),
+            decoded: Cell::new(0),
         })
+    }
+
+    /// The one argument of a jsonb form.
+    pub fn request(&self) -> Result<Map<String, Json>> {
+        self.object(0, "request")
     }
 
     /// For what only Postgres understands: the result type, set-returning machinery.
@@ -69,7 +66,7 @@ impl Args<'_> {
     }
 
     fn get<T: FromDatum>(&self, at: usize) -> Option<T> {
-        if self.element.is_some() {
+        if self.named.is_some() {
             return None;
         }
         // SAFETY: fcinfo is valid for as long as the call; the SQL declaration and the reader of an
@@ -78,7 +75,7 @@ impl Args<'_> {
     }
 
     fn datum(&self, at: usize) -> Option<pg_sys::Datum> {
-        if self.element.is_some() {
+        if self.named.is_some() {
             return None;
         }
         // SAFETY: as above.
@@ -89,12 +86,8 @@ impl Args<'_> {
 
     /// Any text, or NULL.
     pub fn text(&self, at: usize, name: &str) -> Result<Option<String>> {
-        if let Some(element) = self.element {
-            return match element.get(name) {
-                None => Ok(None),
-                Some(Json::String(text)) => Ok(Some(text.clone())),
-                Some(_) => Err(errors::invalid(name, "it has to be a JSON string")),
-            };
+        if let Some(named) = self.named {
+            return named.text(name);
         }
         let Some(bytes) = self.get::<&[u8]>(at) else {
             return Ok(None);
@@ -107,6 +100,10 @@ impl Args<'_> {
         let text = self.text(at, name)?;
         if let Some(text) = &text {
             check_name(name, text)?;
+            // An untyped literal is a text to Postgres: the jsonb form has to be asked for.
+            if ["customer", "to_customer"].contains(&name) && text.trim_start().starts_with('{') {
+                return Err(errors::customer_is_an_object(name));
+            }
         }
         Ok(text)
     }
@@ -126,14 +123,13 @@ impl Args<'_> {
 
     /// A list of texts without NULLs, at most 100; or NULL.
     pub fn names(&self, at: usize, name: &str) -> Result<Option<Vec<String>>> {
-        if let Some(element) = self.element {
-            let Some(list) = element.texts(name)? else {
+        if let Some(named) = self.named {
+            let Some(list) = named.texts(name)? else {
                 return Ok(None);
             };
             let texts = list.iter().map(|text| text.as_deref().map(str::as_bytes));
             return read_names(name, list.len(), texts).map(Some);
         }
-        // As bytes, since a database may have another encoding than UTF-8.
         let Some(list) = self.get::<Array<&[u8]>>(at) else {
             return Ok(None);
         };
@@ -143,29 +139,30 @@ impl Args<'_> {
     // ---- numbers ----------------------------------------------------------------------------
 
     pub fn int(&self, at: usize, name: &str) -> Result<i32> {
-        match self.element {
+        match self.named {
             None => required(name, self.get(at)),
-            Some(element) => element.int(name),
+            Some(named) => required(name, named.whole(name, 32)?),
         }
     }
 
-    pub fn optional_bigint(&self, at: usize) -> Option<i64> {
-        self.get(at)
+    pub fn optional_bigint(&self, at: usize, name: &str) -> Result<Option<i64>> {
+        match self.named {
+            None => Ok(self.get(at)),
+            Some(named) => named.whole(name, 64),
+        }
     }
 
     pub fn bool(&self, at: usize, name: &str) -> Result<bool> {
-        required(name, self.get(at))
+        match self.named {
+            None => required(name, self.get(at)),
+            Some(named) => named.bool(name),
+        }
     }
 
     /// A number that is not negative, read exactly; or NULL.
     pub fn optional_quantity(&self, at: usize, name: &str) -> Result<Option<Decimal>> {
-        if let Some(element) = self.element {
-            return match element.get(name) {
-                None => Ok(None),
-                Some(Json::Number(number)) => quantity(name, &number.to_string()).map(Some),
-                Some(Json::String(text)) => quantity(name, text).map(Some),
-                Some(_) => Err(not_a_number(name)),
-            };
+        if let Some(named) = self.named {
+            return named.quantity(name);
         }
         let Some(datum) = self.datum(at) else {
             return Ok(None);
@@ -196,13 +193,16 @@ impl Args<'_> {
 
     // ---- the rest ---------------------------------------------------------------------------
 
-    pub fn optional_uuid(&self, at: usize) -> Option<Uuid> {
-        self.get::<pgrx::datum::Uuid>(at)
-            .map(|id| Uuid::from_bytes(*id.as_bytes()))
+    pub fn optional_uuid(&self, at: usize, name: &str) -> Result<Option<Uuid>> {
+        if let Some(named) = self.named {
+            return named.uuid(name);
+        }
+        let id = self.get::<pgrx::datum::Uuid>(at);
+        Ok(id.map(|id| Uuid::from_bytes(*id.as_bytes())))
     }
 
     pub fn uuid(&self, at: usize, name: &str) -> Result<Uuid> {
-        required(name, self.optional_uuid(at))
+        required(name, self.optional_uuid(at, name)?)
     }
 
     /// A list of ids without NULLs, not NULL itself.
@@ -218,12 +218,12 @@ impl Args<'_> {
 
     /// A finite moment up to the year 9999; or NULL.
     pub fn optional_moment(&self, at: usize, name: &str) -> Result<Option<Moment>> {
-        let datum = match self.element {
+        let datum = match self.named {
             None => self.datum(at),
-            Some(_) => match self.text(at, name)? {
-                None => None,
-                Some(text) => Some(timestamptz(name, &text)?),
-            },
+            Some(named) => named
+                .string(name, "it has to be a JSON string with a timestamp")?
+                .map(|text| timestamptz(name, text))
+                .transpose()?,
         };
         // A timestamptz is an i64 of microseconds, its ends the infinities.
         match datum.map(|datum| Moment(datum.value() as i64)) {
@@ -243,11 +243,20 @@ impl Args<'_> {
         required(name, self.optional_moment(at, name)?)
     }
 
-    /// Any JSON, its numbers exact; or NULL.
+    /// Any JSON, its numbers exact; or NULL. What a client has encoded twice is read as what it meant.
     pub fn optional_json(&self, at: usize, name: &str) -> Result<Option<Json>> {
-        if let Some(element) = self.element {
-            return Ok(element.get(name).cloned());
+        let json = match self.named {
+            Some(named) => named.json(name).cloned(),
+            None => self.json(at, name)?,
+        };
+        let meant = json.as_ref().and_then(encoded_twice);
+        if meant.is_some() {
+            self.decoded.set(self.decoded.get() | 1 << at);
         }
+        Ok(meant.or(json))
+    }
+
+    fn json(&self, at: usize, name: &str) -> Result<Option<Json>> {
         let Some(datum) = self.datum(at) else {
             return Ok(None);
         };
@@ -266,17 +275,19 @@ impl Args<'_> {
     /// What was read of an argument of type jsonb, to be stored: as it was given, where Postgres has it
     /// already. NULL where there is nothing to store.
     pub fn as_given(&self, at: usize, name: &str, read: Option<&Json>) -> Result<Value> {
+        let decoded = self.decoded.get() & 1 << at != 0;
         match (read, self.datum(at)) {
-            (Some(_), Some(datum)) => Ok(Some(datum)),
+            (Some(_), Some(datum)) if !decoded => Ok(Some(datum)),
             (read, _) => value::optional_json(name, read),
         }
     }
 
-    /// A JSON object; or NULL.
+    /// A JSON object; or NULL. To languages that have one kind of array for both, `[]` is `{}`.
     pub fn optional_object(&self, at: usize, name: &str) -> Result<Option<Map<String, Json>>> {
         match self.optional_json(at, name)? {
             None => Ok(None),
             Some(Json::Object(object)) => Ok(Some(object)),
+            Some(Json::Array(list)) if list.is_empty() => Ok(Some(Map::new())),
             Some(_) => Err(errors::invalid(name, "it has to be a JSON object")),
         }
     }
@@ -301,51 +312,8 @@ impl Args<'_> {
     }
 }
 
-impl<'a> Element<'a> {
-    fn get(self, name: &str) -> Option<&'a Json> {
-        let given = |from: &'a Map<String, Json>| from.get(name).filter(|json| !json.is_null());
-        given(self.given).or_else(|| given(self.defaults))
-    }
-
-    fn texts(self, name: &str) -> Result<Option<Vec<Option<String>>>> {
-        let wrong = || errors::invalid(name, "it has to be a JSON array of strings");
-        let text = |json: &Json| match json {
-            Json::Null => Ok(None),
-            Json::String(text) => Ok(Some(text.clone())),
-            _ => Err(wrong()),
-        };
-        match self.get(name) {
-            None => Ok(None),
-            Some(Json::Array(list)) => list.iter().map(text).collect::<Result<_>>().map(Some),
-            Some(_) => Err(wrong()),
-        }
-    }
-
-    fn int(self, name: &str) -> Result<i32> {
-        let text = match required(name, self.get(name))? {
-            Json::Number(number) => number.to_string(),
-            Json::String(text) => text.clone(),
-            _ => return Err(not_a_number(name)),
-        };
-        let number = parse_decimal(&text).map_err(|why| errors::invalid(name, why))?;
-        if !number.fract().is_zero() {
-            return Err(errors::invalid(
-                name,
-                format_args!("{number} is no whole number"),
-            ));
-        }
-        i32::try_from(number).map_err(|_| {
-            errors::out_of_range(name, format_args!("{number} is no number of 32 bits"))
-        })
-    }
-}
-
-fn not_a_number(name: &str) -> errors::Error {
-    errors::invalid(name, "it has to be a JSON number or a string")
-}
-
 /// A number that is not negative, of its text.
-fn quantity(name: &str, text: &str) -> Result<Decimal> {
+pub fn quantity(name: &str, text: &str) -> Result<Decimal> {
     match text {
         "NaN" | "Infinity" | "-Infinity" => {
             return Err(errors::invalid(

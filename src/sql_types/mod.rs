@@ -1,6 +1,7 @@
 //! The borders between SQL and Rust: arguments in, values and rows out.
 
 pub mod args;
+pub mod named;
 pub mod row;
 pub mod value;
 
@@ -10,14 +11,44 @@ pub use row::Row;
 use pgrx::pg_sys;
 
 use crate::errors::{Raised, Result};
+use crate::store::signatures;
 
-/// Runs the body of a SQL function. Its error becomes Postgres' error; a panic becomes XX000.
+type Body = fn(&Args) -> Result<Option<pg_sys::Datum>>;
+
+/// Runs the body of a SQL function, its arguments by position.
 ///
 /// # Safety
 /// To be called by Postgres' function manager only.
-pub unsafe fn call(
+pub unsafe fn call(fcinfo: pg_sys::FunctionCallInfo, body: Body) -> pg_sys::Datum {
+    // SAFETY: fcinfo is Postgres'.
+    unsafe { guarded(fcinfo, body) }
+}
+
+/// Runs the body of a SQL function's jsonb form, its arguments by name.
+///
+/// # Safety
+/// To be called by Postgres' function manager only.
+pub unsafe fn call_by_name(
     fcinfo: pg_sys::FunctionCallInfo,
-    body: fn(&Args) -> Result<Option<pg_sys::Datum>>,
+    symbol: &'static str,
+    body: Body,
+) -> pg_sys::Datum {
+    // SAFETY: fcinfo is Postgres'.
+    unsafe {
+        guarded(fcinfo, |args| {
+            let request = args.request()?;
+            let function = symbol.trim_start_matches("credyt_");
+            body(&args.by_name(&request, &*signatures::of(function)?)?)
+        })
+    }
+}
+
+/// An error becomes Postgres' error; a panic becomes XX000.
+unsafe fn guarded(
+    fcinfo: pg_sys::FunctionCallInfo,
+    body: impl Fn(&Args) -> Result<Option<pg_sys::Datum>>
+    + std::panic::UnwindSafe
+    + std::panic::RefUnwindSafe,
 ) -> pg_sys::Datum {
     // SAFETY: this is the outermost frame of ours. Everything the body owned is dropped when the
     // guard returns; `Raised` owns nothing that has to be dropped.
@@ -40,7 +71,7 @@ pub unsafe fn call(
 /// ledger's loops check for.
 pub fn check_for_interrupts() {
     // SAFETY: reads a flag that signal handlers set. pgrx runs ProcessInterrupts under its guard: an
-    // error in it unwinds through our frames as a panic, which `call` raises again.
+    // error in it unwinds through our frames as a panic, which `guarded` raises again.
     unsafe {
         if (&raw const pg_sys::InterruptPending).read_volatile() != 0 {
             pg_sys::ProcessInterrupts();
@@ -48,11 +79,25 @@ pub fn check_for_interrupts() {
     }
 }
 
-/// Exports functions to Postgres under the names that `sql/schema/*.sql` gives them.
+/// Exports functions to Postgres under the names that `sql/schema/*.sql` gives them. Those of
+/// `customer` are exported a second time, as `..._request`: the jsonb form.
 #[macro_export]
 macro_rules! sql_functions {
-    ($($symbol:literal => $body:path;)*) => {
-        $(const _: () = {
+    (customer { $($both:literal => $of_customer:path;)* } $($symbol:literal => $body:path;)*) => {
+        $(
+            $crate::sql_function!($both, |fcinfo| $crate::sql_types::call(fcinfo, $of_customer));
+            $crate::sql_function!(concat!($both, "_request"), |fcinfo| {
+                $crate::sql_types::call_by_name(fcinfo, $both, $of_customer)
+            });
+        )*
+        $($crate::sql_function!($symbol, |fcinfo| $crate::sql_types::call(fcinfo, $body));)*
+    };
+}
+
+#[macro_export]
+macro_rules! sql_function {
+    ($symbol:expr, |$fcinfo:ident| $call:expr) => {
+        const _: () = {
             #[unsafe(export_name = concat!("pg_finfo_", $symbol))]
             extern "C" fn info() -> *const pgrx::pg_sys::Pg_finfo_record {
                 static INFO: pgrx::pg_sys::Pg_finfo_record =
@@ -61,11 +106,11 @@ macro_rules! sql_functions {
             }
             #[unsafe(export_name = $symbol)]
             unsafe extern "C-unwind" fn function(
-                fcinfo: pgrx::pg_sys::FunctionCallInfo,
+                $fcinfo: pgrx::pg_sys::FunctionCallInfo,
             ) -> pgrx::pg_sys::Datum {
                 // SAFETY: Postgres calls this.
-                unsafe { $crate::sql_types::call(fcinfo, $body) }
+                unsafe { $call }
             }
-        };)*
+        };
     };
 }

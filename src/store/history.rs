@@ -1,9 +1,9 @@
-//! What can only be read off the ledger's rows: balances of the past.
+//! What can only be read off the ledger's rows: balances of the past, and whether all adds up.
 
 use super::statement::{Statement, Store, TEXT, TIME};
 use crate::errors::Result;
 use crate::ledger::{Amount, Moment};
-use crate::sql_types::value;
+use crate::sql_types::{Args, value};
 
 /// A debit counts from when it was booked, what time decided (a renewal, an expiry) from the moment it
 /// fell due, and a grant, with what was revoked of it, not before it is live.
@@ -40,4 +40,14 @@ pub fn settled_at(
         Some(row) => Ok((row.amount(1)?, row.amount(2)?)),
         None => Ok((Amount::ZERO, Amount::ZERO)),
     }
+}
+
+static VERIFY: Statement = Statement {
+    sql: "SELECT * FROM credyt.verify(customer => $1)",
+    args: &[TEXT],
+};
+
+/// The invariants that do not hold, as the rows of the running function.
+pub fn verify(store: &Store, customer: Option<&str>, function: &Args) -> Result<()> {
+    VERIFY.answer(store, &[value::optional_text(customer)], function)
 }

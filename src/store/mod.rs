@@ -16,6 +16,7 @@ pub mod periods;
 pub mod plans;
 pub mod prices;
 pub mod rollups;
+pub mod signatures;
 pub mod spending;
 mod statement;
 pub mod vendors;

@@ -10,7 +10,7 @@ use rust_decimal::Decimal;
 use serde_json::Value as Json;
 use uuid::Uuid;
 
-use super::{edition, version};
+use super::{edition, signatures, version};
 use crate::errors::{self, Result};
 use crate::ledger::interrupt::{self, checked};
 use crate::ledger::number::parse_decimal;
@@ -73,6 +73,11 @@ impl Store {
 
     /// Runs a command whose text is made when it is needed, such as GRANT, which takes no arguments.
     pub(super) fn command(&self, sql: &str) -> Result<()> {
+        self.query(sql).map(|_| ())
+    }
+
+    /// Runs a query whose text is made when it is needed.
+    pub(super) fn query(&self, sql: &str) -> Result<Rows> {
         let damaged = |why| errors::corrupted("the installation", format_args!("{why}: {sql}"));
         let text = CString::new(sql).map_err(|_| damaged("it holds a NUL"))?;
         // SAFETY: SPI is connected.
@@ -83,8 +88,11 @@ impl Store {
             if code < 0 {
                 return Err(damaged("SPI refused it"));
             }
+            Ok(Rows {
+                table: pg_sys::SPI_tuptable,
+                processed: pg_sys::SPI_processed as usize,
+            })
         }
-        Ok(())
     }
 
     fn connect<R>(read_only: bool, body: impl FnOnce(&Store) -> Result<R>) -> Result<R> {
@@ -93,6 +101,7 @@ impl Store {
         if edition::listen() {
             PLANS.with_borrow_mut(HashMap::clear);
             version::forget();
+            signatures::forget();
         }
         Spi::connect_mut(|_| {
             // What the body makes outlives the connection: it goes into the answer, too.

@@ -57,8 +57,20 @@ WHERE c.relnamespace = 'credyt'::regnamespace AND acl.grantee = 0;
 SELECT p.oid::regprocedure AS function FROM pg_proc p
 WHERE p.pronamespace = 'credyt'::regnamespace AND p.prosecdef
   AND NOT EXISTS (SELECT FROM unnest(p.proconfig) AS c WHERE c = 'search_path=pg_catalog, pg_temp');
--- One signature per name, no floats, no enums, no OUT arguments but those of a table
-SELECT p.proname FROM pg_proc p WHERE p.pronamespace = 'credyt'::regnamespace GROUP BY p.proname HAVING count(*) > 1;
+-- One signature per name besides the jsonb form, no floats, no enums, no OUT arguments but those of a table
+SELECT p.proname FROM pg_proc p WHERE p.pronamespace = 'credyt'::regnamespace AND p.proargnames[1] IS DISTINCT FROM 'request'
+GROUP BY p.proname HAVING count(*) > 1;
+-- Functions about a customer without a jsonb form of the same result, rights and settings; those that views call have none
+SELECT p.oid::regprocedure AS function FROM pg_proc p
+WHERE p.pronamespace = 'credyt'::regnamespace AND p.proargnames[1] = 'customer'
+  AND NOT 'credyt.wallet'::regtype = ANY (p.proargtypes) AND p.proname NOT IN ('renewal_at')
+  AND NOT EXISTS (
+      SELECT FROM pg_proc j
+      WHERE j.pronamespace = p.pronamespace AND j.proname = p.proname AND j.pronargs = 1 AND j.proargnames[1] = 'request'
+        AND j.proargtypes[0] = 'jsonb'::regtype AND j.pronargdefaults = 0
+        AND pg_get_function_result(j.oid) = pg_get_function_result(p.oid) AND j.provolatile = p.provolatile AND j.prosecdef = p.prosecdef
+        AND j.proparallel = p.proparallel AND j.prorows = p.prorows
+        AND j.proconfig IS NOT DISTINCT FROM p.proconfig AND j.proacl IS NOT DISTINCT FROM p.proacl);
 SELECT DISTINCT p.oid::regprocedure AS function FROM pg_proc p, unnest(p.proargtypes) AS a JOIN pg_type t ON t.oid = a
 WHERE p.pronamespace = 'credyt'::regnamespace AND (t.typname IN ('float4', 'float8') OR t.typtype = 'e' OR 'o' = ANY (p.proargmodes) OR 'b' = ANY (p.proargmodes));
 -- Keys of a customer's rows that do not begin with the customer
