@@ -372,6 +372,22 @@ UNION ALL
 SELECT 6, w.customer, w.asset, format('the wallet''s time is %s, but its books are closed through %s', credyt.changed_at(w.state), c.through)
 FROM wallet w JOIN closed c ON c.asset = w.asset
 WHERE credyt.changed_at(w.state) < c.through
+
+-- 7: debt and credits that may pay it never stand side by side
+UNION ALL
+SELECT 7, w.customer, w.asset, format('%s is owed for %s while grant %s has %s free', d.owed, coalesce(d.action, 'a revocation'),
+                                      o.state->>'id', (o.state->>'remaining')::numeric - (o.state->>'held')::numeric)
+FROM wallet w
+JOIN credyt.debts d ON d.customer = w.customer AND d.asset = w.asset
+CROSS JOIN LATERAL jsonb_array_elements(w.state::jsonb->'grants') AS o (state)
+WHERE w.owed > 0 AND (o.state->>'remaining')::numeric > (o.state->>'held')::numeric
+  AND NOT (o.state->>'revoked')::boolean
+  AND (o.state->>'effective_at')::timestamptz <= credyt.changed_at(w.state)
+  AND coalesce((o.state->>'expires_at')::timestamptz, 'infinity') > credyt.changed_at(w.state)
+  AND (d.action IS NULL OR o.state->>'applies_to' IS NULL
+       OR EXISTS (SELECT FROM jsonb_array_elements_text(o.state->'applies_to') AS p (pattern)
+                  WHERE d.action = p.pattern
+                     OR right(p.pattern, 1) = '*' AND starts_with(d.action, left(p.pattern, -1))))
 $$;
 COMMENT ON FUNCTION credyt.verify(text) IS
-    'Checks the laws of the ledger for one customer or all, reading everything: no rows mean that all hold. law: 1 the ledger adds up to the wallet, 2 every credit of a grant is somewhere, 3 what is held is pinned, 4 every cent paid is somewhere, in every closed period too, 5 keys, captures, refunds and spend limits, 6 ledger rows are whole, none is missing and none was added to a closed period.';
+    'Checks the laws of the ledger for one customer or all, reading everything: no rows mean that all hold. law: 1 the ledger adds up to the wallet, 2 every credit of a grant is somewhere, 3 what is held is pinned, 4 every cent paid is somewhere, in every closed period too, 5 keys, captures, refunds and spend limits, 6 ledger rows are whole, none is missing and none was added to a closed period, 7 no wallet owes what its live, unheld credits may pay.';

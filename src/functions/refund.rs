@@ -92,7 +92,7 @@ fn give_back(store: &Store, request: &Request) -> Result<Option<DebitAnswer>> {
     }
 
     let forgiven = asked.min(open.owed_by(store, request.debit_id)?);
-    open.wallet.owed -= forgiven;
+    open.lower_debt(store, request.debit_id, forgiven)?;
     let mut back = Back {
         store,
         open: &mut open,
@@ -127,7 +127,6 @@ fn give_back(store: &Store, request: &Request) -> Result<Option<DebitAnswer>> {
     for grant in &reissued {
         grants::insert(store, customer, grant)?;
     }
-    open.lower_debt(store, request.debit_id, forgiven)?;
     Ok(Some(DebitAnswer::booked(&open, entry)))
 }
 

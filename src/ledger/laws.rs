@@ -185,7 +185,9 @@ impl Store {
 
     /// The last step of every verb.
     fn close(&mut self) -> Vec<Due> {
-        let due = self.wallet.sweep(self.wallet.changed_at);
+        let now = self.wallet.changed_at;
+        let mut due = self.wallet.settle(now, &mut self.debts);
+        due.extend(self.wallet.sweep(now));
         let holds = self.authorizations.iter().filter(|a| !a.pins.is_empty());
         self.wallet.next_hold_end = holds.map(|a| a.ends).min();
         self.wallet.seq += 1;
@@ -203,10 +205,9 @@ impl Store {
     }
 
     fn issue(&mut self, grant: Grant) -> Vec<Due> {
-        let (now, id) = (self.wallet.changed_at, grant.id);
-        self.grants.insert(id, grant.clone());
+        self.grants.insert(grant.id, grant.clone());
         self.wallet.issue(grant).unwrap();
-        let due = self.wallet.settle(now, id, &mut self.debts);
+        let due = self.wallet.settle(self.wallet.changed_at, &mut self.debts);
         self.book(due)
     }
 
@@ -931,6 +932,9 @@ fn check_laws(store: &Store, model: &Model) {
             "law 4"
         );
     }
+
+    // 7. No wallet owes what its live, unheld credits may pay.
+    assert!(!model.owes_what_it_can_pay(), "law 7");
 
     // 5. Captures add up to what the authorization says; refunds never exceed their debit.
     for (n, authorization) in store.authorizations.iter().enumerate() {

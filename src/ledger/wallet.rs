@@ -3,6 +3,7 @@
 //! Every verb is plain arithmetic on values. Whoever keeps the wallet opens it (`advance` it to
 //! now), applies one verb, sweeps what came back to ended grants, and writes it down again.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::str::FromStr;
 
@@ -71,6 +72,7 @@ pub struct EndedHold {
 pub struct Debt {
     /// The ledger row that owes.
     pub id: Uuid,
+    /// Grants that may pay for this action pay the debt. `None`, for a revocation: every grant does.
     pub action: Option<String>,
     pub owed: Amount,
 }
@@ -283,7 +285,7 @@ impl Wallet {
         renewing: &mut [Renewing],
     ) -> Vec<Due> {
         enum Event<'a> {
-            Starts(Uuid),
+            Starts,
             Renews(usize, Period),
             Ends,
             HoldEnds(&'a EndedHold),
@@ -291,7 +293,7 @@ impl Wallet {
         let mut events = Vec::new();
         for grant in &self.grants {
             if grant.started(now) && grant.effective_at > self.changed_at {
-                events.push((grant.effective_at, 0, Event::Starts(grant.id)));
+                events.push((grant.effective_at, 0, Event::Starts));
             }
             if let Some(end) = grant.expires_at.filter(|end| *end <= now) {
                 events.push((end, 2, Event::Ends));
@@ -313,7 +315,7 @@ impl Wallet {
         let mut due = Vec::new();
         for (at, _, event) in checked(events) {
             match event {
-                Event::Starts(id) => due.extend(self.settle(at, id, debts)),
+                Event::Starts => due.extend(self.settle(at, debts)),
                 Event::Renews(nth, period) => {
                     if let Some(renewing) = renewing.get_mut(nth) {
                         due.extend(self.renew(renewing, period, debts));
@@ -322,6 +324,7 @@ impl Wallet {
                 Event::Ends => due.extend(self.sweep(at)),
                 Event::HoldEnds(hold) => {
                     self.unhold(&hold.pins);
+                    due.extend(self.settle(at, debts));
                     due.extend(self.sweep(at));
                 }
             }
@@ -362,8 +365,8 @@ impl Wallet {
         for issue in &issues {
             // Never refused for want of room: what a plan gives does not add up, it ends.
             self.put(issue.grant.clone());
-            due.extend(self.settle(at, issue.grant.id, debts));
         }
+        due.extend(self.settle(at, debts));
         renewing.issued.extend(issues);
         due
     }
@@ -465,25 +468,39 @@ impl Wallet {
         Ok(())
     }
 
-    /// Lets a live, unlimited grant pay what is owed, the oldest debt first.
-    pub fn settle(&mut self, now: Moment, id: Uuid, debts: &mut Vec<Debt>) -> Vec<Due> {
+    /// Does it owe while live credits are free? They may be for other actions than the debt.
+    pub fn may_settle(&self, now: Moment) -> bool {
+        self.owed.is_positive() && self.free(now, None).is_positive()
+    }
+
+    /// Pays what can be paid of what is owed: the oldest debt first, each by the live grants that may
+    /// pay for its action, in burn order. The last step of whatever brings or frees credits.
+    pub fn settle(&mut self, now: Moment, debts: &mut Vec<Debt>) -> Vec<Due> {
         let mut due = Vec::new();
-        let Some(grant) = self.grants.iter_mut().find(|g| g.id == id) else {
-            return due;
-        };
-        if !grant.live(now) || grant.applies_to.is_some() {
+        if !self.may_settle(now) {
             return due;
         }
-        for debt in debts.iter_mut() {
-            let credits = debt.owed.min(grant.unheld());
-            if credits.is_positive() {
+        // Actions that no grant is left for: each is looked for once, however many debts it has.
+        let mut unpaid: HashSet<Option<&str>> = HashSet::new();
+        let mut paid = Vec::with_capacity(debts.len());
+        for debt in debts.iter() {
+            let action = debt.action.as_deref();
+            let mut left = debt.owed;
+            let payers = self
+                .grants
+                .iter_mut()
+                .filter(|g| !unpaid.contains(&action) && g.live(now));
+            for grant in payers.filter(|g| g.pays_for(action)) {
+                let credits = left.min(grant.unheld());
+                if !credits.is_positive() {
+                    continue;
+                }
                 let part = Part {
                     grant: Some((grant.id, grant.kind)),
                     credits,
                     revenue: grant.take(credits),
                 };
-                debt.owed -= credits;
-                self.owed -= credits;
+                left -= credits;
                 let what = Decided::Settled {
                     debt: debt.id,
                     action: debt.action.clone(),
@@ -491,6 +508,14 @@ impl Wallet {
                 };
                 due.push(Due { at: now, what });
             }
+            if left.is_positive() {
+                unpaid.insert(action);
+            }
+            paid.push(debt.owed - left);
+        }
+        for (debt, paid) in debts.iter_mut().zip(paid) {
+            debt.owed -= paid;
+            self.owed -= paid;
         }
         debts.retain(|debt| debt.owed.is_positive());
         self.drop_empty();

@@ -37,6 +37,10 @@ pub struct OpenWallet {
     ended: Vec<Uuid>,
     /// The subscriptions that renew with it.
     pub(super) renewals: Renewals,
+    /// What it owes, debt by debt, the oldest first; `None` until that is needed.
+    debts: Option<Vec<Debt>>,
+    /// By how much a verb has lowered debts; written with its movement.
+    lowered: Vec<(Uuid, Amount)>,
     /// The key of the call that makes a subscription begin, for the first grant it books.
     key: Option<Key>,
     /// Its balance when it was written last.
@@ -68,6 +72,7 @@ pub struct Passed {
     pub due: Vec<Due>,
     ended: Vec<Uuid>,
     pub renewals: Renewals,
+    debts: Option<Vec<Debt>>,
 }
 
 macro_rules! load {
@@ -150,11 +155,6 @@ static PAY: Statement = Statement {
 static FORGET_PAID: Statement = Statement {
     sql: "DELETE FROM credyt.debts WHERE customer = $1 AND asset = $2 AND owed = 0",
     args: &[TEXT, TEXT],
-};
-
-static OWED_BY: Statement = Statement {
-    sql: "SELECT d.owed FROM credyt.debts d WHERE d.customer = $1 AND d.asset = $2 AND d.id = $3",
-    args: &[TEXT, TEXT, UUID],
 };
 
 /// Opens a wallet for change, or WC002, or WC009.
@@ -257,6 +257,8 @@ pub(super) fn load(
         due: passed.due,
         ended: passed.ended,
         renewals: passed.renewals,
+        debts: passed.debts,
+        lowered: Vec::new(),
         key: None,
         was,
     })
@@ -355,6 +357,7 @@ fn do_what_is_due(
         due,
         ended: ended.into_iter().map(|hold: EndedHold| hold.id).collect(),
         renewals,
+        debts: Some(debts),
     })
 }
 
@@ -396,6 +399,8 @@ impl OpenWallet {
             due: Vec::new(),
             ended: Vec::new(),
             renewals: Renewals::default(),
+            debts: None,
+            lowered: Vec::new(),
             key: None,
         }
     }
@@ -475,17 +480,18 @@ impl OpenWallet {
     pub fn renew(&mut self, store: &Store, key: Option<Key>) -> Result<()> {
         let (customer, asset) = (&self.customer, &self.asset.name);
         self.renewals = plans::renew(store, customer, asset, self.now)?;
-        let mut debts = debts_of(store, customer, asset, &self.wallet)?;
+        let mut debts = self.take_debts(store)?;
         // What only this call lets begin happens now, however long ago its period started.
         self.wallet.changed_at = self.now;
         let renewing = &mut self.renewals.renewing;
         self.due = self.wallet.advance(self.now, &[], &mut debts, renewing);
+        self.debts = Some(debts);
         self.wallet.next_renewal = self.renewals.next;
         self.key = key;
         self.write_back(store)
     }
 
-    /// Puts a new grant on the stack; a live, unlimited one pays debts first. Returns what it paid.
+    /// Puts a new grant on the stack; a live one pays the debts that it may pay. Returns what it paid.
     pub fn issue(&mut self, store: &Store, grant: Grant) -> Result<Vec<Due>> {
         self.issue_all(store, vec![grant])
     }
@@ -493,37 +499,53 @@ impl OpenWallet {
     /// The same for several grants, in this order.
     pub fn issue_all(&mut self, store: &Store, grants: Vec<Grant>) -> Result<Vec<Due>> {
         self.book_due_now(store)?;
-        let mut debts = debts_of(store, &self.customer, &self.asset.name, &self.wallet)?;
-        let mut paid = Vec::new();
         for grant in grants {
-            let id = grant.id;
             self.add(grant)?;
-            paid.extend(self.wallet.settle(self.now, id, &mut debts));
         }
+        self.settle(store)
+    }
+
+    /// Pays what live credits can pay of what is owed. Returns what they paid.
+    fn settle(&mut self, store: &Store) -> Result<Vec<Due>> {
+        if !self.wallet.may_settle(self.now) {
+            return Ok(Vec::new());
+        }
+        let mut debts = self.take_debts(store)?;
+        let paid = self.wallet.settle(self.now, &mut debts);
+        self.debts = Some(debts);
         Ok(paid)
     }
 
-    /// How much of what this ledger row owes is not paid yet.
-    pub fn owed_by(&self, store: &Store, id: Uuid) -> Result<Amount> {
-        if self.wallet.owed.is_zero() {
-            return Ok(Amount::ZERO);
+    fn take_debts(&mut self, store: &Store) -> Result<Vec<Debt>> {
+        match self.debts.take() {
+            Some(debts) => Ok(debts),
+            None => debts_of(store, &self.customer, &self.asset.name, &self.wallet),
         }
-        let args = [
-            value::text(&self.customer),
-            value::text(&self.asset.name),
-            value::uuid(id),
-        ];
-        let rows = OWED_BY.run(store, &args)?;
-        rows.first().map_or(Ok(Amount::ZERO), |row| row.amount(1))
     }
 
-    /// Writes down that a ledger row owes so much less. The wallet's own sum is the caller's.
-    pub fn lower_debt(&self, store: &Store, id: Uuid, credits: Amount) -> Result<()> {
-        if credits.is_zero() {
-            return Ok(());
+    /// How much of what this ledger row owes is not paid yet.
+    pub fn owed_by(&mut self, store: &Store, id: Uuid) -> Result<Amount> {
+        let debts = self.take_debts(store)?;
+        let owed = debts
+            .iter()
+            .filter(|debt| debt.id == id)
+            .map(|debt| debt.owed);
+        let owed = owed.sum();
+        self.debts = Some(debts);
+        Ok(owed)
+    }
+
+    /// Lets a ledger row owe so much less, at most what it owes. Written with the next movement.
+    pub fn lower_debt(&mut self, store: &Store, id: Uuid, credits: Amount) -> Result<()> {
+        let mut debts = self.take_debts(store)?;
+        for debt in debts.iter_mut().filter(|debt| debt.id == id) {
+            debt.owed -= credits;
+            self.wallet.owed -= credits;
+            self.lowered.push((id, credits));
         }
-        self.pay(store, id, credits)?;
-        self.forget_paid(store)
+        debts.retain(|debt| debt.owed.is_positive());
+        self.debts = Some(debts);
+        Ok(())
     }
 
     /// Books a movement and writes the wallet back, with all that is due. `after` is what the
@@ -570,11 +592,23 @@ impl OpenWallet {
     ) -> Result<TakenIn> {
         let counted = limits::count(store, self, entry)?;
         let before = std::mem::take(&mut self.due);
-        after.extend(self.wallet.sweep(self.now));
         let first = self.wallet.seq + 1;
         let seq = first + before.len() as u64;
-        self.wallet.seq = seq + after.len() as u64;
         entry.number(self.now, seq);
+        if self.debts.is_some() || self.wallet.may_settle(self.now) {
+            let mut debts = self.take_debts(store)?;
+            if entry.owed.is_positive() {
+                debts.push(Debt {
+                    id: entry.id,
+                    action: entry.action.clone(),
+                    owed: entry.owed,
+                });
+            }
+            self.debts = Some(debts);
+        }
+        after.extend(self.settle(store)?);
+        after.extend(self.wallet.sweep(self.now));
+        self.wallet.seq = seq + after.len() as u64;
         Ok(TakenIn {
             news: events::collect(self, before.iter().chain(&after)),
             first,
@@ -587,6 +621,13 @@ impl OpenWallet {
     /// Writes down what comes with a movement.
     fn book_with(&mut self, store: &Store, entry: &Entry, taken: &TakenIn) -> Result<()> {
         self.owe(store, entry)?;
+        let lowered = std::mem::take(&mut self.lowered);
+        for (debt, credits) in &lowered {
+            self.pay(store, *debt, *credits)?;
+        }
+        if !lowered.is_empty() {
+            self.forget_paid(store)?;
+        }
         self.book_due(store, taken.first, &taken.before)?;
         self.book_due(store, entry.seq + 1, &taken.after)?;
         events::insert(store, self, &taken.news)
@@ -595,6 +636,7 @@ impl OpenWallet {
     /// Writes the wallet back where the verb itself moved nothing, with all that is due.
     pub fn write_back(&mut self, store: &Store) -> Result<()> {
         let mut due = std::mem::take(&mut self.due);
+        due.extend(self.settle(store)?);
         due.extend(self.wallet.sweep(self.now));
         let first = self.wallet.seq + 1;
         self.wallet.seq += due.len() as u64;

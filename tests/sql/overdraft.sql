@@ -1,4 +1,4 @@
--- Overdraft: owed up to a limit, and paid by the next grant for all actions, the oldest debt first.
+-- Overdraft: owed up to a limit, and paid by the next grant that may pay, the oldest debt first.
 SET timezone = 'UTC'; SET datestyle = 'ISO';
 \pset footer off
 \pset null '-'
@@ -28,8 +28,9 @@ SELECT approved, reason, available FROM credyt.authorize('acme', 'video', 2);
 SELECT credyt.release('acme', :'h');
 \o
 
--- A grant for some actions, or for later, pays no debt
+-- A grant for some actions pays the debts of these, one for later none
 SELECT credits, remaining FROM credyt.grant_credits('acme', 3, applies_to => '{image}');
+SELECT credits, remaining FROM credyt.grant_credits('acme', 2, applies_to => '{audio}', expires_at => '2026-01-02');
 SELECT credits, remaining FROM credyt.grant_credits('acme', 1, paid => 1, effective_at => '2026-02-01');
 SELECT settled, available, owed FROM credyt.balance('acme');
 

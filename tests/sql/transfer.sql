@@ -67,7 +67,7 @@ SELECT * FROM refused($$SELECT credyt.transfer('acme', 'team', 1e15)$$) \gx
 SELECT * FROM refused($$SELECT credyt.transfer('acme', NULL, 1)$$) \gx
 SELECT count(*) FROM credyt.wallets WHERE customer IN ('nobody', 'zoe');
 
--- Debts of the receiver are paid first, the oldest first; a limited grant pays none
+-- Debts of the receiver are paid first, the oldest first, by the grants that may pay them in burn order
 \o /dev/null
 SELECT credyt.open_wallet('late', overdraft_limit => 10);
 SELECT credyt.debit_credits('late', 'image.standard', 4);
@@ -93,6 +93,10 @@ SELECT sum(revenue) FROM credyt.deferred_revenue;
 SELECT credits, revenue FROM credyt.debit_credits('thirds', 'image.standard', 3);
 
 -- A transfer can end with its grant, and a refund goes back to who spent
+\o /dev/null
+SELECT credyt.grant_credits('rich', 2, kind => 'promotional', expires_at => '2026-02-01');
+SELECT credyt.transfer('rich', 'late', 2);
+\o
 SELECT id AS d FROM credyt.debit_credits('late', 'image.standard', 1) \gset
 UPDATE credyt.clock SET now = '2026-02-02 00:00+00';
 SELECT credits, available FROM credyt.refund('late', :'d');

@@ -55,7 +55,7 @@ pub struct ModelAuthorization {
 }
 
 pub struct ModelDebit {
-    action: String,
+    action: Option<String>,
     /// What grants paid (at once or later, by a settlement) and was not refunded.
     paid: Vec<ModelPart>,
     owed: Units,
@@ -203,7 +203,7 @@ impl Model {
             .filter(|(_, debit)| debit.owed > 0);
         let as_kept = |(n, debit): (usize, &ModelDebit)| Debt {
             id: Uuid::from_u128(n as u128),
-            action: Some(debit.action.clone()),
+            action: debit.action.clone(),
             owed: Amount::from_units(debit.owed),
         };
         debts.map(as_kept).collect()
@@ -283,10 +283,12 @@ impl Model {
             .collect::<Vec<_>>()
         {
             self.now = at;
-            for g in self.burn_order() {
-                if self.grants[g].terms.effective_at.0 == at {
-                    due.extend(self.settle(g));
-                }
+            if self
+                .grants
+                .iter()
+                .any(|grant| grant.terms.effective_at.0 == at)
+            {
+                due.extend(self.settle());
             }
             for s in 0..self.subscriptions.len() {
                 if self.subscriptions[s].0.renews_at() == Some(at) {
@@ -297,6 +299,7 @@ impl Model {
             for a in 0..self.authorizations.len() {
                 if self.authorizations[a].open && self.authorizations[a].ends == at {
                     self.authorizations[a].open = false;
+                    due.extend(self.settle());
                     due.extend(self.sweep());
                 }
             }
@@ -321,7 +324,7 @@ impl Model {
             revenue: paid,
         };
         self.book(MovementKind::Grant, vec![whole], None, None);
-        self.settle(grant)
+        self.settle()
     }
 
     pub fn subscribe(&mut self, new: Subscription) -> Vec<Due> {
@@ -346,7 +349,7 @@ impl Model {
         for (subscription, _) in &mut self.subscriptions {
             subscription.ends_at = Some(subscription.next);
         }
-        self.sweep()
+        self.end_of_verb()
     }
 
     /// Begins all periods that a payment has let begin, each as if it were its time, but now.
@@ -451,9 +454,7 @@ impl Model {
                 whole,
             ));
         }
-        for g in &new {
-            due.extend(self.settle(*g));
-        }
+        due.extend(self.settle());
         renewed.next += renewed.length;
         renewed.begun += 1;
         self.subscriptions[subscription] = (renewed, new);
@@ -550,13 +551,13 @@ impl Model {
         open.captured += charged.units();
         open.capturable = keep_open;
         open.open = open.open && keep_open;
-        Ok((parts, self.sweep()))
+        Ok((parts, self.end_of_verb()))
     }
 
     pub fn release(&mut self, authorization: usize) -> Vec<Due> {
         self.authorizations[authorization].open = false;
         self.authorizations[authorization].capturable = false;
-        self.sweep()
+        self.end_of_verb()
     }
 
     /// Lowers the debt first, then gives back to what paid, the last first. Returns how much debt
@@ -598,7 +599,7 @@ impl Model {
         (
             Amount::from_units(forgiven),
             self.as_parts(&back),
-            self.sweep(),
+            self.end_of_verb(),
         )
     }
 
@@ -613,7 +614,7 @@ impl Model {
         if credits.is_none() {
             self.grants[grant].revoked = true;
         }
-        (self.as_parts(&parts).pop(), self.sweep())
+        (self.as_parts(&parts).pop(), self.end_of_verb())
     }
 
     /// Gives unheld live credits away; each part with what was agreed about its grant.
@@ -692,7 +693,7 @@ impl Model {
             Some(self.debits.len()),
         );
         self.debits.push(ModelDebit {
-            action: action.to_owned(),
+            action: Some(action.to_owned()),
             paid,
             owed,
             credits: sum(parts.iter().map(|part| part.credits)),
@@ -700,21 +701,26 @@ impl Model {
         self.as_parts(&parts)
     }
 
-    /// "The next live, unscoped grant pays debt first, oldest debit first."
-    fn settle(&mut self, grant: usize) -> Vec<Due> {
+    /// "Debt and free credits never stand side by side": the oldest debt first, by the grants that may
+    /// pay for its action, in burn order. A debt of no action may be paid by any.
+    fn settle(&mut self) -> Vec<Due> {
         let mut due = vec![];
-        if self.live(grant, self.now) && self.grants[grant].terms.applies_to.is_none() {
-            for n in 0..self.debits.len() {
-                let credits = self.debits[n].owed.min(self.unheld(grant));
+        for n in 0..self.debits.len() {
+            for g in self.burn_order() {
+                let action = self.debits[n].action.clone();
+                if !self.live(g, self.now) || !self.pays(g, action.as_deref()) {
+                    continue;
+                }
+                let credits = self.debits[n].owed.min(self.unheld(g));
                 if credits > 0 {
-                    let part = self.take(grant, credits);
+                    let part = self.take(g, credits);
                     self.debits[n].owed -= credits;
                     self.debits[n].paid.push(part);
                     self.book(MovementKind::Settlement, vec![part], None, Some(n));
                     due.push(self.due(
                         |part| Decided::Settled {
                             debt: Uuid::from_u128(n as u128),
-                            action: Some(self.debits[n].action.clone()),
+                            action: action.clone(),
                             part,
                         },
                         part,
@@ -723,6 +729,24 @@ impl Model {
             }
         }
         due
+    }
+
+    /// What came back pays debts, and goes where it came back to an ended grant.
+    fn end_of_verb(&mut self) -> Vec<Due> {
+        let mut due = self.settle();
+        due.extend(self.sweep());
+        due
+    }
+
+    /// "No wallet owes what its live, unheld credits may pay."
+    pub fn owes_what_it_can_pay(&self) -> bool {
+        let owing = self.debits.iter().filter(|debit| debit.owed > 0);
+        let payers = |debit: &ModelDebit| {
+            let action = debit.action.as_deref();
+            (0..self.grants.len())
+                .any(|g| self.live(g, self.now) && self.pays(g, action) && self.unheld(g) > 0)
+        };
+        owing.into_iter().any(payers)
     }
 
     /// What lies unheld in ended or revoked grants is gone.
