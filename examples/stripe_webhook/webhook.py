@@ -1,0 +1,267 @@
+"""Stripe's webhooks, booked in credits. Environment: DATABASE_URL, STRIPE_WEBHOOK_SECRET."""
+
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import Any, NamedTuple
+
+import stripe
+from fastapi import FastAPI, HTTPException, Request
+from psycopg import AsyncConnection, DatabaseError
+from psycopg.rows import DictRow, dict_row
+from psycopg_pool import AsyncConnectionPool
+
+SECRET = os.environ["STRIPE_WEBHOOK_SECRET"]
+
+Db = AsyncConnection[DictRow]
+Json = dict[str, Any]
+
+
+class Pack(NamedTuple):
+    credits: int
+    bonus: int
+
+
+PACKS = {"pack_1000": Pack(1000, bonus=0), "pack_5000": Pack(5000, bonus=500)}  # a session's metadata: pack
+PLANS = {"price_pro": "pro", "price_max": "max"}  # Stripe's price: the plan in credyt
+
+pool = AsyncConnectionPool(
+    os.environ["DATABASE_URL"], connection_class=AsyncConnection[DictRow], kwargs={"row_factory": dict_row}, open=False
+)
+
+
+@asynccontextmanager
+async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+    async with pool:
+        yield
+
+
+app = FastAPI(lifespan=lifespan)
+
+
+class NotYet(Exception):
+    """Another event has to come first."""
+
+
+@app.post("/stripe/webhook")
+async def webhook(request: Request) -> Json:
+    try:
+        signature = request.headers.get("stripe-signature")
+        event = stripe.Webhook.construct_event(await request.body(), signature, SECRET).to_dict()
+    except (ValueError, stripe.SignatureVerificationError):
+        raise HTTPException(400, "not signed by Stripe") from None
+    if handler := HANDLERS.get(event["type"]):
+        try:
+            async with pool.connection() as db:  # one transaction: all of an event, or nothing
+                await handler(db, event["data"]["object"], moment(event["created"]))
+        except NotYet as why:
+            raise HTTPException(409, str(why)) from None  # Stripe sends the event again, for three days
+    return {"received": True}
+
+
+async def checkout_completed(db: Db, session: Json, _: datetime) -> None:
+    """A pack is granted once it is paid. The money of a subscription comes with its invoices."""
+    if session["mode"] != "payment" or session["payment_status"] == "unpaid":
+        return
+    key, customer = session["id"], session["client_reference_id"]
+    pack = PACKS[session["metadata"]["pack"]]
+    net = cents(session["amount_total"] - session["total_details"]["amount_tax"])
+    grants = [
+        await one(
+            db,
+            "SELECT id FROM credyt.grant_credits(%s, %s, paid => %s, idempotency_key => %s)",
+            [customer, pack.credits, net, key],
+        )
+    ]
+    if pack.bonus:
+        grants.append(
+            await one(
+                db,
+                "SELECT id FROM credyt.grant_credits(%s, %s, kind => 'promotional', idempotency_key => %s)",
+                [customer, pack.bonus, f"{key}:bonus"],
+            )
+        )
+    await db.execute(
+        "INSERT INTO payments (id, payment_intent, customer, amount, grants) VALUES (%s, %s, %s, %s, %s) ON CONFLICT DO NOTHING",
+        [key, session["payment_intent"], customer, session["amount_total"], [grant["id"] for grant in grants]],
+    )
+
+
+async def subscription_changed(db: Db, subscription: Json, happened_at: datetime) -> None:
+    """Who is on which plan. It grants nothing: each period is held back until its invoice is paid."""
+    key, customer = subscription["id"], subscription["metadata"]["customer"]
+    item = subscription["items"]["data"][0]
+    plan = PLANS[item["price"]["id"]]
+    await db.execute("INSERT INTO subscriptions (id, customer) VALUES (%s, %s) ON CONFLICT DO NOTHING", [key, customer])
+    known = await one(db, "SELECT * FROM subscriptions WHERE id = %s FOR UPDATE", [key])
+    older = known["ended"] or happened_at < known["changed_at"]
+    if plan != known["plan"]:
+        changed = known["plan"] and not older
+        starts_at = moment(item["current_period_start"] if changed else subscription["billing_cycle_anchor"])
+        await db.execute(
+            "SELECT credyt.subscribe(%s, %s, starts_at => %s, paid_through => %s, idempotency_key => %s)",
+            [customer, plan, starts_at, starts_at, f"{key}:{plan}:{starts_at}"],
+        )
+        over = plan if older else known["plan"]
+        if over:
+            await db.execute("SELECT credyt.unsubscribe(%s, %s)", [customer, over])
+    if older:
+        return  # a newer event has been here before
+
+    ended = subscription["status"] in ("canceled", "incomplete_expired")
+    if ended:
+        await db.execute("SELECT credyt.unsubscribe(%s, %s)", [customer, plan])
+    elif subscription["cancel_at"]:
+        await db.execute("SELECT credyt.unsubscribe(%s, %s, %s)", [customer, plan, moment(subscription["cancel_at"])])
+    else:  # takes a cancellation back; otherwise it changes nothing
+        await db.execute("SELECT credyt.subscribe(%s, %s)", [customer, plan])
+    await db.execute(
+        "UPDATE subscriptions SET plan = %s, changed_at = %s, ended = %s WHERE id = %s", [plan, happened_at, ended, key]
+    )
+
+
+async def invoice_paid(db: Db, invoice: Json, _: datetime) -> None:
+    """A period is paid: its credits are there."""
+    parent = invoice["parent"] or {}
+    if parent.get("type") != "subscription_details":
+        return
+    customer = parent["subscription_details"]["metadata"]["customer"]
+    for line in invoice["lines"]["data"]:
+        plan = PLANS.get(line["pricing"]["price_details"]["price"])
+        if plan is None or line["parent"]["subscription_item_details"]["proration"]:
+            continue
+        period = line["period"]
+        try:
+            await db.execute(
+                "SELECT credyt.pay_subscription(%s, %s, %s, idempotency_key => %s)",
+                [customer, plan, moment(period["end"]), invoice["id"]],
+            )
+        except DatabaseError as error:
+            if error.sqlstate != "WC011":  # not_found
+                raise
+            raise NotYet(f"{customer} is not on plan {plan}") from None
+        await db.execute(
+            "INSERT INTO payments (id, customer, amount, grants)"
+            " SELECT %s, %s, %s, array(SELECT id FROM credyt.grant_balances WHERE customer = %s AND kind = 'included' AND effective_at = %s)"
+            " ON CONFLICT DO NOTHING",
+            [invoice["id"], customer, invoice["amount_paid"], customer, moment(period["start"])],
+        )
+
+
+async def invoice_payment_paid(db: Db, payment: Json, _: datetime) -> None:
+    """Which payment paid an invoice. Refunds and disputes name the payment, not the invoice."""
+    found = await db.execute(
+        "UPDATE payments SET payment_intent = %s WHERE id = %s",
+        [payment["payment"]["payment_intent"], payment["invoice"]],
+    )
+    if not found.rowcount:
+        raise NotYet(f"invoice {payment['invoice']} is not known as paid")
+
+
+async def charge_refunded(db: Db, charge: Json, _: datetime) -> None:
+    """The amount is the sum of all refunds so far, so an older event that comes later has a smaller one."""
+    await settle(
+        db,
+        await one(
+            db,
+            "UPDATE payments SET refunded = greatest(refunded, %s) WHERE payment_intent = %s RETURNING *",
+            [charge["amount_refunded"], charge["payment_intent"]],
+        ),
+    )
+
+
+async def dispute_changed(db: Db, dispute: Json, _: datetime) -> None:
+    """The bank takes the money when a dispute opens and returns it when it is won, whichever event comes first."""
+    status = dispute["status"]
+    if status.startswith("warning_") or status == "prevented":
+        return  # an inquiry: no money has moved
+    await settle(
+        db,
+        await one(
+            db,
+            "UPDATE payments SET disputed = %s, dispute_won = dispute_won OR %s WHERE payment_intent = %s RETURNING *",
+            [dispute["amount"], status == "won", dispute["payment_intent"]],
+        ),
+    )
+
+
+async def settle(db: Db, payment: Json) -> None:
+    """Takes back the credits of the money that has gone, or gives back those of money that has come back."""
+    customer, amount, before = payment["customer"], payment["amount"], payment["taken_back"]
+    after = min(amount, payment["refunded"] + (0 if payment["dispute_won"] else payment["disputed"]))
+    found = await db.execute(
+        "SELECT * FROM credyt.grant_balances WHERE customer = %s AND id = ANY(%s)",
+        [customer, payment["grants"] + payment["given_back"]],
+    )
+    grants = await found.fetchall()
+    given_back = []
+    for grant in grants:
+        if after == amount > before:  # all of it is gone: what was spent is owed
+            await db.execute(
+                "SELECT credyt.revoke_grant(%s, %s, spent => 'owe', reason => %s)", [customer, grant["id"], payment["id"]]
+            )
+        elif grant["id"] in payment["grants"]:
+            part = credits(grant["credits"] * after / amount) - credits(grant["credits"] * before / amount)
+            if part < 0:  # a dispute was won
+                given_back.append(await give_back(db, grant, -part, Decimal(before - after) / amount))
+            for source in grants if part > 0 else []:  # a part is gone: what was spent stays with the customer
+                if source["kind"] == grant["kind"]:
+                    part -= await take_back(db, source, part, payment["id"])
+    await db.execute(
+        "UPDATE payments SET taken_back = %s, given_back = given_back || %s::uuid[] WHERE id = %s",
+        [after, given_back, payment["id"]],
+    )
+
+
+async def take_back(db: Db, grant: Json, part: Decimal, reason: str) -> Decimal:
+    part = min(part, grant["remaining"] - grant["held"])
+    if part > 0:
+        await db.execute("SELECT credyt.revoke_grant(%s, %s, %s, reason => %s)", [grant["customer"], grant["id"], part, reason])
+    return part
+
+
+async def give_back(db: Db, grant: Json, part: Decimal, share: Decimal) -> Any:
+    """Credits that ended while they were disputed are given back for another month."""
+    end = grant["expires_at"] and max(grant["expires_at"], datetime.now(UTC) + timedelta(days=30))
+    again = await one(
+        db,
+        "SELECT id FROM credyt.grant_credits(%s, %s, kind => %s, paid => %s, expires_at => %s)",
+        [grant["customer"], part, grant["kind"], round(grant["paid"] * share, 2), end],
+    )
+    return again["id"]
+
+
+async def one(db: Db, query: str, values: list[Any]) -> Json:
+    row = await (await db.execute(query, values)).fetchone()
+    if row is None:
+        raise NotYet("its payment is not known")
+    return row
+
+
+def moment(seconds: int) -> datetime:
+    return datetime.fromtimestamp(seconds, UTC)
+
+
+def cents(amount: int) -> Decimal:
+    return Decimal(amount) / 100
+
+
+def credits(exact: Decimal) -> Decimal:
+    return round(exact, 2)  # the asset's decimals
+
+
+HANDLERS: dict[str, Callable[[Db, Json, datetime], Awaitable[None]]] = {
+    "checkout.session.completed": checkout_completed,
+    "checkout.session.async_payment_succeeded": checkout_completed,
+    "customer.subscription.created": subscription_changed,
+    "customer.subscription.updated": subscription_changed,
+    "customer.subscription.deleted": subscription_changed,
+    "invoice.paid": invoice_paid,
+    "invoice_payment.paid": invoice_payment_paid,
+    "charge.refunded": charge_refunded,
+    "charge.dispute.created": dispute_changed,
+    "charge.dispute.updated": dispute_changed,
+    "charge.dispute.closed": dispute_changed,
+}
