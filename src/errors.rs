@@ -494,21 +494,35 @@ pub fn authorization_closed(customer: &str, id: impl Display, status: &str, verb
     .hint("Spend what is still owed with credyt.debit_credits, or authorize again.")
 }
 
+/// More is to be refunded than is left of the debit, or nothing is left.
 pub fn refund_exceeds_debit(
     customer: &str,
     debit: impl Display,
     asked: Amount,
     refundable: Amount,
 ) -> Error {
-    Error::new(
-        Code::RefundExceedsDebit,
-        format!("debit {debit} of customer {customer} has {refundable} credits left to refund, not {asked}"),
-    )
-    .with("customer", customer)
-    .with("debit_id", debit)
-    .with("needed", asked)
-    .with("refundable", refundable)
-    .hint("Pass credits => NULL to refund what is left.")
+    let (message, hint) = if refundable.is_zero() {
+        (
+            format!("debit {debit} of customer {customer} is fully refunded"),
+            format!(
+                "Nothing is left to give back. See its refunds: SELECT * FROM credyt.ledger WHERE customer = {} AND refers_to = '{debit}';",
+                literal(customer)
+            ),
+        )
+    } else {
+        (
+            format!(
+                "debit {debit} of customer {customer} has {refundable} credits left to refund, {asked} were asked for"
+            ),
+            "Pass credits => NULL to refund what is left.".to_owned(),
+        )
+    };
+    Error::new(Code::RefundExceedsDebit, message)
+        .with("customer", customer)
+        .with("debit_id", debit)
+        .with("needed", asked)
+        .with("refundable", refundable)
+        .hint(hint)
 }
 
 /// The same key with another request.

@@ -106,6 +106,7 @@ const FUNCTIONS: &[Function] = &[
             ("customer", Text, "'ann'"),
             CHARGE[2],
             CHARGE[3],
+            ("at", Time, "NULL"),
         ],
     },
     Function {

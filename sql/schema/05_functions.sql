@@ -35,12 +35,13 @@ CREATE FUNCTION credyt.quote(
     asset       text DEFAULT 'credits',
     customer    text DEFAULT NULL,
     usage       jsonb DEFAULT NULL,
-    cost        numeric DEFAULT NULL
+    cost        numeric DEFAULT NULL,
+    at          timestamptz DEFAULT NULL
 ) RETURNS credyt.quoted
     AS 'MODULE_PATHNAME', 'credyt_quote' LANGUAGE c VOLATILE
     SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_seqscan = off;
-COMMENT ON FUNCTION credyt.quote(text, numeric, jsonb, text, text, jsonb, numeric) IS
-    'What an action would cost now, in credits, and how that comes about. Changes nothing. WC003 without a price, WC009, 22023.';
+COMMENT ON FUNCTION credyt.quote(text, numeric, jsonb, text, text, jsonb, numeric, timestamptz) IS
+    'What an action costs in credits, and how that comes about, by the prices and vendor rates of now or another moment.';
 
 -- Credits in
 

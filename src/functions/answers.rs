@@ -5,6 +5,7 @@ use rust_decimal::Decimal;
 use uuid::Uuid;
 
 use super::debit::Request;
+use super::refund::FORFEITED;
 use crate::errors::Result;
 use crate::ledger::{Amount, Grant, Moment};
 use crate::sql_types::value::Value;
@@ -178,9 +179,17 @@ impl DebitAnswer {
             self.allocations,
             value::optional_uuid(self.authorization_id),
             value::bool(self.replayed),
-            value::optional_text(self.reason.as_deref()),
+            value::optional_text(self.reason.as_deref().map(answered)),
             value::optional_moment(self.created_at),
         ])
+    }
+}
+
+/// The reason as callers compare it: that a refund was forfeited, without the words they gave themselves.
+fn answered(reason: &str) -> &str {
+    match reason.split_once(": ") {
+        Some((FORFEITED, _)) => FORFEITED,
+        _ => reason,
     }
 }
 

@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use super::costing::{Usage, computed, read_usage};
 use super::debit::movement;
-use super::request::check_cost;
+use super::request::read_cost;
 use crate::errors::{self, Result};
 use crate::ledger::Moment;
 use crate::ledger::costing::{self, Known, Source};
@@ -50,8 +50,7 @@ fn read(args: &Args) -> Result<Request> {
     let vendor = args.name(1, "vendor")?;
     let model = args.optional_name(2, "model")?;
     let usage = args.optional_object(3, "usage")?.map(Json::Object);
-    let cost = args.optional_quantity(4, "cost")?;
-    check_cost(cost)?;
+    let cost = read_cost(args, 4)?;
     if usage.is_none() && cost.is_none() {
         return Err(errors::invalid("cost", "neither cost nor usage is given"));
     }

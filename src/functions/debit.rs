@@ -48,9 +48,12 @@ pub fn read(args: &Args) -> Result<Request> {
     let charge = Charge::read_new(args, 2)?;
     let asset = args.name(7, "asset")?;
     let key_text = args.optional_name(8, "idempotency_key")?;
+    let scopes = args.names(9, "scopes")?;
     Ok(Request {
-        key: request::key(key_text, "debit_credits", || charge.fields(&asset, &action)),
-        scopes: args.names(9, "scopes")?,
+        key: request::key(key_text, "debit_credits", || {
+            charge.fields(&asset, &action, scopes.as_deref())
+        }),
+        scopes,
         occurred_at: args.optional_moment(10, "occurred_at")?,
         documents: Documents {
             dimensions: args.as_given(3, "dimensions", charge.stored_dimensions().as_ref())?,
@@ -93,7 +96,7 @@ fn price(store: &Store, request: &Request) -> Result<(Rc<Spend>, Rc<Costing>)> {
                 "occurred_at",
                 format_args!("{at} is in the future"),
             )),
-            _ => pricing.at(now),
+            _ => pricing.at(occurred_at, now),
         }),
     };
     Ok((Rc::new(spend), costing))

@@ -11,7 +11,7 @@ use super::debit::once;
 use super::request::{self, number};
 use crate::errors::{self, Error, Result};
 use crate::ledger::wallet::{Decided, Due, Part, Shortfall, total};
-use crate::ledger::{Amount, Kind, Moment, amount};
+use crate::ledger::{Amount, Kind, Moment};
 use crate::sql_types::{Args, args as arguments, value};
 use crate::store::Store;
 use crate::store::batch::Batch;
@@ -74,7 +74,8 @@ pub fn read(args: &Args) -> Result<NewGrant> {
         )
     })?;
     let asset = args.name(3, "asset")?;
-    let paid = args.amount(4, "paid", amount::DECIMALS)?;
+    let paid = args.paid(4, "paid")?;
+    let priority = args.int(7, "priority")?;
     let applies_to = args.names(8, "applies_to")?;
     check_patterns(applies_to.as_deref())?;
     let fields = || {
@@ -83,6 +84,8 @@ pub fn read(args: &Args) -> Result<NewGrant> {
             number("credits", Some(credits)),
             ("paid", Some(paid.to_string())),
             ("kind", Some(kind.to_string())),
+            ("priority", Some(priority.to_string())),
+            request::names("applies_to", applies_to.as_deref()),
         ]
     };
     let key_text = args.optional_name(9, "idempotency_key")?;
@@ -90,7 +93,7 @@ pub fn read(args: &Args) -> Result<NewGrant> {
         key: request::key(key_text, "grant_credits", fields),
         expires_at: args.optional_moment(5, "expires_at")?,
         effective_at: args.optional_moment(6, "effective_at")?,
-        priority: args.int(7, "priority")?,
+        priority,
         metadata: args.optional_json(10, "metadata")?,
         customer,
         credits,

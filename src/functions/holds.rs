@@ -70,9 +70,15 @@ fn read(args: &Args) -> Result<Request> {
     })?;
     let asset = args.name(9, "asset")?;
     let key_text = args.optional_name(10, "idempotency_key")?;
+    let scopes = args.names(11, "scopes")?;
+    let fields = || {
+        let mut fields = charge.fields(&asset, &action, scopes.as_deref());
+        fields.push(("overrun", Some(overrun_text)));
+        fields
+    };
     Ok(Request {
-        key: request::key(key_text, "authorize", || charge.fields(&asset, &action)),
-        scopes: args.names(11, "scopes")?,
+        key: request::key(key_text, "authorize", fields),
+        scopes,
         metadata: args.optional_json(12, "metadata")?,
         customer,
         action,
@@ -119,7 +125,7 @@ fn hold(store: &Store, request: &Request) -> Result<Option<AuthorizationAnswer>>
         &costing,
     )?;
     let Some(mut open) = wallets::find(store, &request.customer, &request.asset)? else {
-        let (credits, _) = pricing.at(books::now(store)?)?;
+        let (credits, _) = pricing.at(None, books::now(store)?)?;
         return Ok(Some(refusal(
             request,
             "wallet_not_found",
@@ -127,7 +133,7 @@ fn hold(store: &Store, request: &Request) -> Result<Option<AuthorizationAnswer>>
             Amount::ZERO,
         )));
     };
-    let (credits, priced) = pricing.at(open.now)?;
+    let (credits, priced) = pricing.at(None, open.now)?;
     let available = open.wallet.available(open.now, Some(action), open.limit);
     if open.active().is_err() {
         return Ok(Some(refusal(request, "wallet_frozen", credits, available)));
@@ -148,7 +154,7 @@ fn hold(store: &Store, request: &Request) -> Result<Option<AuthorizationAnswer>>
     let price_version = match priced {
         Some(version) => Some(version),
         None => prices::applicable(store, &asset, action, Some(&request.customer))?
-            .at(open.now)
+            .at(open.now, open.now)
             .map(|price| price.version),
     };
     let expires_at = ends(open.now, request.ttl_seconds)?;

@@ -9,7 +9,6 @@ use super::grants::check_patterns;
 use super::request;
 use crate::errors::{self, Result};
 use crate::ledger::Moment;
-use crate::ledger::amount::DECIMALS;
 use crate::ledger::period::{self, Every};
 use crate::ledger::plan::{Subscription, Terms};
 use crate::sql_types::{Args, Row, args as arguments, value};
@@ -28,7 +27,7 @@ pub fn create_plan(args: &Args) -> Result<Option<pg_sys::Datum>> {
     let every = args.name(2, "every")?;
     let every = Every::from_str(&every).map_err(|why| errors::invalid("every", why))?;
     let asset = args.name(3, "asset")?;
-    let paid = args.amount(4, "paid", DECIMALS)?;
+    let paid = args.paid(4, "paid")?;
     let rollover = args.optional_quantity(5, "rollover")?;
     let priority = args.int(6, "priority")?;
     let applies_to = args.names(7, "applies_to")?;

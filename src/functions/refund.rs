@@ -100,6 +100,7 @@ fn give_back(store: &Store, request: &Request) -> Result<Option<DebitAnswer>> {
         parts: Vec::new(),
         moved: Vec::new(),
         reissued: Vec::new(),
+        forfeits: false,
     };
     back.forgive(forgiven);
     back.restore(paid, asked - forgiven)?;
@@ -107,6 +108,7 @@ fn give_back(store: &Store, request: &Request) -> Result<Option<DebitAnswer>> {
         parts,
         moved,
         reissued,
+        forfeits,
         ..
     } = back;
 
@@ -117,7 +119,7 @@ fn give_back(store: &Store, request: &Request) -> Result<Option<DebitAnswer>> {
         costs: costs::weights_of(store, customer, &seen)?,
         allocations: value::jsonb(&allocations(&parts, "revenue")),
         refers_to: Some(request.debit_id),
-        reason: request.reason.clone(),
+        reason: reason(request.reason.as_deref(), forfeits),
         key: request.key.clone(),
         ..Entry::new("refund", open.now)
     };
@@ -130,6 +132,17 @@ fn give_back(store: &Store, request: &Request) -> Result<Option<DebitAnswer>> {
     Ok(Some(DebitAnswer::booked(&open, entry)))
 }
 
+/// What the row of a refund says when some of it did not come back, before the caller's own reason.
+pub const FORFEITED: &str = "forfeited";
+
+fn reason(given: Option<&str>, forfeits: bool) -> Option<String> {
+    match (given, forfeits) {
+        (given, false) => given.map(str::to_owned),
+        (None, true) => Some(FORFEITED.to_owned()),
+        (Some(given), true) => Some(format!("{FORFEITED}: {given}")),
+    }
+}
+
 /// Credits on their way back.
 struct Back<'a> {
     store: &'a Store,
@@ -140,6 +153,8 @@ struct Back<'a> {
     /// What moved on to new grants, and those.
     moved: Vec<Due>,
     reissued: Vec<Issued>,
+    /// Some of it goes to a grant that has ended or was revoked, or to a closed wallet.
+    forfeits: bool,
 }
 
 impl Back<'_> {
@@ -189,6 +204,8 @@ impl Back<'_> {
         let origin = grants::by_id(self.store, customer, id)?
             .ok_or_else(|| errors::corrupted("the ledger", "a grant that paid is not there"))?;
         let ended = origin.expires_at.is_some_and(|end| end <= self.open.now);
+        let reissues = ended && !revoked && self.request.restore_until.is_some();
+        self.forfeits |= self.open.wallet.closed || revoked || ended && !reissues;
         if let (true, false, Some(until)) = (ended, revoked, self.request.restore_until) {
             let grant = Issued {
                 id: Uuid::now_v7(),

@@ -9,6 +9,7 @@ use std::rc::Rc;
 use super::costing::{Costing, Usage, read_usage};
 use crate::errors::{self, Error, Result};
 use crate::ledger::margin::COST_DECIMALS;
+use crate::ledger::number::{MEASURED_DECIMALS, json_measured, plain};
 use crate::ledger::price::{Measure, Price, PriceError};
 use crate::ledger::{Amount, Moment};
 use crate::sql_types::Args;
@@ -36,21 +37,20 @@ impl Charge {
     /// Reads quantity, dimensions, usage, cost and credits, which stand side by side.
     pub fn read(args: &Args, first: usize) -> Result<Charge> {
         Charge::checked(Charge {
-            quantity: args.optional_quantity(first, "quantity")?,
+            quantity: args.optional_measure(first, "quantity", MEASURED_DECIMALS)?,
             dimensions: args.optional_object(first + 1, "dimensions")?,
             usage: args.optional_json(first + 2, "usage")?,
             used: Vec::new(),
-            cost: args.optional_quantity(first + 3, "cost")?,
+            cost: read_cost(args, first + 3)?,
             credits: args.optional_quantity(first + 4, "credits")?,
         })
     }
 
-    /// Reads the usage, and refuses a cost with too many digits.
+    /// Reads the usage.
     pub fn checked(mut charge: Charge) -> Result<Charge> {
         if let Some(usage) = &charge.usage {
             charge.used = read_usage(usage)?;
         }
-        check_cost(charge.cost)?;
         Ok(charge)
     }
 
@@ -104,10 +104,11 @@ impl Charge {
     }
 
     /// What is compared of a request to spend.
-    pub fn fields(&self, asset: &str, action: &str) -> Vec<Field> {
+    pub fn fields(&self, asset: &str, action: &str, scopes: Option<&[String]>) -> Vec<Field> {
         let mut fields = vec![
             ("asset", Some(asset.to_owned())),
             ("action", Some(action.to_owned())),
+            names("scopes", scopes),
         ];
         fields.extend(self.totals());
         fields
@@ -117,11 +118,8 @@ impl Charge {
     pub fn totals(&self) -> [Field; 5] {
         [
             number("quantity", self.quantity),
-            (
-                "dimensions",
-                self.stored_dimensions().map(|json| json.to_string()),
-            ),
-            ("usage", self.usage.as_ref().map(Json::to_string)),
+            json("dimensions", self.stored_dimensions().as_ref()),
+            json("usage", self.usage.as_ref()),
             number("cost", self.cost),
             number("credits", self.credits),
         ]
@@ -226,13 +224,14 @@ impl Pricing {
         })
     }
 
-    /// What it costs at this moment.
-    pub fn at(&self, now: Moment) -> Result<Priced> {
+    /// What it costs, if it happened at this moment (`None`: now).
+    pub fn at(&self, happened: Option<Moment>, now: Moment) -> Result<Priced> {
         let Some(prices) = &self.prices else {
             let given = self.charge.given(&self.asset)?;
             return Ok((given.unwrap_or_default(), None));
         };
-        let (version, price) = in_force(prices.at(now), &self.action, &self.asset)?;
+        let version = prices.at(happened.unwrap_or(now), now);
+        let (version, price) = in_force(version, &self.action, &self.asset)?;
         let credits = self
             .charge
             .price(&price, &self.action, &self.asset, &self.costing)?;
@@ -247,24 +246,21 @@ pub fn in_force(version: Option<Version>, action: &str, asset: &Asset) -> Result
         .ok_or_else(|| errors::price_not_found(action, &asset.name))
 }
 
-/// Refuses a cost that is too large or has too many digits.
+/// The vendor cost that a caller gives: rounded to the decimals that are kept, below 1e15.
+pub fn read_cost(args: &Args, at: usize) -> Result<Option<Decimal>> {
+    let cost = args.optional_measure(at, "cost", COST_DECIMALS)?;
+    check_cost(cost)?;
+    Ok(cost)
+}
+
+/// Refuses a cost that is too large.
 pub fn check_cost(cost: Option<Decimal>) -> Result<()> {
-    let Some(cost) = cost else {
-        return Ok(());
-    };
-    if cost.normalize().scale() > COST_DECIMALS {
-        return Err(errors::invalid(
-            "cost",
-            format_args!("{cost} has more than {COST_DECIMALS} decimals"),
-        ));
+    match cost {
+        Some(cost) if cost >= Decimal::from(1_000_000_000_000_000_i64) => Err(
+            errors::out_of_range("cost", format_args!("{cost} is not below 1e15")),
+        ),
+        _ => Ok(()),
     }
-    if cost >= Decimal::from(1_000_000_000_000_000_i64) {
-        return Err(errors::out_of_range(
-            "cost",
-            format_args!("{cost} is not below 1e15"),
-        ));
-    }
-    Ok(())
 }
 
 /// A compared part of a request: its name and value.
@@ -273,6 +269,40 @@ pub type Field = (&'static str, Option<String>);
 /// A number as a part of a request: 1 and 1.00 are the same request.
 pub fn number(name: &'static str, value: Option<Decimal>) -> Field {
     (name, value.map(|value| value.normalize().to_string()))
+}
+
+/// A list of names as a part of a request: in whatever order they were given, and none is as if there
+/// were no list.
+pub fn names(name: &'static str, value: Option<&[String]>) -> Field {
+    let mut list = value.unwrap_or_default().to_vec();
+    list.sort();
+    list.dedup();
+    (
+        name,
+        (!list.is_empty()).then(|| Json::from(list).to_string()),
+    )
+}
+
+/// A document as a part of a request: its numbers are compared as numbers.
+pub fn json(name: &'static str, value: Option<&Json>) -> Field {
+    (name, value.map(|value| comparable(value).to_string()))
+}
+
+/// The document with its numbers as they are compared: 2.0 is 2.
+fn comparable(value: &Json) -> Json {
+    match value {
+        Json::Number(number) => {
+            let rounded = json_measured(value).ok();
+            let rounded = rounded.and_then(|rounded| plain(rounded).parse().ok());
+            Json::Number(rounded.unwrap_or_else(|| number.clone()))
+        }
+        Json::Array(list) => list.iter().map(comparable).collect(),
+        Json::Object(object) => {
+            let field = |(key, value): (&String, &Json)| (key.clone(), comparable(value));
+            Json::Object(object.iter().map(field).collect())
+        }
+        other => other.clone(),
+    }
 }
 
 /// Sixteen bytes that stand for a request: the function and what it was asked.

@@ -3,13 +3,13 @@
 use std::str::FromStr;
 
 use pgrx::pg_sys;
-use rust_decimal::Decimal;
 use serde_json::Value as Json;
 
 use super::costing::Costing;
-use super::request::{Charge, in_force};
+use super::request::{Charge, in_force, read_cost};
 use crate::errors::{self, Result};
 use crate::ledger::amount::DECIMALS;
+use crate::ledger::number::MEASURED_DECIMALS;
 use crate::ledger::price::{Price, Rounding};
 use crate::sql_types::{Args, Row, value};
 use crate::store::Store;
@@ -113,16 +113,18 @@ pub fn set_price(args: &Args) -> Result<Option<pg_sys::Datum>> {
 
 pub fn quote(args: &Args) -> Result<Option<pg_sys::Datum>> {
     let action = args.name(0, "action")?;
-    let quantity = args.quantity(1, "quantity")?;
+    let quantity = args.measure(1, "quantity", MEASURED_DECIMALS)?;
     let asset = args.name(3, "asset")?;
     let customer = args.optional_name(4, "customer")?;
     let charge = Charge::read_quote(args)?;
+    let at = args.optional_moment(7, "at")?;
     let (credits, version, breakdown) = Store::read(|store| {
         let asset = books::asset(store, &asset)?;
         let prices = prices::applicable(store, &asset, &action, customer.as_deref())?;
         let now = books::now(store)?;
-        let (version, price) = in_force(prices.at(now), &action, &asset)?;
-        let costing = Costing::of(store, &asset, &charge, now)?;
+        let at = at.unwrap_or(now);
+        let (version, price) = in_force(prices.at(at, now), &action, &asset)?;
+        let costing = Costing::of(store, &asset, &charge, at)?;
         let (credits, breakdown) = charge.explain(&price, &action, &asset, &costing)?;
         Ok((credits, version, breakdown))
     })?;
@@ -140,14 +142,14 @@ pub fn quote(args: &Args) -> Result<Option<pg_sys::Datum>> {
 impl Charge {
     /// The arguments of `quote`: what is priced is spread over the list.
     fn read_quote(args: &Args) -> Result<Charge> {
-        let quantity: Option<Decimal> = args.optional_quantity(1, "quantity")?;
+        let quantity = args.optional_measure(1, "quantity", MEASURED_DECIMALS)?;
         let dimensions = Some(args.object(2, "dimensions")?);
         Charge::checked(Charge {
             quantity,
             dimensions,
             usage: args.optional_json(5, "usage")?,
             used: Vec::new(),
-            cost: args.optional_quantity(6, "cost")?,
+            cost: read_cost(args, 6)?,
             credits: None,
         })
     }

@@ -1,15 +1,21 @@
 //! Decimal numbers at the borders: from text and JSON to [`Decimal`] and back, exactly.
 //!
-//! Nothing here rounds. A number that a [`Decimal`] cannot hold (96 bits, so 28 digits always fit
-//! and 29 sometimes; at most 28 decimals) is refused with a text that says so. A number is judged
-//! by its value, not by how it is written: `1.50` and `1.5e0` are the same, and trailing zeros
-//! beyond 28 decimals do no harm.
+//! Only what was measured is rounded, where a function says so. Any other number that a [`Decimal`]
+//! cannot hold (96 bits, so 28 digits always fit and 29 sometimes; at most 28 decimals) is refused
+//! with a text that says so. A number is judged by its value, not by how it is written: `1.50` and
+//! `1.5e0` are the same, and trailing zeros beyond 28 decimals do no harm.
 
 use rust_decimal::Decimal;
 use serde_json::Value;
 
 /// How much of a caller's own text an error message repeats, in characters.
 const SHOWN: usize = 40;
+
+/// Counts, quantities and vendor costs are kept with so many decimals.
+pub const MEASURED_DECIMALS: u32 = 12;
+
+/// So many digits always fit a [`Decimal`].
+const DIGITS: i64 = 28;
 
 /// Reads a decimal number, exactly: `12`, `-0.5`, `.5`, `1e-3`. The result is normalised, and a
 /// zero has no sign.
@@ -18,14 +24,41 @@ const SHOWN: usize = 40;
 /// Text that is not a number (NaN, infinities, spaces and digit separators included), and numbers
 /// that do not fit.
 pub fn parse_decimal(text: &str) -> Result<Decimal, String> {
-    let not_a_number = || format!("{} is not a number", quoted(text));
-    let too_many = || {
+    read(text)?.exact().ok_or_else(|| {
         format!(
             "{} has more digits than can be kept exactly (28, decimals included)",
             quoted(text)
         )
-    };
+    })
+}
 
+/// Reads a number that was measured, often a product of floats: rounded half-even to so many decimals,
+/// and to fewer where more than 28 digits would be left.
+///
+/// # Errors
+/// Text that is not a number, and numbers with more than 28 digits before the point.
+pub fn parse_measured(text: &str, decimals: u32) -> Result<Decimal, String> {
+    let number = read(text)?;
+    let exact = number.exact().filter(|exact| exact.scale() <= decimals);
+    exact.or_else(|| number.rounded(decimals)).ok_or_else(|| {
+        format!(
+            "{} has more than {DIGITS} digits before the point",
+            quoted(text)
+        )
+    })
+}
+
+/// A number as it is written: digits x 10^power. Zeros at its end are part of the power, so that they
+/// never count as digits.
+struct Written<'a> {
+    negative: bool,
+    /// One after the other.
+    digits: [&'a str; 2],
+    power: i64,
+}
+
+fn read(text: &str) -> Result<Written<'_>, String> {
+    let not_a_number = || format!("{} is not a number", quoted(text));
     let (negative, unsigned) = match text.strip_prefix('-') {
         Some(rest) => (true, rest),
         None => (false, text.strip_prefix('+').unwrap_or(text)),
@@ -42,40 +75,95 @@ pub fn parse_decimal(text: &str) -> Result<Decimal, String> {
     if !all_digits || (whole.is_empty() && fraction.is_empty()) {
         return Err(not_a_number());
     }
-
-    // The value is digits x 10^power. Zeros at the end go into the power, so that they never count
-    // as digits.
     let fraction = fraction.trim_end_matches('0');
     let significant = if fraction.is_empty() {
         whole.trim_end_matches('0')
     } else {
         whole
     };
-    let mut digits: i128 = 0;
-    for byte in significant.bytes().chain(fraction.bytes()) {
-        digits = digits
-            .checked_mul(10)
-            .and_then(|digits| digits.checked_add(i128::from(byte - b'0')))
-            .ok_or_else(too_many)?;
+    Ok(Written {
+        negative,
+        digits: [significant.trim_start_matches('0'), fraction],
+        power: exponent
+            .saturating_add(length(whole) - length(significant))
+            .saturating_sub(length(fraction)),
+    })
+}
+
+fn length(text: &str) -> i64 {
+    i64::try_from(text.len()).unwrap_or(i64::MAX)
+}
+
+impl Written<'_> {
+    fn bytes(&self) -> impl Iterator<Item = u8> {
+        let [whole, fraction] = self.digits;
+        whole
+            .bytes()
+            .chain(fraction.bytes())
+            .map(|byte| byte - b'0')
     }
-    if digits == 0 {
-        return Ok(Decimal::ZERO);
+
+    /// `None` where it does not fit.
+    fn exact(&self) -> Option<Decimal> {
+        let mut digits: i128 = 0;
+        for digit in self.bytes() {
+            digits = digits.checked_mul(10)?.checked_add(digit.into())?;
+        }
+        if digits == 0 {
+            return Some(Decimal::ZERO);
+        }
+        let places = u32::try_from(self.power.unsigned_abs()).ok()?;
+        if self.power > 0 {
+            digits = digits.checked_mul(10_i128.checked_pow(places)?)?;
+        }
+        self.decimal(digits, if self.power > 0 { 0 } else { places })
     }
-    let length = |part: &str| i64::try_from(part.len()).unwrap_or(i64::MAX);
-    let power = exponent
-        .saturating_add(length(whole) - length(significant))
-        .saturating_sub(length(fraction));
-    let places = u32::try_from(power.unsigned_abs()).map_err(|_| too_many())?;
-    let (digits, scale) = if power > 0 {
-        let shifted = 10_i128
-            .checked_pow(places)
-            .and_then(|shift| digits.checked_mul(shift));
-        (shifted.ok_or_else(too_many)?, 0)
-    } else {
-        (digits, places)
-    };
-    let signed = if negative { -digits } else { digits };
-    Decimal::try_from_i128_with_scale(signed, scale).map_err(|_| too_many())
+
+    /// `None` where more than 28 digits stand before the point.
+    fn rounded(&self, decimals: u32) -> Option<Decimal> {
+        let leading = self.bytes().take_while(|digit| *digit == 0).count();
+        let digits = self.bytes().skip(leading);
+        let count =
+            length(self.digits[0]) + length(self.digits[1]) - i64::try_from(leading).ok()?;
+        if count == 0 {
+            return Some(Decimal::ZERO);
+        }
+        let before_point = count.saturating_add(self.power);
+        if before_point > DIGITS {
+            return None;
+        }
+        let decimals = i64::from(decimals).min(DIGITS - before_point.max(0));
+        // So many digits are kept; the first one after them decides, then whether more follow.
+        let kept = before_point.saturating_add(decimals);
+        if kept < 0 {
+            return Some(Decimal::ZERO);
+        }
+        let (mut units, mut after): (i128, _) = (0, None);
+        let mut more = false;
+        for (place, digit) in (0..).zip(digits) {
+            if place < kept {
+                units = units * 10 + i128::from(digit);
+            } else if after.is_none() {
+                after = Some(digit);
+            } else {
+                more |= digit > 0;
+            }
+        }
+        units *= 10_i128.checked_pow(u32::try_from((kept - count).max(0)).ok()?)?;
+        let up = match after {
+            Some(6..) => true,
+            Some(5) => more || units % 2 == 1,
+            _ => false,
+        };
+        self.decimal(units + i128::from(up), u32::try_from(decimals).ok()?)
+    }
+
+    /// Normalised, and zero without a sign.
+    fn decimal(&self, digits: i128, scale: u32) -> Option<Decimal> {
+        let signed = if self.negative { -digits } else { digits };
+        let decimal = Decimal::try_from_i128_with_scale(signed, scale).ok()?;
+        Some(decimal.normalize())
+    }
 }
 
 /// Reads a number from JSON, exactly: a JSON number, or a string that holds one.
@@ -90,6 +178,18 @@ pub fn json_decimal(value: &Value) -> Result<Decimal, String> {
             "must be a number or a string with a number, not {}",
             kind_of(other)
         )),
+    }
+}
+
+/// Reads a count from JSON: as [`json_decimal`] does, but rounded as [`parse_measured`] does.
+///
+/// # Errors
+/// Those of [`parse_measured`], and any other kind of JSON value.
+pub fn json_measured(value: &Value) -> Result<Decimal, String> {
+    match value {
+        Value::Number(number) => parse_measured(number.as_str(), MEASURED_DECIMALS),
+        Value::String(text) => parse_measured(text, MEASURED_DECIMALS),
+        other => json_decimal(other),
     }
 }
 
@@ -220,6 +320,55 @@ mod tests {
     }
 
     #[test]
+    fn what_was_measured_is_rounded_half_even() {
+        let measured = |text| parse_measured(text, 12).map_or_else(|error| error, plain);
+        for (text, value) in [
+            ("0.30000000000000004", "0.3"),
+            ("0.1234567890125", "0.123456789012"),
+            ("0.1234567890135", "0.123456789014"),
+            (
+                "0.12345678901250000000000000000000000000001",
+                "0.123456789013",
+            ),
+            ("0.0000000000005", "0"),
+            (
+                "0.00000000000050000000000000000000000000000000001",
+                "0.000000000001",
+            ),
+            ("-0.0000000000001", "0"),
+            ("1e-400000000000000000000", "0"),
+            ("5e-13", "0"),
+            ("15e-13", "0.000000000002"),
+            ("9999999999999999.9999999999999", "10000000000000000"),
+            (
+                "9234567890123456789012345678.5",
+                "9234567890123456789012345678",
+            ),
+            (
+                "9234567890123456789012345678.51",
+                "9234567890123456789012345679",
+            ),
+            (
+                "123456789012345678.1234567890129",
+                "123456789012345678.1234567890",
+            ),
+            ("1e28", "10000000000000000000000000000"),
+            ("12e20", "1200000000000000000000"),
+        ] {
+            let value = parse_decimal(value).map_or_else(|error| error, plain);
+            assert_eq!(measured(text), value, "{text}");
+        }
+        for text in [
+            "12345678901234567890123456789.5",
+            "1e29",
+            "1e99999999999999999999",
+        ] {
+            assert!(measured(text).contains("before the point"), "{text}");
+        }
+        assert!(measured("NaN").contains("not a number"));
+    }
+
+    #[test]
     fn a_long_text_is_shortened_in_the_message() {
         let error = parse_decimal(&"ü".repeat(1000)).unwrap_err();
         assert!(error.chars().count() < 80, "{error}");
@@ -259,8 +408,17 @@ mod tests {
         }
 
         #[test]
+        fn rounding_a_text_is_rounding_its_number(digits in -79_228_162_514_264_337_593_543_950_335_i128..=79_228_162_514_264_337_593_543_950_335, scale in 0_u32..=28, decimals in 0_u32..=12) {
+            let number = Decimal::try_from_i128_with_scale(digits, scale).unwrap();
+            let rounded = number.round_dp(decimals);
+            prop_assert_eq!(parse_measured(&number.to_string(), decimals), Ok(rounded));
+            prop_assert_eq!(parse_measured(&format!("{digits}e-{scale}"), decimals), Ok(rounded));
+        }
+
+        #[test]
         fn no_text_panics(text in "[-+.eE0-9]{0,80}|\\PC*") {
             let _ = parse_decimal(&text);
+            let _ = parse_measured(&text, 12);
         }
     }
 }

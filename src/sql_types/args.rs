@@ -9,8 +9,8 @@ use serde_json::{Map, Value as Json};
 use uuid::Uuid;
 
 use crate::errors::{self, Result};
-use crate::ledger::amount::NotAnAmount;
-use crate::ledger::number::parse_decimal;
+use crate::ledger::amount::{DECIMALS, NotAnAmount};
+use crate::ledger::number::{parse_decimal, parse_measured};
 use crate::ledger::{Amount, Moment};
 use crate::sql_types::named::{Named, Signature, encoded_twice};
 use crate::sql_types::value::{self, Value};
@@ -161,8 +161,30 @@ impl Args<'_> {
 
     /// A number that is not negative, read exactly; or NULL.
     pub fn optional_quantity(&self, at: usize, name: &str) -> Result<Option<Decimal>> {
+        let text = self.number(at, name)?;
+        text.map(|text| quantity(name, &text, None)).transpose()
+    }
+
+    /// A measurement that is not negative, rounded half-even to so many decimals; or NULL.
+    pub fn optional_measure(
+        &self,
+        at: usize,
+        name: &str,
+        decimals: u32,
+    ) -> Result<Option<Decimal>> {
+        let text = self.number(at, name)?;
+        text.map(|text| quantity(name, &text, Some(decimals)))
+            .transpose()
+    }
+
+    pub fn measure(&self, at: usize, name: &str, decimals: u32) -> Result<Decimal> {
+        required(name, self.optional_measure(at, name, decimals)?)
+    }
+
+    /// The text of a number.
+    fn number(&self, at: usize, name: &str) -> Result<Option<String>> {
         if let Some(named) = self.named {
-            return named.quantity(name);
+            return named.digits(name);
         }
         let Some(datum) = self.datum(at) else {
             return Ok(None);
@@ -172,7 +194,7 @@ impl Args<'_> {
             let text = direct_function_call_as_datum(pg_sys::numeric_out, &[Some(datum)]);
             text.map(|text| CStr::from_ptr(text.cast_mut_ptr()).to_string_lossy())
         };
-        quantity(name, &required(name, text)?).map(Some)
+        required(name, text).map(|text| Some(text.into_owned()))
     }
 
     pub fn quantity(&self, at: usize, name: &str) -> Result<Decimal> {
@@ -189,6 +211,11 @@ impl Args<'_> {
 
     pub fn amount(&self, at: usize, name: &str, scale: u32) -> Result<Amount> {
         required(name, self.optional_amount(at, name, scale)?)
+    }
+
+    /// Money that was paid: not negative, rounded half-even to ten decimals, below 1e15.
+    pub fn paid(&self, at: usize, name: &str) -> Result<Amount> {
+        amount(name, self.measure(at, name, DECIMALS)?, DECIMALS)
     }
 
     // ---- the rest ---------------------------------------------------------------------------
@@ -312,8 +339,8 @@ impl Args<'_> {
     }
 }
 
-/// A number that is not negative, of its text.
-pub fn quantity(name: &str, text: &str) -> Result<Decimal> {
+/// A number that is not negative, of its text: exact, or rounded to so many decimals.
+fn quantity(name: &str, text: &str, decimals: Option<u32>) -> Result<Decimal> {
     match text {
         "NaN" | "Infinity" | "-Infinity" => {
             return Err(errors::invalid(
@@ -327,7 +354,11 @@ pub fn quantity(name: &str, text: &str) -> Result<Decimal> {
     if whole.is_some_and(|whole| whole.len() > 28 && whole.bytes().all(|b| b.is_ascii_digit())) {
         return Err(errors::out_of_range(name, "it has more than 28 digits"));
     }
-    let value = parse_decimal(text).map_err(|why| errors::invalid(name, why))?;
+    let value = match decimals {
+        None => parse_decimal(text),
+        Some(decimals) => parse_measured(text, decimals),
+    };
+    let value = value.map_err(|why| errors::invalid(name, why))?;
     if value.is_sign_negative() && !value.is_zero() {
         return Err(errors::invalid(name, format_args!("{value} is negative")));
     }

@@ -7,7 +7,7 @@ use rust_decimal::Decimal;
 use serde_json::{Map, Value as Json};
 use uuid::Uuid;
 
-use super::args::{quantity, required};
+use super::args::required;
 use crate::errors::{self, Result};
 use crate::ledger::number::parse_decimal;
 use crate::ledger::spelling;
@@ -88,13 +88,6 @@ impl<'a> Named<'a> {
         list.iter().map(element).collect::<Result<_>>().map(Some)
     }
 
-    /// A number that is not negative, or its text.
-    pub fn quantity(self, name: &str) -> Result<Option<Decimal>> {
-        self.digits(name)?
-            .map(|digits| quantity(name, &digits))
-            .transpose()
-    }
-
     /// A whole number of the given type, or its text.
     pub fn whole<N: TryFrom<Decimal>>(self, name: &str, bits: u32) -> Result<Option<N>> {
         let Some(digits) = self.digits(name)? else {
@@ -139,7 +132,8 @@ impl<'a> Named<'a> {
         }
     }
 
-    fn digits(self, name: &str) -> Result<Option<String>> {
+    /// A number, or its text.
+    pub fn digits(self, name: &str) -> Result<Option<String>> {
         match self.get(name) {
             None => Ok(None),
             Some(Json::Number(number)) => Ok(Some(number.to_string())),

@@ -43,10 +43,20 @@ pub struct Applicable {
 }
 
 impl Applicable {
-    /// What counts at a moment: the customer's own price, or else the list's.
-    pub fn at(&self, at: Moment) -> Option<Version> {
-        let own = self.own.as_ref().and_then(|own| in_force(own, at));
-        own.or_else(|| in_force(&self.list, at))
+    /// What counts at a moment: the customer's own price, or else the list's. `now`: the first one that
+    /// has taken effect by then holds from the beginning.
+    pub fn at(&self, at: Moment, now: Moment) -> Option<Version> {
+        let versions = || self.own.iter().chain([&self.list]);
+        let before = |moment| {
+            versions()
+                .flat_map(|v| v.iter())
+                .filter(move |v| v.effective_at <= moment)
+        };
+        if before(at).next().is_some() {
+            return versions().find_map(|versions| in_force(versions, at));
+        }
+        let first = before(now).map(|version| version.effective_at).min()?;
+        versions().find_map(|versions| in_force(versions, first))
     }
 }
 

@@ -67,7 +67,7 @@ SELECT credyt.grant_credits('rich', 10);
 SELECT * FROM refused($$SELECT credyt.transfer('rich', 'acme', 1)$$) \gx
 -- Calls of before are answered as before
 SELECT credits, replayed FROM credyt.grant_credits('acme', 10, paid => 4, idempotency_key => 'g');
-SELECT credits, replayed FROM credyt.debit_credits('acme', 'image', 3, idempotency_key => 'd');
+SELECT credits, replayed FROM credyt.debit_credits('acme', 'image', 3, scopes => '{user:alice}', idempotency_key => 'd');
 SELECT status, replayed FROM credyt.subscribe('acme', 'pro', idempotency_key => 's');
 SELECT approved, replayed FROM credyt.authorize('acme', 'image', 4, idempotency_key => 'h');
 SELECT status, ends_at FROM credyt.unsubscribe('acme', 'gated');

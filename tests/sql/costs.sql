@@ -79,7 +79,7 @@ SELECT * FROM credyt.record_cost('ann', 'acme', cost => 'NaN');
 \echo :SQLSTATE
 SELECT * FROM credyt.record_cost('ann', 'acme', cost => 1e15);
 \echo :SQLSTATE
-SELECT * FROM credyt.record_cost('ann', 'acme', cost => 0.0000000000001);
+SELECT * FROM credyt.record_cost('ann', 'acme', cost => -0.0000000001);
 \echo :SQLSTATE
 SELECT * FROM credyt.record_cost('ann', 'acme', cost => 1, source => 'guessed');
 \echo :SQLSTATE

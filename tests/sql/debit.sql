@@ -93,7 +93,7 @@ SELECT * FROM credyt.debit_credits('acme', 'image', credits => 0.001);
 SELECT * FROM credyt.debit_credits('acme', 'image', credits => -1);
 SELECT * FROM credyt.debit_credits('acme', 'image', credits => 1e15);
 SELECT * FROM credyt.debit_credits('acme', 'image', cost => -0.01);
-SELECT * FROM credyt.debit_credits('acme', 'image', cost => 0.0000000000001);
+SELECT credits, cost FROM credyt.debit_credits('acme', 'image', credits => 0, cost => 0.30000000000000004);
 SELECT * FROM credyt.debit_credits('acme', 'image', usage => '3');
 SELECT * FROM credyt.debit_credits('acme', 'image', usage => '{"body": {}}');
 SELECT * FROM credyt.debit_credits('acme', 'image', usage => '[{"vendor": "acme"}]');

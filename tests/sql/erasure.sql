@@ -112,12 +112,12 @@ SELECT scope, used FROM credyt.limits_used WHERE customer = 'ann' ORDER BY scope
 SELECT * FROM credyt.verify();
 
 -- Keys decide as before
-SELECT credits, replayed FROM credyt.debit_credits('ann', 'image', 3, idempotency_key => 'd', scopes => '{user:secret-alice}');
+SELECT credits, replayed FROM credyt.debit_credits('ann', 'image', 3, idempotency_key => 'd', scopes => '{user:secret-alice,key:secret}');
 SELECT code FROM refused($$SELECT credyt.debit_credits('ann', 'image', 4, idempotency_key => 'd')$$);
 SELECT credits, reason, replayed FROM credyt.refund('ann', :'debit', 1, reason => 'secret reason', idempotency_key => 'r');
 SELECT credits, replayed FROM credyt.grant_credits('ann', 100, paid => 30, idempotency_key => 'g');
 SELECT cost, replayed FROM credyt.record_cost('ann', 'gpu', 'a100', usage => '{"second": 9}', vendor_request_id => 'r2');
-SELECT approved, replayed FROM credyt.authorize('ann', 'video', idempotency_key => 'h',
+SELECT approved, replayed FROM credyt.authorize('ann', 'video', idempotency_key => 'h', scopes => '{user:secret-alice}',
     usage => '{"vendor": "gpu", "model": "a100", "body": {"second": 3}}');
 -- What is held is priced from what it was held for, though nothing else is left of that
 SELECT scopes, metadata, usage IS NOT NULL AS usage FROM credyt.authorizations WHERE id = :'open';

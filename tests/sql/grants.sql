@@ -126,7 +126,7 @@ SELECT * FROM credyt.grant_credits('bad', 0.001);
 SELECT * FROM credyt.grant_credits('bad', 1e15);
 SELECT * FROM credyt.grant_credits('bad', 1e30);
 SELECT * FROM credyt.grant_credits('bad', 1, paid => -1);
-SELECT * FROM credyt.grant_credits('bad', 1, paid => 0.12345678901);
+SELECT * FROM credyt.grant_credits('bad', 1, paid => 1e15);
 SELECT * FROM credyt.grant_credits('bad', 1, kind => 'gift');
 SELECT * FROM credyt.grant_credits('bad', 1, expires_at => '2026-03-01');
 SELECT * FROM credyt.grant_credits('bad', 1, expires_at => '2026-04-01', effective_at => '2026-04-01');

@@ -22,12 +22,12 @@ SELECT customer, asset, kind, credits, remaining, paid, deferred, priority, expi
     {"customer": "zoe", "credits": 10, "paid": "2.50"},
     {"customer": "ann", "credits": "20.50", "kind": "promotional", "applies_to": ["image*"], "expires_at": "2026-04-30T00:00:00Z"},
     {"customer": "zoe", "credits": 5, "asset": "points", "priority": "7", "idempotency_key": "invoice 1", "metadata": {"n": 1}},
-    {"customer": "zoe", "credits": 5.0, "asset": "points", "priority": 8, "idempotency_key": "invoice 1"},
+    {"customer": "zoe", "credits": 5.0, "asset": "points", "priority": 7.0, "idempotency_key": "invoice 1"},
     {"customer": "zoe", "credits": 3, "effective_at": "2026-03-31 00:00+02"}]');
 SELECT customer, asset, seq, kind, credits, idempotency_key, allocations->0->>'deferred' AS deferred FROM credyt.ledger ORDER BY customer, asset, seq;
 -- The key counts for single calls, too, and theirs here
-SELECT replayed FROM credyt.grant_credits('zoe', 5, asset => 'points', idempotency_key => 'invoice 1');
-SELECT credits, replayed FROM credyt.grant_many('[{"customer": "zoe", "credits": 5, "asset": "points", "idempotency_key": "invoice 1"}]');
+SELECT replayed FROM credyt.grant_credits('zoe', 5, asset => 'points', priority => 7, idempotency_key => 'invoice 1');
+SELECT credits, replayed FROM credyt.grant_many('[{"customer": "zoe", "credits": 5, "asset": "points", "priority": 7, "idempotency_key": "invoice 1"}]');
 SELECT * FROM refused($$SELECT credyt.grant_many('[{"customer": "bob", "credits": 5}, {"customer": "zoe", "credits": 6, "asset": "points", "idempotency_key": "invoice 1"}]')$$) \gx
 SELECT * FROM refused($$SELECT credyt.grant_many('[{"customer": "bob", "credits": 5, "asset": "none"}]')$$) \gx
 SELECT * FROM refused($$SELECT credyt.grant_many('[{"customer": "bob", "credits": 5}, {"customer": "ann", "credits": 5, "expires_at": "2026-03-01Z"}]')$$) \gx
@@ -38,7 +38,7 @@ SELECT customer, asset, action, quantity, credits, revenue, cost, margin, availa
     {"customer": "zoe", "action": "image", "quantity": 4, "cost": "0.3", "idempotency_key": "a", "scopes": ["user:x", "a \"b\\\\c\""]},
     {"customer": "ann", "action": "image"},
     {"customer": "zoe", "action": "text", "quantity": "1.5", "occurred_at": "2026-03-29T12:00:00Z", "metadata": [null]},
-    {"customer": "zoe", "action": "image", "quantity": 4.0, "cost": 0.30, "idempotency_key": "a"},
+    {"customer": "zoe", "action": "image", "quantity": 4.0, "cost": 0.30, "idempotency_key": "a", "scopes": ["a \"b\\\\c\"", "user:x"]},
     {"customer": "zoe", "action": "bonus", "credits": 2, "asset": "points", "dimensions": {"model": "m"}},
     {"customer": "ann", "action": "image", "quantity": 0}]');
 SELECT customer, asset, seq, action, quantity, credits, price_version, scopes, dimensions, metadata, occurred_at FROM credyt.ledger

@@ -5,7 +5,7 @@ use serde_json::{Map, Value};
 
 use super::exact::{Fraction, product_in_units};
 use super::{Case, Conditions, Measure, Meter, PriceError, Quoted, Rounding, Rule, Shape, Tier};
-use crate::ledger::number::{json_decimal, plain, quoted};
+use crate::ledger::number::{json_measured, plain, quoted};
 
 /// The credits in units. A plain price per unit is computed without the machinery, with the same
 /// result.
@@ -231,7 +231,7 @@ fn read_meter(name: &str, measure: &Measure) -> Result<Decimal, PriceError> {
     let (place, count) = match (measure.dimensions.get(name), measure.usage.get(name)) {
         (Some(value), _) => (
             "dimensions",
-            json_decimal(value).map_err(|why| invalid("dimensions", why))?,
+            json_measured(value).map_err(|why| invalid("dimensions", why))?,
         ),
         (None, Some(count)) => ("usage", *count),
         (None, None) => return Ok(Decimal::ZERO),
