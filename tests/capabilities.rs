@@ -11,7 +11,8 @@ use postgres::{Client, NoTls};
 use support::sql::{Database, Refusal, attempt, quoted, refusal, rows, value, values};
 
 const DOCUMENT: &str = include_str!("../docs/access.md");
-const CAPABILITIES: [&str; 3] = ["spend", "operate", "report"];
+const CAPABILITIES: [&str; 4] = ["spend", "events", "operate", "report"];
+const ALL: usize = CAPABILITIES.len();
 
 /// A role that may connect, for as long as the test runs.
 struct Role<'a> {
@@ -89,7 +90,7 @@ fn documented() -> Table {
     let mut table = Table::new();
     for line in section.lines().filter(|line| line.starts_with("| `")) {
         let cells: Vec<&str> = line.split('|').collect();
-        let given = CAPABILITIES.iter().zip(&cells[2..5]);
+        let given = CAPABILITIES.iter().zip(&cells[2..2 + ALL]);
         let given: BTreeSet<String> = given
             .filter(|(_, cell)| cell.trim() == "yes")
             .map(|(what, _)| (*what).to_owned())
@@ -113,7 +114,7 @@ fn existing(client: &mut Client) -> BTreeSet<String> {
 fn it_is_decided_who_may_use_every_object() {
     let database = Database::new("decided");
     let mut client = database.connect();
-    let listed = "SELECT CASE kind WHEN 'function' THEN name || '()' ELSE name END, everyone OR spend, everyone OR operate, everyone OR report
+    let listed = "SELECT CASE kind WHEN 'function' THEN name || '()' ELSE name END, everyone OR spend, everyone OR events, everyone OR operate, everyone OR report
                   FROM credyt.capabilities";
     let mut decided = Table::new();
     for line in values(&mut client, listed) {
@@ -215,8 +216,8 @@ fn a_role_may_do_what_the_document_says_and_nothing_else() {
     let documented = documented();
     let role = Role::new(&database, "credyt_walker");
     // None, each by itself, all.
-    for subset in [0, 1, 2, 4, 7] {
-        let may: Vec<&str> = (0..3)
+    for subset in [0, 1, 2, 4, 8, 15] {
+        let may: Vec<&str> = (0..ALL)
             .filter(|bit| subset & (1 << bit) != 0)
             .map(|bit| CAPABILITIES[bit])
             .collect();
@@ -231,7 +232,7 @@ fn a_role_may_do_what_the_document_says_and_nothing_else() {
             let by = documented
                 .get(name)
                 .unwrap_or_else(|| panic!("{name} is not in docs/access.md"));
-            by.len() == 3 || by.iter().any(|what| may.contains(&what.as_str()))
+            by.len() == ALL || by.iter().any(|what| may.contains(&what.as_str()))
         };
         for (name, call) in &calls {
             let refused = tried(&mut client, call).err();
@@ -284,17 +285,17 @@ fn what_one_capability_takes_back_another_keeps() {
     let database = Database::new("kept");
     let role = Role::new(&database, "credyt_keeper");
     let names = |subset: usize| {
-        (0..3)
+        (0..ALL)
             .filter(move |bit| subset & (1 << bit) != 0)
             .map(|bit| CAPABILITIES[bit])
     };
     let answer = |subset: usize| {
         let t = |bit: usize| if subset & (1 << bit) != 0 { "t" } else { "f" };
-        format!("credyt_keeper {} {} {}", t(0), t(1), t(2))
+        format!("credyt_keeper {} {} {} {}", t(0), t(1), t(2), t(3))
     };
     // What is there once exactly these were allowed.
     let mut expected = Vec::new();
-    for subset in 0..8 {
+    for subset in 0..1 << ALL {
         for what in names(subset) {
             role.allow(what);
         }
@@ -323,7 +324,7 @@ fn what_one_capability_takes_back_another_keeps() {
         expected[1]
     );
     // From every set of capabilities each one taken away leaves exactly the rights of the others.
-    for subset in 0..8_usize {
+    for subset in 0..1_usize << ALL {
         for (bit, what) in CAPABILITIES.iter().enumerate() {
             for what in names(subset) {
                 role.allow(what);
@@ -363,12 +364,20 @@ fn who_and_what_is_checked() {
             ("NULL, 'spend'", "role", "NULL"),
             ("'postgres', NULL", "what", "NULL"),
             ("'postgres', ''", "what", "empty"),
-            ("'postgres', 'Spend'", "what", "spend, operate or report"),
-            ("'postgres', 'everyone'", "what", "spend, operate or report"),
+            (
+                "'postgres', 'Spend'",
+                "what",
+                "spend, events, operate or report",
+            ),
+            (
+                "'postgres', 'everyone'",
+                "what",
+                "spend, events, operate or report",
+            ),
             (
                 "'postgres', E'spend\\n'",
                 "what",
-                "spend, operate or report",
+                "spend, events, operate or report",
             ),
         ] {
             let refused = refusal(&mut client, &format!("SELECT credyt.{verb}({arguments})"));
@@ -429,7 +438,7 @@ fn roles_are_allowed_by_many_at_once() {
             let verb = if round % 2 == 0 { "disallow" } else { "allow" };
             // The same capability of the same role by two, and every object by all.
             let role = format!("credyt_at_once_{}", nth / 2);
-            let what = CAPABILITIES[round / 2 % 3];
+            let what = CAPABILITIES[round / 2 % ALL];
             rows(client, &format!("SELECT credyt.{verb}('{role}', '{what}')"));
         }
     });
@@ -457,6 +466,7 @@ fn a_dump_keeps_who_was_allowed_what() {
     let file = file.to_str().expect("UTF-8");
     let names = [
         "credyt_dump_spend",
+        "credyt_dump_events",
         "credyt_dump_operate",
         "credyt_dump_report",
         "credyt_dump_all",
@@ -465,11 +475,11 @@ fn a_dump_keeps_who_was_allowed_what() {
     let roles = names.map(|name| Role::new(&database, name));
     for (role, what) in roles.iter().zip(CAPABILITIES) {
         role.allow(what);
-        roles[3].allow(what);
-        roles[4].allow(what);
+        roles[ALL].allow(what);
+        roles[ALL + 1].allow(what);
     }
     for what in CAPABILITIES {
-        roles[4].disallow(what);
+        roles[ALL + 1].disallow(what);
     }
     let (from, to) = (database.connect_str(), copy.connect_str());
     program("pg_dump", &["-Fc", "-f", file, "-d", &from]);
@@ -557,6 +567,9 @@ fn trade(client: &mut Client) -> Vec<String> {
         "SELECT credyt.covers('action:image*', 'image.large'), credyt.covers('action:image', 'image.large')",
         "SELECT settled, held, available, owed FROM credyt.balance('ann')",
         "SELECT approved, reason FROM credyt.authorize('nobody', 'image')",
+        r#"SELECT credits, replayed FROM credyt.debit_credits('{"customer": "ann", "action": "image", "credits": 1, "dimensions": [], "idempotency_key": 7}')"#,
+        r#"SELECT credits, replayed FROM credyt.debit_credits('{"customer": "ann", "action": "image", "credits": 1, "idempotency_key": 7}')"#,
+        r#"SELECT customer FROM credyt.set_alert('{"customer": "ann", "threshold": "5"}')"#,
         "SELECT status FROM credyt.unsubscribe('ann', 'pro')",
         "SELECT status FROM credyt.close_wallet('ann/team')",
         "SELECT reason, open_holds FROM credyt.erase_customer('ann/team', 'x')",
@@ -742,7 +755,7 @@ fn what_a_caller_puts_in_the_way_is_not_looked_at() {
             &mut owner,
             "SELECT * FROM credyt.allow('credyt_mallory', 'spend')"
         ),
-        "credyt_mallory t t t"
+        "credyt_mallory t t t t"
     );
     assert_eq!(
         value(
@@ -756,7 +769,7 @@ fn what_a_caller_puts_in_the_way_is_not_looked_at() {
 /// What any of the capabilities gives: the names of functions with a parenthesis.
 fn calls_of_capabilities(client: &mut Client) -> Vec<(String, String)> {
     let sql = "SELECT CASE kind WHEN 'function' THEN name || '(' ELSE name END, 'a capability' FROM credyt.capabilities
-               WHERE (everyone OR spend OR operate OR report) AND name NOT IN ('wallet_recv', 'assets')";
+               WHERE (everyone OR spend OR events OR operate OR report) AND name NOT IN ('wallet_recv', 'assets')";
     let pair = |line: &String| {
         let (name, what) = line.split_once(' ').expect("two");
         (name.to_owned(), what.to_owned())

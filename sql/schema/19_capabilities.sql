@@ -4,6 +4,7 @@ CREATE VIEW credyt.capabilities AS
 SELECT o.kind, o.name,
        'everyone' = ANY (o.given) AS everyone,
        'spend' = ANY (o.given) AS spend,
+       'events' = ANY (o.given) AS events,
        'operate' = ANY (o.given) AS operate,
        'report' = ANY (o.given) AS report
 FROM (VALUES
@@ -17,11 +18,15 @@ FROM (VALUES
     ('function', 'refund', '{spend,operate}'),
     ('function', 'balance', '{spend,operate}'),
     ('function', 'quote', '{spend,operate}'),
+    -- What a worker does that charges cards: it takes events, grants what was paid, or says that it was not.
+    ('function', 'take_events', '{events,operate}'),
+    ('function', 'ack_events', '{events,operate}'),
+    ('function', 'topup_failed', '{events,operate}'),
+    ('function', 'grant_credits', '{events,operate}'),
     -- What runs the business.
     ('function', 'create_asset', '{operate}'),
     ('function', 'set_price', '{operate}'),
     ('function', 'open_wallet', '{operate}'),
-    ('function', 'grant_credits', '{operate}'),
     ('function', 'grant_many', '{operate}'),
     ('function', 'revoke_grant', '{operate}'),
     ('function', 'import_vendor_rates', '{operate}'),
@@ -41,9 +46,6 @@ FROM (VALUES
     ('function', 'set_limit', '{operate}'),
     ('function', 'set_alert', '{operate}'),
     ('function', 'set_topup', '{operate}'),
-    ('function', 'topup_failed', '{operate}'),
-    ('function', 'take_events', '{operate}'),
-    ('function', 'ack_events', '{operate}'),
     ('function', 'close_period', '{operate}'),
     ('function', 'maintain', '{operate}'),
     ('function', 'verify', '{operate}'),
@@ -153,18 +155,21 @@ COMMENT ON COLUMN credyt.capabilities.kind IS 'function, view or table.';
 COMMENT ON COLUMN credyt.capabilities.name IS 'Its name in schema credyt.';
 COMMENT ON COLUMN credyt.capabilities.everyone IS 'True: everyone may.';
 COMMENT ON COLUMN credyt.capabilities.spend IS 'True: part of spend. Who may read this column was allowed spend.';
+COMMENT ON COLUMN credyt.capabilities.events IS 'True: part of events. Who may read this column was allowed events.';
 COMMENT ON COLUMN credyt.capabilities.operate IS 'True: part of operate. Who may read this column was allowed operate.';
 COMMENT ON COLUMN credyt.capabilities.report IS 'True: part of report. Who may read this column was allowed report.';
 
 CREATE TYPE credyt.access AS (
     role     name,
     spend    boolean,
+    events   boolean,
     operate  boolean,
     report   boolean
 );
 COMMENT ON TYPE credyt.access IS 'What a role has been allowed by now.';
 COMMENT ON COLUMN credyt.access.role IS 'The role.';
 COMMENT ON COLUMN credyt.access.spend IS 'To spend.';
+COMMENT ON COLUMN credyt.access.events IS 'To take events and to answer them with grants.';
 COMMENT ON COLUMN credyt.access.operate IS 'To operate.';
 COMMENT ON COLUMN credyt.access.report IS 'To read reports.';
 
@@ -173,10 +178,10 @@ CREATE FUNCTION credyt.allow(role name, what text) RETURNS credyt.access
     AS 'MODULE_PATHNAME', 'credyt_allow' LANGUAGE c VOLATILE
     SET search_path = pg_catalog, pg_temp;
 COMMENT ON FUNCTION credyt.allow(name, text) IS
-    'Lets a role spend (debit, authorize, capture, release, extend, refund, balance, quote), operate (all functions but allow and disallow) or report (views and reports). Only grants rights, as credyt.capabilities lists them, so a dump keeps it. Again is harmless, and gives what an upgrade has added. For the owner. 22023.';
+    'Lets a role spend, take events, operate or report: grants what credyt.capabilities lists.';
 
 CREATE FUNCTION credyt.disallow(role name, what text) RETURNS credyt.access
     AS 'MODULE_PATHNAME', 'credyt_disallow' LANGUAGE c VOLATILE
     SET search_path = pg_catalog, pg_temp;
 COMMENT ON FUNCTION credyt.disallow(name, text) IS
-    'Takes back what credyt.allow gave, except what the role still needs for what else it is allowed. Again is harmless. For the owner. 22023.';
+    'Takes back what credyt.allow gave, except what the role needs for another capability.';

@@ -51,6 +51,7 @@ fn change(
     Row::new(vec![
         value::name(&role),
         may(Capability::Spend),
+        may(Capability::Events),
         may(Capability::Operate),
         may(Capability::Report),
     ])
@@ -64,7 +65,7 @@ fn read_capability(what: &str) -> Result<Capability> {
         .ok_or_else(|| {
             errors::invalid(
                 "what",
-                format_args!("{what:?} is not spend, operate or report"),
+                format_args!("{what:?} is not spend, events, operate or report"),
             )
         })
 }

@@ -10,17 +10,24 @@ use crate::sql_types::value;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Capability {
     Spend,
+    Events,
     Operate,
     Report,
 }
 
 impl Capability {
-    pub const ALL: [Capability; 3] = [Capability::Spend, Capability::Operate, Capability::Report];
+    pub const ALL: [Capability; 4] = [
+        Capability::Spend,
+        Capability::Events,
+        Capability::Operate,
+        Capability::Report,
+    ];
 
     /// Its column in `credyt.capabilities`.
     pub const fn name(self) -> &'static str {
         match self {
             Capability::Spend => "spend",
+            Capability::Events => "events",
             Capability::Operate => "operate",
             Capability::Report => "report",
         }
@@ -55,12 +62,12 @@ static ALLOWED: Statement = Statement {
 /// What stands between GRANT and TO for all objects of a capability ($1) that are not part of others ($2).
 static RIGHTS: Statement = Statement {
     sql: "WITH object AS (
-              SELECT 'EXECUTE ON FUNCTION ' AS what, p.oid::regprocedure::text AS name, c.spend, c.operate, c.report
+              SELECT 'EXECUTE ON FUNCTION ' AS what, p.oid::regprocedure::text AS name, c.spend, c.events, c.operate, c.report
               FROM credyt.capabilities c
               JOIN pg_catalog.pg_proc p ON p.pronamespace = 'credyt'::regnamespace AND p.proname = c.name
               WHERE c.kind = 'function'
               UNION ALL
-              SELECT 'SELECT ON ', r.oid::regclass::text, c.spend, c.operate, c.report
+              SELECT 'SELECT ON ', r.oid::regclass::text, c.spend, c.events, c.operate, c.report
               FROM credyt.capabilities c
               JOIN pg_catalog.pg_class r ON r.relnamespace = 'credyt'::regnamespace AND r.relname = c.name
               WHERE c.kind IN ('view', 'table')
@@ -69,7 +76,7 @@ static RIGHTS: Statement = Statement {
           FROM object o
           CROSS JOIN LATERAL (
               SELECT coalesce(array_agg(g.what), '{}') AS given
-              FROM (VALUES ('spend', o.spend), ('operate', o.operate), ('report', o.report)) AS g (what, given)
+              FROM (VALUES ('spend', o.spend), ('events', o.events), ('operate', o.operate), ('report', o.report)) AS g (what, given)
               WHERE g.given
           ) g
           WHERE $1 = ANY (g.given) AND NOT g.given && $2
