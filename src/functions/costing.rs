@@ -9,6 +9,7 @@ use super::request::{Charge, check_cost};
 use crate::errors::{self, Result};
 use crate::ledger::Moment;
 use crate::ledger::costing;
+use crate::ledger::interrupt::checked;
 use crate::ledger::margin::{self, Spent};
 use crate::ledger::vendor::Uncosted;
 use crate::store::Store;
@@ -37,7 +38,7 @@ pub struct Usage {
 /// Usage is `{"vendor": ..., "body": ...}`, or an array of such objects.
 pub fn read_usage(usage: &Json) -> Result<Vec<Usage>> {
     match usage {
-        Json::Array(list) if !list.is_empty() => list.iter().map(read_one).collect(),
+        Json::Array(list) if !list.is_empty() => checked(list).map(read_one).collect(),
         Json::Object(_) => Ok(vec![read_one(usage)?]),
         _ => Err(errors::invalid(
             "usage",
@@ -128,7 +129,7 @@ impl Costing {
         let mut spent = Vec::with_capacity(charge.used.len());
         let mut usage = BTreeMap::new();
         let mut uncosted = None;
-        for used in &charge.used {
+        for used in checked(&charge.used) {
             let costed = vendors::cost(store, &used.asked, at)?.in_currency(&asset.currency);
             costed.check()?;
             add(&mut usage, &costed)?;
@@ -212,7 +213,7 @@ impl Costing {
 /// The normalised usage of all vendors together.
 pub fn used(store: &Store, used: &[Usage], at: Moment) -> Result<BTreeMap<String, Decimal>> {
     let mut usage = BTreeMap::new();
-    for used in used {
+    for used in checked(used) {
         add(&mut usage, &vendors::cost(store, &used.asked, at)?)?;
     }
     Ok(usage)

@@ -4,12 +4,14 @@
 //! later, by several sources. Each cost counts once: a better known one takes the place of a worse
 //! known one of the same request, or of the same vendor and model where no request is named.
 
+use std::collections::{HashMap, VecDeque};
 use std::fmt;
 use std::str::FromStr;
 
 use rust_decimal::Decimal;
 use uuid::Uuid;
 
+use super::interrupt::checked;
 use super::margin::{Line, Paid, Spent, lines, merged, split_cost};
 
 /// How well a cost is known, the worst first.
@@ -95,7 +97,7 @@ impl Known {
 /// The costs that count, in the order they became known.
 pub fn counting(known: &[Known]) -> Vec<Spent> {
     let mut counting: Vec<Spent> = Vec::new();
-    for (at, one) in known.iter().enumerate() {
+    for (at, one) in checked(known).enumerate() {
         if one.elsewhere {
             continue;
         }
@@ -129,16 +131,24 @@ pub fn total(spent: &[Spent]) -> Option<Decimal> {
 /// What a capture adds, by vendor and model: its totals less what was captured before. The parts add
 /// up to `cost` where that is known.
 pub fn added(totals: &[Spent], before: &[Spent], cost: Option<Decimal>) -> Vec<Spent> {
-    let mut before: Vec<Spent> = before.to_vec();
+    let key = |spent: &Spent| {
+        let Spent {
+            vendor,
+            model,
+            request,
+            ..
+        } = spent.clone();
+        (vendor, model, request)
+    };
+    let mut known: HashMap<_, VecDeque<Decimal>> = HashMap::new();
+    for one in checked(before) {
+        let costs = known.entry(key(one)).or_default();
+        costs.push_back(one.cost.unwrap_or_default());
+    }
     let mut added: Vec<Spent> = Vec::with_capacity(totals.len());
-    for total in totals {
+    for total in checked(totals) {
         let mut one = total.clone();
-        let same = |other: &Spent| {
-            (&other.vendor, &other.model, &other.request)
-                == (&total.vendor, &total.model, &total.request)
-        };
-        if let Some(at) = before.iter().position(same) {
-            let known = before.swap_remove(at).cost.unwrap_or_default();
+        if let Some(known) = known.get_mut(&key(total)).and_then(VecDeque::pop_front) {
             one.cost = one.cost.map(|cost| (cost - known).max(Decimal::ZERO));
         }
         added.push(one);

@@ -5,6 +5,7 @@ use serde_json::{Map, Value};
 
 use super::exact::{Fraction, product_in_units};
 use super::{Case, Conditions, Measure, Meter, PriceError, Quoted, Rounding, Rule, Shape, Tier};
+use crate::ledger::interrupt::checked;
 use crate::ledger::number::{json_measured, plain, quoted};
 
 /// The credits in units. A plain price per unit is computed without the machinery, with the same
@@ -156,7 +157,7 @@ fn graduated_credits(tiers: &[Tier], quantity: Decimal, breakdown: &mut Breakdow
     breakdown.note("tiers", || Value::Array(Vec::new()));
     let mut total = Fraction::zero();
     let mut start = Decimal::ZERO;
-    for tier in tiers {
+    for tier in checked(tiers) {
         if quantity <= start {
             break;
         }
@@ -201,7 +202,7 @@ fn meters_credits(
     breakdown.note("rule", || "meters".into());
     breakdown.note("meters", || Value::Array(Vec::new()));
     let mut total = Fraction::zero();
-    for meter in meters {
+    for meter in checked(meters) {
         let count = read_meter(&meter.name, measure)?;
         let credits = Fraction::from(count)
             .times(&meter.credits.into())
@@ -276,7 +277,7 @@ fn find_case<'a>(
     };
     let mut best: Option<&Case> = None;
     let mut equally_good: Option<&Case> = None;
-    for case in cases.iter().filter(|case| holds(&case.when)) {
+    for case in checked(cases).filter(|case| holds(&case.when)) {
         let conditions = case.when.len();
         match best {
             Some(other) if conditions < other.when.len() => {}

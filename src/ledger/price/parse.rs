@@ -7,6 +7,7 @@ use rust_decimal::Decimal;
 use serde_json::{Map, Value};
 
 use super::{Case, Conditions, Meter, PriceError, Rule, Scalar, Shape, Tier};
+use crate::ledger::interrupt;
 use crate::ledger::number::{json_decimal, kind_of, plain, quoted};
 
 /// How many tiers, meters, cases or conditions one list may have.
@@ -61,6 +62,7 @@ impl Path {
 }
 
 pub(super) fn read_rule(value: &Value, path: &Path, depth: usize) -> Result<Rule, PriceError> {
+    interrupt::check();
     match value {
         Value::Number(_) | Value::String(_) => Ok(Rule {
             shape: Shape::PerUnit(read_amount(value, path)?),

@@ -6,6 +6,7 @@ use super::rules::Rule;
 use super::units::{self, Unit};
 use super::usage::{Counts, count};
 use super::{Found, Unread, at, expected, list, object, text};
+use crate::ledger::interrupt::checked;
 
 /// How one kind of answer (the API flavor) of a vendor is read.
 #[derive(Debug)]
@@ -103,7 +104,7 @@ impl Extractor {
         };
         let mut counts = Counts::default();
         let mut found = false;
-        for mapping in &self.mappings {
+        for mapping in checked(&self.mappings) {
             let Some(unit) = mapping.unit else { continue };
             let shown = &mapping.path.shown;
             match mapping.path.follow(usage) {
@@ -188,7 +189,7 @@ impl Path {
     }
 
     fn follow<'a>(&self, mut json: &'a Json) -> Reached<'a> {
-        for step in &self.steps {
+        for step in checked(&self.steps) {
             let next = match (step, json) {
                 (_, Json::Null) => None,
                 (Step::Field(field), Json::Object(object)) => object.get(field),

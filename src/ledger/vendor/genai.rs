@@ -9,6 +9,7 @@ use super::rates::{Rates, stored_price};
 use super::rules::Rule;
 use super::units;
 use super::{Found, Import, ModelRead, VendorRead, at, list, name, object, text};
+use crate::ledger::interrupt::checked;
 
 /// Fields that say nothing about a price or how to find it.
 const OF_PROVIDER: [&str; 11] = [
@@ -48,7 +49,7 @@ const MINIMUMS: [(&str, &str, &str, u32); 4] = [
 pub fn read(file: &Json) -> Found<Import> {
     let mut import = Import::default();
     let mut vendors = HashSet::new();
-    for (position, provider) in list(file, "rates")?.iter().enumerate() {
+    for (position, provider) in checked(list(file, "rates")?).enumerate() {
         let place = format!("provider {position}");
         let provider = object(provider, &place)?;
         let vendor = name(provider.get("id"), &format!("{place}: id"))?;
@@ -93,7 +94,7 @@ fn read_provider(
         None => &[][..],
         Some(all) => list(all, "models")?,
     };
-    for (nth, model) in all.iter().enumerate() {
+    for (nth, model) in checked(all).enumerate() {
         let place = format!("models[{nth}]");
         let model = object(model, &place)?;
         let id = name(model.get("id"), &format!("{place}.id"))?;

@@ -12,6 +12,7 @@ use serde_json::{Map, Value as Json, json};
 
 use super::rates::{Rates, number};
 use super::{Found, Import, ModelRead, at, expected, name, object};
+use crate::ledger::interrupt::checked;
 use crate::ledger::number::plain;
 
 /// The digits that the file's floats are good for.
@@ -105,7 +106,7 @@ type Table = BTreeMap<&'static str, (Option<Decimal>, BTreeMap<i64, Decimal>)>;
 
 pub fn read(file: &Json) -> Found<Import> {
     let mut import = Import::default();
-    for (model, fields) in object(file, "rates")? {
+    for (model, fields) in checked(object(file, "rates")?) {
         // It explains the fields.
         if model == "sample_spec" {
             continue;

@@ -29,8 +29,8 @@ use super::uncosted::{Reason, Uncosted};
 use super::units::{self, REQUESTS, Unit, Units, bit, each, kind};
 use super::usage::{Counts, MAX_UNIT_BYTES};
 use super::{Found, at, expected, list, object, text};
-use crate::ledger::Moment;
 use crate::ledger::number::{json_decimal, kind_of, plain, quoted};
+use crate::ledger::{Moment, interrupt};
 
 /// Decimals of a cost.
 pub const COST_DECIMALS: u32 = 12;
@@ -328,6 +328,7 @@ impl Price {
 
 /// A number that is not negative and not absurd.
 pub(super) fn number(value: &Json, place: &str) -> Found<Decimal> {
+    interrupt::check();
     if !matches!(value, Json::Number(_) | Json::String(_)) {
         return Err(at(
             place,

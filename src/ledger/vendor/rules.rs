@@ -4,6 +4,7 @@ use fancy_regex::{Regex, RegexBuilder};
 use serde_json::Value as Json;
 
 use super::{Found, at, expected, object, text};
+use crate::ledger::interrupt;
 
 /// A name has at most 255 bytes: no rule needs a longer pattern than this.
 const MAX_PATTERN_BYTES: usize = 1000;
@@ -29,6 +30,7 @@ pub enum Rule {
 impl Rule {
     /// Reads a rule; `place` is where it stands, for the message.
     pub fn read(rule: &Json, place: &str) -> Found<Rule> {
+        interrupt::check();
         let rule = object(rule, place)?;
         let mut clauses = rule.iter();
         let (Some((clause, value)), None) = (clauses.next(), clauses.next()) else {
@@ -75,6 +77,7 @@ impl Rule {
 
     /// Does it hold for this text? `lower` is the text in lower case.
     pub fn holds(&self, text: &str, lower: &str) -> bool {
+        interrupt::check();
         match self {
             Rule::Equals(part) => lower == part,
             Rule::StartsWith(part) => lower.starts_with(part.as_str()),

@@ -8,6 +8,7 @@ use serde_json::Value as Json;
 
 use super::units::{self, INPUT, TOLD_APART, Unit, Units, bit, each, kind};
 use super::{Found, Unread, at, expected};
+use crate::ledger::interrupt::checked;
 use crate::ledger::number::{parse_decimal, quoted};
 
 /// Counts are below this.
@@ -75,7 +76,7 @@ impl Counts {
             return Err(Unread::Unfit(why));
         };
         let mut counts = Counts::default();
-        for (name, value) in usage {
+        for (name, value) in checked(usage) {
             let unit = units::named(name);
             let number = count(value, unit.is_some_and(|unit| kind(unit).is_whole()));
             let number = number.map_err(|why| match value {
