@@ -75,7 +75,7 @@ pub fn deferred_revenue_at(args: &Args) -> Result<Option<pg_sys::Datum>> {
         }
         periods::deferred_at(store, at, asset.as_deref())
     })?;
-    row::rows(args, deferred.into_iter().map(Row::new).collect())
+    row::rows(args, deferred.into_iter().map(Row::new))
 }
 
 pub fn revenue_rollforward(args: &Args) -> Result<Option<pg_sys::Datum>> {
@@ -89,5 +89,5 @@ pub fn revenue_rollforward(args: &Args) -> Result<Option<pg_sys::Datum>> {
         return Err(errors::invalid("until", why));
     }
     let rows = Store::read(|store| periods::rollforward(store, since, until, asset.as_deref()))?;
-    row::rows(args, rows.into_iter().map(Row::new).collect())
+    row::rows(args, rows.into_iter().map(Row::new))
 }

@@ -651,7 +651,7 @@ pub fn recost(args: &Args) -> Result<Option<pg_sys::Datum>> {
             value::moment(one.occurred_at),
         ])
     });
-    row::rows(args, rows.collect())
+    row::rows(args, rows)
 }
 
 /// Computes anew what came with a debit, element by element of its usage.

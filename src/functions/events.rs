@@ -6,10 +6,9 @@ use rust_decimal::Decimal;
 use crate::errors::{self, Result};
 use crate::ledger::Amount;
 use crate::ledger::watch::TopUp;
-use crate::sql_types::{Args, Row, args as arguments, row, value};
-use crate::store::events::{self, Event};
+use crate::sql_types::{Args, Row, args as arguments, value};
 use crate::store::wallets::{self, OpenWallet};
-use crate::store::{Store, books};
+use crate::store::{Store, books, events};
 
 pub fn set_alert(args: &Args) -> Result<Option<pg_sys::Datum>> {
     let customer = args.name(0, "customer")?;
@@ -96,15 +95,13 @@ fn topup_row(open: &OpenWallet) -> Row {
 pub fn take_events(args: &Args) -> Result<Option<pg_sys::Datum>> {
     let batch = at_least_one(args, 0, "batch")?;
     let lease_seconds = at_least_one(args, 1, "lease_seconds")?;
-    let taken = Store::write(|store| {
+    Store::write(|store| {
         let now = books::now(store)?;
         let until = now.plus_seconds(lease_seconds.into()).ok_or_else(|| {
             errors::out_of_range("lease_seconds", "the lease would end beyond the year 9999")
         })?;
-        events::take(store, now, batch, until)
-    })?;
-    let rows: Result<Vec<Row>> = taken.iter().map(event_row).collect();
-    row::rows(args, rows?)
+        events::take(store, now, batch, until, args)
+    })
 }
 
 fn at_least_one(args: &Args, at: usize, name: &str) -> Result<i32> {
@@ -115,17 +112,6 @@ fn at_least_one(args: &Args, at: usize, name: &str) -> Result<i32> {
         )),
         number => Ok(number),
     }
-}
-
-fn event_row(event: &Event) -> Result<Row> {
-    Ok(Row::new(vec![
-        value::uuid(event.id),
-        value::text(&event.customer),
-        value::text(&event.asset),
-        value::text(&event.kind),
-        value::json("payload", &event.payload)?,
-        value::moment(event.created_at),
-    ]))
 }
 
 pub fn ack_events(args: &Args) -> Result<Option<pg_sys::Datum>> {

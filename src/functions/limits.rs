@@ -76,7 +76,7 @@ pub fn limits_of(args: &Args) -> Result<Option<pg_sys::Datum>> {
             value::credits(limit.cap),
         ])
     };
-    row::rows(args, wallet.limits.iter().map(limit).collect())
+    row::rows(args, wallet.limits.iter().map(limit))
 }
 
 /// `credyt.limit_counts(wallet)`: what is counted under them in the state.
@@ -92,7 +92,7 @@ pub fn limit_counts(args: &Args) -> Result<Option<pg_sys::Datum>> {
             ])
         })
     });
-    row::rows(args, counts.collect())
+    row::rows(args, counts)
 }
 
 /// `credyt.limit_period(every, timezone, at)`: the period that a moment lies in.

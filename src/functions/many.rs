@@ -17,7 +17,7 @@ use crate::errors::{self, Code, Error, Result};
 use crate::ledger::interrupt::checked;
 use crate::sql_types::args::required;
 use crate::sql_types::named::encoded_twice;
-use crate::sql_types::{Args, Row, row};
+use crate::sql_types::{Args, row};
 use crate::store::Store;
 use crate::store::batch::{Batch, Wanted};
 use crate::store::grants as grant_rows;
@@ -42,8 +42,7 @@ pub fn debit_many(args: &Args) -> Result<Option<pg_sys::Datum>> {
         let batch = Batch::open(store, &wanted(&requests))?;
         answer(store, &requests, batch, skip)
     })?;
-    let rows: Vec<Row> = answers.into_iter().map(DebitAnswer::into_row).collect();
-    row::rows(args, rows)
+    row::rows(args, answers.into_iter().map(DebitAnswer::into_row))
 }
 
 pub fn grant_many(args: &Args) -> Result<Option<pg_sys::Datum>> {
@@ -56,8 +55,7 @@ pub fn grant_many(args: &Args) -> Result<Option<pg_sys::Datum>> {
         grant_rows::insert_all(store, new)?;
         Ok(answers)
     })?;
-    let rows: Vec<Row> = answers.into_iter().map(GrantAnswer::into_row).collect();
-    row::rows(args, rows)
+    row::rows(args, answers.into_iter().map(GrantAnswer::into_row))
 }
 
 /// Reads the calls: an array of requests as the jsonb form of `function` takes them.

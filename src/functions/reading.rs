@@ -4,13 +4,14 @@ use pgrx::pg_sys;
 
 use super::answers::{GrantAnswer, open_grant_row};
 use crate::errors::{self, Result};
+use crate::ledger::interrupt::checked;
 use crate::ledger::wallet::Decided;
 use crate::ledger::{Amount, Moment, packed};
 use crate::sql_types::{Args, Row, row, value};
 use crate::store::Store;
 use crate::store::ledger::Entry;
 use crate::store::wallets::{self, WalletView, read_state};
-use crate::store::{books, history};
+use crate::store::{books, history, plans};
 
 pub fn balance(args: &Args) -> Result<Option<pg_sys::Datum>> {
     let customer = args.name(0, "customer")?;
@@ -118,7 +119,7 @@ impl Standing {
 /// `credyt.grants(wallet)`: the open grants in burn order.
 pub fn grants_of(args: &Args) -> Result<Option<pg_sys::Datum>> {
     let wallet = read_state(args.bytes(0, "wallet")?)?;
-    row::rows(args, wallet.grants().iter().map(open_grant_row).collect())
+    row::rows(args, wallet.grants().iter().map(open_grant_row))
 }
 
 /// `credyt.advanced(customer, asset, state, at)`: the state with all that time has decided.
@@ -150,7 +151,7 @@ pub fn due(args: &Args) -> Result<Option<pg_sys::Datum>> {
             value::optional_uuid(entry.refers_to),
         ])
     });
-    row::rows(args, movements.collect())
+    row::rows(args, movements)
 }
 
 /// `credyt.grants_due(customer, asset, state, at)`: grants that time has made and no call has booked,
@@ -161,12 +162,12 @@ pub fn grants_due(args: &Args) -> Result<Option<pg_sys::Datum>> {
     let mut wallet = read_state(args.bytes(2, "state")?)?;
     let at = args.moment(3, "at")?;
     let passed = Store::read(|store| wallets::as_of(store, &customer, &asset, &mut wallet, at))?;
-    let mut grants = Vec::new();
-    for renewing in &passed.renewals.renewing {
-        for grant in renewing.issued(&asset, at, &passed.due) {
-            grants.push(GrantAnswer::standing(&customer, grant, &wallet).into_row());
-        }
-    }
+    let settled = plans::settled_by(&passed.due);
+    let issues = (passed.renewals.renewing.iter()).flat_map(|renewing| &renewing.issued);
+    let grants = checked(issues).map(|issue| {
+        let terms = issue.terms(&asset, at, &settled);
+        GrantAnswer::standing(&customer, terms, &wallet).into_row()
+    });
     row::rows(args, grants)
 }
 

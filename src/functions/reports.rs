@@ -128,7 +128,7 @@ fn answer_lines(args: &Args, lines: &[Line], is_debit: bool) -> Answer {
             line.cost.and_then(value::money_decimal),
         ])
     });
-    row::rows(args, rows.collect())
+    row::rows(args, rows)
 }
 
 pub fn suggest_price(args: &Args) -> Answer {

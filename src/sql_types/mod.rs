@@ -1,11 +1,13 @@
 //! The borders between SQL and Rust: arguments in, values and rows out.
 
 pub mod args;
+mod memory;
 pub mod named;
 pub mod row;
 pub mod value;
 
 pub use args::Args;
+pub use memory::Scratch;
 pub use row::Row;
 
 use pgrx::pg_sys;

@@ -2,8 +2,8 @@
 
 use pgrx::pg_sys;
 
-use super::Args;
 use super::value::Value;
+use super::{Args, Scratch};
 use crate::errors::{self, Result};
 use crate::ledger::interrupt::checked;
 
@@ -48,13 +48,15 @@ impl Row {
     }
 }
 
-/// Returns rows from a set-returning function.
-pub fn rows(args: &Args, rows: Vec<Row>) -> Result<Option<pg_sys::Datum>> {
+/// Returns rows from a set-returning function. What is made for a row as it comes is given back after
+/// it.
+pub fn rows(args: &Args, rows: impl IntoIterator<Item = Row>) -> Result<Option<pg_sys::Datum>> {
     // SAFETY: InitMaterializedSRF checks that the caller takes a set and makes the tuplestore and
     // the descriptor of the declared type that the rows are put with.
     unsafe {
         pg_sys::InitMaterializedSRF(args.fcinfo(), 0);
         let info = (*args.fcinfo()).resultinfo.cast::<pg_sys::ReturnSetInfo>();
+        let scratch = Scratch::new();
         for row in checked(rows) {
             let (mut values, mut nulls) = row.columns((*(*info).setDesc).natts)?;
             pg_sys::tuplestore_putvalues(
@@ -63,6 +65,7 @@ pub fn rows(args: &Args, rows: Vec<Row>) -> Result<Option<pg_sys::Datum>> {
                 values.as_mut_ptr(),
                 nulls.as_mut_ptr(),
             );
+            scratch.reset();
         }
     }
     Ok(None)

@@ -3,18 +3,25 @@
 //! Order is kept by customer: a worker gets the first events of customers none of whose events is out
 //! with another one. The row of a customer's first event is the lock.
 
+use std::collections::{HashMap, HashSet};
+
+use pgrx::pg_sys;
 use serde_json::{Value as Json, json};
 use uuid::Uuid;
 
 use super::ledger;
-use super::statement::{INT, JSONB, RowRef, Statement, Store, TEXT, TEXTS, TIME, UUID, UUIDS};
+use super::statement::{
+    BIGINT, Columns, INT, JSONB, JSONBS, ROWS_AT_ONCE, RowRef, Statement, Store, TEXT, TEXTS, TIME,
+    TIMES, UUID, UUIDS,
+};
 use super::wallets::OpenWallet;
 use crate::errors::Result;
+use crate::ledger::interrupt::checked;
 use crate::ledger::plan::Renewing;
 use crate::ledger::wallet::{Decided, Due, Part};
 use crate::ledger::watch::Signal;
 use crate::ledger::{Amount, Moment};
-use crate::sql_types::value;
+use crate::sql_types::{Args, Row, Scratch, row, value};
 
 /// An event that is about to be written.
 #[derive(Clone, Debug)]
@@ -22,58 +29,78 @@ pub struct News {
     /// Nil until the wallet is written.
     id: Uuid,
     kind: &'static str,
-    payload: Json,
+    /// JSON.
+    payload: String,
 }
 
-/// An event that a worker takes.
-pub struct Event {
-    pub id: Uuid,
-    pub customer: String,
-    pub asset: String,
-    pub kind: String,
-    pub payload: Json,
-    pub created_at: Moment,
+/// An event that a worker may take, and the row that he gets.
+struct Event {
+    id: Uuid,
+    customer: String,
+    row: Row,
 }
 
 static INSERT: Statement = Statement {
     sql: "INSERT INTO credyt.events (customer, id, asset, type, payload, created_at)
-          VALUES ($1, $2, $3, $4, $5, $6)",
-    args: &[TEXT, UUID, TEXT, TEXT, JSONB, TIME],
+          SELECT unnest($1), unnest($2), unnest($3), unnest($4), unnest($5), unnest($6)",
+    args: &[TEXTS, UUIDS, TEXTS, TEXTS, JSONBS, TIMES],
 };
 
-/// The customers whose first event waits for a worker, and none of whose events is out: locked by
-/// the row of that event. Who is being served now is passed over.
+/// Of the customers of the first $3 events: those whose first event waits for a worker, and none of
+/// whose events is out, and how many of these events are theirs. Locked by the row of the first event;
+/// who is being served now is passed over.
+///
+/// One customer may have nearly all events, or each of many a few. Whatever the planner knows of that,
+/// only the index on customer and id serves such comparisons, and a scalar subquery is never joined or
+/// hashed.
 static CUSTOMERS: Statement = Statement {
-    sql: "SELECT e.customer FROM credyt.events e
+    sql: "WITH first AS MATERIALIZED (
+              SELECT w.customer, w.id FROM credyt.events w WHERE w.acknowledged_at IS NULL
+              ORDER BY w.id LIMIT $3
+          )
+          SELECT e.customer, f.events
+          FROM (SELECT DISTINCT ON (s.customer) s.customer, s.id, count(*) OVER (PARTITION BY s.customer) AS events
+                FROM first s ORDER BY s.customer, s.id) f
+          JOIN credyt.events e ON e.customer = f.customer AND e.id = f.id
           WHERE e.acknowledged_at IS NULL AND (e.leased_until IS NULL OR e.leased_until <= $1)
-            AND NOT EXISTS (SELECT FROM credyt.events o
-                            WHERE o.customer = e.customer AND o.acknowledged_at IS NULL
-                              AND (o.id < e.id OR o.leased_until > $1))
-          ORDER BY e.id LIMIT $2 FOR UPDATE OF e SKIP LOCKED",
-    args: &[TIME, INT],
+            AND (SELECT true FROM credyt.events o
+                 WHERE o.acknowledged_at IS NULL
+                   AND o.customer >= e.customer AND o.customer <= e.customer AND o.leased_until > $1
+                 LIMIT 1) IS NULL
+          ORDER BY f.id LIMIT $2 FOR UPDATE OF e SKIP LOCKED",
+    args: &[TIME, INT, BIGINT],
+};
+
+static COUNT: Statement = Statement {
+    sql: "SELECT count(*) FROM (SELECT FROM credyt.events w WHERE w.acknowledged_at IS NULL LIMIT $1) w",
+    args: &[BIGINT],
 };
 
 static WAITING: Statement = Statement {
     sql: "SELECT e.id, e.customer, e.asset, e.type, e.payload, e.created_at
           FROM unnest($1) AS c (customer)
           CROSS JOIN LATERAL (SELECT w.* FROM credyt.events w
-                              WHERE w.customer = c.customer AND w.acknowledged_at IS NULL
-                              ORDER BY w.id LIMIT $2) e
-          ORDER BY e.id",
+                              WHERE w.acknowledged_at IS NULL
+                                AND w.customer >= c.customer AND w.customer <= c.customer
+                              ORDER BY w.customer, w.id LIMIT $2) e
+          ORDER BY e.id LIMIT $2",
     args: &[TEXTS, INT],
 };
 
-/// Whoever acknowledges one of them just now holds it.
+/// Whoever acknowledges one of them just now holds it. Events come as pairs, so that each is looked
+/// up once.
 static LOCK: Statement = Statement {
-    sql: "SELECT e.id FROM credyt.events e
-          WHERE e.customer = ANY ($1) AND e.id = ANY ($2) AND e.acknowledged_at IS NULL
-          FOR UPDATE SKIP LOCKED",
+    sql: "SELECT e.id FROM unnest($1, $2) AS t (customer, id)
+          JOIN credyt.events e ON e.customer = t.customer AND e.id = t.id
+          WHERE e.acknowledged_at IS NULL
+          FOR UPDATE OF e SKIP LOCKED",
     args: &[TEXTS, UUIDS],
 };
 
 static LEASE: Statement = Statement {
     sql: "UPDATE credyt.events e SET leased_until = $3
-          WHERE e.customer = ANY ($1) AND e.id = ANY ($2)",
+          FROM unnest($1, $2) AS t (customer, id)
+          WHERE e.customer = t.customer AND e.id = t.id",
     args: &[TEXTS, UUIDS, TIME],
 };
 
@@ -121,7 +148,7 @@ impl News {
         News {
             id: Uuid::nil(),
             kind,
-            payload,
+            payload: payload.to_string(),
         }
     }
 
@@ -146,12 +173,13 @@ fn expired(part: &Part, at: Moment) -> Json {
 
 /// The periods that came due, but for the first of a subscription, which is none that renews.
 fn renewed(renewing: &Renewing) -> Vec<(Moment, News)> {
+    let mut moved: HashMap<Moment, Amount> = HashMap::new();
+    for issue in renewing.issued.iter().filter(|one| one.origin.is_some()) {
+        *moved.entry(issue.grant.effective_at).or_default() += issue.grant.remaining;
+    }
     let periods = renewing.periods.iter().filter(|period| !period.first);
-    let news = periods.map(|period| {
-        let rolled_over: Amount = (renewing.issued.iter())
-            .filter(|issue| issue.origin.is_some() && issue.grant.effective_at == period.starts)
-            .map(|issue| issue.grant.remaining)
-            .sum();
+    let news = checked(periods).map(|period| {
+        let rolled_over = moved.get(&period.starts).copied().unwrap_or_default();
         let grant = period.grant.as_ref();
         let payload = json!({
             "plan": renewing.plan,
@@ -177,7 +205,7 @@ pub fn collect<'a>(open: &mut OpenWallet, due: impl Iterator<Item = &'a Due>) ->
         open.wallet.watch.signals(open.was, balance)
     };
     open.was = balance;
-    let mut passed: Vec<(Moment, News)> = due
+    let mut passed: Vec<(Moment, News)> = checked(due)
         .filter_map(|due| Some((due.at, News::of_due(due)?)))
         .collect();
     passed.extend(open.renewals.renewing.iter().flat_map(renewed));
@@ -216,63 +244,98 @@ pub fn collect<'a>(open: &mut OpenWallet, due: impl Iterator<Item = &'a Due>) ->
 
 /// Writes them down.
 pub fn insert(store: &Store, open: &OpenWallet, news: &[News]) -> Result<()> {
-    for news in news {
-        let args = [
-            value::text(&open.customer),
-            value::uuid(news.id),
-            value::text(&open.asset.name),
-            value::text(news.kind),
-            value::json("payload", &news.payload)?,
-            value::moment(open.now),
-        ];
-        INSERT.run(store, &args)?;
+    for news in news.chunks(ROWS_AT_ONCE) {
+        let _scratch = Scratch::new();
+        let mut columns = Columns::new(&[TEXT, UUID, TEXT, TEXT, JSONB, TIME]);
+        for news in checked(news) {
+            columns.push(vec![
+                value::text(&open.customer),
+                value::uuid(news.id),
+                value::text(&open.asset.name),
+                value::text(news.kind),
+                value::jsonb(&news.payload),
+                value::moment(open.now),
+            ]);
+        }
+        INSERT.run(store, &columns.args())?;
     }
     Ok(())
 }
 
-/// Up to so many events that nobody else works on, in order; they are this worker's until then.
-pub fn take(store: &Store, now: Moment, batch: i32, until: Moment) -> Result<Vec<Event>> {
-    let rows = CUSTOMERS.run(store, &[value::moment(now), value::int(batch)])?;
-    let customers: Result<Vec<String>> = rows.iter().map(|row| row.text(1)).collect();
-    let customers = customers?;
-    if customers.is_empty() {
-        return Ok(Vec::new());
-    }
-    let rows = WAITING.run(store, &[value::texts(Some(&customers)), value::int(batch)])?;
-    let waiting: Result<Vec<Event>> = rows.iter().map(|row| read(&row)).collect();
+/// Hands over up to so many events that nobody else works on, in order, as the answer of the running
+/// function; they are this worker's until then.
+pub fn take(
+    store: &Store,
+    now: Moment,
+    batch: i32,
+    until: Moment,
+    function: &Args,
+) -> Result<Option<pg_sys::Datum>> {
+    let customers = customers(store, now, batch)?;
+    let args = [value::texts(Some(&customers)), value::int(batch)];
+    let rows = WAITING.run(store, &args)?;
+    let waiting: Result<Vec<Event>> = rows.iter().map(Event::read).collect();
     let mut waiting = waiting?;
-    waiting.truncate(usize::try_from(batch).unwrap_or_default());
-    let ids = |events: &[Event]| value::uuids(events.iter().map(|event| event.id));
-    let rows = LOCK.run(store, &[value::texts(Some(&customers)), ids(&waiting)])?;
-    let locked: Result<Vec<Uuid>> = rows.iter().map(|row| row.uuid(1)).collect();
+    let locked = LOCK.run(store, &names(&waiting).args())?;
+    let locked: Result<HashSet<Uuid>> = locked.iter().map(|row| row.uuid(1)).collect();
     let locked = locked?;
     // Behind one that could not be locked, the customer's later ones wait too.
-    let mut passed: Vec<String> = Vec::new();
+    let mut passed: HashSet<String> = HashSet::new();
     waiting.retain(|event| {
         let free = locked.contains(&event.id) && !passed.contains(&event.customer);
         if !free {
-            passed.push(event.customer.clone());
+            passed.insert(event.customer.clone());
         }
         free
     });
-    let args = [
-        value::texts(Some(&customers)),
-        ids(&waiting),
-        value::moment(until),
-    ];
+    let mut args = names(&waiting).args();
+    args.push(value::moment(until));
     LEASE.run(store, &args)?;
-    Ok(waiting)
+    row::rows(function, waiting.into_iter().map(|event| event.row))
 }
 
-fn read(row: &RowRef) -> Result<Event> {
-    Ok(Event {
-        id: row.uuid(1)?,
-        customer: row.text(2)?,
-        asset: row.text(3)?,
-        kind: row.text(4)?,
-        payload: row.json(5)?,
-        created_at: row.moment(6)?,
-    })
+/// Customers who have so many events together, if there are so many, and whose events are this worker's
+/// until the transaction ends.
+fn customers(store: &Store, now: Moment, batch: i32) -> Result<Vec<String>> {
+    // The first events may be with other workers: then it looks further.
+    let mut among = i64::from(batch).saturating_mul(4);
+    loop {
+        let args = [value::moment(now), value::int(batch), value::bigint(among)];
+        let rows = CUSTOMERS.run(store, &args)?;
+        let mut customers = Vec::with_capacity(rows.count());
+        let mut events = 0_i64;
+        for row in rows.iter() {
+            customers.push(row.text(1)?);
+            events = events.saturating_add(row.bigint(2)?);
+        }
+        if events >= i64::from(batch) {
+            return Ok(customers);
+        }
+        let all = COUNT.run(store, &[value::bigint(among)])?;
+        if all.first().map_or(Ok(0), |row| row.bigint(1))? < among {
+            return Ok(customers);
+        }
+        among = among.saturating_mul(8);
+    }
+}
+
+/// Events by customer and id.
+fn names(events: &[Event]) -> Columns {
+    let mut columns = Columns::new(&[TEXT, UUID]);
+    for event in checked(events) {
+        columns.push(vec![value::text(&event.customer), value::uuid(event.id)]);
+    }
+    columns
+}
+
+impl Event {
+    fn read(row: RowRef) -> Result<Event> {
+        Ok(Event {
+            id: row.uuid(1)?,
+            customer: row.text(2)?,
+            row: Row::new((1..=6).map(|column| row.value(column)).collect()),
+        })
+    }
 }
 
 /// Acknowledges events that have not been yet. How many; or an id that is no event's.

@@ -1,5 +1,6 @@
 //! Grants as they were issued.
 
+use std::borrow::Borrow;
 use std::str::FromStr;
 
 use serde_json::Value as Json;
@@ -10,6 +11,7 @@ use super::statement::{
     TIME, TIMES, UUID, UUIDS,
 };
 use crate::errors::{self, Result};
+use crate::ledger::interrupt::checked;
 use crate::ledger::{Amount, Grant, Kind, Moment};
 use crate::sql_types::value::{self, Value};
 
@@ -125,13 +127,14 @@ pub fn insert(store: &Store, customer: &str, grant: &Issued) -> Result<()> {
 /// Inserts grants together, each a customer's.
 pub fn insert_all<'a>(
     store: &Store,
-    grants: impl Iterator<Item = (&'a str, &'a Issued)>,
+    grants: impl Iterator<Item = (&'a str, impl Borrow<Issued>)>,
 ) -> Result<()> {
     let mut columns = Columns::new(&[
         TEXT, UUID, TEXT, TEXT, INT, NUMERIC, NUMERIC, NUMERIC, NUMERIC, TIME, TIME, TEXT, UUID,
         TIME, JSONB,
     ]);
-    for (customer, grant) in grants {
+    for (customer, grant) in checked(grants) {
+        let grant = grant.borrow();
         let mut values = values(customer, grant)?;
         if let Some(patterns) = values.get_mut(PATTERNS) {
             *patterns = value::printed_texts(grant.applies_to.as_deref());

@@ -1,5 +1,6 @@
 //! Plans, and who is subscribed to them. A subscription changes under the lock of its wallet only.
 
+use std::collections::HashMap;
 use std::str::FromStr;
 
 use uuid::Uuid;
@@ -7,14 +8,14 @@ use uuid::Uuid;
 use super::grants::{self, Issued};
 use super::ledger::{self, Key};
 use super::statement::{
-    BYTES, INT, NUMERIC, RowRef, Statement, Store, TEXT, TEXTS, TIME, UUID, UUIDS,
+    BYTES, INT, NUMERIC, ROWS_AT_ONCE, RowRef, Statement, Store, TEXT, TEXTS, TIME, UUID, UUIDS,
 };
 use crate::errors::{self, Result};
 use crate::ledger::period::{self, Every};
-use crate::ledger::plan::{Renewing, Subscription, Terms};
+use crate::ledger::plan::{Issue, Renewing, Subscription, Terms};
 use crate::ledger::wallet::{Decided, Due};
 use crate::ledger::{Amount, Moment};
-use crate::sql_types::value;
+use crate::sql_types::{Scratch, value};
 
 /// More subscriptions than these do not run on one wallet.
 const MAX_RUNNING: usize = 100;
@@ -367,9 +368,12 @@ impl Renewals {
         now: Moment,
         due: &[Due],
     ) -> Result<()> {
+        let settled = settled_by(due);
         for (mut subscription, renewing) in self.changed.into_iter().zip(self.renewing) {
-            for grant in renewing.issued(asset, now, due) {
-                grants::insert(store, customer, &grant)?;
+            for issues in renewing.issued.chunks(ROWS_AT_ONCE) {
+                let _scratch = Scratch::new();
+                let terms = issues.iter().map(|issue| issue.terms(asset, now, &settled));
+                grants::insert_all(store, terms.map(|terms| (customer, terms)))?;
             }
             subscription.grants = renewing.grants;
             let version = subscription.terms.as_ref().map(|terms| terms.version);
@@ -389,37 +393,44 @@ impl Renewals {
     }
 }
 
-impl Renewing {
-    /// The terms of the grants that were made.
-    pub fn issued(&self, asset: &str, now: Moment, due: &[Due]) -> Vec<Issued> {
-        let terms = self.issued.iter().map(|issue| {
-            let grant = &issue.grant;
-            let (mut settled, mut settled_revenue) = (Amount::ZERO, Amount::ZERO);
-            for due in due {
-                if let Decided::Settled { part, .. } = &due.what
-                    && part.grant.is_some_and(|(id, _)| id == grant.id)
-                {
-                    settled += part.credits;
-                    settled_revenue += part.revenue;
-                }
-            }
-            Issued {
-                id: grant.id,
-                asset: asset.to_owned(),
-                kind: grant.kind,
-                priority: grant.priority,
-                credits: grant.remaining,
-                paid: grant.deferred,
-                settled,
-                settled_revenue,
-                effective_at: grant.effective_at,
-                expires_at: grant.expires_at,
-                applies_to: grant.applies_to.clone(),
-                origin: issue.origin,
-                created_at: now,
-                metadata: None,
-            }
-        });
-        terms.collect()
+/// Credits of each grant that paid debt the moment it was issued, and the revenue earned by them.
+pub type Settled = HashMap<Uuid, (Amount, Amount)>;
+
+/// What grants have settled, of what was decided with them.
+pub fn settled_by(due: &[Due]) -> Settled {
+    let mut settled = Settled::new();
+    for due in due {
+        if let Decided::Settled { part, .. } = &due.what
+            && let Some((id, _)) = part.grant
+        {
+            let (credits, revenue) = settled.entry(id).or_default();
+            *credits += part.credits;
+            *revenue += part.revenue;
+        }
+    }
+    settled
+}
+
+impl Issue {
+    /// The terms of the grant that was made.
+    pub fn terms(&self, asset: &str, now: Moment, settled: &Settled) -> Issued {
+        let grant = &self.grant;
+        let (settled, settled_revenue) = settled.get(&grant.id).copied().unwrap_or_default();
+        Issued {
+            id: grant.id,
+            asset: asset.to_owned(),
+            kind: grant.kind,
+            priority: grant.priority,
+            credits: grant.remaining,
+            paid: grant.deferred,
+            settled,
+            settled_revenue,
+            effective_at: grant.effective_at,
+            expires_at: grant.expires_at,
+            applies_to: grant.applies_to.clone(),
+            origin: self.origin,
+            created_at: now,
+            metadata: None,
+        }
     }
 }

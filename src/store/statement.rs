@@ -38,6 +38,9 @@ pub const BYTES_LIST: pg_sys::Oid = pg_sys::BYTEAARRAYOID;
 pub const DATE: pg_sys::Oid = pg_sys::DATEOID;
 pub const DATES: pg_sys::Oid = pg_sys::DATEARRAYOID;
 
+/// Of many rows so many are written with one statement, so that no more are in memory twice.
+pub const ROWS_AT_ONCE: usize = 10_000;
+
 /// A connection to the database inside the caller's transaction.
 pub struct Store {
     read_only: bool,

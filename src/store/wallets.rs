@@ -15,13 +15,14 @@ use super::limits::{self, Counting};
 use super::periods;
 use super::plans::{self, Renewals};
 use super::statement::{
-    BIGINT, BYTES, INT, JSONB, NUMERIC, RowRef, Statement, Store, TEXT, TIME, UUID,
+    BIGINT, BYTES, INT, JSONB, NUMERIC, ROWS_AT_ONCE, RowRef, Statement, Store, TEXT, TIME, UUID,
 };
 use crate::errors::{self, Result};
+use crate::ledger::interrupt::checked;
 use crate::ledger::packed;
 use crate::ledger::wallet::{Debt, Decided, Due, EndedHold, Full};
 use crate::ledger::{Amount, Grant, Moment, Wallet};
-use crate::sql_types::value;
+use crate::sql_types::{Scratch, value};
 
 /// A wallet that is open for change: locked until the caller's transaction ends, and as it is now.
 pub struct OpenWallet {
@@ -712,26 +713,10 @@ impl OpenWallet {
 
     fn book_due(&mut self, store: &Store, first: u64, due: &[Due]) -> Result<()> {
         let mut paid = false;
-        for (seq, due) in (first..).zip(due) {
-            let mut entry = Entry::of_due(due);
-            entry.number(self.now, seq);
-            match &due.what {
-                Decided::Settled { debt, .. } => {
-                    if let Some(debit) = ledger::by_id(store, &self.customer, *debt)? {
-                        entry.costs = costs::weights_of(store, &self.customer, &debit)?;
-                    }
-                }
-                Decided::Renewed { .. } => entry.key = self.key.take(),
-                _ => {}
-            }
-            if !ledger::insert(store, &self.customer, &self.asset.name, self.now, &entry)? {
-                let key = entry.key.map(|key| key.text).unwrap_or_default();
-                return Err(errors::idempotency_conflict(&self.customer, &key));
-            }
-            if let Decided::Settled { debt, part, .. } = &due.what {
-                self.pay(store, *debt, part.credits)?;
-                paid = true;
-            }
+        for (nth, some) in due.chunks(ROWS_AT_ONCE).enumerate() {
+            let _scratch = Scratch::new();
+            let first = first + (nth * ROWS_AT_ONCE) as u64;
+            paid |= self.book_some_due(store, first, some)?;
         }
         if paid {
             self.forget_paid(store)?;
@@ -743,6 +728,41 @@ impl OpenWallet {
             return Ok(());
         }
         authorizations::mark_expired(store, &self.customer, &ended)
+    }
+
+    /// The rows of some of it. Did it pay debts?
+    fn book_some_due(&mut self, store: &Store, first: u64, due: &[Due]) -> Result<bool> {
+        let mut rows = NewRows::default();
+        let mut key = None;
+        for (seq, due) in (first..).zip(checked(due)) {
+            let mut entry = Entry::of_due(due);
+            entry.number(self.now, seq);
+            match &due.what {
+                Decided::Settled { debt, .. } => {
+                    if let Some(debit) = ledger::by_id(store, &self.customer, *debt)? {
+                        entry.costs = costs::weights_of(store, &self.customer, &debit)?;
+                    }
+                }
+                Decided::Renewed { .. } if self.key.is_some() => {
+                    entry.key = self.key.take();
+                    key = entry.key.clone();
+                }
+                _ => {}
+            }
+            rows.add(store, &self.customer, &self.asset.name, self.now, &entry)?;
+        }
+        if !rows.insert(store)? {
+            let key = key.map(|key| key.text).unwrap_or_default();
+            return Err(errors::idempotency_conflict(&self.customer, &key));
+        }
+        let mut paid = false;
+        for due in checked(due) {
+            if let Decided::Settled { debt, part, .. } = &due.what {
+                self.pay(store, *debt, part.credits)?;
+                paid = true;
+            }
+        }
+        Ok(paid)
     }
 
     /// Writes down what a new ledger row owes.
