@@ -20,6 +20,7 @@ mod request;
 mod setup;
 mod transfer;
 mod triggers;
+mod usage;
 mod vendors;
 mod wallet_type;
 
@@ -47,6 +48,7 @@ crate::sql_functions! {
         "credyt_set_alert" => events::set_alert;
         "credyt_set_topup" => events::set_topup;
         "credyt_topup_failed" => events::topup_failed;
+        "credyt_usage" => usage::usage;
         "credyt_balance" => reading::balance;
         "credyt_verify" => reading::verify;
         "credyt_subscribe" => plans::subscribe;

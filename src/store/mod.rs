@@ -19,6 +19,7 @@ pub mod rollups;
 pub mod signatures;
 pub mod spending;
 mod statement;
+pub mod usage;
 pub mod vendors;
 mod version;
 pub mod wallets;

@@ -308,6 +308,16 @@ pub fn look(store: &Store, customer: &str, asset: &str) -> Result<Option<WalletV
     }))
 }
 
+/// What time it is for a reader of a customer's rows: the wallet's last change counts.
+pub fn read_time(store: &Store, customer: &str, asset: &str) -> Result<Moment> {
+    let now = books::statement_now(store)?;
+    let rows = LOOK.run(store, &[value::text(customer), value::text(asset)])?;
+    match rows.first() {
+        Some(row) => Ok(now.max(read_state(row.bytes(1)?)?.changed_at)),
+        None => Ok(now),
+    }
+}
+
 /// Brings a state up to a moment: applies, and returns, what time has decided until then.
 pub fn as_of(
     store: &Store,

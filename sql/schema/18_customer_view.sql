@@ -1,0 +1,34 @@
+-- What a customer may see of their own: what was used. No revenue, no cost, no vendor, no metadata.
+
+CREATE TYPE credyt.used AS (
+    bucket_start  timestamptz,
+    action        text,
+    model         text,
+    scope         text,
+    kind          text,
+    calls         bigint,
+    quantity      numeric,
+    credits       numeric
+);
+COMMENT ON TYPE credyt.used IS 'What a customer used in one bucket of time.';
+COMMENT ON COLUMN credyt.used.bucket_start IS 'Start of the bucket, in the asset''s time zone; of bucket all what since says.';
+COMMENT ON COLUMN credyt.used.action IS 'What the customer did; NULL unless asked by.';
+COMMENT ON COLUMN credyt.used.model IS 'The dimension model of the call; NULL unless asked by.';
+COMMENT ON COLUMN credyt.used.scope IS 'Scope of the call, such as user:alice; NULL unless asked by.';
+COMMENT ON COLUMN credyt.used.kind IS 'Kind of the grants that paid, or overdraft; NULL unless asked by.';
+COMMENT ON COLUMN credyt.used.calls IS 'Debits, and authorizations with a capture; refunds are not taken off.';
+COMMENT ON COLUMN credyt.used.quantity IS 'Sum of their quantities; refunds are not taken off.';
+COMMENT ON COLUMN credyt.used.credits IS 'Credits spent, less those refunded in this bucket.';
+
+CREATE FUNCTION credyt.usage(
+    customer  text,
+    since     timestamptz DEFAULT NULL,
+    until     timestamptz DEFAULT NULL,
+    bucket    text DEFAULT 'day',
+    "by"      text[] DEFAULT '{}',
+    asset     text DEFAULT 'credits'
+) RETURNS SETOF credyt.used
+    AS 'MODULE_PATHNAME', 'credyt_usage' LANGUAGE c STABLE
+    SECURITY DEFINER SET search_path = pg_catalog, pg_temp;
+COMMENT ON FUNCTION credyt.usage(text, timestamptz, timestamptz, text, text[], text) IS
+    'What a customer used by hour, day, week, month or in all, as a chart for the customer needs it.';
