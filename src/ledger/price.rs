@@ -27,6 +27,7 @@
 //! once, at the end, to the asset's decimals. Reading and refusing rules is in `parse`, charging
 //! and explaining in `charge`, numbers in `exact`.
 
+mod affordable;
 mod charge;
 mod exact;
 mod parse;
@@ -41,6 +42,7 @@ use std::fmt;
 use rust_decimal::Decimal;
 use serde_json::{Map, Value};
 
+pub use affordable::{Affordable, Search, Vary};
 pub use exact::Rounding;
 
 /// A price rule that has been read and found valid.

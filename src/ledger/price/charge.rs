@@ -264,7 +264,7 @@ fn cost_plus_credits(
 }
 
 /// The case with the most conditions among those whose conditions all hold.
-fn find_case<'a>(
+pub(super) fn find_case<'a>(
     cases: &'a [Case],
     dimensions: &Map<String, Value>,
 ) -> Result<&'a Case, PriceError> {

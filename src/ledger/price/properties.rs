@@ -129,7 +129,7 @@ fn naive_units(exact: &BigRational, scale: u32, rounding: Rounding) -> BigInt {
     (rounded * step(10 - scale)).to_integer()
 }
 
-fn number(most: u64, decimals: u32) -> impl Strategy<Value = String> {
+pub(super) fn number(most: u64, decimals: u32) -> impl Strategy<Value = String> {
     (0..=most, 0..=decimals).prop_map(|(digits, scale)| {
         Decimal::try_from_i128_with_scale(digits.into(), scale)
             .unwrap()
@@ -137,7 +137,7 @@ fn number(most: u64, decimals: u32) -> impl Strategy<Value = String> {
     })
 }
 
-fn positive(most: u64, decimals: u32) -> impl Strategy<Value = String> {
+pub(super) fn positive(most: u64, decimals: u32) -> impl Strategy<Value = String> {
     (1..=most, 0..=decimals).prop_map(|(digits, scale)| {
         Decimal::try_from_i128_with_scale(digits.into(), scale)
             .unwrap()
@@ -203,7 +203,7 @@ fn conditions() -> impl Strategy<Value = BTreeMap<String, String>> {
     prop::collection::btree_map("[xyz]", "[12]", 0..3)
 }
 
-fn any_rule() -> impl Strategy<Value = Value> {
+pub(super) fn any_rule() -> impl Strategy<Value = Value> {
     simple_rule().prop_recursive(2, 8, 4, |inner| {
         let cases = prop::collection::btree_map(conditions(), inner, 1..5).prop_map(|cases| {
             let cases: Vec<Value> = cases
@@ -216,7 +216,7 @@ fn any_rule() -> impl Strategy<Value = Value> {
     })
 }
 
-fn any_call() -> impl Strategy<Value = Call> {
+pub(super) fn any_call() -> impl Strategy<Value = Call> {
     let quantity =
         prop_oneof![3 => number(150, 1), 1 => number(u64::MAX, 18), 1 => Just("0".to_owned())];
     let text =
@@ -240,7 +240,7 @@ fn any_call() -> impl Strategy<Value = Call> {
         })
 }
 
-fn any_rounding() -> impl Strategy<Value = Rounding> {
+pub(super) fn any_rounding() -> impl Strategy<Value = Rounding> {
     prop::sample::select(ROUNDINGS.to_vec())
 }
 

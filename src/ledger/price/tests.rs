@@ -63,7 +63,7 @@ impl Call {
         self
     }
 
-    fn measure(&self) -> Measure<'_> {
+    pub fn measure(&self) -> Measure<'_> {
         Measure {
             quantity: self.quantity,
             dimensions: &self.dimensions,
