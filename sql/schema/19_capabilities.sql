@@ -32,6 +32,7 @@ FROM (VALUES
     ('function', 'revoke_grant', '{operate}'),
     ('function', 'import_vendor_rates', '{operate}'),
     ('function', 'set_vendor_rate', '{operate}'),
+    ('function', 'set_exchange_rate', '{operate}'),
     ('function', 'vendor_cost', '{operate}'),
     ('function', 'record_cost', '{operate}'),
     ('function', 'recost', '{operate}'),

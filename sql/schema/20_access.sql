@@ -18,6 +18,7 @@ SELECT pg_catalog.pg_extension_config_dump('credyt.ledger', '');
 SELECT pg_catalog.pg_extension_config_dump('credyt.debts', '');
 SELECT pg_catalog.pg_extension_config_dump('credyt.vendors', '');
 SELECT pg_catalog.pg_extension_config_dump('credyt.vendor_rates', '');
+SELECT pg_catalog.pg_extension_config_dump('credyt.exchange_rates', '');
 SELECT pg_catalog.pg_extension_config_dump('credyt.vendor_costs', '');
 SELECT pg_catalog.pg_extension_config_dump('credyt.vendor_requests', '');
 SELECT pg_catalog.pg_extension_config_dump('credyt.cost_postings', '');

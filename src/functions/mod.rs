@@ -8,6 +8,7 @@ mod costs;
 mod debit;
 mod erasure;
 mod events;
+mod exchange;
 mod grants;
 mod holds;
 mod limits;
@@ -63,6 +64,7 @@ crate::sql_functions! {
     "credyt_recost" => costs::recost;
     "credyt_import_vendor_rates" => vendors::import_vendor_rates;
     "credyt_set_vendor_rate" => vendors::set_vendor_rate;
+    "credyt_set_exchange_rate" => exchange::set_exchange_rate;
     "credyt_vendor_cost" => vendors::vendor_cost;
     "credyt_limits_of" => limits::limits_of;
     "credyt_limit_counts" => limits::limit_counts;

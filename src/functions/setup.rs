@@ -6,6 +6,7 @@ use pgrx::pg_sys;
 use serde_json::Value as Json;
 
 use super::costing::Costing;
+use super::exchange::check_currency;
 use super::request::{Charge, in_force, read_cost};
 use crate::errors::{self, Result};
 use crate::ledger::amount::DECIMALS;
@@ -31,15 +32,7 @@ pub fn create_asset(args: &Args) -> Result<Option<pg_sys::Datum>> {
         ));
     }
     Rounding::from_str(&new.rounding).map_err(|why| errors::invalid("rounding", why))?;
-    if new.currency.len() != 3 || !new.currency.bytes().all(|byte| byte.is_ascii_uppercase()) {
-        return Err(errors::invalid(
-            "currency",
-            format_args!(
-                "{:?} is no code of three capital letters, such as USD",
-                new.currency
-            ),
-        ));
-    }
+    check_currency("currency", &new.currency)?;
     let (known, created_at) = Store::write(|store| {
         if !books::is_timezone(store, &new.timezone)? {
             return Err(errors::invalid(

@@ -3,6 +3,7 @@
 
 pub mod amount;
 pub mod costing;
+pub mod exchange;
 pub mod grant;
 pub mod interrupt;
 pub mod limit;

@@ -8,6 +8,7 @@ pub mod costs;
 pub mod edition;
 pub mod erasure;
 pub mod events;
+pub mod exchange;
 pub mod grants;
 pub mod history;
 pub mod ledger;

@@ -1,0 +1,31 @@
+-- Exchange rates: what a vendor charges, and what a customer paid, in another currency than the asset's.
+
+CREATE TABLE credyt.exchange_rates (
+    currency      text NOT NULL,
+    to_currency   text NOT NULL,
+    version       int NOT NULL,
+    rate          numeric NOT NULL CHECK (rate > 0),
+    effective_at  timestamptz,
+    created_at    timestamptz NOT NULL,
+    PRIMARY KEY (currency, to_currency, version)
+);
+COMMENT ON TABLE credyt.exchange_rates IS 'Exchange rates, append-only. Written by credyt.set_exchange_rate.';
+COMMENT ON COLUMN credyt.exchange_rates.currency IS 'The currency that is converted.';
+COMMENT ON COLUMN credyt.exchange_rates.to_currency IS 'The currency that it becomes.';
+COMMENT ON COLUMN credyt.exchange_rates.version IS 'Counts up from 1 within the two currencies.';
+COMMENT ON COLUMN credyt.exchange_rates.rate IS 'Units of to_currency for one of currency.';
+COMMENT ON COLUMN credyt.exchange_rates.effective_at IS 'Start, inclusive; NULL: from the beginning.';
+COMMENT ON COLUMN credyt.exchange_rates.created_at IS 'When it was set.';
+CREATE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON credyt.exchange_rates
+    FOR EACH STATEMENT EXECUTE FUNCTION credyt.refuse_change();
+
+CREATE FUNCTION credyt.set_exchange_rate(
+    currency      text,
+    to_currency   text,
+    rate          numeric,
+    effective_at  timestamptz DEFAULT NULL
+) RETURNS credyt.exchange_rates
+    AS 'MODULE_PATHNAME', 'credyt_set_exchange_rate' LANGUAGE c VOLATILE
+    SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_seqscan = off;
+COMMENT ON FUNCTION credyt.set_exchange_rate(text, text, numeric, timestamptz) IS
+    'Sets what one of a currency is in another, from now or another moment on; the first one from the beginning.';

@@ -1,0 +1,62 @@
+//! Exchange rates: `set_exchange_rate`.
+
+use pgrx::pg_sys;
+
+use crate::errors::{self, Result};
+use crate::sql_types::{Args, Row, value};
+use crate::store::Store;
+use crate::store::books;
+use crate::store::exchange::{self, NewRate};
+
+pub fn set_exchange_rate(args: &Args) -> Result<Option<pg_sys::Datum>> {
+    let currency = read_currency(args, 0, "currency")?;
+    let to_currency = read_currency(args, 1, "to_currency")?;
+    let rate = args.quantity(2, "rate")?;
+    let effective_at = args.optional_moment(3, "effective_at")?;
+    if currency == to_currency {
+        return Err(errors::invalid(
+            "to_currency",
+            format_args!("it is {currency} itself"),
+        ));
+    }
+    if rate.is_zero() {
+        return Err(errors::invalid("rate", "it is zero"));
+    }
+    let new = NewRate {
+        currency: &currency,
+        to_currency: &to_currency,
+        rate,
+        effective_at,
+    };
+    let (version, from, now) = Store::write(|store| {
+        let now = books::now(store)?;
+        let (version, from) = exchange::set(store, &new, now)?;
+        Ok((version, from, now))
+    })?;
+    Row::new(vec![
+        value::text(&currency),
+        value::text(&to_currency),
+        value::int(version),
+        value::decimal(rate),
+        value::optional_moment(from),
+        value::moment(now),
+    ])
+    .datum(args)
+}
+
+/// A code of three capital letters.
+fn read_currency(args: &Args, at: usize, name: &str) -> Result<String> {
+    let code = args.name(at, name)?;
+    check_currency(name, &code)?;
+    Ok(code)
+}
+
+pub fn check_currency(name: &str, code: &str) -> Result<()> {
+    if code.len() == 3 && code.bytes().all(|byte| byte.is_ascii_uppercase()) {
+        return Ok(());
+    }
+    Err(errors::invalid(
+        name,
+        format_args!("{code:?} is no code of three capital letters, such as USD"),
+    ))
+}
