@@ -354,6 +354,9 @@ pub fn cost_unknown(
         Reason::VendorUnknown | Reason::ModelUnknown | Reason::UnitUnpriced => {
             "Set the vendor's rate (credyt.set_vendor_rate), or pass cost (money) or credits."
         }
+        Reason::CurrencyForeign => {
+            "Set the exchange rate (credyt.set_exchange_rate), or pass cost (money) or credits."
+        }
         _ => "Pass cost (money) or credits.",
     };
     Error::new(

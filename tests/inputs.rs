@@ -290,6 +290,15 @@ const FUNCTIONS: &[Function] = &[
         ],
     },
     Function {
+        name: "set_exchange_rate",
+        arguments: &[
+            ("currency", Text, "'EUR'"),
+            ("to_currency", Text, "'USD'"),
+            ("rate", Number, "1.1"),
+            ("effective_at", Time, "NULL"),
+        ],
+    },
+    Function {
         name: "vendor_cost",
         arguments: &[
             ("vendor", Text, "'v'"),
@@ -298,6 +307,17 @@ const FUNCTIONS: &[Function] = &[
             ("api_flavor", Text, "NULL"),
             ("at", Time, "NULL"),
             ("context", Json, "'{}'"),
+        ],
+    },
+    Function {
+        name: "usage",
+        arguments: &[
+            ("customer", Text, "'ann'"),
+            ("since", Time, "NULL"),
+            ("until", Time, "NULL"),
+            ("bucket", Text, "'day'"),
+            ("by", Texts, "'{action}'"),
+            ("asset", Text, "'credits'"),
         ],
     },
     Function {

@@ -130,7 +130,8 @@ impl Costing {
         let mut usage = BTreeMap::new();
         let mut uncosted = None;
         for used in checked(&charge.used) {
-            let costed = vendors::cost(store, &used.asked, at)?.in_currency(&asset.currency);
+            let costed = vendors::cost(store, &used.asked, at)?;
+            let costed = costed.in_currency(store, &asset.currency, at)?;
             costed.check()?;
             add(&mut usage, &costed)?;
             if let (None, Err(why)) = (&uncosted, &costed.cost) {
@@ -140,7 +141,7 @@ impl Costing {
                     why: why.clone(),
                 });
             }
-            spent.push(computed(asset, costed, used.request.clone()));
+            spent.push(computed(costed, used.request.clone()));
         }
         match charge.cost {
             Some(cost) => share(&mut spent, cost),
@@ -229,9 +230,22 @@ fn add(usage: &mut BTreeMap<String, Decimal>, costed: &Costed) -> Result<()> {
     Ok(())
 }
 
-/// A computed cost in the asset's currency, or why there is none.
-pub fn computed(asset: &Asset, costed: Costed, request: Option<String>) -> Spent {
-    let costed = costed.in_currency(&asset.currency);
+/// What some usage of an asset costs, in its currency, or why that is not known.
+pub fn cost_of(
+    store: &Store,
+    asset: &Asset,
+    asked: &Asked,
+    request: Option<String>,
+    at: Moment,
+) -> Result<Spent> {
+    let costed = vendors::cost(store, asked, at)?;
+    Ok(computed(
+        costed.in_currency(store, &asset.currency, at)?,
+        request,
+    ))
+}
+
+fn computed(costed: Costed, request: Option<String>) -> Spent {
     let (cost, reason) = match costed.cost {
         Ok(cost) => (Some(cost), None),
         Err(why) => (None, Some(why.to_string())),

@@ -7,7 +7,7 @@ use rust_decimal::Decimal;
 use serde_json::{Map, Value as Json};
 use uuid::Uuid;
 
-use super::costing::{Usage, computed, read_usage};
+use super::costing::{Usage, cost_of, read_usage};
 use super::debit::movement;
 use super::request::read_cost;
 use crate::errors::{self, Result};
@@ -262,11 +262,7 @@ fn asset_of(store: &Store, customer: &str, subject: &Subject) -> Result<std::rc:
 /// The cost that is given, or computed from the usage.
 fn spent(store: &Store, asset: &Asset, request: &Request, at: Moment) -> Result<Spent> {
     let mut spent = match &request.usage {
-        Some(_) => computed(
-            asset,
-            vendors::cost(store, &request.asked, at)?,
-            request.request.clone(),
-        ),
+        Some(_) => cost_of(store, asset, &request.asked, request.request.clone(), at)?,
         None => Spent {
             vendor: Some(vendors::canonical(store, &request.asked.vendor)?),
             model: match &request.asked.model {
@@ -723,10 +719,7 @@ fn recost_debit(
 
 fn computed_all(store: &Store, asset: &Asset, used: &[Usage], at: Moment) -> Result<Vec<Spent>> {
     used.iter()
-        .map(|used| {
-            let costed = vendors::cost(store, &used.asked, at)?;
-            Ok(computed(asset, costed, used.request.clone()))
-        })
+        .map(|used| cost_of(store, asset, &used.asked, used.request.clone(), at))
         .collect()
 }
 
@@ -754,8 +747,8 @@ fn recost_recorded(
             .unwrap_or_else(|| Json::Object(Map::new())),
     };
     let asset = books::asset(store, &cost.asset)?;
-    let costed = vendors::cost(store, &asked, cost.occurred_at)?;
-    let fresh = computed(&asset, costed, cost.spent.request.clone());
+    let request = cost.spent.request.clone();
+    let fresh = cost_of(store, &asset, &asked, request, cost.occurred_at)?;
     let anew = costs::anew(store, customer, id)?;
     let before = anew
         .last()

@@ -9,9 +9,12 @@ use rust_decimal::Decimal;
 use serde_json::{Value as Json, json};
 
 use super::edition;
+use super::exchange;
 use super::statement::{JSONB, RowRef, Statement, Store, TEXT, TEXTS, TIME};
 use crate::errors::{self, Result};
 use crate::ledger::Moment;
+use crate::ledger::exchange::convert;
+use crate::ledger::margin::COST_DECIMALS;
 use crate::ledger::vendor::extract::Extractor;
 use crate::ledger::vendor::rules::Rule;
 use crate::ledger::vendor::{
@@ -105,15 +108,24 @@ impl Costed {
         }
     }
 
-    /// A cost in another currency is none.
-    pub fn in_currency(mut self, currency: &str) -> Costed {
-        if let (Ok(_), Some(own)) = (&self.cost, &self.currency)
-            && own != currency
-        {
-            let says = format_args!("the rate is in {own}, the asset in {currency}");
-            self.cost = Err(Uncosted::new(Reason::CurrencyForeign, says));
+    /// The cost in a currency, by the exchange rate of a moment; without one it is not known.
+    pub fn in_currency(mut self, store: &Store, currency: &str, at: Moment) -> Result<Costed> {
+        let (Ok(cost), Some(own)) = (&self.cost, &self.currency) else {
+            return Ok(self);
+        };
+        if own == currency {
+            return Ok(self);
         }
-        self
+        self.cost = match exchange::rate(store, own, currency, at)? {
+            Some(rate) => convert(*cost, rate, COST_DECIMALS)
+                .ok_or_else(|| Uncosted::new(Reason::CostTooLarge, "it is too large to convert")),
+            None => Err(Uncosted::new(
+                Reason::CurrencyForeign,
+                format_args!("the rate is in {own}, the asset in {currency}"),
+            )),
+        };
+        self.currency = Some(currency.to_owned());
+        Ok(self)
     }
 }
 

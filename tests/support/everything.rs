@@ -14,6 +14,7 @@ const LIFE: &[(&str, &str)] = &[
            SELECT credyt.set_price('image', '{"match": [{"when": {"model": "x"}, "price": "1.50"}, {"price": 2}]}', customer => 'ann');
            SELECT credyt.set_price('chat', '0.0000000001', asset => 'tokens');
            SELECT credyt.set_vendor_rate('gpu-cloud', 'a100', '{"gpu_second": "0.0011", "currency": "EUR"}');
+           SELECT credyt.set_exchange_rate('EUR', 'USD', '1.0857');
            SELECT credyt.import_vendor_rates('[{"id": "acme", "models": [{"id": "m", "match": {"equals": "m"}, "prices": {"input_mtok": 1}}]}]')"#,
     ),
     // Grants of every kind; one that is revoked, one that ends unspent, one that is not live for years.
