@@ -120,13 +120,31 @@ impl Error {
         self
     }
 
+    /// Says what the call was about, where the error does not say so itself.
+    pub fn about(mut self, subject: Vec<(&'static str, String)>) -> Error {
+        for (key, value) in subject {
+            self.detail
+                .entry(key)
+                .or_insert_with(|| Value::String(value));
+        }
+        self
+    }
+
     /// Says which element of a batch was refused: its place, from 0.
     pub fn nth(mut self, index: usize) -> Error {
         let place = format!("requests[{index}]");
         match self.detail.get("argument").and_then(Value::as_str) {
             Some(argument) => {
                 let within = format!("{place}.{argument}");
-                self.message = self.message.replacen(argument, &within, 1);
+                // "invalid a: ..." or "a is out of range: ...".
+                let start = match self.code {
+                    Code::InvalidInput => "invalid ".len(),
+                    _ => 0,
+                };
+                let rest = self.message.get(start..).unwrap_or_default();
+                let rest = rest.replacen(argument, &within, 1);
+                self.message.truncate(start);
+                self.message.push_str(&rest);
                 self.detail.insert("argument".to_owned(), json!(within));
             }
             None => self.message = format!("{place}: {}", self.message),

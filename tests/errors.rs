@@ -15,7 +15,21 @@ fn ann_has(name: &str, credits: u32) -> (Database, Client) {
     (database, client)
 }
 
-/// The refusal of this call: this code and slug, a customer, these other keys in DETAIL, and a HINT.
+/// What a call is about: every error has those of them that the call names.
+const SUBJECTS: [&str; 10] = [
+    "customer",
+    "to_customer",
+    "asset",
+    "action",
+    "plan",
+    "scope",
+    "authorization_id",
+    "debit_id",
+    "grant_id",
+    "event_id",
+];
+
+/// The refusal of this call: this code and slug, these keys in DETAIL, besides what the call is about, and a HINT.
 fn refused(client: &mut Client, call: &str, code: &str, slug: &str, keys: &[&str]) -> Refusal {
     let refused = refusal(client, &format!("SELECT * FROM credyt.{call}"));
     let detail = refused.json();
@@ -24,11 +38,9 @@ fn refused(client: &mut Client, call: &str, code: &str, slug: &str, keys: &[&str
         (code, &slug.into()),
         "{refused:?}"
     );
-    let mut found: Vec<&str> = detail
-        .as_object()
-        .unwrap()
-        .keys()
-        .map(String::as_str)
+    let names = detail.as_object().unwrap().keys().map(String::as_str);
+    let mut found: Vec<&str> = names
+        .filter(|name| keys.contains(name) || !SUBJECTS.contains(name))
         .collect();
     let mut expected = [&["error"], keys].concat();
     found.sort_unstable();
@@ -233,7 +245,11 @@ fn wc003_sets_the_price() {
             call,
             "WC003",
             "price_not_found",
-            &["action", "asset", "customer"],
+            if why == "vendor cost" {
+                &["action", "asset", "customer", "vendor", "model", "reason"]
+            } else {
+                &["action", "asset", "customer"]
+            },
         );
         assert!(
             refused.message.contains(why) && refused.hint.contains("credits"),
@@ -579,4 +595,129 @@ fn a_refusal_can_be_caught_and_leaves_nothing() {
         value(&mut client, "SELECT count(*) - 1 FROM credyt.ledger"),
         before
     );
+}
+
+#[test]
+fn every_error_says_what_the_call_was_about() {
+    let (_database, mut client) = ann_has("subjects", 10);
+    rows(
+        &mut client,
+        "SELECT credyt.create_plan('pro', 5), credyt.subscribe('ann', 'pro')",
+    );
+    let id = "01890000-0000-7000-8000-000000000000";
+    for (code, call, subject) in [
+        (
+            "WC001",
+            "debit_credits('ann', 'image', 99)",
+            "customer asset action",
+        ),
+        (
+            "22023",
+            "authorize('ann', 'image', -1)",
+            "customer asset action",
+        ),
+        (
+            "WC002",
+            "debit_credits('bob', 'image')",
+            "customer asset action",
+        ),
+        (
+            "WC003",
+            "debit_credits('ann', 'none')",
+            "customer asset action",
+        ),
+        ("WC003", "quote('none')", "asset action"),
+        (
+            "WC003",
+            "quote('none', customer => 'ann')",
+            "customer asset action",
+        ),
+        (
+            "WC009",
+            "quote('image', asset => 'gold', customer => 'ann')",
+            "customer asset action",
+        ),
+        ("WC009", "balance('ann', 'gold')", "customer asset"),
+        ("WC010", "subscribe('ann', 'gold')", "customer plan"),
+        (
+            "WC011",
+            "pay_subscription('bob', 'pro', now())",
+            "customer plan",
+        ),
+        (
+            "WC011",
+            "capture('ann', '$id')",
+            "customer authorization_id",
+        ),
+        (
+            "WC011",
+            "release('ann', '$id')",
+            "customer authorization_id",
+        ),
+        ("WC011", "extend('ann', '$id')", "customer authorization_id"),
+        ("WC011", "refund('ann', '$id')", "customer debit_id"),
+        ("WC011", "revoke_grant('ann', '$id')", "customer grant_id"),
+        ("WC011", "topup_failed('ann', '$id')", "customer event_id"),
+        (
+            "22023",
+            "transfer('ann', 'bob', -1)",
+            "customer to_customer asset",
+        ),
+        ("22023", "grant_credits('ann', 0)", "customer asset"),
+        (
+            "22023",
+            "set_limit('ann', 'nobody', 1)",
+            "customer scope asset",
+        ),
+        ("22003", "grant_credits('ann', 1e15)", "customer asset"),
+        (
+            "22023",
+            "debit_credits('ann', 'image', '-1')",
+            "customer asset action",
+        ),
+        (
+            "22023",
+            r#"debit_credits('{"customer": "ann", "action": "image", "quantity": -1}')"#,
+            "customer asset action",
+        ),
+        (
+            "22023",
+            r#"debit_many('[{"customer": "ann", "action": "image", "quantity": -1}]')"#,
+            "customer asset action",
+        ),
+        (
+            "WC001",
+            r#"debit_many('[{"customer": "ann", "action": "image", "quantity": 99}]')"#,
+            "customer asset action",
+        ),
+        (
+            "22023",
+            r#"grant_many('[{"customer": "ann", "credits": 0}]')"#,
+            "customer asset",
+        ),
+        // What cannot be read is left out.
+        ("22023", "debit_credits('', 'image')", "asset action"),
+        (
+            "22023",
+            r#"debit_credits('{"customer": [], "action": "image"}')"#,
+            "asset action",
+        ),
+    ] {
+        let call = call.replace("$id", id);
+        let refused = refusal(&mut client, &format!("SELECT * FROM credyt.{call}"));
+        assert_eq!(refused.code, code, "{call}: {refused:?}");
+        let detail = refused.json();
+        let mut found: Vec<&str> = SUBJECTS
+            .into_iter()
+            .filter(|name| detail.get(name).is_some())
+            .collect();
+        let mut expected: Vec<&str> = subject.split(' ').collect();
+        found.sort_unstable();
+        expected.sort_unstable();
+        assert_eq!(found, expected, "{call}: {refused:?}");
+        assert!(
+            expected.iter().all(|name| detail[name].is_string()),
+            "{refused:?}"
+        );
+    }
 }

@@ -71,7 +71,10 @@ fn read<C>(args: &Args, function: &'static str, read: fn(&Args) -> Result<C>) ->
     }
     let signature = signatures::of(function)?;
     let call = |(index, element)| {
-        let call = object(element).and_then(|given| read(&args.by_name(&given, &signature)?));
+        let call = object(element).and_then(|given| {
+            let args = args.by_name(&given, &signature)?;
+            read(&args).map_err(|error| error.about(args.subject(&signature)))
+        });
         call.map_err(|error: Error| error.nth(index))
     };
     checked(&elements).enumerate().map(call).collect()
@@ -92,6 +95,13 @@ trait Call {
     fn customer(&self) -> &str;
     fn asset(&self) -> &str;
     fn key(&self) -> Option<&Key>;
+    /// What an error says that it was about.
+    fn subject(&self) -> Vec<(&'static str, String)> {
+        vec![
+            ("customer", self.customer().to_owned()),
+            ("asset", self.asset().to_owned()),
+        ]
+    }
     /// Applies it to its wallet, to be written with the others.
     fn make(&self, store: &Store, batch: &mut Batch) -> Result<Self::Answer>;
     /// The first answer again, where its key was used before this batch, or in it.
@@ -114,6 +124,14 @@ impl Call for Request {
 
     fn key(&self) -> Option<&Key> {
         self.key.as_ref()
+    }
+
+    fn subject(&self) -> Vec<(&'static str, String)> {
+        vec![
+            ("customer", self.customer.clone()),
+            ("asset", self.asset.clone()),
+            ("action", self.action.clone()),
+        ]
     }
 
     fn make(&self, store: &Store, batch: &mut Batch) -> Result<DebitAnswer> {
@@ -236,7 +254,7 @@ fn answer<C: Call>(
                 // Another customer's may come earlier in the order given.
                 stuck = Some(customer);
                 if refused.as_ref().is_none_or(|(first, _)| place < *first) {
-                    refused = Some((place, error.of(customer)));
+                    refused = Some((place, error.about(call.subject())));
                 }
             }
         }
@@ -261,7 +279,7 @@ fn taken_meanwhile<C: Call>(store: &Store, calls: &[C]) -> Result<Error> {
         matches!(first, Some(Known::Before(first)) if !same_request(*call, first))
     });
     let (place, call) = taken.ok_or_else(lost)?;
-    Ok(conflict(call).nth(place))
+    Ok(conflict(call).about(call.subject()).nth(place))
 }
 
 /// The calls with their places, customer by customer, each customer's in the order given.

@@ -22,6 +22,20 @@ const MAX_NAME_BYTES: usize = 255;
 /// error, Rust into the end of the server.
 const MAX_BYTES: usize = 16 << 20;
 
+/// The arguments that say what a call is about.
+const SUBJECTS: [&str; 10] = [
+    "customer",
+    "to_customer",
+    "asset",
+    "action",
+    "plan",
+    "scope",
+    "authorization_id",
+    "debit_id",
+    "grant_id",
+    "event_id",
+];
+
 /// The arguments of one call: by position as Postgres passes them, or by name, of a JSON object. Every
 /// reader takes both the position and the name.
 pub struct Args<'a> {
@@ -53,6 +67,19 @@ impl Args<'_> {
             named: Some(Named::new(given, signature)?),
             decoded: Cell::new(0),
         })
+    }
+
+    /// What the call is about, where the arguments can be read: it belongs into every error.
+    pub fn subject(&self, signature: &Signature) -> Vec<(&'static str, String)> {
+        let given = |name: &&'static str| {
+            let at = signature.position(name)?;
+            let value = match name.ends_with("_id") {
+                true => self.optional_uuid(at, name).ok()?.map(|id| id.to_string()),
+                false => self.optional_name(at, name).ok()?,
+            };
+            Some((*name, value?))
+        };
+        SUBJECTS.iter().filter_map(given).collect()
     }
 
     /// The one argument of a jsonb form.

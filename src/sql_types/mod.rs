@@ -21,9 +21,21 @@ type Body = fn(&Args) -> Result<Option<pg_sys::Datum>>;
 ///
 /// # Safety
 /// To be called by Postgres' function manager only.
-pub unsafe fn call(fcinfo: pg_sys::FunctionCallInfo, body: Body) -> pg_sys::Datum {
+pub unsafe fn call(
+    fcinfo: pg_sys::FunctionCallInfo,
+    symbol: &'static str,
+    body: Body,
+) -> pg_sys::Datum {
     // SAFETY: fcinfo is Postgres'.
-    unsafe { guarded(fcinfo, body) }
+    unsafe {
+        guarded(fcinfo, |args| {
+            body(args).map_err(|error| match signatures::of(function(symbol)) {
+                Ok(signature) => error.about(args.subject(&signature)),
+                // It is no function that callers know by this name.
+                Err(_) => error,
+            })
+        })
+    }
 }
 
 /// Runs the body of a SQL function's jsonb form, its arguments by name.
@@ -39,10 +51,15 @@ pub unsafe fn call_by_name(
     unsafe {
         guarded(fcinfo, |args| {
             let request = args.request()?;
-            let function = symbol.trim_start_matches("credyt_");
-            body(&args.by_name(&request, &*signatures::of(function)?)?)
+            let signature = signatures::of(function(symbol))?;
+            let args = args.by_name(&request, &signature)?;
+            body(&args).map_err(|error| error.about(args.subject(&signature)))
         })
     }
+}
+
+fn function(symbol: &'static str) -> &'static str {
+    symbol.trim_start_matches("credyt_")
 }
 
 /// An error becomes Postgres' error; a panic becomes XX000.
@@ -87,12 +104,12 @@ pub fn check_for_interrupts() {
 macro_rules! sql_functions {
     (customer { $($both:literal => $of_customer:path;)* } $($symbol:literal => $body:path;)*) => {
         $(
-            $crate::sql_function!($both, |fcinfo| $crate::sql_types::call(fcinfo, $of_customer));
+            $crate::sql_function!($both, |fcinfo| $crate::sql_types::call(fcinfo, $both, $of_customer));
             $crate::sql_function!(concat!($both, "_request"), |fcinfo| {
                 $crate::sql_types::call_by_name(fcinfo, $both, $of_customer)
             });
         )*
-        $($crate::sql_function!($symbol, |fcinfo| $crate::sql_types::call(fcinfo, $body));)*
+        $($crate::sql_function!($symbol, |fcinfo| $crate::sql_types::call(fcinfo, $symbol, $body));)*
     };
 }
 

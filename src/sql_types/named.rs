@@ -24,6 +24,12 @@ pub struct Argument {
     pub default: Option<Json>,
 }
 
+impl Signature {
+    pub fn position(&self, name: &str) -> Option<usize> {
+        self.arguments.iter().position(|a| a.name == name)
+    }
+}
+
 /// The arguments of one call, by name.
 #[derive(Clone, Copy)]
 pub struct Named<'a> {

@@ -15,7 +15,7 @@ use crate::sql_types::value;
 static DECLARED: Statement = Statement {
     sql: "SELECT p.proargnames[1:p.pronargs], coalesce(pg_catalog.pg_get_expr(p.proargdefaults, 0), '')
           FROM pg_catalog.pg_proc p
-          WHERE p.pronamespace = 'credyt'::regnamespace AND p.proname = $1 AND p.proargnames[1] = 'customer'",
+          WHERE p.pronamespace = 'credyt'::regnamespace AND p.proname = $1 AND p.proargnames[1] <> 'request'",
     args: &[TEXT],
 };
 
@@ -23,7 +23,7 @@ thread_local! {
     static KNOWN: RefCell<HashMap<&'static str, Rc<Signature>>> = RefCell::default();
 }
 
-/// The signature of the form of a function whose first argument is `customer`. Looked up once in a backend.
+/// The signature of a function, in its form with arguments. Looked up once in a backend.
 pub fn of(function: &'static str) -> Result<Rc<Signature>> {
     if let Some(known) = KNOWN.with_borrow(|known| known.get(function).cloned()) {
         return Ok(known);

@@ -73,6 +73,11 @@ WHERE p.pronamespace = 'credyt'::regnamespace AND p.proargnames[1] = 'customer'
         AND j.proconfig IS NOT DISTINCT FROM p.proconfig AND j.proacl IS NOT DISTINCT FROM p.proacl);
 SELECT DISTINCT p.oid::regprocedure AS function FROM pg_proc p, unnest(p.proargtypes) AS a JOIN pg_type t ON t.oid = a
 WHERE p.pronamespace = 'credyt'::regnamespace AND (t.typname IN ('float4', 'float8') OR t.typtype = 'e' OR 'o' = ANY (p.proargmodes) OR 'b' = ANY (p.proargmodes));
+-- Arguments whose name says a type and which have another: an error reads them for its DETAIL
+SELECT p.oid::regprocedure AS function, a.name FROM pg_proc p, unnest(p.proargnames, p.proargtypes::oid[]) AS a (name, type)
+WHERE p.pronamespace = 'credyt'::regnamespace
+  AND (a.name IN ('customer', 'to_customer', 'asset', 'action', 'plan', 'scope') AND a.type <> 'text'::regtype
+       OR a.name IN ('authorization_id', 'debit_id', 'grant_id', 'event_id') AND a.type <> 'uuid'::regtype);
 -- Keys of a customer's rows that do not begin with the customer
 SELECT i.indexrelid::regclass AS index FROM pg_index i JOIN pg_class c ON c.oid = i.indrelid
 JOIN pg_attribute first ON first.attrelid = c.oid AND first.attnum = i.indkey[0]

@@ -88,7 +88,7 @@ SELECT * FROM credyt.debit_credits('acme', 'image', 'NaN');
 SELECT * FROM credyt.debit_credits('acme', 'image', 1e30);
 SELECT * FROM credyt.debit_credits('acme', 'image', 1e20);
 SELECT * FROM credyt.debit_credits('acme', 'image', 1, NULL);
-SELECT * FROM credyt.debit_credits('acme', 'image', 1, '[]');
+SELECT * FROM credyt.debit_credits('acme', 'image', 1, '[1]');
 SELECT * FROM credyt.debit_credits('acme', 'image', credits => 0.001);
 SELECT * FROM credyt.debit_credits('acme', 'image', credits => -1);
 SELECT * FROM credyt.debit_credits('acme', 'image', credits => 1e15);

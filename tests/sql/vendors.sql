@@ -104,7 +104,7 @@ SELECT credyt.vendor_cost('acme', 'big', '{"prompt_tokens": 1}', 'chat');
 SELECT credyt.vendor_cost('acme', 'big', '{"prompt_tokens": 1, "completion_tokens": 1}', 'responses');
 SELECT credyt.vendor_cost('acme', 'big', '[1]');
 SELECT credyt.vendor_cost('acme', 'big', NULL);
-SELECT credyt.vendor_cost('acme', 'big', '{"prompt_tokens": 1, "completion_tokens": 1}', context => '[]');
+SELECT credyt.vendor_cost('acme', 'big', '{"prompt_tokens": 1, "completion_tokens": 1}', context => '[1]');
 SELECT credyt.vendor_cost('gpu-cloud', 'a100', '{"gpu_second": "long"}');
 SELECT credyt.set_vendor_rate('gpu-cloud', 'a100', '{"gpu_second": -1}');
 SELECT credyt.set_vendor_rate('gpu-cloud', 'a100', '{"input_mtok": 3}');
