@@ -20,6 +20,8 @@ pub enum Code {
     InsufficientCredits,
     WalletNotFound,
     PriceNotFound,
+    /// A price that starts from the vendor cost, which cannot be computed.
+    CostUnknown,
     AuthorizationClosed,
     IdempotencyConflict,
     WalletFrozen,
@@ -30,6 +32,8 @@ pub enum Code {
     NotFound,
     AppendOnly,
     InvalidInput,
+    /// A price that counts what was used was asked for by usage that cannot be read.
+    UsageUnreadable,
     InvalidText,
     OutOfRange,
     TooManyGrants,
@@ -46,7 +50,7 @@ impl Code {
         match self {
             Code::InsufficientCredits => "WC001",
             Code::WalletNotFound => "WC002",
-            Code::PriceNotFound => "WC003",
+            Code::PriceNotFound | Code::CostUnknown => "WC003",
             Code::AuthorizationClosed => "WC004",
             Code::IdempotencyConflict => "WC005",
             Code::WalletFrozen => "WC006",
@@ -56,7 +60,7 @@ impl Code {
             Code::PlanNotFound => "WC010",
             Code::NotFound => "WC011",
             Code::AppendOnly => "WC012",
-            Code::InvalidInput => "22023",
+            Code::InvalidInput | Code::UsageUnreadable => "22023",
             Code::InvalidText => "22P02",
             Code::OutOfRange => "22003",
             Code::TooManyGrants | Code::TooManySubscriptions => "54000",
@@ -70,7 +74,7 @@ impl Code {
         match self {
             Code::InsufficientCredits => "insufficient_credits",
             Code::WalletNotFound => "wallet_not_found",
-            Code::PriceNotFound => "price_not_found",
+            Code::PriceNotFound | Code::CostUnknown => "price_not_found",
             Code::AuthorizationClosed => "authorization_closed",
             Code::IdempotencyConflict => "idempotency_conflict",
             Code::WalletFrozen => "wallet_frozen",
@@ -80,7 +84,7 @@ impl Code {
             Code::PlanNotFound => "plan_not_found",
             Code::NotFound => "not_found",
             Code::AppendOnly => "append_only",
-            Code::InvalidInput | Code::InvalidText => "invalid_input",
+            Code::InvalidInput | Code::UsageUnreadable | Code::InvalidText => "invalid_input",
             Code::OutOfRange => "out_of_range",
             Code::TooManyGrants => "too_many_grants",
             Code::SerializationFailure => "serialization_failure",
@@ -240,9 +244,11 @@ pub fn role_is_owner(role: &str) -> Error {
 /// A vendor's usage that cannot be read, or cannot be: whose it is, which field, and why.
 pub fn usage_invalid(vendor: &str, model: Option<&str>, why: impl Display) -> Error {
     let model = model.unwrap_or("(no model)");
-    invalid("usage", format_args!("{vendor} {model}: {why}"))
-        .with("vendor", vendor)
-        .with("model", model)
+    let error = invalid("usage", format_args!("{vendor} {model}: {why}"));
+    Error {
+        code: Code::UsageUnreadable,
+        ..error.with("vendor", vendor).with("model", model)
+    }
 }
 
 /// A text or bytes that are no `credyt.wallet`.
@@ -378,7 +384,7 @@ pub fn cost_unknown(
         _ => "Pass cost (money) or credits.",
     };
     Error::new(
-        Code::PriceNotFound,
+        Code::CostUnknown,
         format!(
             "the vendor cost that the price of {action} starts from cannot be computed: {of}: {}",
             why.says
@@ -502,6 +508,22 @@ pub fn limit_exceeded(customer: &str, asset: &str, over: &Exceeded) -> Error {
         limit.every,
         literal(asset)
     ))
+}
+
+/// A capture above the hold that a spend limit has no room for.
+pub fn capture_over_limit(
+    customer: &str,
+    asset: &str,
+    authorization: impl Display,
+    payable: Amount,
+    over: &Exceeded,
+) -> Error {
+    limit_exceeded(customer, asset, over)
+        .with("authorization_id", &authorization)
+        .hint(format!(
+            "The authorization stays open. Capture what the limit allows: SELECT * FROM credyt.capture({}, '{authorization}', credits => {payable});",
+            literal(customer)
+        ))
 }
 
 pub fn authorization_closed(customer: &str, id: impl Display, status: &str, verb: &str) -> Error {

@@ -6,12 +6,12 @@ use rust_decimal::Decimal;
 use serde_json::{Map, Value as Json};
 
 use super::request::{Charge, check_cost};
-use crate::errors::{self, Result};
+use crate::errors::{self, Error, Result};
 use crate::ledger::Moment;
 use crate::ledger::costing;
 use crate::ledger::interrupt::checked;
 use crate::ledger::margin::{self, Spent};
-use crate::ledger::vendor::Uncosted;
+use crate::ledger::vendor::{Counted, Uncosted};
 use crate::store::Store;
 use crate::store::books::Asset;
 use crate::store::costs::{self, Claim};
@@ -35,10 +35,11 @@ pub struct Usage {
     pub request: Option<String>,
 }
 
-/// Usage is `{"vendor": ..., "body": ...}`, or an array of such objects.
+/// Usage is `{"vendor": ..., "body": ...}`, or an array of such objects. What the vendor answered may be
+/// anything: a stream's chunk without usage has a body of null.
 pub fn read_usage(usage: &Json) -> Result<Vec<Usage>> {
     match usage {
-        Json::Array(list) if !list.is_empty() => checked(list).map(read_one).collect(),
+        Json::Array(list) => checked(list).map(read_one).collect(),
         Json::Object(_) => Ok(vec![read_one(usage)?]),
         _ => Err(errors::invalid(
             "usage",
@@ -63,15 +64,6 @@ fn read_one(usage: &Json) -> Result<Usage> {
     }
     let vendor = optional_text(object, "vendor")?
         .ok_or_else(|| errors::invalid("usage", "it names no vendor"))?;
-    let body = match object.get("body") {
-        Some(body @ (Json::Object(_) | Json::Array(_))) => body.clone(),
-        _ => {
-            return Err(errors::invalid(
-                "usage",
-                "its body is neither an object nor a list of them",
-            ));
-        }
-    };
     let context = match object.get("context") {
         None | Some(Json::Null) => Json::Object(Map::new()),
         Some(context @ Json::Object(_)) => context.clone(),
@@ -82,7 +74,7 @@ fn read_one(usage: &Json) -> Result<Usage> {
             vendor,
             model: optional_text(object, "model")?,
             api_flavor: optional_text(object, "api_flavor")?,
-            body,
+            body: object.get("body").cloned().unwrap_or_default(),
             context,
         },
         request: optional_text(object, "vendor_request_id")?,
@@ -109,7 +101,7 @@ pub struct Costing {
     /// By vendor and model; empty without usage.
     pub spent: Vec<Spent>,
     /// The normalised usage of all vendors together.
-    pub usage: BTreeMap<String, Decimal>,
+    pub counts: Counts,
     /// The first usage that has no cost.
     pub uncosted: Option<Missing>,
 }
@@ -122,18 +114,37 @@ pub struct Missing {
     pub why: Uncosted,
 }
 
+/// Disjoint amounts by unit, of all vendors together.
+#[derive(Clone, Debug, Default)]
+pub struct Counts {
+    pub by_unit: BTreeMap<String, Decimal>,
+    /// Why they are not all there is.
+    pub unread: Option<Unread>,
+}
+
+/// Usage that no price may count by.
+#[derive(Clone, Debug)]
+pub struct Unread {
+    /// What a price is refused with that has to.
+    pub error: Error,
+    /// It has counts, but they are no numbers or contradict each other.
+    pub is_invalid: bool,
+}
+
 impl Costing {
-    /// Reads the usage by the rates of this moment. A cost that is given beats what can be computed:
-    /// it is shared over the models by that.
+    /// Reads the usage by the rates of this moment, as far as it can be. A cost that is given beats what
+    /// can be computed: it is shared over the models by that.
     pub fn of(store: &Store, asset: &Asset, charge: &Charge, at: Moment) -> Result<Costing> {
         let mut spent = Vec::with_capacity(charge.used.len());
-        let mut usage = BTreeMap::new();
+        let mut counts = Counts::default();
         let mut uncosted = None;
+        if charge.usage.is_some() && charge.used.is_empty() {
+            counts.unreadable(errors::invalid("usage", "the array is empty"), false);
+        }
         for used in checked(&charge.used) {
             let costed = vendors::cost(store, &used.asked, at)?;
+            counts.add(&costed);
             let costed = costed.in_currency(store, &asset.currency, at)?;
-            costed.check()?;
-            add(&mut usage, &costed)?;
             if let (None, Err(why)) = (&uncosted, &costed.cost) {
                 uncosted = Some(Missing {
                     vendor: costed.vendor.clone(),
@@ -143,14 +154,14 @@ impl Costing {
             }
             spent.push(computed(costed, used.request.clone()));
         }
-        match charge.cost {
-            Some(cost) => share(&mut spent, cost),
-            None => check_cost(costing::total(&spent))?,
+        if let Some(cost) = charge.cost {
+            share(&mut spent, cost);
         }
+        let computed = costing::total(&spent).filter(|cost| check_cost(Some(*cost)).is_ok());
         Ok(Costing {
-            cost: charge.cost.or_else(|| costing::total(&spent)),
+            cost: charge.cost.or(computed),
             spent,
-            usage,
+            counts,
             uncosted,
         })
     }
@@ -211,23 +222,48 @@ impl Costing {
     }
 }
 
-/// The normalised usage of all vendors together.
-pub fn used(store: &Store, used: &[Usage], at: Moment) -> Result<BTreeMap<String, Decimal>> {
-    let mut usage = BTreeMap::new();
+/// What the usage counts.
+pub fn used(store: &Store, used: &[Usage], at: Moment) -> Result<Counts> {
+    let mut counts = Counts::default();
     for used in checked(used) {
-        add(&mut usage, &vendors::cost(store, &used.asked, at)?)?;
+        counts.add(&vendors::cost(store, &used.asked, at)?);
     }
-    Ok(usage)
+    Ok(counts)
 }
 
-fn add(usage: &mut BTreeMap<String, Decimal>, costed: &Costed) -> Result<()> {
-    for (unit, count) in &costed.usage {
-        let sum = usage.entry(unit.clone()).or_default();
-        *sum = sum.checked_add(*count).ok_or_else(|| {
-            errors::out_of_range("usage", format_args!("too many {unit} together"))
-        })?;
+impl Counts {
+    fn add(&mut self, costed: &Costed) {
+        if !costed.is_readable() {
+            let is_invalid = costed.counted == Counted::Invalid;
+            return self.unreadable(costed.unreadable(), is_invalid);
+        }
+        for (unit, count) in &costed.usage {
+            let sum = self.by_unit.entry(unit.clone()).or_default();
+            match sum.checked_add(*count) {
+                Some(more) => *sum = more,
+                None => {
+                    let why = format_args!("too many {unit} together");
+                    self.unreadable(errors::invalid("usage", why), true);
+                }
+            }
+        }
     }
-    Ok(())
+
+    /// The first reason is told, unless a later one is that counts are wrong.
+    fn unreadable(&mut self, error: Error, is_invalid: bool) {
+        let known = self.unread.as_ref();
+        if known.is_none_or(|known| is_invalid && !known.is_invalid) {
+            self.unread = Some(Unread { error, is_invalid });
+        }
+    }
+
+    /// Refuses counts that are no numbers or contradict each other; 22023.
+    pub fn check(&self) -> Result<()> {
+        match &self.unread {
+            Some(unread) if unread.is_invalid => Err(unread.error.clone()),
+            _ => Ok(()),
+        }
+    }
 }
 
 /// What some usage of an asset costs, in its currency, or why that is not known.

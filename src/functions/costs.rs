@@ -588,6 +588,44 @@ impl Recorded {
     }
 }
 
+/// The totals of a capture contain what earlier captures of its authorization were not costed for: from now
+/// on that is part of its cost, or of what it is uncosted for.
+pub fn take_over_uncosted(
+    store: &Store,
+    open: &OpenWallet,
+    authorization: Uuid,
+    capture: Uuid,
+) -> Result<()> {
+    let customer = open.customer.as_str();
+    for debit in ledger::captures_of(store, customer, authorization)? {
+        if debit.id == capture || debit.costs.is_none() {
+            continue;
+        }
+        let known = costs::known_of(store, customer, &debit)?;
+        for part in costs::given(debit.id, debit.spent()?) {
+            let is_known = part.spent.cost.is_some();
+            if is_known || known.iter().any(|other| other.replaces(&part)) {
+                continue;
+            }
+            let counted = Correction {
+                source: Source::Estimated,
+                spent: Spent {
+                    cost: Some(Decimal::ZERO),
+                    reason: Some("in a later capture".to_owned()),
+                    ..part.spent
+                },
+                replaces: part.id,
+                debit_id: Some(debit.id),
+                authorization_id: None,
+                occurred_at: debit.occurred_at,
+            };
+            let subject = Subject::Debit(Box::new(debit.clone()));
+            correct(store, customer, &debit.asset, &subject, counted, &[])?;
+        }
+    }
+    Ok(())
+}
+
 // ---- recost -------------------------------------------------------------------------------------
 
 /// A cost that another rate says, now that it is known.

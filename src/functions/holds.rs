@@ -1,4 +1,5 @@
-//! Credits held for an action that has not finished: `authorize`, `capture`, `release`, `extend`.
+//! Credits held for an action that has not finished: `authorize`, `release`, `extend`. How they are
+//! charged is in `capture`.
 
 use std::rc::Rc;
 use std::str::FromStr;
@@ -7,20 +8,17 @@ use pgrx::pg_sys;
 use rust_decimal::Decimal;
 use uuid::Uuid;
 
-use super::answers::{AuthorizationAnswer, DebitAnswer};
+use super::answers::AuthorizationAnswer;
 use super::costing::Costing;
-use super::costs::Recorded;
-use super::debit::{debit_entry, movement};
-use super::request::{self, Charge, Pricing, hash, in_force};
+use super::request::{self, Charge, Pricing};
 use crate::errors::{self, Result};
-use crate::ledger::costing;
-use crate::ledger::wallet::{Overrun, total};
+use crate::ledger::wallet::Overrun;
 use crate::ledger::{Amount, Moment};
-use crate::sql_types::{Args, value};
+use crate::sql_types::Args;
 use crate::store::Store;
 use crate::store::authorizations::{self, Authorization};
 use crate::store::books;
-use crate::store::ledger::{Documents, Entry, Key};
+use crate::store::ledger::Key;
 use crate::store::limits;
 use crate::store::prices;
 use crate::store::wallets::{self, OpenWallet};
@@ -147,7 +145,7 @@ fn hold(store: &Store, request: &Request) -> Result<Option<AuthorizationAnswer>>
         )));
     };
     let scopes = request.scopes.as_deref();
-    if limits::exceeded(store, &open, action, scopes, credits)? {
+    if limits::exceeded(store, &open, action, scopes, credits)?.is_some() {
         return Ok(Some(refusal(request, "limit_exceeded", credits, available)));
     }
     // Captures are priced at this version, also where the hold itself was given in credits.
@@ -261,28 +259,10 @@ fn replay(
     })
 }
 
-// ---- capture ----------------------------------------------------------------------------------
-
-pub fn capture(args: &Args) -> Result<Option<pg_sys::Datum>> {
-    let customer = args.name(0, "customer")?;
-    let id = args.uuid(1, "authorization_id")?;
-    let charge = Charge::read(args, 2)?;
-    let keep_open = args.bool(7, "keep_open")?;
-    let metadata = args.optional_json(8, "metadata")?;
-    let answer = Store::write_for(&customer, |store| {
-        let (mut open, authorization) = open_authorization(store, &customer, id)?;
-        let totals = Capture {
-            charge,
-            keep_open,
-            metadata,
-        };
-        totals.run(store, &mut open, authorization)
-    })?;
-    answer.row(args)
-}
+// ---- what holds have in common ---------------------------------------------------------------
 
 /// The wallet of an authorization, open for change, and the authorization; WC011.
-fn open_authorization(
+pub fn open_authorization(
     store: &Store,
     customer: &str,
     id: Uuid,
@@ -295,182 +275,8 @@ fn open_authorization(
     Ok((open, authorization))
 }
 
-/// Totals for an authorization so far.
-struct Capture {
-    charge: Charge,
-    keep_open: bool,
-    metadata: Option<serde_json::Value>,
-}
-
-/// What the totals come to.
-struct Totals {
-    credits: Amount,
-    quantity: Decimal,
-    price_version: Option<i32>,
-}
-
-impl Capture {
-    fn run(
-        self,
-        store: &Store,
-        open: &mut OpenWallet,
-        mut authorization: Authorization,
-    ) -> Result<DebitAnswer> {
-        let request = hash("capture", &self.charge.totals());
-        let again = authorization.last_request.as_ref() == Some(&request);
-        match authorization.status.as_str() {
-            "captured" if again => return last_capture(store, open, &authorization),
-            "captured" | "released" => {
-                return Err(closed(open, &authorization, "captured with other totals"));
-            }
-            _ => {}
-        }
-        if again && self.keep_open {
-            return last_capture(store, open, &authorization);
-        }
-
-        let charge = self.charge.over(&authorization)?;
-        let costing = Costing::of(store, &open.asset, &charge, open.now)?;
-        let totals = self.totals(store, open, &authorization, &charge, &costing)?;
-        let costing = costing.counted_once(store, &open.customer, Some(authorization.id))?;
-        let settled = authorization.captured + authorization.forgiven;
-        let credits = (totals.credits - settled).or_zero();
-        let quantity = (totals.quantity - authorization.captured_quantity).max(Decimal::ZERO);
-        let known_cost = authorization.captured_cost.unwrap_or_default();
-        let cost = costing
-            .cost
-            .map(|cost| (cost - known_cost).max(Decimal::ZERO));
-        let costs = costing::added(&costing.spent, &authorization.captured_costs, cost);
-        let adds = credits.is_positive()
-            || quantity > Decimal::ZERO
-            || cost.is_some_and(|cost| cost > Decimal::ZERO);
-        if self.keep_open && !adds && authorization.last_capture.is_some() {
-            return last_capture(store, open, &authorization);
-        }
-
-        let late = authorization.status == "expired" || authorization.expires_at <= open.now;
-        let mut pins = if late {
-            Vec::new()
-        } else {
-            std::mem::take(&mut authorization.pins)
-        };
-        let parts = open
-            .wallet
-            .capture(
-                open.now,
-                &authorization.action,
-                credits,
-                open.limit,
-                authorization.overrun,
-                &mut pins,
-            )
-            .map_err(|short| {
-                let (customer, asset) = (&open.customer, &open.asset.name);
-                errors::capture_exceeds(customer, asset, authorization.id, totals.credits, short)
-            })?;
-        if !self.keep_open {
-            open.wallet.unhold(&pins);
-            pins.clear();
-        }
-        let mut entry = Entry {
-            action: Some(authorization.action.clone()),
-            quantity: Some(quantity),
-            cost,
-            costs,
-            price_version: totals.price_version,
-            authorization_id: Some(authorization.id),
-            scopes: authorization.scopes.clone(),
-            reason: late.then(|| "late".to_owned()),
-            documents: Documents {
-                dimensions: value::optional_json(
-                    "dimensions",
-                    charge.stored_dimensions().as_ref(),
-                )?,
-                usage: value::optional_json("usage", charge.usage.as_ref())?,
-                metadata: value::optional_json(
-                    "metadata",
-                    self.metadata.as_ref().or(authorization.metadata.as_ref()),
-                )?,
-            },
-            ..debit_entry(&parts, open.now)
-        };
-        authorization.captured += total(&parts);
-        authorization.forgiven += credits - total(&parts);
-        authorization.captured_quantity += quantity;
-        authorization.captured_cost = cost
-            .map(|cost| known_cost + cost)
-            .or(authorization.captured_cost);
-        authorization.captured_costs = costing.spent.clone();
-        authorization.last_request = Some(request);
-        authorization.pins = pins;
-        authorization.status = match (self.keep_open, late) {
-            (false, _) => "captured",
-            (true, true) => "expired",
-            (true, false) => "open",
-        }
-        .to_owned();
-        let recorded = Recorded::take(store, open, &authorization, &mut entry)?;
-        if !open.book(store, &mut entry, Vec::new())? {
-            return Err(errors::corrupted("the ledger", "a capture was not booked"));
-        }
-        recorded.take_over(store, open, &entry)?;
-        costing.claim(store, &open.customer, entry.id, Some(authorization.id))?;
-        authorization.first_capture = authorization.first_capture.or(Some(entry.id));
-        authorization.last_capture = Some(entry.id);
-        authorizations::update(store, &open.customer, &authorization)?;
-        Ok(DebitAnswer::booked(open, entry))
-    }
-
-    /// What the totals come to: the whole hold where nothing is given, the credits where they are,
-    /// otherwise the price at the version that was authorized.
-    fn totals(
-        &self,
-        store: &Store,
-        open: &OpenWallet,
-        authorization: &Authorization,
-        charge: &Charge,
-        costing: &Costing,
-    ) -> Result<Totals> {
-        let quantity = charge.quantity.unwrap_or(Decimal::ONE);
-        let whole = |credits, price_version| Totals {
-            credits,
-            quantity,
-            price_version,
-        };
-        if self.charge.is_empty() {
-            let version = authorization.price_version.filter(|_| authorization.priced);
-            return Ok(whole(authorization.credits, version));
-        }
-        if let Some(credits) = self.charge.given(&open.asset)? {
-            return Ok(whole(credits, None));
-        }
-        let action = &authorization.action;
-        let version = match authorization.price_version {
-            Some(version) => prices::version(store, &open.asset, action, version)?,
-            None => None,
-        };
-        let (version, price) = in_force(version, action, &open.asset)?;
-        Ok(whole(
-            charge.price(&price, action, &open.asset, costing)?,
-            Some(version),
-        ))
-    }
-}
-
-/// The answer to the last capture again.
-fn last_capture(
-    store: &Store,
-    open: &OpenWallet,
-    authorization: &Authorization,
-) -> Result<DebitAnswer> {
-    let id = authorization
-        .last_capture
-        .ok_or_else(|| errors::corrupted("an authorization", "it was captured by no ledger row"))?;
-    let booked = movement(store, &open.customer, id, "capture")?;
-    DebitAnswer::replayed(store, &open.customer, booked)
-}
-
-fn closed(open: &OpenWallet, authorization: &Authorization, verb: &str) -> errors::Error {
+/// WC004.
+pub fn closed(open: &OpenWallet, authorization: &Authorization, verb: &str) -> errors::Error {
     errors::authorization_closed(
         &open.customer,
         authorization.id,

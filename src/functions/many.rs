@@ -238,10 +238,12 @@ fn answer<C: Call>(
                     known.extend(name.map(|name| (name, Known::Now(place))));
                     Ok(answer)
                 }
-                Err(error) if skip && is_shortfall(&error) => call
-                    .refused(error.code.slug(), batch.find(customer, call.asset()))
-                    .ok_or(error),
-                Err(error) => Err(error),
+                Err(error) => match skippable(&error).filter(|_| skip) {
+                    Some(reason) => call
+                        .refused(reason, batch.find(customer, call.asset()))
+                        .ok_or(error),
+                    None => Err(error),
+                },
             },
         };
         match answer {
@@ -321,12 +323,18 @@ fn conflict<C: Call>(call: &C) -> Error {
     errors::idempotency_conflict(call.customer(), key)
 }
 
-/// What `authorize` would answer rather than raise.
-fn is_shortfall(error: &Error) -> bool {
-    matches!(
-        error.code,
-        Code::InsufficientCredits | Code::WalletNotFound | Code::WalletFrozen | Code::LimitExceeded
-    )
+/// Why a call may be left out: what `authorize` would answer rather than raise, and what the vendor's answer
+/// lacks.
+fn skippable(error: &Error) -> Option<&'static str> {
+    match error.code {
+        Code::InsufficientCredits
+        | Code::WalletNotFound
+        | Code::WalletFrozen
+        | Code::LimitExceeded => Some(error.code.slug()),
+        Code::UsageUnreadable => Some("usage_unreadable"),
+        Code::CostUnknown => Some("cost_unknown"),
+        _ => None,
+    }
 }
 
 fn lost() -> Error {

@@ -3,6 +3,7 @@
 mod access;
 mod answers;
 mod books;
+mod capture;
 mod costing;
 mod costs;
 mod debit;
@@ -34,7 +35,7 @@ crate::sql_functions! {
         "credyt_revoke_grant" => grants::revoke_grant;
         "credyt_debit_credits" => debit::debit_credits;
         "credyt_authorize" => holds::authorize;
-        "credyt_capture" => holds::capture;
+        "credyt_capture" => capture::capture;
         "credyt_release" => holds::release;
         "credyt_extend" => holds::extend;
         "credyt_record_cost" => costs::record_cost;

@@ -1,7 +1,6 @@
 //! Reports of margin, what prices would have done, and `maintain`.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::str::FromStr;
 
@@ -9,7 +8,7 @@ use pgrx::pg_sys;
 use rust_decimal::Decimal;
 use serde_json::{Map, Value as Json};
 
-use super::costing::{self, read_usage};
+use super::costing::{self, Counts, read_usage};
 use crate::errors::{self, Result};
 use crate::ledger::margin::{self, Line, Spent};
 use crate::ledger::price::{Measure, Price, Rounding};
@@ -175,14 +174,15 @@ pub fn rerated(args: &Args) -> Answer {
             let at = args.moment(7, "at")?;
             Store::read(|store| costing::used(store, &read_usage(&usage)?, at))?
         }
-        _ => BTreeMap::new(),
+        _ => Counts::default(),
     };
     let measure = Measure {
         quantity: args
             .optional_quantity(3, "quantity")?
             .unwrap_or(Decimal::ONE),
         dimensions: &dimensions,
-        usage: &usage,
+        usage: &usage.by_unit,
+        usage_is_whole: usage.unread.is_none(),
         cost: args.optional_quantity(6, "cost")?,
     };
     match price.credits(&measure, scale, rounding) {

@@ -71,28 +71,39 @@ impl Charge {
             && self.credits.is_none()
     }
 
-    /// What is missing comes from the authorization.
-    pub fn over(&self, authorization: &Authorization) -> Result<Charge> {
-        let authorized = || match &authorization.dimensions {
-            Some(Json::Object(dimensions)) => Some(dimensions.clone()),
-            _ => None,
-        };
-        let usage = self.usage.as_ref().or(authorization.usage.as_ref());
-        let used = match (&self.usage, usage) {
-            (None, Some(usage)) => read_usage(usage)?,
-            _ => self.used.clone(),
-        };
-        Ok(Charge {
+    /// Some dimension is named.
+    pub fn names_dimensions(&self) -> bool {
+        self.dimensions.as_ref().is_some_and(|d| !d.is_empty())
+    }
+
+    /// The same with what is missing from the authorization: the quantity, and of the dimensions those
+    /// that are no counts; all of them where this tells no counts of its own.
+    pub fn over(
+        &self,
+        authorization: &Authorization,
+        price: Option<&Price>,
+        tells_counts: bool,
+    ) -> Charge {
+        let mut dimensions = Map::new();
+        if let Some(Json::Object(authorized)) = &authorization.dimensions {
+            let stays = |name: &str, value: &Json| {
+                let counts = match price {
+                    Some(price) if price.counts(name) => true,
+                    Some(price) if price.compares(name) => false,
+                    _ => value.is_number(),
+                };
+                !tells_counts || !counts
+            };
+            let stay = authorized.iter().filter(|(name, value)| stays(name, value));
+            dimensions.extend(stay.map(|(name, value)| (name.clone(), value.clone())));
+        }
+        let told = self.dimensions.clone().unwrap_or_default();
+        dimensions.extend(told);
+        Charge {
             quantity: self.quantity.or(Some(authorization.quantity)),
-            dimensions: self.dimensions.clone().or_else(authorized),
-            usage: usage.cloned(),
-            used,
-            // What was expected to be spent says nothing where it is known what was.
-            cost: self
-                .cost
-                .or(authorization.cost.filter(|_| self.usage.is_none())),
-            credits: self.credits,
-        })
+            dimensions: Some(dimensions),
+            ..self.clone()
+        }
     }
 
     /// The dimensions to store: NULL where there are none.
@@ -133,10 +144,19 @@ impl Charge {
         asset: &Asset,
         costing: &Costing,
     ) -> Result<Amount> {
+        self.try_price(price, asset, costing)
+            .map_err(|why| self.priced(why, action, asset, costing))
+    }
+
+    /// The same, for a caller who knows what to do without a price.
+    pub fn try_price(
+        &self,
+        price: &Price,
+        asset: &Asset,
+        costing: &Costing,
+    ) -> std::result::Result<Amount, PriceError> {
         let none = Map::new();
-        let units = price
-            .credits(&self.measure(&none, costing), asset.scale, asset.rounding)
-            .map_err(|why| self.priced(why, action, asset, costing))?;
+        let units = price.credits(&self.measure(&none, costing), asset.scale, asset.rounding)?;
         Ok(Amount::from_units(units))
     }
 
@@ -166,13 +186,25 @@ impl Charge {
         Measure {
             quantity: self.quantity.unwrap_or(Decimal::ONE),
             dimensions: self.dimensions.as_ref().unwrap_or(none),
-            usage: &costing.usage,
+            usage: &costing.counts.by_unit,
+            usage_is_whole: costing.counts.unread.is_none(),
             cost: costing.cost,
         }
     }
 
-    fn priced(&self, why: PriceError, action: &str, asset: &Asset, costing: &Costing) -> Error {
+    /// The error for a price that cannot be computed.
+    pub fn priced(&self, why: PriceError, action: &str, asset: &Asset, costing: &Costing) -> Error {
+        let needs_counts = matches!(why, PriceError::UsageMissing);
+        if let (PriceError::UsageMissing | PriceError::CostMissing, Some(unread)) =
+            (&why, &costing.counts.unread)
+            && (needs_counts || unread.is_invalid)
+        {
+            return unread.error.clone();
+        }
         match (why, &costing.uncosted) {
+            (PriceError::UsageMissing, _) => {
+                errors::invalid("usage", format_args!("the price of {action} counts it"))
+            }
             (PriceError::Invalid(why), _) => errors::invalid("dimensions", why),
             (PriceError::NotFound(why), _) => {
                 errors::price_does_not_match(action, &asset.name, why)

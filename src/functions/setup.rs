@@ -118,6 +118,7 @@ pub fn quote(args: &Args) -> Result<Option<pg_sys::Datum>> {
         let at = at.unwrap_or(now);
         let (version, price) = in_force(prices.at(at, now), &action, &asset)?;
         let costing = Costing::of(store, &asset, &charge, at)?;
+        costing.counts.check()?;
         let (credits, breakdown) = charge.explain(&price, &action, &asset, &costing)?;
         Ok((credits, version, breakdown))
     })?;

@@ -128,6 +128,12 @@ pub fn total(spent: &[Spent]) -> Option<Decimal> {
         .try_fold(Decimal::ZERO, |sum, one| sum.checked_add(one.cost?))
 }
 
+/// The sum of the costs that are known.
+pub fn known(spent: &[Spent]) -> Decimal {
+    let costs = spent.iter().filter_map(|one| one.cost);
+    costs.fold(Decimal::ZERO, |sum, cost| sum.saturating_add(cost))
+}
+
 /// What a capture adds, by vendor and model: its totals less what was captured before. The parts add
 /// up to `cost` where that is known.
 pub fn added(totals: &[Spent], before: &[Spent], cost: Option<Decimal>) -> Vec<Spent> {

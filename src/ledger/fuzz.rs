@@ -245,6 +245,7 @@ proptest! {
             quantity: number::json_decimal(&quantity).unwrap_or(Decimal::TEN),
             dimensions: dimensions.as_object().unwrap_or(&empty),
             usage: &usage,
+            usage_is_whole: scale % 2 == 0,
             cost: number::json_decimal(&cost).ok(),
         };
         let _ = (price.needs_cost(), price.needs_usage());

@@ -60,6 +60,8 @@ pub struct Measure<'a> {
     /// Normalised vendor usage, by meter; empty when there is none. The second place where `meters`
     /// look.
     pub usage: &'a BTreeMap<String, Decimal>,
+    /// Whether all of that usage could be read: then a meter that is nowhere is 0, else it is unknown.
+    pub usage_is_whole: bool,
     /// The vendor cost in money, in the asset's currency; `None` when it was not given and cannot
     /// be computed.
     pub cost: Option<Decimal>,
@@ -90,6 +92,9 @@ pub enum PriceError {
     /// A `cost_plus` rule without a cost: 22023 if the caller gave neither cost nor usage, WC003 if
     /// the cost of the given usage cannot be computed. The caller knows which.
     CostMissing,
+    /// A meter is not among the dimensions, and the usage that would tell it could not be read. The
+    /// caller knows why.
+    UsageMissing,
     /// The result is 10^15 credits or more (22003).
     OutOfRange(String),
 }
@@ -102,6 +107,9 @@ impl fmt::Display for PriceError {
             }
             Self::CostMissing => {
                 f.write_str("the price is computed from the vendor cost, and the cost is not known")
+            }
+            Self::UsageMissing => {
+                f.write_str("the price counts what was used, and the usage cannot be read")
             }
         }
     }
@@ -160,6 +168,20 @@ impl Price {
     /// rule.
     pub fn needs_usage(&self) -> bool {
         self.0.contains(|shape| matches!(shape, Shape::Meters(_)))
+    }
+
+    /// Whether a dimension is what a meter counts.
+    pub fn counts(&self, dimension: &str) -> bool {
+        let counts = |shape: &Shape| match shape {
+            Shape::Meters(meters) => meters.iter().any(|meter| meter.name == dimension),
+            _ => false,
+        };
+        self.0.contains(counts)
+    }
+
+    /// Whether a dimension decides between the cases of the rule.
+    pub fn compares(&self, dimension: &str) -> bool {
+        self.0.compares(dimension)
     }
 }
 
@@ -228,10 +250,19 @@ enum Scalar {
 
 impl Rule {
     /// Whether this rule or one inside it is of a kind.
-    fn contains(&self, is_kind: fn(&Shape) -> bool) -> bool {
+    fn contains(&self, is_kind: impl Fn(&Shape) -> bool + Copy) -> bool {
         match &self.shape {
             Shape::Match(cases) => cases.iter().any(|case| case.price.contains(is_kind)),
             shape => is_kind(shape),
+        }
+    }
+
+    fn compares(&self, dimension: &str) -> bool {
+        match &self.shape {
+            Shape::Match(cases) => cases
+                .iter()
+                .any(|case| case.when.contains_key(dimension) || case.price.compares(dimension)),
+            _ => false,
         }
     }
 }

@@ -118,6 +118,13 @@ struct Place {
     in_row: bool,
 }
 
+impl Exceeded {
+    /// What may still be spent.
+    pub fn room(&self) -> Amount {
+        (self.limit.cap - self.used - self.held).or_zero()
+    }
+}
+
 /// Credits that count under some limits.
 pub struct Counting {
     places: Vec<Place>,
@@ -185,21 +192,25 @@ impl Counting {
 
     /// WC007 where the limit has no room.
     fn check(&self, open: &OpenWallet, place: &Place, used: Amount, held: Amount) -> Result<()> {
-        let Place { limit, period, .. } = place;
-        if used + held + self.credits <= limit.cap {
-            return Ok(());
+        match self.exceeded(place, used, held) {
+            None => Ok(()),
+            Some(over) => Err(errors::limit_exceeded(
+                &open.customer,
+                &open.asset.name,
+                &over,
+            )),
         }
-        Err(errors::limit_exceeded(
-            &open.customer,
-            &open.asset.name,
-            &Exceeded {
-                limit: limit.clone(),
-                until: period.end,
-                used,
-                held,
-                needed: self.credits,
-            },
-        ))
+    }
+
+    fn exceeded(&self, place: &Place, used: Amount, held: Amount) -> Option<Exceeded> {
+        let Place { limit, period, .. } = place;
+        (used + held + self.credits > limit.cap).then(|| Exceeded {
+            limit: limit.clone(),
+            until: period.end,
+            used,
+            held,
+            needed: self.credits,
+        })
     }
 
     fn add_to_state(&self, open: &mut OpenWallet) {
@@ -389,31 +400,37 @@ fn count_back(
     Ok(Some(counting))
 }
 
-/// Has a limit no room for holding so many credits?
+/// The limit that has the least room for so many credits more, spent or held, where one has too little.
 pub fn exceeded(
     store: &Store,
     open: &OpenWallet,
     action: &str,
     scopes: Option<&[String]>,
     credits: Amount,
-) -> Result<bool> {
+) -> Result<Option<Exceeded>> {
     let Some(counting) = Counting::of(open, Some(action), scopes, open.now, credits)? else {
-        return Ok(false);
+        return Ok(None);
     };
     let held = counting.held(store, open)?;
-    if counting.check_state(open, &held).is_err() {
-        return Ok(true);
-    }
+    let mut tightest: Option<Exceeded> = None;
     for (place, held) in counting.places.iter().zip(held) {
-        if place.in_row {
-            let rows = USED.run(store, &place.key(open))?;
-            let used = rows.first().map_or(Ok(Amount::ZERO), |row| row.amount(1))?;
-            if counting.check(open, place, used, held).is_err() {
-                return Ok(true);
+        let kept = open.wallet.limits.get(place.limit.place);
+        let used = match kept.filter(|_| !place.in_row) {
+            Some(kept) => kept.used(&place.limit.scope, place.period.start),
+            None => {
+                let rows = USED.run(store, &place.key(open))?;
+                rows.first().map_or(Ok(Amount::ZERO), |row| row.amount(1))?
             }
+        };
+        if let Some(over) = counting.exceeded(place, used, held)
+            && tightest
+                .as_ref()
+                .is_none_or(|least| over.room() < least.room())
+        {
+            tightest = Some(over);
         }
     }
-    Ok(false)
+    Ok(tightest)
 }
 
 /// The period of a limit that a moment lies in, in the time zone of the wallet's asset.

@@ -11,7 +11,7 @@ use serde_json::{Value as Json, json};
 use super::edition;
 use super::exchange;
 use super::statement::{JSONB, RowRef, Statement, Store, TEXT, TEXTS, TIME};
-use crate::errors::{self, Result};
+use crate::errors::{self, Error, Result};
 use crate::ledger::Moment;
 use crate::ledger::exchange::convert;
 use crate::ledger::margin::COST_DECIMALS;
@@ -74,9 +74,17 @@ pub struct Costed {
 
 impl Costed {
     /// May a price use the counts?
-    #[allow(dead_code, reason = "prices are about to ask")]
     pub fn is_readable(&self) -> bool {
         self.counted == Counted::Whole
+    }
+
+    /// Why a price may not use the counts: 22023, with vendor, model and what is wrong.
+    pub fn unreadable(&self) -> Error {
+        let why = match &self.cost {
+            Err(why) => why.says.as_str(),
+            Ok(_) => "it tells a cost, but no counts",
+        };
+        errors::usage_invalid(&self.vendor, self.model.as_deref(), why)
     }
 
     /// Refuses counts that are no numbers or contradict each other.
@@ -84,26 +92,8 @@ impl Costed {
     /// # Errors
     /// 22023, with vendor, model and what is wrong.
     pub fn check(&self) -> Result<()> {
-        match &self.cost {
-            Err(why) if self.counted == Counted::Invalid => {
-                let model = self.model.as_deref();
-                Err(errors::usage_invalid(&self.vendor, model, &why.says))
-            }
-            _ => Ok(()),
-        }
-    }
-
-    /// The same, for a price that has to read the counts: it also refuses those that are not whole.
-    ///
-    /// # Errors
-    /// 22023, with vendor, model and what is wrong.
-    #[allow(dead_code, reason = "prices are about to ask")]
-    pub fn check_readable(&self) -> Result<()> {
-        match &self.cost {
-            Err(why) if !self.is_readable() => {
-                let model = self.model.as_deref();
-                Err(errors::usage_invalid(&self.vendor, model, &why.says))
-            }
+        match self.counted {
+            Counted::Invalid => Err(self.unreadable()),
             _ => Ok(()),
         }
     }

@@ -102,7 +102,7 @@ SELECT * FROM credyt.debit_credits('ann', 'image', usage => '{"vendor": "acme", 
 \echo :SQLSTATE
 SELECT * FROM credyt.debit_credits('ann', 'image', usage => '{"vendor": "acme", "model": 5, "body": {}}');
 \echo :SQLSTATE
-SELECT * FROM credyt.debit_credits('ann', 'image', usage => '{"vendor": "acme", "model": "h100", "body": {"gpu_second": "many"}}');
+SELECT * FROM credyt.debit_credits('ann', 'clip', usage => '{"vendor": "acme", "model": "h100", "body": {"gpu_second": "many"}}');
 \echo :SQLSTATE
 SELECT * FROM credyt.recost(NULL);
 \echo :SQLSTATE

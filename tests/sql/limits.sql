@@ -58,16 +58,16 @@ SELECT * FROM refused($$SELECT credyt.debit_credits('acme', 'text', 10, scopes =
 SELECT scope, cap, used, held FROM credyt.limits_used WHERE scope = 'user:dave';
 SELECT credits FROM credyt.capture('acme', :'h', 6);
 SELECT scope, cap, used, held FROM credyt.limits_used WHERE scope = 'user:dave';
--- A capture never asks, and counts what it charged
-SELECT id AS h FROM credyt.authorize('acme', 'text', 14, scopes => '{user:dave}') \gset
+-- A capture counts what it charged, beyond the cap where its overrun says so
+SELECT id AS h FROM credyt.authorize('acme', 'text', 14, scopes => '{user:dave}', overrun => 'overdraft') \gset
 SELECT approved, reason FROM credyt.authorize('acme', 'text', 1, scopes => '{user:dave}');
 SELECT credits FROM credyt.capture('acme', :'h', credits => 9);
 SELECT scope, cap, used, held FROM credyt.limits_used WHERE scope = 'user:dave';
 -- Released and ended ones count no more
 SELECT id AS h FROM credyt.authorize('acme', 'text', 20, scopes => '{user:erin}') \gset
 SELECT status FROM credyt.release('acme', :'h');
-SELECT id AS h, approved FROM credyt.authorize('acme', 'text', 20, ttl_seconds => 60, scopes => '{user:erin}', idempotency_key => 'h') \gset
-SELECT approved, replayed FROM credyt.authorize('acme', 'text', 20, ttl_seconds => 60, scopes => '{user:erin}', idempotency_key => 'h');
+SELECT id AS h, approved FROM credyt.authorize('acme', 'text', 20, ttl_seconds => 60, scopes => '{user:erin}', overrun => 'overdraft', idempotency_key => 'h') \gset
+SELECT approved, replayed FROM credyt.authorize('acme', 'text', 20, ttl_seconds => 60, scopes => '{user:erin}', overrun => 'overdraft', idempotency_key => 'h');
 SELECT scope, used, held FROM credyt.limits_used WHERE scope = 'user:erin';
 UPDATE credyt.clock SET now = '2026-03-30 10:02+00';
 SELECT scope, used, held FROM credyt.limits_used WHERE scope = 'user:erin';

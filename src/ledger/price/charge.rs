@@ -221,7 +221,7 @@ fn meters_credits(
     Ok(total)
 }
 
-/// A meter's count: from the dimensions, else from the usage, else 0.
+/// A meter's count: from the dimensions, else from the usage, else 0 where the usage is whole.
 fn read_meter(name: &str, measure: &Measure) -> Result<Decimal, PriceError> {
     let invalid = |place: &str, why: String| {
         PriceError::Invalid(format!(
@@ -235,7 +235,8 @@ fn read_meter(name: &str, measure: &Measure) -> Result<Decimal, PriceError> {
             json_measured(value).map_err(|why| invalid("dimensions", why))?,
         ),
         (None, Some(count)) => ("usage", *count),
-        (None, None) => return Ok(Decimal::ZERO),
+        (None, None) if measure.usage_is_whole => return Ok(Decimal::ZERO),
+        (None, None) => return Err(PriceError::UsageMissing),
     };
     if count < Decimal::ZERO {
         return Err(invalid(

@@ -68,6 +68,7 @@ impl Call {
             quantity: self.quantity,
             dimensions: &self.dimensions,
             usage: &self.usage,
+            usage_is_whole: true,
             cost: self.cost,
         }
     }

@@ -1,0 +1,367 @@
+//! `capture`: charge an authorization, by totals so far.
+//!
+//! What a capture says replaces what the authorization guessed. Once it tells counts, in its dimensions or
+//! in usage that can be read, all counts are its own; a guessed cost or usage prices what it leaves open,
+//! and is never booked. The vendor has been paid: usage that cannot be read stops no capture.
+
+use std::rc::Rc;
+
+use pgrx::pg_sys;
+use rust_decimal::Decimal;
+use serde_json::Value as Json;
+
+use super::answers::DebitAnswer;
+use super::costing::{Costing, read_usage};
+use super::costs::{self, Recorded};
+use super::debit::{debit_entry, movement};
+use super::holds::{closed, open_authorization};
+use super::request::{Charge, hash};
+use crate::errors::{self, Result};
+use crate::ledger::Amount;
+use crate::ledger::costing;
+use crate::ledger::price::{Price, PriceError};
+use crate::ledger::wallet::{Overrun, Part, Pin, total};
+use crate::sql_types::{Args, value};
+use crate::store::Store;
+use crate::store::authorizations::{self, Authorization};
+use crate::store::ledger::{Documents, Entry};
+use crate::store::limits;
+use crate::store::prices;
+use crate::store::wallets::OpenWallet;
+
+/// The reasons that the row of a capture tells.
+const LATE: &str = "late";
+const USAGE_UNREADABLE: &str = "usage_unreadable";
+const COST_UNKNOWN: &str = "cost_unknown";
+
+pub fn capture(args: &Args) -> Result<Option<pg_sys::Datum>> {
+    let customer = args.name(0, "customer")?;
+    let id = args.uuid(1, "authorization_id")?;
+    let charge = Charge::read(args, 2)?;
+    let keep_open = args.bool(7, "keep_open")?;
+    let metadata = args.optional_json(8, "metadata")?;
+    let answer = Store::write_for(&customer, |store| {
+        let (mut open, authorization) = open_authorization(store, &customer, id)?;
+        let capture = Capture {
+            charge,
+            keep_open,
+            metadata,
+        };
+        capture.run(store, &mut open, authorization)
+    })?;
+    answer.row(args)
+}
+
+/// Totals for an authorization so far.
+struct Capture {
+    charge: Charge,
+    keep_open: bool,
+    metadata: Option<Json>,
+}
+
+/// What the totals come to.
+struct Totals {
+    credits: Amount,
+    quantity: Decimal,
+    price_version: Option<i32>,
+    reason: Option<&'static str>,
+}
+
+/// The price that was in force when it was authorized.
+type Rule = Option<(i32, Rc<Price>)>;
+
+impl Capture {
+    fn run(
+        self,
+        store: &Store,
+        open: &mut OpenWallet,
+        mut authorization: Authorization,
+    ) -> Result<DebitAnswer> {
+        let request = hash("capture", &self.charge.totals());
+        let again = authorization.last_request.as_ref() == Some(&request);
+        match authorization.status.as_str() {
+            "captured" if again => return last_capture(store, open, &authorization),
+            "captured" | "released" => {
+                return Err(closed(open, &authorization, "captured with other totals"));
+            }
+            _ => {}
+        }
+        if again && self.keep_open {
+            return last_capture(store, open, &authorization);
+        }
+
+        let told = Costing::of(store, &open.asset, &self.charge, open.now)?;
+        let rule = rule(store, open, &authorization)?;
+        let reads_usage = self.charge.usage.is_some() && told.counts.unread.is_none();
+        let tells_counts = self.charge.names_dimensions() || reads_usage;
+        let price = rule.as_ref().map(|(_, price)| &**price);
+        let charge = self.charge.over(&authorization, price, tells_counts);
+        let totals = self.totals(
+            store,
+            open,
+            &authorization,
+            &rule,
+            &charge,
+            &told,
+            tells_counts,
+        )?;
+        let told = told.counted_once(store, &open.customer, Some(authorization.id))?;
+
+        let settled = authorization.captured + authorization.forgiven;
+        let credits = (totals.credits - settled).or_zero();
+        let quantity = (totals.quantity - authorization.captured_quantity).max(Decimal::ZERO);
+        let booked_cost = authorization.captured_cost.unwrap_or_default();
+        let cost = told
+            .cost
+            .map(|cost| (cost - booked_cost).max(Decimal::ZERO));
+        let costs = costing::added(&told.spent, &authorization.captured_costs, cost);
+        let was_uncosted = authorization
+            .captured_costs
+            .iter()
+            .any(|one| one.cost.is_none());
+        let adds = credits.is_positive()
+            || quantity > Decimal::ZERO
+            || cost.is_some_and(|cost| cost > Decimal::ZERO)
+            || told.counts.unread.is_some() && !was_uncosted;
+        if self.keep_open && !adds && authorization.last_capture.is_some() {
+            return last_capture(store, open, &authorization);
+        }
+
+        let late = authorization.status == "expired" || authorization.expires_at <= open.now;
+        let mut pins = if late {
+            Vec::new()
+        } else {
+            std::mem::take(&mut authorization.pins)
+        };
+        let parts = charge_wallet(store, open, &authorization, credits, &mut pins, &totals)?;
+        if !self.keep_open {
+            open.wallet.unhold(&pins);
+            pins.clear();
+        }
+        let mut entry = Entry {
+            action: Some(authorization.action.clone()),
+            quantity: Some(quantity),
+            cost,
+            costs,
+            price_version: totals.price_version,
+            authorization_id: Some(authorization.id),
+            scopes: authorization.scopes.clone(),
+            reason: if late { Some(LATE) } else { totals.reason }.map(str::to_owned),
+            documents: Documents {
+                dimensions: value::optional_json(
+                    "dimensions",
+                    charge.stored_dimensions().as_ref(),
+                )?,
+                usage: value::optional_json("usage", self.charge.usage.as_ref())?,
+                metadata: value::optional_json(
+                    "metadata",
+                    self.metadata.as_ref().or(authorization.metadata.as_ref()),
+                )?,
+            },
+            ..debit_entry(&parts, open.now)
+        };
+        authorization.captured += total(&parts);
+        authorization.forgiven += credits - total(&parts);
+        authorization.captured_quantity += quantity;
+        let added_cost = cost.unwrap_or_else(|| costing::known(&entry.costs));
+        authorization.captured_cost = Some(booked_cost + added_cost);
+        if !told.spent.is_empty() {
+            authorization.captured_costs = told.spent.clone();
+        }
+        authorization.last_request = Some(request);
+        authorization.pins = pins;
+        authorization.status = match (self.keep_open, late) {
+            (false, _) => "captured",
+            (true, true) => "expired",
+            (true, false) => "open",
+        }
+        .to_owned();
+        let recorded = Recorded::take(store, open, &authorization, &mut entry)?;
+        if !open.book(store, &mut entry, Vec::new())? {
+            return Err(errors::corrupted("the ledger", "a capture was not booked"));
+        }
+        recorded.take_over(store, open, &entry)?;
+        told.claim(store, &open.customer, entry.id, Some(authorization.id))?;
+        authorization.first_capture = authorization.first_capture.or(Some(entry.id));
+        authorization.last_capture = Some(entry.id);
+        authorizations::update(store, &open.customer, &authorization)?;
+        let answer = DebitAnswer::booked(open, entry.clone());
+        if was_uncosted && (told.cost.is_some() || !told.spent.is_empty()) {
+            costs::take_over_uncosted(store, open, authorization.id, entry.id)?;
+        }
+        Ok(answer)
+    }
+
+    /// What the totals come to: the whole hold where nothing is given or the action has no price, the
+    /// credits where they are, otherwise the price at the version that was authorized.
+    #[expect(clippy::too_many_arguments, reason = "what one capture is priced from")]
+    fn totals(
+        &self,
+        store: &Store,
+        open: &OpenWallet,
+        authorization: &Authorization,
+        rule: &Rule,
+        charge: &Charge,
+        told: &Costing,
+        tells_counts: bool,
+    ) -> Result<Totals> {
+        let unread = told.counts.unread.is_some();
+        let hold = Totals {
+            credits: authorization.credits,
+            quantity: charge.quantity.unwrap_or(Decimal::ONE),
+            price_version: authorization.price_version.filter(|_| authorization.priced),
+            reason: unread.then_some(USAGE_UNREADABLE),
+        };
+        if self.charge.is_empty() {
+            return Ok(hold);
+        }
+        if let Some(credits) = self.charge.given(&open.asset)? {
+            return Ok(Totals {
+                credits,
+                price_version: None,
+                ..hold
+            });
+        }
+        // The hold is what the customer has agreed to; while more is to come, nothing is charged for what
+        // cannot be priced yet.
+        let unpriced = |reason| match self.keep_open {
+            false => Totals {
+                reason: Some(reason),
+                ..hold
+            },
+            true => Totals {
+                credits: authorization.captured + authorization.forgiven,
+                quantity: self
+                    .charge
+                    .quantity
+                    .unwrap_or(authorization.captured_quantity),
+                price_version: None,
+                reason: Some(reason),
+            },
+        };
+        if unread && !self.charge.has_other_totals() {
+            return Ok(unpriced(USAGE_UNREADABLE));
+        }
+        let Some((version, price)) = rule else {
+            return Ok(hold);
+        };
+        let measured = measured(store, open, authorization, price, told, tells_counts)?;
+        match charge.try_price(price, &open.asset, &measured) {
+            Ok(credits) => Ok(Totals {
+                credits,
+                price_version: Some(*version),
+                ..hold
+            }),
+            Err(PriceError::UsageMissing) => Ok(unpriced(USAGE_UNREADABLE)),
+            Err(PriceError::CostMissing) if unread => Ok(unpriced(USAGE_UNREADABLE)),
+            Err(PriceError::CostMissing) if self.charge.usage.is_some() => {
+                Ok(unpriced(COST_UNKNOWN))
+            }
+            // No case of the price was asked for, since the credits were given.
+            Err(PriceError::NotFound(_)) if !authorization.priced => Ok(hold),
+            Err(why) => Err(charge.priced(why, &authorization.action, &open.asset, &measured)),
+        }
+    }
+}
+
+impl Charge {
+    /// Something besides usage decides how many credits it is.
+    fn has_other_totals(&self) -> bool {
+        self.quantity.is_some() || self.names_dimensions() || self.cost.is_some()
+    }
+}
+
+fn rule(store: &Store, open: &OpenWallet, authorization: &Authorization) -> Result<Rule> {
+    let Some(version) = authorization.price_version else {
+        return Ok(None);
+    };
+    let version = prices::version(store, &open.asset, &authorization.action, version)?;
+    Ok(version.and_then(|version| Some((version.version, version.price?))))
+}
+
+/// What is counted and what it costs, for the price: as the capture tells it, and where it does not as the
+/// authorization guessed it.
+fn measured(
+    store: &Store,
+    open: &OpenWallet,
+    authorization: &Authorization,
+    price: &Price,
+    told: &Costing,
+    tells_counts: bool,
+) -> Result<Costing> {
+    let mut measured = told.clone();
+    let guesses_counts = !tells_counts && price.needs_usage();
+    let guesses_cost = told.cost.is_none() && price.needs_cost();
+    if !guesses_counts && !guesses_cost {
+        return Ok(measured);
+    }
+    let guess = Charge {
+        used: match &authorization.usage {
+            Some(usage) => read_usage(usage)?,
+            None => Vec::new(),
+        },
+        usage: authorization.usage.clone(),
+        cost: authorization.cost,
+        ..Charge::default()
+    };
+    let guess = Costing::of(store, &open.asset, &guess, authorization.created_at)?;
+    if guesses_counts {
+        measured.counts = guess.counts;
+    }
+    if guesses_cost {
+        measured.cost = guess.cost;
+        measured.uncosted = measured.uncosted.or(guess.uncosted);
+    }
+    Ok(measured)
+}
+
+/// Takes the credits: from the hold, then from what is free. What exceeds the hold has to find room under
+/// the spend limits, too, and follows the overrun where there is none.
+fn charge_wallet(
+    store: &Store,
+    open: &mut OpenWallet,
+    authorization: &Authorization,
+    credits: Amount,
+    pins: &mut Vec<Pin>,
+    totals: &Totals,
+) -> Result<Vec<Part>> {
+    let (action, scopes) = (&authorization.action, authorization.scopes.as_deref());
+    let excess = (credits - pins.iter().map(|pin| pin.credits).sum()).or_zero();
+    let over = limits::exceeded(store, open, action, scopes, excess)?;
+    let beyond = over
+        .as_ref()
+        .map_or(Amount::ZERO, |over| excess - over.room());
+    let charged = match authorization.overrun {
+        Overrun::Clamp => credits - beyond,
+        Overrun::Reject | Overrun::Overdraft => credits,
+    };
+    let (limit, overrun) = (open.limit, authorization.overrun);
+    let parts = open
+        .wallet
+        .capture(open.now, action, charged, limit, overrun, pins);
+    let (customer, asset, id) = (&open.customer, &open.asset.name, authorization.id);
+    let parts = parts
+        .map_err(|short| errors::capture_exceeds(customer, asset, id, totals.credits, short))?;
+    match over {
+        Some(over) if overrun == Overrun::Reject => {
+            let payable = totals.credits - beyond;
+            Err(errors::capture_over_limit(
+                customer, asset, id, payable, &over,
+            ))
+        }
+        _ => Ok(parts),
+    }
+}
+
+/// The answer to the last capture again.
+fn last_capture(
+    store: &Store,
+    open: &OpenWallet,
+    authorization: &Authorization,
+) -> Result<DebitAnswer> {
+    let id = authorization
+        .last_capture
+        .ok_or_else(|| errors::corrupted("an authorization", "it was captured by no ledger row"))?;
+    let booked = movement(store, &open.customer, id, "capture")?;
+    DebitAnswer::replayed(store, &open.customer, booked)
+}
