@@ -286,7 +286,7 @@ impl Worker<'_> {
                 )
             }
             "revoke" => {
-                let how = self.one_of(&["NULL", "0.01", "NULL, 'owe'"]);
+                let how = self.one_of(&["NULL", "0.01", "NULL, 'owe'", "5, 'owe'", "5, 'owe'"]);
                 format!(
                     "SELECT id FROM credyt.revoke_grant('{name}', '{grant}', {how}, idempotency_key => {key})"
                 )

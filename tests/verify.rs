@@ -243,6 +243,10 @@ fn a_damaged_authorization_is_found() {
                 "3",
                 "DELETE FROM credyt.authorizations WHERE customer = 'ann'",
             ),
+            (
+                "7",
+                "INSERT INTO credyt.debts VALUES ('ann', 'credits', 99, gen_random_uuid(), NULL, 1, 0)",
+            ),
         ],
     );
     finds(
@@ -258,6 +262,14 @@ fn a_damaged_authorization_is_found() {
                 "UPDATE credyt.debts SET owed = 6 WHERE customer = 'bob'",
             ),
             ("1", "DELETE FROM credyt.debts WHERE customer = 'bob'"),
+            (
+                "7",
+                "UPDATE credyt.debts SET owed = 6 WHERE customer = 'bob'",
+            ),
+            (
+                "7",
+                "UPDATE credyt.debts SET returned = 1 WHERE customer = 'bob'",
+            ),
         ],
     );
 }

@@ -211,7 +211,7 @@ COMMENT ON COLUMN credyt.ledger.credits IS 'Credits that came (positive) or went
 COMMENT ON COLUMN credyt.ledger.revenue IS 'Money earned (positive) or given back (negative), in the asset''s currency.';
 COMMENT ON COLUMN credyt.ledger.cost IS 'Vendor cost given with it, in the asset''s currency; NULL: not known.';
 COMMENT ON COLUMN credyt.ledger.costs IS 'The vendors'' models behind it, each with its cost (null: not known, with the reason), read from usage; of a refund or settlement their weights.';
-COMMENT ON COLUMN credyt.ledger.allocations IS 'Grant by grant: credits, and the revenue earned or the deferred money that moved, as strings; grant null: overdraft. Of a transfer also the grant (and customer) they moved to or came from.';
+COMMENT ON COLUMN credyt.ledger.allocations IS 'Grant by grant: credits, and the revenue earned or the deferred money that moved, as strings; grant null: overdraft. Of a transfer also the grant (and customer) they moved to or came from. Of a refund instead_of a revoked grant, and whose debt.';
 COMMENT ON COLUMN credyt.ledger.authorization_id IS 'The authorization it captures.';
 COMMENT ON COLUMN credyt.ledger.refers_to IS 'The debit it refunds or settles, the grant it issues, ends or revokes; of a transfer in the sender''s row.';
 COMMENT ON COLUMN credyt.ledger.scopes IS 'Spend limits it counts under.';
@@ -229,15 +229,28 @@ CREATE TABLE credyt.debts (
     id        uuid NOT NULL,
     action    text,
     owed      numeric NOT NULL,
+    returned  numeric NOT NULL,
     PRIMARY KEY (customer, asset, seq)
 );
-COMMENT ON TABLE credyt.debts IS 'Ledger rows that are still owed, the oldest paid first.';
+COMMENT ON TABLE credyt.debts IS 'Ledger rows that are still owed, the oldest paid first, and revocations that were.';
 COMMENT ON COLUMN credyt.debts.customer IS 'Who owes.';
 COMMENT ON COLUMN credyt.debts.asset IS 'In which asset.';
 COMMENT ON COLUMN credyt.debts.seq IS 'The number of the ledger row in its wallet.';
 COMMENT ON COLUMN credyt.debts.id IS 'The ledger row.';
-COMMENT ON COLUMN credyt.debts.action IS 'What the customer did.';
+COMMENT ON COLUMN credyt.debts.action IS 'What the customer did: grants that may pay for it pay the debt. NULL: a revocation, which any grant pays.';
 COMMENT ON COLUMN credyt.debts.owed IS 'Credits still owed.';
+COMMENT ON COLUMN credyt.debts.returned IS 'Of a revocation: credits by which refunds lowered it, or that they gave back to the grants that had paid it.';
+
+CREATE TABLE credyt.revoked_grants (
+    customer    text NOT NULL,
+    grant_id    uuid NOT NULL,
+    revoked_at  timestamptz NOT NULL,
+    PRIMARY KEY (customer, grant_id)
+);
+COMMENT ON TABLE credyt.revoked_grants IS 'Grants that were revoked as a whole, append-only: what comes back to one is lost.';
+COMMENT ON COLUMN credyt.revoked_grants.customer IS 'Whose grant.';
+COMMENT ON COLUMN credyt.revoked_grants.grant_id IS 'The grant.';
+COMMENT ON COLUMN credyt.revoked_grants.revoked_at IS 'When it was revoked first.';
 
 CREATE TABLE credyt.clock (
     now timestamptz NOT NULL,
@@ -271,6 +284,8 @@ COMMENT ON FUNCTION credyt.refuse_change() IS 'Refuses UPDATE, DELETE and TRUNCA
 CREATE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON credyt.ledger
     FOR EACH STATEMENT EXECUTE FUNCTION credyt.refuse_change();
 CREATE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON credyt.grants
+    FOR EACH STATEMENT EXECUTE FUNCTION credyt.refuse_change();
+CREATE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON credyt.revoked_grants
     FOR EACH STATEMENT EXECUTE FUNCTION credyt.refuse_change();
 CREATE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON credyt.prices
     FOR EACH STATEMENT EXECUTE FUNCTION credyt.refuse_change();

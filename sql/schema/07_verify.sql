@@ -43,7 +43,8 @@ part AS MATERIALIZED (
            (a.part->>'revenue')::numeric AS revenue,
            (a.part->>'deferred')::numeric AS deferred,
            (a.part->>'to')::uuid AS to_grant, a.part->>'to_customer' AS to_customer,
-           (a.part->>'from')::uuid AS from_grant, a.part->>'from_customer' AS from_customer
+           (a.part->>'from')::uuid AS from_grant, a.part->>'from_customer' AS from_customer,
+           (a.part->>'debt')::uuid AS debt
     FROM entry e CROSS JOIN LATERAL jsonb_array_elements(e.allocations) AS a (part)
 ),
 -- Credits that moved into a grant from another one, of this wallet or of another customer's.
@@ -373,14 +374,30 @@ SELECT 6, w.customer, w.asset, format('the wallet''s time is %s, but its books a
 FROM wallet w JOIN closed c ON c.asset = w.asset
 WHERE credyt.changed_at(w.state) < c.through
 
--- 7: debt and credits that may pay it never stand side by side
+-- 7: a debt is what was spent or revoked, less what was settled and what refunds took off it
+UNION ALL
+SELECT 7, coalesce(e.customer, d.customer), coalesce(e.asset, d.asset),
+       format('ledger row %s owes %s by the ledger and %s by its debt; refunds returned %s of it, by its debt %s',
+              coalesce(e.id, d.id), coalesce(e.owed, 0), coalesce(d.owed, 0), coalesce(e.returned, 0), coalesce(d.returned, 0))
+FROM (SELECT p.customer, p.asset,
+             CASE WHEN p.entry_kind IN ('debit', 'revocation') THEN p.entry_id ELSE coalesce(p.debt, p.refers_to) END AS id,
+             sum(CASE WHEN p.entry_kind IN ('debit', 'revocation') THEN p.credits ELSE -p.credits END)
+                 FILTER (WHERE p.grant_id IS NULL OR p.entry_kind = 'settlement') AS owed,
+             sum(p.credits) FILTER (WHERE p.debt IS NOT NULL) AS returned
+      FROM part p
+      WHERE p.grant_id IS NULL OR p.entry_kind = 'settlement' OR p.debt IS NOT NULL
+      GROUP BY 1, 2, 3) e
+FULL JOIN (SELECT d.* FROM credyt.debts d WHERE verify.customer IS NULL OR d.customer = verify.customer) d
+       ON d.customer = e.customer AND d.asset = e.asset AND d.id = e.id
+WHERE coalesce(e.owed, 0) <> coalesce(d.owed, 0) OR coalesce(e.returned, 0) <> coalesce(d.returned, 0)
+-- and never stands beside credits that may pay it
 UNION ALL
 SELECT 7, w.customer, w.asset, format('%s is owed for %s while grant %s has %s free', d.owed, coalesce(d.action, 'a revocation'),
                                       o.state->>'id', (o.state->>'remaining')::numeric - (o.state->>'held')::numeric)
 FROM wallet w
 JOIN credyt.debts d ON d.customer = w.customer AND d.asset = w.asset
 CROSS JOIN LATERAL jsonb_array_elements(w.state::jsonb->'grants') AS o (state)
-WHERE w.owed > 0 AND (o.state->>'remaining')::numeric > (o.state->>'held')::numeric
+WHERE d.owed > 0 AND (o.state->>'remaining')::numeric > (o.state->>'held')::numeric
   AND NOT (o.state->>'revoked')::boolean
   AND (o.state->>'effective_at')::timestamptz <= credyt.changed_at(w.state)
   AND coalesce((o.state->>'expires_at')::timestamptz, 'infinity') > credyt.changed_at(w.state)
@@ -390,4 +407,4 @@ WHERE w.owed > 0 AND (o.state->>'remaining')::numeric > (o.state->>'held')::nume
                      OR right(p.pattern, 1) = '*' AND starts_with(d.action, left(p.pattern, -1))))
 $$;
 COMMENT ON FUNCTION credyt.verify(text) IS
-    'Checks the laws of the ledger for one customer or all, reading everything: no rows mean that all hold. law: 1 the ledger adds up to the wallet, 2 every credit of a grant is somewhere, 3 what is held is pinned, 4 every cent paid is somewhere, in every closed period too, 5 keys, captures, refunds and spend limits, 6 ledger rows are whole, none is missing and none was added to a closed period, 7 no wallet owes what its live, unheld credits may pay.';
+    'Checks the laws of the ledger for one customer or all, reading everything: no rows mean that all hold. law: 1 the ledger adds up to the wallet, 2 every credit of a grant is somewhere, 3 what is held is pinned, 4 every cent paid is somewhere, in every closed period too, 5 keys, captures, refunds and spend limits, 6 ledger rows are whole, none is missing and none was added to a closed period, 7 debts are what the ledger says, and no wallet owes what its live, unheld credits may pay.';

@@ -133,6 +133,7 @@ FROM (VALUES
     ('table', 'authorizations', '{}'),
     ('table', 'ledger', '{}'),
     ('table', 'debts', '{}'),
+    ('table', 'revoked_grants', '{}'),
     ('table', 'clock', '{}'),
     ('table', 'vendors', '{}'),
     ('table', 'vendor_rates', '{}'),

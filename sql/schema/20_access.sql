@@ -16,6 +16,7 @@ SELECT pg_catalog.pg_extension_config_dump('credyt.grants', '');
 SELECT pg_catalog.pg_extension_config_dump('credyt.authorizations', '');
 SELECT pg_catalog.pg_extension_config_dump('credyt.ledger', '');
 SELECT pg_catalog.pg_extension_config_dump('credyt.debts', '');
+SELECT pg_catalog.pg_extension_config_dump('credyt.revoked_grants', '');
 SELECT pg_catalog.pg_extension_config_dump('credyt.vendors', '');
 SELECT pg_catalog.pg_extension_config_dump('credyt.vendor_rates', '');
 SELECT pg_catalog.pg_extension_config_dump('credyt.exchange_rates', '');

@@ -293,12 +293,6 @@ fn read_revoke(args: &Args) -> Result<Revoke> {
             "zero credits; NULL revokes the whole grant",
         ));
     }
-    if owe_spent && credits.is_some() {
-        return Err(errors::invalid(
-            "spent",
-            "owe revokes the whole grant: pass credits NULL",
-        ));
-    }
     let fields = || {
         vec![
             ("grant_id", Some(grant_id.to_string())),
@@ -334,35 +328,45 @@ fn revoke(store: &Store, request: &Revoke) -> Result<Option<GrantAnswer>> {
         .wallet
         .grant(grant.id)
         .map_or(Amount::ZERO, |g| g.unheld());
-    let wanted = match request.credits {
-        None => unheld,
-        Some(credits) => arguments::amount("credits", credits, open.asset.scale)?,
+    let (spent, earned) = if request.owe_spent {
+        grants::spent(store, customer, grant.id)?
+    } else {
+        (Amount::ZERO, Amount::ZERO)
     };
-    if wanted > unheld {
+    // First what is unspent, the rest as debt.
+    let (wanted, owed) = match request.credits {
+        None => (unheld, spent),
+        Some(credits) => {
+            let credits = arguments::amount("credits", credits, open.asset.scale)?;
+            (credits.min(unheld), credits - credits.min(unheld))
+        }
+    };
+    if owed > spent {
         let short = Shortfall {
-            needed: wanted,
-            available: unheld,
+            needed: wanted + owed,
+            available: unheld + spent,
         };
         return Err(errors::revocation_exceeds(customer, &grant.asset, short));
     }
 
+    let whole = request.credits.is_none();
+    if whole {
+        open.wallet.mark_revoked(grant.id);
+    }
+    // A key is kept with a row, even of nothing.
+    if wanted.is_zero() && owed.is_zero() && request.key.is_none() {
+        open.write_back(store)?;
+        grants::revoke(store, customer, grant.id, open.now)?;
+        return Ok(Some(GrantAnswer::of(&open, grant)));
+    }
     let mut taken = Vec::new();
     if wanted.is_positive() {
         taken.extend(open.wallet.remove(grant.id, wanted));
     }
-    if request.credits.is_none() {
-        open.wallet.mark_revoked(grant.id);
-    }
     let mut text = allocations(&taken, "deferred");
-    let mut owed = Amount::ZERO;
     let mut revenue = Amount::ZERO;
-    if request.owe_spent {
-        (owed, revenue) = grants::spent(store, customer, grant.id)?;
-    }
-    // Less than nothing: refunds came back since it was all owed.
-    if !owed.is_positive() {
-        (owed, revenue) = (Amount::ZERO, Amount::ZERO);
-    } else {
+    if owed.is_positive() {
+        revenue = earned.share(owed, spent);
         open.wallet.owed += owed;
         let spent = Part {
             grant: Some((grant.id, grant.kind)),
@@ -389,6 +393,9 @@ fn revoke(store: &Store, request: &Revoke) -> Result<Option<GrantAnswer>> {
     };
     if !open.book(store, &mut entry, Vec::new())? {
         return Ok(None);
+    }
+    if whole {
+        grants::revoke(store, customer, grant.id, open.now)?;
     }
     Ok(Some(GrantAnswer::of(&open, grant)))
 }

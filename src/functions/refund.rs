@@ -8,13 +8,14 @@ use super::answers::DebitAnswer;
 use super::debit::{movement, once};
 use super::request;
 use crate::errors::{self, Result};
-use crate::ledger::wallet::{Decided, Due, Part, total};
-use crate::ledger::{Amount, Kind, Moment};
+use crate::ledger::refund::{self, Back, Paid};
+use crate::ledger::wallet::{Decided, Due, Part};
+use crate::ledger::{Amount, Moment};
 use crate::sql_types::{Args, args, value};
 use crate::store::Store;
 use crate::store::costs;
 use crate::store::grants::{self, Issued};
-use crate::store::ledger::{self, Booked, Entry, Key, allocations};
+use crate::store::ledger::{self, Booked, Entry, Key, given_back};
 use crate::store::wallets::{self, OpenWallet};
 
 struct Request {
@@ -77,7 +78,10 @@ fn give_back(store: &Store, request: &Request) -> Result<Option<DebitAnswer>> {
     // Read under the lock: what was refunded and settled before counts.
     open.book_due_now(store)?;
     let history = ledger::referring_to(store, customer, request.debit_id)?;
-    let Refundable { grants: paid, left } = refundable(&seen, &history)?;
+    let Refundable {
+        grants: mut paid,
+        left,
+    } = refundable(&seen, &history)?;
     let asked = match request.credits {
         Some(credits) => args::amount("credits", credits, open.asset.scale)?,
         None => left,
@@ -93,7 +97,10 @@ fn give_back(store: &Store, request: &Request) -> Result<Option<DebitAnswer>> {
 
     let forgiven = asked.min(open.owed_by(store, request.debit_id)?);
     open.lower_debt(store, request.debit_id, forgiven)?;
-    let mut back = Back {
+    let given = refund::give_back(&mut paid, asked - forgiven, |grant| {
+        open.revoked(store, grant)
+    })?;
+    let mut back = Returning {
         store,
         open: &mut open,
         request,
@@ -103,21 +110,24 @@ fn give_back(store: &Store, request: &Request) -> Result<Option<DebitAnswer>> {
         forfeits: false,
     };
     back.forgive(forgiven);
-    back.restore(paid, asked - forgiven)?;
-    let Back {
+    for given in given {
+        back.give(given)?;
+    }
+    let Returning {
         parts,
         moved,
         reissued,
         forfeits,
         ..
     } = back;
+    let revenue: Amount = parts.iter().map(|back| back.part.revenue).sum();
 
     let mut entry = Entry {
         action: seen.action.clone(),
-        credits: total(&parts),
-        revenue: -parts.iter().map(|part| part.revenue).sum::<Amount>(),
+        credits: asked,
+        revenue: -revenue,
         costs: costs::weights_of(store, customer, &seen)?,
-        allocations: value::jsonb(&allocations(&parts, "revenue")),
+        allocations: value::jsonb(&given_back(&parts)),
         refers_to: Some(request.debit_id),
         reason: reason(request.reason.as_deref(), forfeits),
         key: request.key.clone(),
@@ -144,12 +154,12 @@ fn reason(given: Option<&str>, forfeits: bool) -> Option<String> {
 }
 
 /// Credits on their way back.
-struct Back<'a> {
+struct Returning<'a> {
     store: &'a Store,
     open: &'a mut OpenWallet,
     request: &'a Request,
     /// What the refund's row says.
-    parts: Vec<Part>,
+    parts: Vec<Back>,
     /// What moved on to new grants, and those.
     moved: Vec<Due>,
     reissued: Vec<Issued>,
@@ -157,43 +167,32 @@ struct Back<'a> {
     forfeits: bool,
 }
 
-impl Back<'_> {
+impl Returning<'_> {
     /// Credits that were owed are not owed any more.
     fn forgive(&mut self, credits: Amount) {
         if credits.is_positive() {
-            self.parts.push(Part {
-                grant: None,
-                credits,
-                revenue: Amount::ZERO,
+            self.parts.push(Back {
+                part: Part {
+                    grant: None,
+                    credits,
+                    revenue: Amount::ZERO,
+                },
+                instead_of: None,
+                debt: None,
             });
         }
     }
 
-    /// Gives credits back to the grants that paid, the last one first, each with its share of the
-    /// revenue.
-    fn restore(&mut self, paid: Vec<Paid>, credits: Amount) -> Result<()> {
-        let mut left = credits;
-        for paid in paid.into_iter().rev() {
-            let credits = left.min(paid.credits);
-            if credits.is_zero() {
-                continue;
-            }
-            left -= credits;
-            let revocation = grants::revocation_of(self.store, &self.request.customer, paid.id)?;
-            // Revenue that a revocation took back since is not given back twice.
-            let revenue = if revocation.reclaimed_at > paid.seq {
-                Amount::ZERO
-            } else {
-                paid.revenue.share(credits, paid.credits)
-            };
-            let part = Part {
-                grant: Some((paid.id, paid.kind)),
-                credits,
-                revenue,
-            };
-            self.parts.push(part.clone());
-            self.put_back(paid.id, part, revocation.whole)?;
+    fn give(&mut self, back: Back) -> Result<()> {
+        if let Some(debt) = back.debt {
+            let settled = back.part.grant.is_some();
+            (self.open).return_debt(self.store, debt, back.part.credits, settled)?;
         }
+        if let Some((id, _)) = back.part.grant {
+            let revoked = grants::is_revoked(self.store, &self.request.customer, id)?;
+            self.put_back(id, back.part.clone(), revoked)?;
+        }
+        self.parts.push(back);
         Ok(())
     }
 
@@ -235,16 +234,6 @@ impl Back<'_> {
     }
 }
 
-/// What one grant paid for a debit, less what it got back.
-struct Paid {
-    id: Uuid,
-    kind: Kind,
-    credits: Amount,
-    revenue: Amount,
-    /// The ledger row it paid with last.
-    seq: i64,
-}
-
 /// What a debit took and has not got back.
 struct Refundable {
     /// By the grants that paid, in the order they paid: with the debit, or its debt later.
@@ -258,36 +247,38 @@ fn refundable(debit: &Booked, history: &[Booked]) -> Result<Refundable> {
     let mut grants: Vec<Paid> = Vec::new();
     let mut left = -debit.credits;
     for row in std::iter::once(debit).chain(history) {
-        let refund = row.kind == "refund";
-        if refund {
+        if row.kind == "refund" {
             left -= row.credits;
+            for Back {
+                part, instead_of, ..
+            } in row.backs()?
+            {
+                let id = instead_of.or(part.grant.map(|(id, _)| id));
+                for paid in grants.iter_mut().filter(|paid| Some(paid.grant.0) == id) {
+                    paid.credits -= part.credits;
+                    if instead_of.is_none() {
+                        // Beyond it by a rounding, where some of the grant was revoked.
+                        paid.revenue = (paid.revenue - part.revenue).or_zero();
+                    }
+                }
+            }
+            continue;
         }
         for part in row.parts()? {
-            let Some((id, kind)) = part.grant else {
+            let Some(grant) = part.grant else {
                 continue;
             };
-            let at = match grants.iter().position(|paid| paid.id == id) {
-                Some(at) => at,
-                None => {
-                    let (credits, revenue) = (Amount::ZERO, Amount::ZERO);
-                    grants.push(Paid {
-                        id,
-                        kind,
-                        credits,
-                        revenue,
-                        seq: row.seq,
-                    });
-                    grants.len() - 1
+            match grants.iter_mut().find(|paid| paid.grant == grant) {
+                Some(paid) => {
+                    paid.credits += part.credits;
+                    paid.revenue += part.revenue;
                 }
-            };
-            let paid = &mut grants[at];
-            if refund {
-                paid.credits -= part.credits;
-                paid.revenue -= part.revenue;
-            } else {
-                paid.credits += part.credits;
-                paid.revenue += part.revenue;
-                paid.seq = row.seq;
+                None => grants.push(Paid {
+                    grant,
+                    credits: part.credits,
+                    revenue: part.revenue,
+                    back: Amount::ZERO,
+                }),
             }
         }
     }

@@ -14,6 +14,7 @@ pub mod packed;
 pub mod period;
 pub mod plan;
 pub mod price;
+pub mod refund;
 pub mod rollup;
 pub mod spelling;
 pub mod text;

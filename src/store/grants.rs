@@ -87,13 +87,14 @@ static BY_ID: Statement = Statement {
     args: &[TEXT, UUID],
 };
 
-/// A row for a part of a grant says how many credits were asked for; the part that is owed since
-/// had its revenue taken back.
-static REVOCATION: Statement = Statement {
-    sql: "SELECT coalesce(bool_or(l.quantity IS NULL), false),
-              coalesce(max(l.seq) FILTER (WHERE l.allocations @> '[{\"kind\": \"overdraft\"}]'), 0)
-          FROM credyt.ledger l
-          WHERE l.customer = $1 AND l.refers_to = $2 AND l.kind = 'revocation'",
+static REVOKE: Statement = Statement {
+    sql: "INSERT INTO credyt.revoked_grants (customer, grant_id, revoked_at) VALUES ($1, $2, $3)
+          ON CONFLICT (customer, grant_id) DO NOTHING",
+    args: &[TEXT, UUID, TIME],
+};
+
+static IS_REVOKED: Statement = Statement {
+    sql: "SELECT 1 FROM credyt.revoked_grants r WHERE r.customer = $1 AND r.grant_id = $2",
     args: &[TEXT, UUID],
 };
 
@@ -110,14 +111,6 @@ static SPENT: Statement = Statement {
           WHERE a.part->>'grant' = $2::text AND a.part ? 'revenue'",
     args: &[TEXT, UUID],
 };
-
-/// How a grant was revoked.
-pub struct Revocation {
-    /// As a whole: what comes back to it is lost.
-    pub whole: bool,
-    /// The ledger row that last took back the revenue of its spent part; 0: none did.
-    pub reclaimed_at: i64,
-}
 
 pub fn insert(store: &Store, customer: &str, grant: &Issued) -> Result<()> {
     INSERT.run(store, &values(customer, grant)?)?;
@@ -172,18 +165,17 @@ pub fn by_id(store: &Store, customer: &str, id: Uuid) -> Result<Option<Issued>> 
     rows.first().map(|row| read(&row)).transpose()
 }
 
-pub fn revocation_of(store: &Store, customer: &str, id: Uuid) -> Result<Revocation> {
-    let rows = REVOCATION.run(store, &[value::text(customer), value::uuid(id)])?;
-    match rows.first() {
-        Some(row) => Ok(Revocation {
-            whole: row.bool(1)?,
-            reclaimed_at: row.bigint(2)?,
-        }),
-        None => Ok(Revocation {
-            whole: false,
-            reclaimed_at: 0,
-        }),
-    }
+/// Writes down that a grant is revoked as a whole.
+pub fn revoke(store: &Store, customer: &str, id: Uuid, now: Moment) -> Result<()> {
+    let args = [value::text(customer), value::uuid(id), value::moment(now)];
+    REVOKE.run(store, &args)?;
+    Ok(())
+}
+
+/// Was the grant revoked as a whole? What comes back to it is lost then.
+pub fn is_revoked(store: &Store, customer: &str, id: Uuid) -> Result<bool> {
+    let rows = IS_REVOKED.run(store, &[value::text(customer), value::uuid(id)])?;
+    Ok(rows.count() > 0)
 }
 
 /// Credits of a grant that are spent, and the revenue earned by them. Reads the customer's ledger.

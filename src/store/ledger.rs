@@ -14,6 +14,7 @@ use super::statement::{
 };
 use crate::errors::{self, Result};
 use crate::ledger::margin::{self, Paid, Spent};
+use crate::ledger::refund::Back;
 use crate::ledger::wallet::{Decided, Due, Part};
 use crate::ledger::{Amount, Kind, Moment};
 use crate::sql_types::value::{self, Value};
@@ -252,6 +253,32 @@ pub fn allocations(parts: &[Part], money: &str) -> String {
     text
 }
 
+/// The allocations of a refund. `instead_of` is the revoked grant that paid the debit, `debt` the
+/// revocation that a part lowers, or gives back to who had paid it.
+pub fn given_back(backs: &[Back]) -> String {
+    let parts = backs.iter().map(|back| {
+        let mut part = match back.part.grant {
+            Some((id, kind)) => json!({
+                "grant": id.to_string(),
+                "kind": kind.as_str(),
+                "credits": back.part.credits.to_string(),
+                "revenue": back.part.revenue.money(),
+            }),
+            None => json!({
+                "grant": null,
+                "kind": "overdraft",
+                "credits": back.part.credits.to_string(),
+            }),
+        };
+        let names = [("instead_of", back.instead_of), ("debt", back.debt)];
+        for (name, id) in names.iter().filter_map(|(name, id)| Some((name, (*id)?))) {
+            part[*name] = json!(id.to_string());
+        }
+        part
+    });
+    Json::Array(parts.collect()).to_string()
+}
+
 /// Two lists of allocations as one.
 pub fn join(one: &str, other: &str) -> String {
     match (one.strip_suffix(']'), other.strip_prefix('[')) {
@@ -427,6 +454,36 @@ impl Booked {
     /// Its allocations, read back; unearned money that moved counts as revenue zero.
     pub fn parts(&self) -> Result<Vec<Part>> {
         read_parts(&self.allocations, "the allocations of a ledger row")
+    }
+
+    /// The part of it that was owed when it was booked.
+    pub fn owed(&self) -> Result<Amount> {
+        let parts = self.parts()?;
+        let owed = parts.iter().filter(|part| part.grant.is_none());
+        Ok(owed.map(|part| part.credits).sum())
+    }
+
+    /// The parts of a refund, read back.
+    pub fn backs(&self) -> Result<Vec<Back>> {
+        let damaged = || errors::corrupted("the allocations of a refund", &self.allocations);
+        let id = |part: &Json, name: &str| match part.get(name) {
+            Some(id) => id
+                .as_str()
+                .and_then(|id| Uuid::parse_str(id).ok())
+                .ok_or_else(damaged)
+                .map(Some),
+            None => Ok(None),
+        };
+        let list = self.allocations.as_array().ok_or_else(damaged)?;
+        list.iter()
+            .map(|part| {
+                Ok(Back {
+                    part: read_part(part).ok_or_else(damaged)?,
+                    instead_of: id(part, "instead_of")?,
+                    debt: id(part, "debt")?,
+                })
+            })
+            .collect()
     }
 
     /// What each kind of grant paid, as reports count it.

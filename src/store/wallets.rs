@@ -10,6 +10,7 @@ use super::authorizations;
 use super::books::{self, Asset};
 use super::costs;
 use super::events::{self, News};
+use super::grants;
 use super::ledger::{self, Entry, Key, NewRows};
 use super::limits::{self, Counting};
 use super::periods;
@@ -20,6 +21,7 @@ use super::statement::{
 use crate::errors::{self, Result};
 use crate::ledger::interrupt::checked;
 use crate::ledger::packed;
+use crate::ledger::refund::{Paid, Revoked, RevokedDebt};
 use crate::ledger::wallet::{Debt, Decided, Due, EndedHold, Full};
 use crate::ledger::{Amount, Grant, Moment, Wallet};
 use crate::sql_types::{Scratch, value};
@@ -40,12 +42,20 @@ pub struct OpenWallet {
     pub(super) renewals: Renewals,
     /// What it owes, debt by debt, the oldest first; `None` until that is needed.
     debts: Option<Vec<Debt>>,
-    /// By how much a verb has lowered debts; written with its movement.
-    lowered: Vec<(Uuid, Amount)>,
+    /// By how much a refund has lowered debts; written with its movement.
+    lowered: Vec<Lowered>,
     /// The key of the call that makes a subscription begin, for the first grant it books.
     key: Option<Key>,
     /// Its balance when it was written last.
     pub(super) was: Amount,
+}
+
+/// What a refund does to a debt.
+struct Lowered {
+    id: Uuid,
+    owed: Amount,
+    /// Of a revocation's debt.
+    returned: Amount,
 }
 
 /// What comes with a movement of an open wallet, numbered.
@@ -138,23 +148,32 @@ static SET_STATUS: Statement = Statement {
 
 static DEBTS: Statement = Statement {
     sql: "SELECT d.id, d.action, d.owed FROM credyt.debts d
-          WHERE d.customer = $1 AND d.asset = $2 ORDER BY d.seq",
+          WHERE d.customer = $1 AND d.asset = $2 AND d.owed > 0 ORDER BY d.seq",
     args: &[TEXT, TEXT],
 };
 
+static DEBT: Statement = Statement {
+    sql: "SELECT d.owed, d.returned FROM credyt.debts d
+          WHERE d.customer = $1 AND d.asset = $2 AND d.seq = $3",
+    args: &[TEXT, TEXT, BIGINT],
+};
+
 static OWE: Statement = Statement {
-    sql: "INSERT INTO credyt.debts (customer, asset, seq, id, action, owed)
-          VALUES ($1, $2, $3, $4, $5, $6)",
+    sql: "INSERT INTO credyt.debts (customer, asset, seq, id, action, owed, returned)
+          VALUES ($1, $2, $3, $4, $5, $6, 0)",
     args: &[TEXT, TEXT, BIGINT, UUID, TEXT, NUMERIC],
 };
 
 static PAY: Statement = Statement {
-    sql: "UPDATE credyt.debts SET owed = owed - $4 WHERE customer = $1 AND asset = $2 AND id = $3",
-    args: &[TEXT, TEXT, UUID, NUMERIC],
+    sql: "UPDATE credyt.debts SET owed = owed - $4, returned = returned + $5
+          WHERE customer = $1 AND asset = $2 AND id = $3",
+    args: &[TEXT, TEXT, UUID, NUMERIC, NUMERIC],
 };
 
+/// A revocation's stay: what refunds give back of them counts.
 static FORGET_PAID: Statement = Statement {
-    sql: "DELETE FROM credyt.debts WHERE customer = $1 AND asset = $2 AND owed = 0",
+    sql: "DELETE FROM credyt.debts
+          WHERE customer = $1 AND asset = $2 AND owed = 0 AND action IS NOT NULL",
     args: &[TEXT, TEXT],
 };
 
@@ -546,17 +565,75 @@ impl OpenWallet {
         Ok(owed)
     }
 
-    /// Lets a ledger row owe so much less, at most what it owes. Written with the next movement.
+    /// Lets a debit owe so much less, at most what it owes. Written with the next movement.
     pub fn lower_debt(&mut self, store: &Store, id: Uuid, credits: Amount) -> Result<()> {
+        self.lower(store, id, credits, Amount::ZERO)
+    }
+
+    /// A refund takes credits off the debt of a revocation, or gives them back to who had `settled` it.
+    /// Written with the next movement.
+    pub fn return_debt(
+        &mut self,
+        store: &Store,
+        id: Uuid,
+        credits: Amount,
+        settled: bool,
+    ) -> Result<()> {
+        let owed = if settled { Amount::ZERO } else { credits };
+        self.lower(store, id, owed, credits)
+    }
+
+    fn lower(&mut self, store: &Store, id: Uuid, owed: Amount, returned: Amount) -> Result<()> {
         let mut debts = self.take_debts(store)?;
         for debt in debts.iter_mut().filter(|debt| debt.id == id) {
-            debt.owed -= credits;
-            self.wallet.owed -= credits;
-            self.lowered.push((id, credits));
+            debt.owed -= owed;
         }
+        self.wallet.owed -= owed;
         debts.retain(|debt| debt.owed.is_positive());
         self.debts = Some(debts);
+        if owed.is_positive() || returned.is_positive() {
+            self.lowered.push(Lowered { id, owed, returned });
+        }
         Ok(())
+    }
+
+    /// What was revoked of a grant after it was spent, as a refund needs it.
+    pub fn revoked(&self, store: &Store, grant: Uuid) -> Result<Revoked> {
+        let mut revoked = Revoked::default();
+        for row in ledger::referring_to(store, &self.customer, grant)? {
+            let owed = row.owed()?;
+            if row.kind != "revocation" || owed.is_zero() {
+                continue;
+            }
+            let args = [
+                value::text(&self.customer),
+                value::text(&self.asset.name),
+                value::bigint(row.seq),
+            ];
+            let rows = DEBT.run(store, &args)?;
+            let debt = rows
+                .first()
+                .ok_or_else(|| errors::corrupted("the debts", "a revocation's is not there"))?;
+            let (left, returned) = (debt.amount(1)?, debt.amount(2)?);
+            let mut settled = Vec::new();
+            for settlement in ledger::referring_to(store, &self.customer, row.id)? {
+                for part in settlement.parts()? {
+                    settled.extend(part.grant.map(|grant| Paid {
+                        grant,
+                        credits: part.credits,
+                        revenue: part.revenue,
+                        back: Amount::ZERO,
+                    }));
+                }
+            }
+            revoked
+                .debts
+                .push(RevokedDebt::new(row.id, owed, left, returned, settled));
+        }
+        if !revoked.debts.is_empty() {
+            (revoked.spent, revoked.earned) = grants::spent(store, &self.customer, grant)?;
+        }
+        Ok(revoked)
     }
 
     /// Books a movement and writes the wallet back, with all that is due. `after` is what the
@@ -633,8 +710,8 @@ impl OpenWallet {
     fn book_with(&mut self, store: &Store, entry: &Entry, taken: &TakenIn) -> Result<()> {
         self.owe(store, entry)?;
         let lowered = std::mem::take(&mut self.lowered);
-        for (debt, credits) in &lowered {
-            self.pay(store, *debt, *credits)?;
+        for Lowered { id, owed, returned } in &lowered {
+            self.pay(store, *id, *owed, *returned)?;
         }
         if !lowered.is_empty() {
             self.forget_paid(store)?;
@@ -768,7 +845,7 @@ impl OpenWallet {
         let mut paid = false;
         for due in checked(due) {
             if let Decided::Settled { debt, part, .. } = &due.what {
-                self.pay(store, *debt, part.credits)?;
+                self.pay(store, *debt, part.credits, Amount::ZERO)?;
                 paid = true;
             }
         }
@@ -792,12 +869,13 @@ impl OpenWallet {
         Ok(())
     }
 
-    fn pay(&self, store: &Store, debt: Uuid, credits: Amount) -> Result<()> {
+    fn pay(&self, store: &Store, debt: Uuid, credits: Amount, returned: Amount) -> Result<()> {
         let args = [
             value::text(&self.customer),
             value::text(&self.asset.name),
             value::uuid(debt),
             value::credits(credits),
+            value::credits(returned),
         ];
         PAY.run(store, &args)?;
         Ok(())

@@ -87,4 +87,84 @@ SELECT credyt.debit_credits('told', 'api.call', 27);
 SELECT payload FROM credyt.events_pending WHERE customer = 'told';
 SELECT settled - held AS available FROM credyt.balance('told');
 
+-- A refund and a revocation with owe, in both orders: alike
+CREATE FUNCTION ends(name text) RETURNS TABLE (settled numeric, available numeric, owed numeric, deferred numeric, earned numeric) LANGUAGE sql AS $$
+    SELECT b.settled, b.available, b.owed, (SELECT sum(g.deferred) FROM credyt.grant_balances g WHERE g.customer = name),
+           (SELECT sum(l.revenue) FROM credyt.ledger l WHERE l.customer = name)
+    FROM credyt.balance(name) b
+$$;
+SELECT id AS g FROM credyt.grant_credits('one', 100, paid => 10) \gset
+SELECT id AS d FROM credyt.debit_credits('one', 'image', 30) \gset
+\o /dev/null
+SELECT credyt.refund('one', :'d');
+SELECT credyt.revoke_grant('one', :'g', spent => 'owe');
+SELECT credyt.grant_credits('one', 50, paid => 5);
+\o
+SELECT * FROM ends('one');
+
+SELECT id AS g FROM credyt.grant_credits('two', 100, paid => 10) \gset
+SELECT id AS d FROM credyt.debit_credits('two', 'image', 30) \gset
+\o /dev/null
+SELECT credyt.revoke_grant('two', :'g', spent => 'owe');
+\o
+SELECT * FROM ends('two');
+SELECT credits, revenue, available, allocations->0->>'kind' AS kind, allocations->0->>'instead_of' = :'g' AS instead_of
+FROM credyt.refund('two', :'d');
+\o /dev/null
+SELECT credyt.grant_credits('two', 50, paid => 5);
+\o
+SELECT * FROM ends('two');
+
+-- Also when the debt has been paid meanwhile: who paid it gets the credits back, with their money
+SELECT id AS g FROM credyt.grant_credits('three', 100, paid => 10) \gset
+SELECT id AS d FROM credyt.debit_credits('three', 'image', 30) \gset
+\o /dev/null
+SELECT credyt.revoke_grant('three', :'g', spent => 'owe');
+SELECT credyt.grant_credits('three', 50, paid => 5);
+\o
+SELECT * FROM ends('three');
+SELECT credits, revenue, available FROM credyt.refund('three', :'d', 10);
+SELECT credits, revenue, available FROM credyt.refund('three', :'d');
+SELECT * FROM ends('three');
+\set VERBOSITY sqlstate
+SELECT credyt.refund('three', :'d', 1);
+\set VERBOSITY default
+
+-- A part: first what is unspent, the rest as debt, in both orders
+SELECT id AS g FROM credyt.grant_credits('part', 100, paid => 10) \gset
+SELECT id AS d FROM credyt.debit_credits('part', 'image', 30) \gset
+SELECT credits, remaining, deferred FROM credyt.revoke_grant('part', :'g', 80, spent => 'owe', idempotency_key => 'r');
+SELECT * FROM ends('part');
+SELECT credits, remaining, replayed FROM credyt.revoke_grant('part', :'g', 80, spent => 'owe', idempotency_key => 'r');
+SELECT credits, revenue, available FROM credyt.refund('part', :'d', 5);
+SELECT * FROM ends('part');
+SELECT credits, revenue, available FROM credyt.refund('part', :'d');
+SELECT * FROM ends('part');
+SELECT id AS g FROM credyt.grant_credits('part2', 100, paid => 10) \gset
+SELECT id AS d FROM credyt.debit_credits('part2', 'image', 30) \gset
+\o /dev/null
+SELECT credyt.refund('part2', :'d');
+SELECT credyt.revoke_grant('part2', :'g', 80, spent => 'owe');
+\o
+SELECT * FROM ends('part2');
+\set VERBOSITY sqlstate
+SELECT credyt.revoke_grant('part2', :'g', 21, spent => 'owe');
+\set VERBOSITY default
+
+-- Nothing left to take: no row, however often, and what comes back to it later is lost
+SELECT id AS g FROM credyt.grant_credits('again', 10, paid => 1) \gset
+SELECT id AS d FROM credyt.debit_credits('again', 'image', 10) \gset
+SELECT remaining FROM credyt.revoke_grant('again', :'g');
+SELECT remaining FROM credyt.revoke_grant('again', :'g', reason => 'twice');
+SELECT count(*) FROM credyt.ledger WHERE customer = 'again' AND kind = 'revocation';
+SELECT credits, available FROM credyt.refund('again', :'d', 4);
+SELECT remaining FROM credyt.revoke_grant('again', :'g', spent => 'owe');
+SELECT remaining FROM credyt.revoke_grant('again', :'g', spent => 'owe');
+SELECT * FROM ends('again');
+SELECT credits, reason FROM credyt.ledger WHERE customer = 'again' AND kind = 'revocation' ORDER BY seq;
+-- A key is kept with a row of 0, one for each key, so that the same call again is its replay
+SELECT remaining, replayed FROM credyt.revoke_grant('again', :'g', idempotency_key => 'once');
+SELECT remaining, replayed FROM credyt.revoke_grant('again', :'g', idempotency_key => 'once');
+SELECT credits, reason FROM credyt.ledger WHERE customer = 'again' AND kind = 'revocation' ORDER BY seq;
+
 SELECT * FROM credyt.verify();

@@ -145,7 +145,7 @@ SELECT * FROM credyt.revoke_grant('scoped', :'whole');
 \set VERBOSITY terse
 SELECT * FROM credyt.revoke_grant('revoke', NULL);
 SELECT * FROM credyt.revoke_grant('revoke', :'whole', 0);
-SELECT * FROM credyt.revoke_grant('revoke', :'whole', 1, spent => 'owe');
+SELECT * FROM credyt.revoke_grant('revoke', :'whole', 5, spent => 'owe');
 SELECT * FROM credyt.revoke_grant('revoke', :'whole', spent => 'forget');
 SELECT count(*) FROM credyt.wallets WHERE customer = 'bad';
 

@@ -56,14 +56,21 @@ pub struct ModelAuthorization {
 
 pub struct ModelDebit {
     action: Option<String>,
-    /// What grants paid (at once or later, by a settlement) and was not refunded.
+    /// What grants paid (at once or later, by a settlement); of a debit less what was refunded.
     paid: Vec<ModelPart>,
     owed: Units,
     pub credits: Units,
+    /// It is no debit: spent credits of this grant were revoked.
+    revokes: Option<usize>,
+    /// How much of each payment of a revocation's debt was given back.
+    back: Vec<Units>,
 }
 
 impl ModelDebit {
     pub fn refundable(&self) -> Units {
+        if self.revokes.is_some() {
+            return 0;
+        }
         self.owed + sum(self.paid.iter().map(|part| part.credits))
     }
 }
@@ -75,6 +82,8 @@ pub enum MovementKind {
     Refund,
     Expiry,
     Revocation,
+    /// Spent credits became debt, and their revenue was taken back.
+    Reclaimed,
     Settlement,
     /// To another grant of the wallet.
     Rollover,
@@ -560,42 +569,44 @@ impl Model {
         self.end_of_verb()
     }
 
-    /// Lowers the debt first, then gives back to what paid, the last first. Returns how much debt
-    /// went and what went back.
+    /// Lowers the debt first, then gives back to what paid, the last first; where that was revoked, to
+    /// who paid the revocation's debt. Returns how much of its own debt went, and what came back.
     pub fn refund(&mut self, debit: usize, credits: Units) -> (Amount, Vec<Part>, Vec<Due>) {
         let forgiven = credits.min(self.debits[debit].owed);
         self.debits[debit].owed -= forgiven;
-        let mut back = vec![];
-        let mut left = credits - forgiven;
-        while left > 0 {
-            let paid = self.debits[debit].paid.pop().unwrap();
-            let credits = left.min(paid.credits);
-            let revenue = rounded_share(paid.revenue, credits, paid.credits);
-            left -= credits;
-            if credits < paid.credits {
-                let (credits, revenue) = (paid.credits - credits, paid.revenue - revenue);
-                self.debits[debit].paid.push(ModelPart {
-                    credits,
-                    revenue,
-                    ..paid
-                });
-            }
-            let grant = &mut self.grants[paid.grant.unwrap()];
-            grant.remaining += credits;
-            grant.deferred += revenue;
-            back.push(ModelPart {
-                credits,
-                revenue,
-                ..paid
-            });
-        }
-        let mut booked = back.clone();
-        booked.push(ModelPart {
+        // The movement comes first: what follows counts as refunded at once.
+        self.book(MovementKind::Refund, vec![], None, Some(debit));
+        let own = ModelPart {
             grant: None,
             credits: forgiven,
             revenue: 0,
-        });
-        self.book(MovementKind::Refund, booked, None, Some(debit));
+        };
+        self.add_to_refund(own);
+        let mut back = vec![];
+        let mut left = credits - forgiven;
+        for n in (0..self.debits[debit].paid.len()).rev() {
+            let paid = self.debits[debit].paid[n];
+            let credits = left.min(paid.credits);
+            if credits == 0 {
+                continue;
+            }
+            left -= credits;
+            let revenue = rounded_share(paid.revenue, credits, paid.credits);
+            let given = ModelPart {
+                credits,
+                revenue,
+                ..paid
+            };
+            let parts = self.give_back(given);
+            let kept = sum(parts
+                .iter()
+                .filter(|part| part.1)
+                .map(|part| part.0.revenue));
+            let paid = &mut self.debits[debit].paid[n];
+            paid.credits -= credits;
+            paid.revenue = (paid.revenue - kept).max(0);
+            back.extend(parts.into_iter().map(|part| part.0));
+        }
         (
             Amount::from_units(forgiven),
             self.as_parts(&back),
@@ -603,8 +614,87 @@ impl Model {
         )
     }
 
-    /// Takes the unheld rest, or so many credits of it; without a number also what holds return.
-    pub fn revoke(&mut self, grant: usize, credits: Option<Units>) -> (Option<Part>, Vec<Due>) {
+    /// "A refund of a debit whose grant was revoked with owe lowers that debt, and where it has been
+    /// paid, gives the credits back to the grants that paid it, with their money." What came back, and
+    /// whether to the grant itself.
+    fn give_back(&mut self, given: ModelPart) -> Vec<(ModelPart, bool)> {
+        let grant = given.grant.unwrap();
+        let mut left = given.credits;
+        let (mut lowered, mut others) = (vec![], vec![]);
+        let revocations: Vec<usize> = (0..self.debits.len())
+            .filter(|n| self.debits[*n].revokes == Some(grant))
+            .collect();
+        let untouched = revocations.is_empty();
+        for n in revocations {
+            let debt = &mut self.debits[n];
+            let credits = left.min(debt.owed);
+            debt.owed -= credits;
+            left -= credits;
+            if credits > 0 {
+                let part = ModelPart {
+                    grant: None,
+                    credits,
+                    revenue: 0,
+                };
+                lowered.push((part, false));
+            }
+            for p in (0..debt.paid.len()).rev() {
+                let paid = debt.paid[p];
+                let credits = left.min(paid.credits - debt.back[p]);
+                if credits > 0 {
+                    let share = |back| rounded_share(paid.revenue, back, paid.credits);
+                    let revenue = share(debt.back[p] + credits) - share(debt.back[p]);
+                    debt.back[p] += credits;
+                    left -= credits;
+                    others.push(ModelPart {
+                        credits,
+                        revenue,
+                        ..paid
+                    });
+                }
+            }
+        }
+        for part in lowered.iter().map(|(part, _)| *part).collect::<Vec<_>>() {
+            self.add_to_refund(part);
+        }
+        let mut back = lowered;
+        if left > 0 {
+            // Revenue that a revocation took back is not given back twice.
+            let revenue = if untouched {
+                given.revenue
+            } else {
+                let (spent, earned) = self.spent(grant);
+                rounded_share(earned, left, spent)
+            };
+            let part = ModelPart {
+                grant: Some(grant),
+                credits: left,
+                revenue,
+            };
+            self.grants[grant].remaining += left;
+            self.grants[grant].deferred += revenue;
+            self.add_to_refund(part);
+            back.push((part, true));
+        }
+        for other in others {
+            let parts = self.give_back(other);
+            back.extend(parts.into_iter().map(|(part, _)| (part, false)));
+        }
+        back
+    }
+
+    fn add_to_refund(&mut self, part: ModelPart) {
+        self.ledger.last_mut().unwrap().parts.push(part);
+    }
+
+    /// Takes the unheld rest, or so many credits of it; without a number also what holds return. `owe`:
+    /// what is spent is owed, "first from what is unspent, the rest as debt".
+    pub fn revoke(
+        &mut self,
+        grant: usize,
+        credits: Option<Units>,
+        owe: bool,
+    ) -> (Option<Part>, Option<Part>, Vec<Due>) {
         let taken = self.unheld(grant).min(credits.unwrap_or(Units::MAX));
         let mut parts = vec![];
         if taken > 0 {
@@ -614,7 +704,30 @@ impl Model {
         if credits.is_none() {
             self.grants[grant].revoked = true;
         }
-        (self.as_parts(&parts).pop(), self.end_of_verb())
+        let (spent, earned) = self.spent(grant);
+        let owed = credits.map_or(spent, |credits| credits - taken);
+        let mut reclaimed = vec![];
+        if owe && owed > 0 {
+            reclaimed.push(ModelPart {
+                grant: Some(grant),
+                credits: owed,
+                revenue: rounded_share(earned, owed, spent),
+            });
+            self.book(MovementKind::Reclaimed, reclaimed.clone(), None, None);
+            self.debits.push(ModelDebit {
+                action: None,
+                paid: vec![],
+                owed,
+                credits: owed,
+                revokes: Some(grant),
+                back: vec![],
+            });
+        }
+        (
+            self.as_parts(&parts).pop(),
+            self.as_parts(&reclaimed).pop(),
+            self.end_of_verb(),
+        )
     }
 
     /// Gives unheld live credits away; each part with what was agreed about its grant.
@@ -697,8 +810,44 @@ impl Model {
             paid,
             owed,
             credits: sum(parts.iter().map(|part| part.credits)),
+            revokes: None,
+            back: vec![],
         });
         self.as_parts(&parts)
+    }
+
+    /// A grant paid a debt. What one grant pays for a debit is one payment, however often it pays.
+    fn pay_debt(&mut self, debt: usize, part: ModelPart) {
+        let debit = &mut self.debits[debt];
+        let before = debit.paid.iter_mut().find(|paid| paid.grant == part.grant);
+        match before {
+            Some(before) if debit.revokes.is_none() => {
+                before.credits += part.credits;
+                before.revenue += part.revenue;
+            }
+            _ => {
+                debit.paid.push(part);
+                debit.back.push(0);
+            }
+        }
+    }
+
+    /// What a grant has spent that was neither refunded nor revoked, and what that has earned.
+    pub fn spent(&self, grant: usize) -> (Units, Units) {
+        use MovementKind::{Debit, Reclaimed, Refund, Settlement};
+        let (mut spent, mut earned) = (0, 0);
+        for movement in &self.ledger {
+            let sign = match movement.kind {
+                Debit | Settlement => 1,
+                Refund | Reclaimed => -1,
+                _ => 0,
+            };
+            for part in movement.parts.iter().filter(|p| p.grant == Some(grant)) {
+                spent += sign * part.credits;
+                earned += sign * part.revenue;
+            }
+        }
+        (spent, earned)
     }
 
     /// "Debt and free credits never stand side by side": the oldest debt first, by the grants that may
@@ -715,7 +864,7 @@ impl Model {
                 if credits > 0 {
                     let part = self.take(g, credits);
                     self.debits[n].owed -= credits;
-                    self.debits[n].paid.push(part);
+                    self.pay_debt(n, part);
                     self.book(MovementKind::Settlement, vec![part], None, Some(n));
                     due.push(self.due(
                         |part| Decided::Settled {
