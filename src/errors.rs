@@ -168,9 +168,13 @@ impl Error {
     }
 }
 
-/// A text as a SQL literal, for hints.
+/// A text as a SQL literal, for hints: the same text whatever `standard_conforming_strings` says.
 fn literal(text: &str) -> String {
-    format!("'{}'", text.replace('\'', "''"))
+    let quoted = text.replace('\'', "''");
+    match quoted.contains('\\') {
+        true => format!("E'{}'", quoted.replace('\\', "\\\\")),
+        false => format!("'{quoted}'"),
+    }
 }
 
 /// A name as a SQL identifier, for hints.

@@ -721,3 +721,112 @@ fn every_error_says_what_the_call_was_about() {
         );
     }
 }
+
+/// What the HINT says is run by a session that reads backslashes in every literal.
+#[test]
+fn hints_can_be_pasted_under_any_standard_conforming_strings() {
+    let (_database, mut client) = ann_has("pasted", 10);
+    rows(
+        &mut client,
+        "SET standard_conforming_strings = off; SET escape_string_warning = off",
+    );
+    for (nth, name) in [
+        r"back\slash",
+        r"o'brien\'s",
+        r"\\",
+        r"ends with \",
+        r"\'; DROP SCHEMA credyt CASCADE; --",
+        r"C:\new\table",
+        "o'brien",
+    ]
+    .iter()
+    .enumerate()
+    {
+        let n = format!("E'{}'", name.replace('\\', "\\\\").replace('\'', "''"));
+        let asset = format!("'asset{nth}'");
+        // The asset and the price that HINTs create, then credits, a frozen wallet, a cap, a plan.
+        for (call, code) in [
+            (format!("balance({n}, {n})"), "WC009"),
+            (format!("quote({n}, asset => {n})"), "WC003"),
+            (format!("debit_credits({n}, {n}, asset => {n})"), "WC002"),
+            (
+                format!("debit_credits({n}, {n}, 1000, asset => {n})"),
+                "WC001",
+            ),
+            (
+                format!("transfer({n}, {asset}, 5000, asset => {n})"),
+                "WC001",
+            ),
+            (format!("subscribe({n}, {n})"), "WC010"),
+            (
+                format!("pay_subscription('pays' || {n}, {n}, now())"),
+                "WC011",
+            ),
+        ] {
+            let told = refusal(&mut client, &format!("SELECT * FROM credyt.{call}"));
+            assert_eq!(told.code, code, "{call}: {told:?}");
+            rows(&mut client, told.remedy());
+            rows(&mut client, &format!("SELECT * FROM credyt.{call}"));
+        }
+        rows(
+            &mut client,
+            &format!("SELECT credyt.grant_credits({n}, 10, asset => {n})"),
+        );
+        rows(
+            &mut client,
+            &format!("SELECT credyt.freeze_wallet({n}, {n})"),
+        );
+        let debit =
+            format!("debit_credits({n}, {n}, asset => {n}, scopes => ARRAY['user:' || {n}])");
+        let told = refusal(&mut client, &format!("SELECT credyt.{debit}"));
+        assert_eq!(told.code, "WC006", "{told:?}");
+        rows(&mut client, told.remedy());
+        rows(
+            &mut client,
+            &format!("SELECT credyt.set_limit({n}, 'user:' || {n}, 0.5, asset => {n})"),
+        );
+        let told = refusal(&mut client, &format!("SELECT credyt.{debit}"));
+        assert_eq!(told.code, "WC007", "{told:?}");
+        rows(&mut client, told.remedy());
+        let id = value(&mut client, &format!("SELECT id FROM credyt.{debit}"));
+        rows(&mut client, &format!("SELECT credyt.refund({n}, '{id}')"));
+        for call in [
+            format!("refund({n}, '{id}')"),
+            format!("refund({n}, gen_random_uuid())"),
+            format!("release({n}, gen_random_uuid())"),
+            format!("revoke_grant({n}, gen_random_uuid())"),
+        ] {
+            let told = refusal(&mut client, &format!("SELECT credyt.{call}"));
+            rows(&mut client, told.remedy());
+        }
+        let hold = value(
+            &mut client,
+            &format!("SELECT id FROM credyt.authorize({n}, {n}, asset => {n})"),
+        );
+        let told = refusal(
+            &mut client,
+            &format!("SELECT credyt.capture({n}, '{hold}', 1000000)"),
+        );
+        assert_eq!(told.code, "WC001", "{told:?}");
+        rows(&mut client, told.remedy());
+    }
+    let role = r#"no\'role""#;
+    let told = refusal(
+        &mut client,
+        &format!("SELECT credyt.allow(E'{}', 'spend')", r#"no\\''role""#),
+    );
+    assert!(
+        told.hint
+            .contains(&format!("\"{}\"", role.replace('"', "\"\""))),
+        "{told:?}"
+    );
+    rows(
+        &mut client,
+        &format!(
+            "BEGIN; {}; ROLLBACK",
+            told.hint
+                .trim_start_matches("Create it: ")
+                .trim_end_matches(';')
+        ),
+    );
+}

@@ -354,34 +354,27 @@ fn the_binary_form_is_a_wallet_s_or_refused() {
 }
 
 #[test]
-fn in_another_encoding_what_is_not_utf8_is_refused() {
+fn another_encoding_is_refused_by_create_extension() {
     let utf8 = Database::new("fuzz_utf8");
-    rows(
-        &mut utf8.connect(),
-        "CREATE DATABASE fuzz_latin1 TEMPLATE template0 ENCODING 'LATIN1'",
-    );
-    let latin1 = utf8.connect_str().replace("fuzz_utf8", "fuzz_latin1");
-    let mut client = Client::connect(&latin1, NoTls).expect("connected");
-    rows(
-        &mut client,
-        "CREATE EXTENSION credyt_pg; SELECT credyt.create_asset('credits'), credyt.grant_credits('ann', 10)",
-    );
-    let debit = "SELECT credyt.debit_credits('ann', 'image', credits => 1, $)";
-    for bad in [
-        "idempotency_key => 'é'",
-        "metadata => '{\"name\": \"José\"}'",
-        "dimensions => '{\"é\": 1}'",
-        "scopes => '{user:é}'",
-    ] {
-        let refused = refusal(&mut client, &debit.replace('$', bad));
-        assert_eq!(refused.code, "22023", "{bad}: {refused:?}");
-        assert!(refused.message.contains("UTF-8"), "{bad}: {refused:?}");
+    for encoding in ["LATIN1", "SQL_ASCII", "EUC_JP"] {
+        rows(
+            &mut utf8.connect(),
+            &format!(
+                "CREATE DATABASE fuzz_other TEMPLATE template0 ENCODING '{encoding}' LOCALE 'C'"
+            ),
+        );
+        {
+            let other = utf8.connect_str().replace("fuzz_utf8", "fuzz_other");
+            let mut client = Client::connect(&other, NoTls).expect("connected");
+            let refused = refusal(&mut client, "CREATE EXTENSION credyt_pg");
+            assert_eq!(refused.code, "0A000", "{refused:?}");
+            let says =
+                format!("needs a database with encoding UTF8, and fuzz_other has {encoding}");
+            assert!(refused.message.contains(&says), "{refused:?}");
+            assert!(refused.hint.contains("ENCODING 'UTF8'"), "{refused:?}");
+            let left = "SELECT count(*) FROM pg_namespace WHERE nspname = 'credyt'";
+            assert_eq!(value(&mut client, left), "0");
+        }
+        rows(&mut utf8.connect(), "DROP DATABASE fuzz_other");
     }
-    let refused = refusal(&mut client, "SELECT '{\"é\": 1}'::credyt.wallet");
-    assert_eq!(refused.code, "22023");
-    rows(&mut client, &debit.replace('$', "metadata => '{\"a\": 1}'"));
-    assert_eq!(
-        value(&mut client, "SELECT count(*) FROM credyt.ledger"),
-        "2"
-    );
 }

@@ -428,7 +428,7 @@ pub fn required<T>(name: &str, value: Option<T>) -> Result<T> {
     value.ok_or_else(|| errors::invalid(name, "it may not be NULL"))
 }
 
-/// A text that is not too long; of a database in another encoding it may be none of ours.
+/// A text that is not too long. The database is in UTF-8, which CREATE EXTENSION has seen to.
 fn utf8<'a>(name: &str, bytes: &'a [u8]) -> Result<&'a str> {
     if bytes.len() > MAX_BYTES {
         return Err(errors::invalid(
@@ -436,7 +436,7 @@ fn utf8<'a>(name: &str, bytes: &'a [u8]) -> Result<&'a str> {
             format_args!("it is {} bytes long, {MAX_BYTES} are allowed", bytes.len()),
         ));
     }
-    std::str::from_utf8(bytes).map_err(|_| errors::invalid(name, "it is not UTF-8"))
+    std::str::from_utf8(bytes).map_err(|why| errors::corrupted("a text", why))
 }
 
 fn read_names<'t>(
