@@ -105,6 +105,9 @@ def one(snapshot, providers, chance):
             usage = types.Usage(**case["usage"])
             meant = snapshot.find_provider_model(name, None, case["vendor"], None)[1]
         case["priced"] = priced(meant)
+        # The package prices what it has no price for as if nothing had been said.
+        known = [pair for variant in meant.price_variants or [] for pair in variant.when.items()]
+        case["made_up"] = any(pair not in known for pair in context.items())
         price = meant.calc_price(usage, provider, genai_request_timestamp=at, price_context=context or None)
         case["price"] = str(price.total_price)
     except LookupError:

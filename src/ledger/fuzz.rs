@@ -11,6 +11,8 @@ use serde_json::{Map, Value as Json, json};
 use uuid::Uuid;
 
 use super::price::{Measure, Price, Rounding};
+use super::vendor::reading::Answer;
+use super::vendor::terms::Terms;
 use super::vendor::{
     Counts, Definition, Import, Rates, extract::Extractor, find, rates::read_own, read_import,
     rules,
@@ -269,7 +271,7 @@ fn use_all(import: Import, usage: &Json, model: &str) {
         let _ = find((&one.vendor, &definition), &[], &lower);
         for extractor in &definition.extractors {
             let _ = extractor.model(usage);
-            let _ = extractor.counts(usage);
+            let _ = extractor.read_counts(usage);
         }
     }
     for one in import.models {
@@ -280,8 +282,9 @@ fn use_all(import: Import, usage: &Json, model: &str) {
 fn cost(rates: &Rates, usage: &Json) {
     let counts = Counts::read(usage).unwrap_or_else(|_| Counts::read_any(usage));
     for at in [NOW, Moment(i64::MIN), Moment(i64::MAX)] {
-        for context in [None, Some(usage)] {
-            let _ = rates.cost(&counts, at, context);
+        for context in [&Json::Null, usage] {
+            let terms = Terms::of(&Answer::of(usage), context);
+            let _ = rates.cost(&counts, at, &terms);
         }
     }
 }
@@ -313,7 +316,7 @@ proptest! {
         let _ = Definition::read(&stored);
         if let Ok(extractor) = Extractor::read(&extractor, "extractor") {
             let _ = extractor.model(&usage);
-            let _ = extractor.counts(&usage);
+            let _ = extractor.read_counts(&usage);
         }
     }
 

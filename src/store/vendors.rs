@@ -14,12 +14,13 @@ use super::statement::{JSONB, RowRef, Statement, Store, TEXT, TEXTS, TIME};
 use crate::errors::{self, Error, Result};
 use crate::ledger::Moment;
 use crate::ledger::exchange::convert;
-use crate::ledger::margin::COST_DECIMALS;
+use crate::ledger::number::plain;
 use crate::ledger::vendor::extract::Extractor;
+use crate::ledger::vendor::rates::COST_DECIMALS;
+use crate::ledger::vendor::reading::{self, Answer, Readers};
 use crate::ledger::vendor::rules::Rule;
-use crate::ledger::vendor::{
-    self, Counted, Counts, Definition, Import, Rates, Reason, Uncosted, Unread,
-};
+use crate::ledger::vendor::terms::Terms;
+use crate::ledger::vendor::{self, Computed, Counted, Definition, Import, Rates, Reason, Uncosted};
 use crate::sql_types::value;
 
 /// More vendors, or models of a vendor, than this are not kept.
@@ -52,7 +53,7 @@ pub struct Asked {
 /// What some usage costs, as far as it is known. `cost` (the function) fails only where the database
 /// does: whatever the answer or the rates lack is told here, so that costing never stops charging.
 ///
-/// - `cost` is there: the counts are whole, and priced.
+/// - `cost` is there: the counts are whole and priced, or the vendor reported the cost.
 /// - No cost, and `counted` is `Whole`: a price by meters may use `usage`; cost_plus is WC003.
 /// - `Partial` and `Nothing`: no price may use `usage` (what is known of it is there to be shown).
 /// - `Invalid`: the same; `vendor_cost`, `quote` and a price that needs the counts refuse them with
@@ -85,6 +86,36 @@ impl Costed {
             Ok(_) => "it tells a cost, but no counts",
         };
         errors::usage_invalid(&self.vendor, self.model.as_deref(), why)
+    }
+
+    fn set(&mut self, why: Uncosted, counted: Counted) {
+        self.cost = Err(why);
+        self.counted = counted;
+    }
+
+    fn compute(&mut self, computed: std::result::Result<Computed, String>) {
+        match computed {
+            Ok(computed) => {
+                self.cost = computed.cost;
+                self.components = computed.components;
+                self.usage = computed.usage;
+            }
+            Err(why) => self.set(Uncosted::new(Reason::UsageInvalid, why), Counted::Invalid),
+        }
+    }
+
+    /// What the vendor reports is the cost where no rate says it.
+    fn or_reported(&mut self, reported: Option<Decimal>) {
+        if let (Err(why), Some(cost)) = (&self.cost, reported)
+            && self.counted != Counted::Invalid
+            && why.reason != Reason::FlavorUnknown
+        {
+            let cost = cost.round_dp(COST_DECIMALS);
+            self.cost = Ok(cost);
+            self.currency = Some("USD".to_owned());
+            self.components = json!([{"unit": "reported", "cost": plain(cost)}]);
+            self.rate_version = None;
+        }
     }
 
     /// Refuses counts that are no numbers or contradict each other.
@@ -252,15 +283,19 @@ static ADD_OWN: Statement = Statement {
 /// # Errors
 /// Only those of the database.
 pub fn cost(store: &Store, asked: &Asked, at: Moment) -> Result<Costed> {
+    let answer = Answer::of(&asked.body);
     let vendor = vendor(store, &asked.vendor)?;
-    let extractors = match &vendor.definition {
+    let readers = match &vendor.definition {
         Some(definition) => choose(&definition.extractors, asked),
-        None => Ok(&[][..]),
+        None => Ok(Readers {
+            all: &[],
+            is_named: false,
+        }),
     };
-    let readers = extractors.as_ref().map_or(&[][..], |found| *found);
-    let named = readers.iter().find_map(|one| one.model(&asked.body));
+    let all = readers.as_ref().map_or(&[][..], |readers| readers.all);
+    let named = all.iter().find_map(|one| one.model(answer.body()));
     // What is longer is no name.
-    let name = asked.model.as_deref().or(named);
+    let name = asked.model.as_deref().or(named).or(answer.model());
     let name = name.filter(|name| name.len() <= MAX_NAME_BYTES);
     let model = match name {
         Some(name) => Some(model(store, &vendor, name)?),
@@ -268,72 +303,73 @@ pub fn cost(store: &Store, asked: &Asked, at: Moment) -> Result<Costed> {
     };
     let in_force = model.as_ref().and_then(|model| model.at(at));
     let rates = in_force.as_ref().map(|found| found.2);
-    let counts = match extractors {
-        Ok(_) if !vendor.is_known => Ok(Counts::read_any(&asked.body)),
-        Ok(readers) => read_counts(readers, &asked.body, rates, at).map_err(|why| match why {
-            Unread::Bad(why) => (Uncosted::new(Reason::UsageInvalid, why), Counted::Invalid),
-            Unread::Unfit(why) => (
-                Uncosted::new(Reason::UsageUnreadable, why),
-                Counted::Nothing,
-            ),
-        }),
-        Err(why) => Err((why, Counted::Nothing)),
-    };
-    let id = model.as_ref().and_then(|model| model.id.as_deref());
-    let uncosted = |why: Uncosted, counted: Counted, usage: BTreeMap<String, Decimal>| Costed {
-        vendor: vendor.id.clone(),
-        model: id.or(name).map(str::to_owned),
-        cost: Err(why),
+    let (vendor_id, of) = (
+        vendor.id.clone(),
+        model.as_ref().and_then(|model| model.id.as_deref()),
+    );
+    let mut costed = Costed {
+        vendor: vendor_id,
+        model: of.or(name).map(str::to_owned),
+        cost: Err(Uncosted::new(
+            Reason::ModelMissing,
+            "neither the call nor the usage names a model",
+        )),
         currency: None,
         components: json!([]),
-        usage,
-        counted,
+        usage: BTreeMap::new(),
+        counted: Counted::Whole,
         rate_version: None,
     };
-    let invalid = |why: String| {
-        let why = Uncosted::new(Reason::UsageInvalid, why);
-        uncosted(why, Counted::Invalid, BTreeMap::new())
+    let read = match readers {
+        Ok(readers) => reading::read(readers, &answer, rates, at),
+        Err(why) => Err((why, Counted::Nothing)),
     };
-    let counts = match counts {
-        Ok(counts) => counts,
-        Err((why, counted)) => return Ok(uncosted(why, counted, BTreeMap::new())),
-    };
-    let Some((line, version, rates)) = in_force else {
-        let why = match name {
-            _ if !vendor.is_known => Uncosted::new(
-                Reason::VendorUnknown,
-                format_args!("vendor {} is not known", asked.vendor),
-            ),
-            None => Uncosted::new(
-                Reason::ModelMissing,
-                "neither the call nor the usage names a model",
-            ),
-            Some(name) => Uncosted::new(
-                Reason::ModelUnknown,
-                format_args!("no rate is known for model {name} of {}", vendor.id),
-            ),
-        };
-        return Ok(match counts.disjoint(0) {
-            Ok(disjoint) => uncosted(why, Counted::Whole, disjoint.named()),
-            Err(why) => invalid(why),
-        });
-    };
-    // A vendor's own terms are not those of the vendor whose models it offers.
-    let context = Some(&asked.context).filter(|_| !line.is_borrowed);
-    let computed = match rates.cost(&counts, at, context) {
-        Ok(computed) => computed,
-        Err(why) => return Ok(invalid(why)),
-    };
-    Ok(Costed {
-        vendor: vendor.id.clone(),
-        model: Some(line.model.clone()),
-        cost: computed.cost,
-        currency: Some(version.currency.clone()),
-        components: computed.components,
-        usage: computed.usage,
-        counted: Counted::Whole,
-        rate_version: Some(version.version),
-    })
+    match read {
+        Err((why, counted)) => costed.set(why, counted),
+        Ok(found) => match reading::unknown_part(&answer, &found, rates, at) {
+            Some(part) => {
+                let counts = if answer.is_cut() {
+                    reading::without_output(found.counts)
+                } else {
+                    found.counts
+                };
+                costed.usage = counts.disjoint(0).unwrap_or_default().named();
+                costed.set(Uncosted::new(Reason::UsagePartial, part), Counted::Partial);
+            }
+            None => match in_force {
+                Some((line, version, rates)) => {
+                    // A vendor's own terms are not those of the vendor whose models it offers.
+                    let said = if line.is_borrowed {
+                        &Json::Null
+                    } else {
+                        &asked.context
+                    };
+                    costed.compute(rates.cost(&found.counts, at, &Terms::of(&answer, said)));
+                    costed.model = Some(line.model.clone());
+                    costed.currency = Some(version.currency.clone());
+                    costed.rate_version = Some(version.version);
+                }
+                None => {
+                    if !vendor.is_known {
+                        let says = format_args!("vendor {} is not known", asked.vendor);
+                        costed.cost = Err(Uncosted::new(Reason::VendorUnknown, says));
+                    } else if let Some(name) = name {
+                        let says =
+                            format_args!("no rate is known for model {name} of {}", vendor.id);
+                        costed.cost = Err(Uncosted::new(Reason::ModelUnknown, says));
+                    }
+                    match found.counts.disjoint(0) {
+                        Ok(disjoint) => costed.usage = disjoint.named(),
+                        Err(why) => {
+                            costed.set(Uncosted::new(Reason::UsageInvalid, why), Counted::Invalid)
+                        }
+                    }
+                }
+            },
+        },
+    }
+    costed.or_reported(answer.reported_cost());
+    Ok(costed)
 }
 
 /// The name that a model's rates have, at a moment; as given where it has none.
@@ -355,13 +391,20 @@ pub fn canonical(store: &Store, name: &str) -> Result<String> {
 fn choose<'a>(
     extractors: &'a [Extractor],
     asked: &Asked,
-) -> std::result::Result<&'a [Extractor], Uncosted> {
+) -> std::result::Result<Readers<'a>, Uncosted> {
+    let any = Readers {
+        all: extractors,
+        is_named: false,
+    };
     let Some(flavor) = asked.api_flavor.as_deref() else {
-        return Ok(extractors);
+        return Ok(any);
     };
     match extractors.iter().position(|one| one.flavor == flavor) {
-        Some(nth) => Ok(extractors.get(nth..=nth).unwrap_or_default()),
-        None if flavor == DEFAULT_FLAVOR || extractors.is_empty() => Ok(extractors),
+        Some(nth) => Ok(Readers {
+            all: extractors.get(nth..=nth).unwrap_or_default(),
+            is_named: true,
+        }),
+        None if flavor == DEFAULT_FLAVOR || extractors.is_empty() => Ok(any),
         None => {
             let known: Vec<&str> = extractors.iter().map(|one| one.flavor.as_str()).collect();
             let known = known.join(", ");
@@ -370,30 +413,6 @@ fn choose<'a>(
                 format_args!("{} has no {flavor:?}, but {known}", asked.vendor),
             ))
         }
-    }
-}
-
-/// The counts in an answer. Without extractors it is `{unit: count}`; so it is where no extractor can
-/// read it and the rates have a price for each of its units, or nothing is known of the model.
-fn read_counts(
-    extractors: &[Extractor],
-    body: &Json,
-    rates: Option<&Rates>,
-    at: Moment,
-) -> std::result::Result<Counts, Unread> {
-    let mut refused: Option<Unread> = None;
-    for extractor in extractors {
-        match extractor.counts(body) {
-            Ok(counts) => return Ok(counts),
-            // What is wrong with a count says more than that something is missing.
-            Err(why) if refused.is_none() || matches!(why, Unread::Bad(_)) => refused = Some(why),
-            Err(_) => {}
-        }
-    }
-    match (Counts::read(body), refused) {
-        (counts, None) => counts,
-        (Ok(counts), Some(_)) if rates.is_none_or(|rates| rates.has_all(&counts, at)) => Ok(counts),
-        (_, Some(why)) => Err(why),
     }
 }
 

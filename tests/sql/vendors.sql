@@ -78,6 +78,60 @@ SELECT changed, unchanged FROM credyt.import_vendor_rates(:'file');
 SELECT version FROM credyt.set_vendor_rate('acme', 'big', 'null');
 SELECT cost, rate_version FROM credyt.vendor_cost('acme', 'big-2', '{"prompt_tokens": 1000, "completion_tokens": 100}');
 
+-- Without api_flavor the reader that accounts for most of the counts is right, whatever the file's order.
+SELECT '[{"id": "deep", "extractors": [
+    {"api_flavor": "default", "root": "usage", "mappings": [
+      {"path": "prompt_tokens", "dest": "input_tokens"}, {"path": "completion_tokens", "dest": "output_tokens"}]},
+    {"api_flavor": "chat", "root": ["response", "usage"], "mappings": [
+      {"path": "prompt_tokens", "dest": "input_tokens"},
+      {"path": ["details", "cached_tokens"], "dest": "cache_read_tokens", "required": false},
+      {"path": ["details", "thought_tokens"], "dest": "output_tokens", "required": false},
+      {"path": "completion_tokens", "dest": "output_tokens"}]}],
+  "models": [{"id": "r1", "match": {"equals": "r1"}, "prices": {"input_mtok": 2, "cache_read_mtok": 1, "output_mtok": 10},
+    "price_variants": [{"when": {"processing": "batch"}, "prices": {"input_mtok": 1}}, {"when": {"service_tier": "priority"}, "prices": {"input_mtok": 4}},
+                       {"when": {"speed": "fast"}, "prices": {"input_mtok": 6}}]}]}]' AS deep \gset
+SELECT added, changed, unchanged FROM credyt.import_vendor_rates(:'deep');
+SELECT f.flavor, c.cost, c.usage FROM (VALUES (NULL), ('default'), ('chat')) f (flavor),
+    credyt.vendor_cost('deep', 'r1', '{"prompt_tokens": 1000, "completion_tokens": 50, "details": {"cached_tokens": 400, "thought_tokens": 70}}', f.flavor) c;
+-- A root is followed where it is there.
+SELECT cost FROM credyt.vendor_cost('deep', 'r1', '{"type": "done", "response": {"usage": {"prompt_tokens": 1000, "completion_tokens": 50, "details": {"thought_tokens": 70}}}}');
+
+-- A tier that the answer or the context names selects its prices; one without a price has no cost, and the usual ones are no tier.
+SELECT b.answer, b.context, c.cost, c.reason FROM (VALUES
+    ('{}', '{}'), ('{"service_tier": "default"}', '{}'), ('{"service_tier": "batch"}', '{}'), ('{"service_tier": "Priority"}', '{}'), ('{}', '{"service_tier": "batch"}'),
+    ('{}', '{"processing": "batch"}'), ('{"trafficType": "ON_DEMAND"}', '{}'), ('{"trafficType": "ON_DEMAND_PRIORITY"}', '{}'), ('{"speed": "fast"}', '{}'), ('{"speed": "standard"}', '{}'),
+    ('{"inference_geo": "not_available"}', '{}'), ('{"inference_geo": "us"}', '{}'), ('{"service_tier": "flex"}', '{}'), ('{"service_tier": "flex"}', '{"service_tier": "auto"}'),
+    ('{}', '{"service_tier": "turbo"}'), ('{}', '{"tenant": "t1"}')) b (answer, context),
+    credyt.vendor_cost('deep', 'r1', '{"prompt_tokens": 1000000, "completion_tokens": 0}'::jsonb || b.answer::jsonb, context => b.context::jsonb) c;
+
+-- No counts are no cost; nor are those of which a part is missing.
+SELECT b.body, c.cost, c.usage, c.reason FROM (VALUES ('{}'), ('[]'), ('{"usage": null}'), ('{"output_tokens": 15}'), ('{"type": "message_delta", "usage": {"output_tokens": 15}}'),
+    ('{"prompt_tokens": 5, "completion_tokens": null}'), ('{"prompt_tokens": 0, "completion_tokens": 0}'), ('4')) b (body), credyt.vendor_cost('deep', 'r1', b.body::jsonb) c;
+-- A stream's events and chunks: later counts replace earlier ones, null is no count.
+SELECT c.cost, c.usage, c.reason FROM (VALUES
+    ('[{"type": "message_start", "message": {"model": "r1", "usage": {"input_tokens": 25, "cache_read_input_tokens": 5, "output_tokens": 1}}},
+       {"type": "content_block_delta", "delta": {"text": "Hi"}}, {"type": "message_delta", "usage": {"output_tokens": 9}}, {"type": "message_delta", "usage": {"output_tokens": 15}}]'),
+    ('[{"type": "message_start", "message": {"model": "r1", "usage": {"input_tokens": 25, "output_tokens": 1}}}, {"type": "content_block_delta", "delta": {"text": "Hi"}}]'),
+    ('[{"model": "r1", "choices": [{"delta": {"content": "Hi"}}], "usage": null}, {"model": "r1", "choices": [], "usage": {"prompt_tokens": 1000, "completion_tokens": 10}}, {"usage": null}]'),
+    ('[{"type": "response.created", "response": {"model": "r1", "usage": null}}, {"type": "response.completed", "response": {"model": "r1", "usage": {"input_tokens": 1000, "output_tokens": 10}}}]')) b (body),
+    credyt.vendor_cost('deep', NULL, b.body::jsonb) c;
+
+-- The usual shapes are read where no file says how, for own rates and unknown vendors, too.
+SELECT version FROM credyt.set_vendor_rate('mine', 'm', '{"input_tokens": "0.000001", "cache_read_tokens": "0.0000001", "output_tokens": "0.000002", "gpu_second": 1}');
+SELECT c.cost, c.usage FROM (VALUES
+    ('{"prompt_tokens": 1000, "completion_tokens": 50, "prompt_tokens_details": {"cached_tokens": 400}}'),
+    ('{"prompt_tokens": 1000, "completion_tokens": 50, "total_tokens": 1120, "completion_tokens_details": {"reasoning_tokens": 70}}'),
+    ('{"model": "m", "usage": {"input_tokens": 1000, "input_tokens_details": {"cached_tokens": 400}, "output_tokens": 50, "output_tokens_details": {"reasoning_tokens": 20}}}'),
+    ('{"usage": {"input_tokens": 600, "cache_read_input_tokens": 400, "cache_creation_input_tokens": 0, "output_tokens": 50, "service_tier": "standard"}}'),
+    ('{"usageMetadata": {"promptTokenCount": 1000, "cachedContentTokenCount": 400, "candidatesTokenCount": 30, "thoughtsTokenCount": 20}}'),
+    ('{"usage_metadata": {"prompt_token_count": 1000, "cached_content_token_count": 400, "candidates_token_count": 30, "thoughts_token_count": 20}}'),
+    ('{"usage": {"inputTokens": 600, "cacheReadInputTokens": 400, "outputTokens": 50, "totalTokens": 1050}}'),
+    ('{"input_tokens": 1000, "cache_read_tokens": 400, "output_tokens": 50}'), ('{"gpu_second": 0.5}')) b (body), credyt.vendor_cost('mine', 'm', b.body::jsonb) c;
+SELECT model, usage, reason FROM credyt.vendor_cost('stranger', NULL, '{"model": "x-1", "usage": {"prompt_tokens": 10, "completion_tokens": 2}}');
+-- What the vendor reports counts where no rate is known (OpenRouter).
+SELECT model, cost, currency, usage, components, rate_version FROM credyt.vendor_cost('openrouter', NULL, '{"model": "some/model", "usage": {"prompt_tokens": 10, "completion_tokens": 2, "cost": 0.00014}}');
+SELECT cost FROM credyt.vendor_cost('mine', 'm', '{"prompt_tokens": 10, "completion_tokens": 2, "cost": 7}');
+
 -- LiteLLM's file: floats as printed, to 15 digits; what is not understood is named.
 SELECT * FROM credyt.import_vendor_rates('{
     "sample_spec": {"litellm_provider": "one of many", "input_cost_per_token": 0.0},

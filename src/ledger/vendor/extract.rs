@@ -5,7 +5,7 @@ use serde_json::Value as Json;
 use super::rules::Rule;
 use super::units::{self, Unit};
 use super::usage::{Counts, count};
-use super::{Found, Unread, at, expected, list, object, text};
+use super::{Found, at, expected, list, object, text};
 use crate::ledger::interrupt::checked;
 
 /// How one kind of answer (the API flavor) of a vendor is read.
@@ -15,6 +15,15 @@ pub struct Extractor {
     root: Path,
     model_path: Path,
     mappings: Vec<Mapping>,
+}
+
+/// What a reader makes of an answer that has its shape.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Reading {
+    /// The counts, or what is no count among them.
+    pub counts: Result<Counts, String>,
+    /// How many of the answer's numbers it reads.
+    pub accounted: usize,
 }
 
 #[derive(Debug)]
@@ -94,41 +103,42 @@ impl Extractor {
     /// The counts in an answer, or in its usage object alone.
     ///
     /// # Errors
-    /// The field that is missing, or is no count.
-    pub fn counts(&self, body: &Json) -> Result<Counts, Unread> {
+    /// Why the answer has another shape.
+    pub fn read_counts(&self, body: &Json) -> Result<Reading, String> {
         // Whether the body is the whole answer shows in whether it has the root.
         let usage = match self.root.follow(body) {
             Reached::Value(usage @ Json::Object(_)) => usage,
             _ if body.is_object() => body,
-            _ => return Err(Unread::Unfit(expected(&self.root.shown, "an object", body))),
+            _ => return Err(expected(&self.root.shown, "an object", body)),
         };
-        let mut counts = Counts::default();
-        let mut found = false;
+        let mut counts = Ok(Counts::default());
+        let mut accounted: Vec<&Json> = Vec::new();
         for mapping in checked(&self.mappings) {
             let Some(unit) = mapping.unit else { continue };
             let shown = &mapping.path.shown;
             match mapping.path.follow(usage) {
                 Reached::Value(value) => {
-                    let value = count(value, units::kind(unit).is_whole());
-                    counts.add(unit, value.map_err(|why| Unread::Bad(at(shown, why)))?);
-                    found = true;
+                    if !accounted.iter().any(|known| std::ptr::eq(*known, value)) {
+                        accounted.push(value);
+                    }
+                    match (&mut counts, count(value, units::kind(unit).is_whole())) {
+                        (Ok(counts), Ok(value)) => counts.add(unit, value),
+                        (Ok(_), Err(why)) => counts = Err(at(shown, why)),
+                        (Err(_), _) => {}
+                    }
                 }
-                Reached::Nothing if mapping.required => {
-                    return Err(Unread::Unfit(at(shown, "it is missing")));
-                }
+                Reached::Nothing if mapping.required => return Err(at(shown, "it is missing")),
                 Reached::Nothing => {}
                 Reached::Unlike(value) => {
                     let kind = crate::ledger::number::kind_of(value);
-                    let why = format_args!("its path leads through {kind}");
-                    return Err(Unread::Unfit(at(shown, why)));
+                    return Err(at(shown, format_args!("its path leads through {kind}")));
                 }
             }
         }
-        if !found {
-            let why = at(&self.root.shown, "it holds none of the counts");
-            return Err(Unread::Unfit(why));
+        match accounted.len() {
+            0 => Err(at(&self.root.shown, "it holds none of the counts")),
+            accounted => Ok(Reading { counts, accounted }),
         }
-        Ok(counts)
     }
 }
 
@@ -248,12 +258,18 @@ mod tests {
         .unwrap()
     }
 
-    fn read(body: Json) -> Result<Vec<(&'static str, String)>, Unread> {
-        Ok(extractor()
-            .counts(&body)?
-            .known()
-            .map(|(unit, count)| (units::kind(unit).name, count.to_string()))
-            .collect())
+    type Units = Vec<(&'static str, String)>;
+
+    fn read(body: Json) -> Result<Result<Units, String>, String> {
+        let named = |counts: Counts| -> Units {
+            let known = counts.known();
+            known
+                .map(|(unit, count)| (units::kind(unit).name, count.to_string()))
+                .collect()
+        };
+        extractor()
+            .read_counts(&body)
+            .map(|reading| reading.counts.map(named))
     }
 
     #[test]
@@ -261,10 +277,10 @@ mod tests {
         let usage = json!({"prompt": 10, "tools": 2.0, "details": [
             {"modality": "TEXT", "tokenCount": 9}, {"tokenCount": 7}, 5,
             {"modality": "audio", "tokenCount": 3}]});
-        let expected = Ok(vec![
+        let expected = Ok(Ok(vec![
             ("input_tokens", "12".to_owned()),
             ("input_audio_tokens", "3".to_owned()),
-        ]);
+        ]));
         assert_eq!(read(usage.clone()), expected);
         let answer = json!({"modelVersion": "m-1", "usageMetadata": usage});
         assert_eq!(read(answer.clone()), expected);
@@ -274,7 +290,7 @@ mod tests {
 
     #[test]
     fn what_is_null_or_empty_is_not_there() {
-        let expected = Ok(vec![("input_tokens", "10".to_owned())]);
+        let expected = Ok(Ok(vec![("input_tokens", "10".to_owned())]));
         for details in [json!(null), json!([]), json!([{"modality": "TEXT"}])] {
             let usage = json!({"prompt": 10, "tools": null, "details": details});
             assert_eq!(read(usage), expected);
@@ -319,12 +335,7 @@ mod tests {
             ),
         ] {
             let why = why.to_owned();
-            let why = if bad {
-                Unread::Bad(why)
-            } else {
-                Unread::Unfit(why)
-            };
-            assert_eq!(read(usage), Err(why));
+            assert_eq!(read(usage), if bad { Ok(Err(why)) } else { Err(why) });
         }
     }
 }

@@ -18,9 +18,12 @@ pub mod extract;
 pub mod genai;
 pub mod litellm;
 pub mod rates;
+pub mod reading;
 pub mod rules;
+pub mod terms;
 pub mod units;
 pub mod usage;
+pub mod usual;
 
 mod definition;
 #[cfg(test)]
@@ -34,7 +37,7 @@ use serde_json::{Map, Value as Json};
 
 pub use definition::{Definition, find};
 pub use rates::{Computed, Rates};
-pub use uncosted::{Counted, Reason, Uncosted, Unread};
+pub use uncosted::{Counted, Reason, Uncosted};
 pub use usage::Counts;
 
 /// What was read, or in words what is wrong and where.

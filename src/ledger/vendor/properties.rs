@@ -6,6 +6,8 @@ use serde_json::{Value as Json, json};
 
 use super::extract::Extractor;
 use super::rates::{Rates, read_own};
+use super::reading::{self, Answer, Readers};
+use super::terms::Terms;
 use super::units::{self, KINDS, kind};
 use super::usage::Counts;
 use super::{Definition, genai, litellm};
@@ -156,6 +158,11 @@ fn litellm_file() -> Json {
                  "mode": "chat", "supports_x": true}})
 }
 
+/// How a request was served, as its caller says.
+fn terms(context: &Json) -> Terms {
+    Terms::of(&Answer::of(&Json::Null), context)
+}
+
 /// Whatever is read of a file can be read again as it is stored, and costs something or says why not.
 fn use_all(import: super::Import, usage: &Json) {
     for one in import.vendors {
@@ -163,13 +170,13 @@ fn use_all(import: super::Import, usage: &Json) {
         let _ = definition.model("m-1");
         for extractor in &definition.extractors {
             let _ = extractor.model(usage);
-            let _ = extractor.counts(usage);
+            let _ = extractor.read_counts(usage);
         }
     }
     for one in import.models {
         let rates = Rates::read(&one.rates).expect("the stored form");
         if let Ok(counts) = Counts::read(usage) {
-            let _ = rates.cost(&counts, AT, Some(usage));
+            let _ = rates.cost(&counts, AT, &terms(usage));
         }
     }
 }
@@ -192,8 +199,12 @@ fn counts() -> impl Strategy<Value = Json> {
 proptest! {
     #[test]
     fn no_json_panics(file in any_json(), usage in any_json()) {
+        let answer = Answer::of(&usage);
+        let readers = Readers { all: &[], is_named: false };
+        let _ = reading::read(readers, &answer, None, AT);
+        let _ = (answer.model(), answer.reported_cost(), Terms::of(&answer, &file));
         let _ = Counts::read_any(&usage).disjoint(u128::MAX >> (128 - KINDS.len()));
-        let _ = Extractor::read(&file, "extractor").map(|one| one.counts(&usage));
+        let _ = Extractor::read(&file, "extractor").map(|one| one.read_counts(&usage));
         let _ = Rates::read(&file);
         let _ = Definition::read(&file);
         let _ = read_own(&file).map(|(stored, _)| Rates::read(&stored).expect("the stored form"));
@@ -237,7 +248,7 @@ proptest! {
         let rates = json!({"prices": [{"units": {"thing": {"price": price, "per": per}}}]});
         let rates = Rates::read(&rates).unwrap();
         let usage: Json = serde_json::from_str(&format!("{{\"thing\": {count}}}")).unwrap();
-        let costed = rates.cost(&Counts::read(&usage).unwrap(), AT, None);
+        let costed = rates.cost(&Counts::read(&usage).unwrap(), AT, &Terms::default());
         // price x count / per by whole numbers: 10^12 times as much, rounded half to even.
         let digits = parse_decimal(&price).unwrap();
         let scaled = digits.mantissa() * 10_i128.pow(12 - digits.scale());
@@ -274,7 +285,7 @@ fn rates_are_applied_as_they_say() {
     .unwrap();
     let cost = |usage: Json, at: &str, context: Json| {
         let at = Moment::parse(at).unwrap();
-        let costed = rates.cost(&Counts::read(&usage).unwrap(), at, Some(&context));
+        let costed = rates.cost(&Counts::read(&usage).unwrap(), at, &terms(&context));
         let costed = costed.unwrap();
         costed
             .cost
@@ -368,7 +379,7 @@ fn rates_are_applied_as_they_say() {
             json!({"input_tokens": 10}),
             "2025-01-01T12:00:00Z",
             json!({"tier": "Batch"}),
-            "2",
+            "0.5",
         ),
         (
             json!({"input_tokens": 10}),

@@ -7,26 +7,34 @@
 //!                                         "tiers": [{"above": "200000", "price": "6"}]}}},
 //!             {"start_date": "2026-09-01", "units": {}},
 //!             {"start_time": "16:30:00", "end_time": "00:30:00", "units": {}}],
-//!  "variants": [{"when": {"service_tier": "batch"}, "units": {}}]}
+//!             {"weekdays": [6, 7], "timezone": "Asia/Shanghai", "units": {}}],
+//!  "variants": [{"when": {"service_tier": "batch"}, "units": {}}],
+//!  "multipliers": [{"when": {"inference_geo": "us"}, "times": "1.1"}],
+//!  "unclear": {"input_tokens": "input_cost_per_token_in_space"}}
 //! ```
 //! - Of the prices the last one that is active counts, the first where none is. Dates and times are
 //!   those of UTC.
-//! - A variant replaces the units it has where the request's context has all that `when` says; of
-//!   several the first counts, unit by unit.
+//! - A variant replaces the units it has where the request was served as `when` says; of several the
+//!   first counts, unit by unit. A multiplier is of all tokens; `*` is any value but the usual ones.
+//! - A call that uses an `unclear` unit has no cost: its price depends on what is not understood. `*`
+//!   are all units.
 //! - A tier is a cliff: with more input tokens in all than `above`, every unit of the call costs the
 //!   tier's price.
 //! - `minimum`: a call is charged for at least so many.
 
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
+use jiff::tz::TimeZone;
 use num_bigint::BigInt;
 use num_integer::Integer;
 use num_traits::ToPrimitive;
 use rust_decimal::Decimal;
 use serde_json::{Map, Value as Json, json};
 
+use super::terms::{self, Term, Terms};
 use super::uncosted::{Reason, Uncosted};
-use super::units::{self, REQUESTS, Unit, Units, bit, each, kind};
+use super::units::{self, INPUT, REQUESTS, Unit, Units, bit, each, kind};
 use super::usage::{Counts, MAX_UNIT_BYTES};
 use super::{Found, at, expected, list, object, text};
 use crate::ledger::number::{json_decimal, kind_of, plain, quoted};
@@ -48,20 +56,69 @@ const DAY: i64 = 86_400_000_000;
 pub struct Rates {
     prices: Vec<(Option<Constraint>, Table)>,
     variants: Vec<Variant>,
+    multipliers: Vec<Multiplier>,
+    /// Units, and the field that was not understood.
+    unclear: Vec<(String, String)>,
 }
 
 #[derive(Debug)]
 struct Variant {
-    when: Vec<(String, String)>,
+    when: When,
     constraint: Option<Constraint>,
     table: Table,
 }
 
 #[derive(Debug)]
+struct Multiplier {
+    when: When,
+    times: Decimal,
+}
+
+/// How a request has to be served: keys and values as terms have them.
+#[derive(Debug)]
+struct When(Vec<(String, String)>);
+
+#[derive(Debug)]
 enum Constraint {
     From(Moment),
-    /// Microseconds of the day. Over midnight when the end comes first.
-    Daily(i64, i64),
+    /// Microseconds of the day, over midnight when the end comes first, the whole day when both are
+    /// one; on these days of the week (ISO numbers), all when there are none.
+    Recurring {
+        times: Option<(i64, i64)>,
+        weekdays: Vec<i8>,
+        timezone: TimeZone,
+    },
+}
+
+impl When {
+    fn read(place_of: &Map<String, Json>, place: &str) -> Found<When> {
+        let place = format!("{place}.when");
+        let when = object(place_of.get("when").unwrap_or(&Json::Null), &place)?;
+        if when.is_empty() {
+            return Err(at(&place, "it is empty"));
+        }
+        let pairs = when.iter().map(|(key, value)| {
+            let value = text(value, &place)?;
+            Ok((terms::canonical_key(key), terms::canonical(value)))
+        });
+        pairs.collect::<Found<_>>().map(When)
+    }
+
+    /// Is this term one of those that it asks for?
+    fn names(&self, term: &Term) -> bool {
+        self.0.iter().any(|(key, value)| {
+            *key == term.key && (*value == term.value || (value == "*" && !term.is_usual()))
+        })
+    }
+
+    fn holds(&self, terms: &Terms) -> bool {
+        let told = |(key, value): &(String, String)| {
+            terms.iter().any(|term| {
+                *key == term.key && (*value == term.value || (value == "*" && !term.is_usual()))
+            })
+        };
+        self.0.iter().all(told)
+    }
 }
 
 #[derive(Debug, Default)]
@@ -110,24 +167,33 @@ impl Rates {
         let variants = each("variants")?.iter().enumerate().map(|(nth, variant)| {
             let place = format!("variants[{nth}]");
             let variant = object(variant, &place)?;
-            let when = variant.get("when").unwrap_or(&Json::Null);
-            let place_when = format!("{place}.when");
-            let when = object(when, &place_when)?;
-            if when.is_empty() {
-                return Err(at(&place_when, "it is empty"));
-            }
             Ok(Variant {
-                when: when
-                    .iter()
-                    .map(|(key, value)| Ok((key.clone(), text(value, &place_when)?.to_owned())))
-                    .collect::<Found<_>>()?,
+                when: When::read(variant, &place)?,
                 constraint: Constraint::read(variant, &place)?,
                 table: Table::read(variant, &place)?,
             })
         });
+        let multipliers = each("multipliers")?.iter().enumerate().map(|(nth, one)| {
+            let place = format!("multipliers[{nth}]");
+            let one = object(one, &place)?;
+            let times = one.get("times").unwrap_or(&Json::Null);
+            Ok(Multiplier {
+                when: When::read(one, &place)?,
+                times: number(times, &format!("{place}.times"))?,
+            })
+        });
+        let unclear = match rates.get("unclear") {
+            None => Vec::new(),
+            Some(unclear) => object(unclear, "unclear")?
+                .iter()
+                .map(|(unit, field)| Ok((unit.clone(), text(field, "unclear")?.to_owned())))
+                .collect::<Found<_>>()?,
+        };
         let rates = Rates {
             prices: prices.collect::<Found<_>>()?,
             variants: variants.collect::<Found<_>>()?,
+            multipliers: multipliers.collect::<Found<_>>()?,
+            unclear,
         };
         match rates.prices.is_empty() {
             true => Err(at("prices", "there is none")),
@@ -147,49 +213,78 @@ impl Constraint {
     /// The constraint beside some units, if there is one.
     fn read(place_of: &Map<String, Json>, place: &str) -> Found<Option<Constraint>> {
         let field = |key: &str| format!("{place}.{key}");
-        match (
-            place_of.get("start_date"),
-            place_of.get("start_time"),
-            place_of.get("end_time"),
-        ) {
-            (None, None, None) => Ok(None),
-            (Some(date), None, None) => {
-                let date = text(date, &field("start_date"))?;
-                let start = Moment::parse(&format!("{date}T00:00:00Z"));
-                let start = start.filter(|_| date.len() == 10);
-                start
-                    .map(|start| Some(Constraint::From(start)))
-                    .ok_or_else(|| {
-                        at(
-                            &field("start_date"),
-                            format_args!("{} is not a date like 2026-09-01", quoted(date)),
-                        )
-                    })
+        if let Some(date) = place_of.get("start_date") {
+            let others = ["start_time", "end_time", "weekdays"];
+            if others.iter().any(|other| place_of.contains_key(*other)) {
+                return Err(at(place, "a constraint is a date, or times and weekdays"));
             }
-            (None, Some(start), Some(end)) => Ok(Some(Constraint::Daily(
+            let date = text(date, &field("start_date"))?;
+            let start = Moment::parse(&format!("{date}T00:00:00Z"));
+            let start = start.filter(|_| date.len() == 10);
+            return start
+                .map(|start| Some(Constraint::From(start)))
+                .ok_or_else(|| {
+                    let date = quoted(date);
+                    let why = format_args!("{date} is not a date like 2026-09-01");
+                    at(&field("start_date"), why)
+                });
+        }
+        let times = match (place_of.get("start_time"), place_of.get("end_time")) {
+            (None, None) => None,
+            (Some(start), Some(end)) => Some((
                 time_of_day(start, &field("start_time"))?,
                 time_of_day(end, &field("end_time"))?,
-            ))),
-            _ => Err(at(
-                place,
-                "a constraint is a start_date, or a start_time and an end_time",
             )),
-        }
+            _ => return Err(at(place, "a start_time and an end_time belong together")),
+        };
+        let weekdays = match place_of.get("weekdays") {
+            None => Vec::new(),
+            Some(days) => list(days, &field("weekdays"))?
+                .iter()
+                .map(|day| {
+                    let day = day.as_i64().and_then(|day| i8::try_from(day).ok());
+                    day.filter(|day| (1..=7).contains(day))
+                        .ok_or_else(|| at(&field("weekdays"), "a day of the week is 1 to 7"))
+                })
+                .collect::<Found<_>>()?,
+        };
+        let timezone = match place_of.get("timezone") {
+            None => TimeZone::UTC,
+            Some(name) => TimeZone::get(text(name, &field("timezone"))?)
+                .map_err(|_| at(&field("timezone"), "no such time zone is known"))?,
+        };
+        let is_always = times.is_none() && weekdays.is_empty();
+        Ok((!is_always).then_some(Constraint::Recurring {
+            times,
+            weekdays,
+            timezone,
+        }))
     }
 
     fn is_active(&self, at: Moment) -> bool {
-        match *self {
-            Constraint::From(start) => at >= start,
-            Constraint::Daily(start, end) => {
+        match self {
+            Constraint::From(start) => at >= *start,
+            Constraint::Recurring {
+                times,
+                weekdays,
+                timezone,
+            } => {
                 let now = at.0.rem_euclid(DAY);
-                if end < start {
-                    now >= start || now < end
-                } else {
-                    start <= now && now < end
-                }
+                let is_time = times.is_none_or(|(start, end)| match start.cmp(&end) {
+                    Ordering::Greater => now >= start || now < end,
+                    _ => start <= now && now < end,
+                });
+                is_time && (weekdays.is_empty() || weekdays.contains(&weekday(at, timezone)))
             }
         }
     }
+}
+
+/// The day of the week, 1 is Monday.
+fn weekday(at: Moment, timezone: &TimeZone) -> i8 {
+    let stamp = jiff::Timestamp::from_microsecond(at.0).unwrap_or_default();
+    let there = timezone.to_datetime(stamp);
+    there.weekday().to_monday_one_offset()
 }
 
 /// Microseconds of the UTC day. A time without an offset is UTC's.
@@ -394,6 +489,8 @@ struct Applied<'a> {
     known: Vec<(Unit, &'a Price)>,
     priced: Units,
     own: Vec<&'a BTreeMap<String, Price>>,
+    /// By what the prices of tokens are multiplied.
+    times: Decimal,
 }
 
 impl Applied<'_> {
@@ -415,13 +512,19 @@ impl Applied<'_> {
 }
 
 impl Rates {
-    /// What these counts cost at a moment, for a request with this context.
+    /// What these counts cost at a moment, for a request that was served like this.
     ///
     /// # Errors
     /// Counts that contradict each other.
-    pub fn cost(&self, counts: &Counts, at: Moment, context: Option<&Json>) -> Found<Computed> {
-        let applied = self.applied(at, context)?;
+    pub fn cost(&self, counts: &Counts, at: Moment, terms: &Terms) -> Found<Computed> {
+        let applied = match self.applied(at, terms) {
+            Ok(applied) => applied,
+            Err(why) => return self.uncosted(counts, at, why),
+        };
         let disjoint = counts.disjoint(applied.priced)?;
+        if let Some(why) = self.unclear(counts) {
+            return self.uncosted(counts, at, why);
+        }
         let all_input = counts.all_input();
         let mut components = Vec::with_capacity(disjoint.known.len() + disjoint.own.len());
         let mut sum = Sum::default();
@@ -457,7 +560,14 @@ impl Rates {
             };
             is_priced = true;
             let charged = price.minimum.map_or(count, |minimum| count.max(minimum));
-            let (rate, above) = price.at(all_input);
+            let (mut rate, above) = price.at(all_input);
+            if known && applied.times != Decimal::ONE && units::named(name).is_some_and(is_token) {
+                let Some(more) = rate.checked_mul(applied.times) else {
+                    let why = Uncosted::new(Reason::CostTooLarge, "the price has too many digits");
+                    return self.uncosted(counts, at, why);
+                };
+                rate = more;
+            }
             sum.add(rate, charged, price.per);
             let mut component = Map::new();
             component.insert("unit".into(), json!(name));
@@ -490,9 +600,36 @@ impl Rates {
         })
     }
 
+    /// The counts, told apart by the usual prices, and why they have no cost.
+    fn uncosted(&self, counts: &Counts, at: Moment, why: Uncosted) -> Found<Computed> {
+        let priced = self
+            .applied(at, &Terms::default())
+            .map_or(0, |applied| applied.priced);
+        Ok(Computed {
+            cost: Err(why),
+            components: json!([]),
+            usage: counts.disjoint(priced)?.named(),
+        })
+    }
+
+    /// Does a call with these counts use a unit whose price is not understood?
+    fn unclear(&self, counts: &Counts) -> Option<Uncosted> {
+        let uses = |name: &str| match units::named(name) {
+            _ if name == "*" => true,
+            Some(unit) => counts
+                .known()
+                .any(|(counted, count)| counted == unit && !count.is_zero()),
+            None => counts.own.get(name).is_some_and(|count| !count.is_zero()),
+        };
+        let (unit, field) = self.unclear.iter().find(|(unit, _)| uses(unit))?;
+        let unit = if unit == "*" { "the call" } else { unit };
+        let says = format_args!("the price of {unit} depends on {field}, which is not understood");
+        Some(Uncosted::new(Reason::RateUnclear, says))
+    }
+
     /// Is there, at that moment, a price for each of these units?
     pub fn has_all(&self, counts: &Counts, at: Moment) -> bool {
-        let Ok(applied) = self.applied(at, None) else {
+        let Ok(applied) = self.applied(at, &Terms::default()) else {
             return false;
         };
         let mut known = counts.known();
@@ -500,25 +637,67 @@ impl Rates {
             && counts.own.keys().all(|unit| applied.of_own(unit).is_some())
     }
 
-    fn applied(&self, at: Moment, context: Option<&Json>) -> Found<Applied<'_>> {
+    /// Is there a price for this unit of the vendor's own?
+    pub fn has_own(&self, unit: &str, at: Moment) -> bool {
+        let applied = self.applied(at, &Terms::default());
+        applied.is_ok_and(|applied| applied.of_own(unit).is_some())
+    }
+
+    /// Do input tokens cost something at that moment?
+    pub fn prices_input(&self, at: Moment) -> bool {
+        let applied = self.applied(at, &Terms::default());
+        applied.is_ok_and(|applied| {
+            let price = applied.of(*INPUT);
+            price.is_some_and(|price| {
+                let tiers = price.tiers.iter().map(|(_, price)| *price);
+                tiers.chain([price.price]).any(|price| !price.is_zero())
+            })
+        })
+    }
+
+    fn applied(&self, at: Moment, terms: &Terms) -> Result<Applied<'_>, Uncosted> {
         let mut active = self.prices.iter().rev();
-        let (_, standard) = active
+        let standard = active
             .find(|(constraint, _)| is_active(constraint, at))
-            .or(self.prices.first())
-            .ok_or("there are no prices")?;
+            .or(self.prices.first());
+        let variants: Vec<&Variant> = self
+            .variants
+            .iter()
+            .filter(|variant| is_active(&variant.constraint, at) && variant.when.holds(terms))
+            .collect();
+        let multipliers: Vec<&Multiplier> = self
+            .multipliers
+            .iter()
+            .filter(|one| one.when.holds(terms))
+            .collect();
+        for term in terms
+            .iter()
+            .filter(|term| term.is_priced() && !term.is_usual())
+        {
+            let is_used = variants.iter().any(|one| one.when.names(term))
+                || multipliers.iter().any(|one| one.when.names(term));
+            // What a caller says of a moment at which it had no price yet has the usual one.
+            let is_known = || !term.is_told && self.variants.iter().any(|one| one.when.names(term));
+            if !is_used && !is_known() {
+                let says =
+                    format_args!("no price is known for {} {}", term.key, quoted(&term.value));
+                return Err(Uncosted::new(Reason::TierUnknown, says));
+            }
+        }
         let mut applied = Applied {
-            known: Vec::with_capacity(standard.known.len()),
+            known: Vec::with_capacity(standard.map_or(0, |(_, table)| table.known.len())),
             priced: 0,
             own: Vec::new(),
+            times: Decimal::ONE,
         };
-        let context = context.and_then(Json::as_object);
-        let variants = self.variants.iter().filter(|variant| {
-            let holds = |(key, value): &(String, String)| {
-                context.and_then(|context| context.get(key)?.as_str()) == Some(value)
-            };
-            is_active(&variant.constraint, at) && variant.when.iter().all(holds)
-        });
-        for table in variants.map(|variant| &variant.table).chain([standard]) {
+        for one in multipliers {
+            let times = applied.times.checked_mul(one.times);
+            applied.times = times.ok_or_else(|| {
+                Uncosted::new(Reason::CostTooLarge, "the multipliers have too many digits")
+            })?;
+        }
+        let standard = standard.map(|(_, table)| table);
+        for table in variants.iter().map(|one| &one.table).chain(standard) {
             for (unit, price) in &table.known {
                 if applied.priced & bit(*unit) == 0 {
                     applied.priced |= bit(*unit);
@@ -529,6 +708,10 @@ impl Rates {
         }
         Ok(applied)
     }
+}
+
+fn is_token(unit: Unit) -> bool {
+    kind(unit).is_tokens("input") || kind(unit).is_tokens("output")
 }
 
 /// A sum of prices times counts, exact until it is rounded.

@@ -76,12 +76,3 @@ pub enum Counted {
     /// They are no numbers, or contradict each other.
     Invalid,
 }
-
-/// Why an answer was not read.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Unread {
-    /// It has another shape.
-    Unfit(String),
-    /// It has this shape, and something in it that is no count.
-    Bad(String),
-}

@@ -161,6 +161,11 @@ impl Kind {
         WHOLE.contains(&self.traits[0])
     }
 
+    /// Are these tokens of this direction?
+    pub fn is_tokens(&self, direction: &str) -> bool {
+        self.traits[0] == "tokens" && self.traits[1] == direction
+    }
+
     /// Is it a type of token (cached, say), rather than of what a token stands for?
     pub fn has_type(&self) -> bool {
         !self.traits[3].is_empty()

@@ -7,7 +7,7 @@ use rust_decimal::Decimal;
 use serde_json::Value as Json;
 
 use super::units::{self, INPUT, TOLD_APART, Unit, Units, bit, each, kind};
-use super::{Found, Unread, at, expected};
+use super::{Found, at, expected};
 use crate::ledger::interrupt::checked;
 use crate::ledger::number::{parse_decimal, quoted};
 
@@ -70,26 +70,22 @@ impl Counts {
     ///
     /// # Errors
     /// The unit whose count is no number.
-    pub fn read(usage: &Json) -> Result<Counts, Unread> {
+    pub fn read(usage: &Json) -> Found<Counts> {
         let Json::Object(usage) = usage else {
-            let why = expected("usage", "an object of units and counts", usage);
-            return Err(Unread::Unfit(why));
+            return Err(expected("usage", "an object of units and counts", usage));
         };
         let mut counts = Counts::default();
         for (name, value) in checked(usage) {
             let unit = units::named(name);
             let number = count(value, unit.is_some_and(|unit| kind(unit).is_whole()));
-            let number = number.map_err(|why| match value {
-                Json::Number(_) | Json::String(_) => Unread::Bad(at(&quoted(name), why)),
-                _ => Unread::Unfit(at(&quoted(name), why)),
-            })?;
+            let number = number.map_err(|why| at(&quoted(name), why))?;
             match unit {
                 Some(unit) => counts.add(unit, number),
                 None if name.len() > MAX_UNIT_BYTES || counts.own.len() >= MAX_OWN => {
                     let why = format_args!(
                         "a unit has at most {MAX_UNIT_BYTES} bytes, a usage {MAX_OWN} units"
                     );
-                    return Err(Unread::Unfit(at(&quoted(name), why)));
+                    return Err(at(&quoted(name), why));
                 }
                 None => {
                     counts.own.insert(name.clone(), number);
@@ -114,6 +110,27 @@ impl Counts {
                 .collect(),
             ..Counts::default()
         }
+    }
+
+    /// How many counts there are.
+    pub fn len(&self) -> usize {
+        self.known.len() + self.own.len()
+    }
+
+    /// Are there output tokens, and no count of input tokens, not even 0?
+    pub fn tells_output_alone(&self) -> bool {
+        let tokens = |way: &str| {
+            let of_way = self.known().filter(|(unit, _)| kind(*unit).is_tokens(way));
+            of_way.map(|(_, count)| count).max()
+        };
+        tokens("input").is_none() && tokens("output").is_some_and(|count| !count.is_zero())
+    }
+
+    /// Takes the counts of some units out.
+    pub fn remove(&mut self, out: impl Fn(Unit) -> bool) {
+        self.known.retain(|(unit, _)| !out(*unit));
+        let left = self.known.iter();
+        self.seen = left.fold(0, |set, (unit, _)| set | bit(*unit));
     }
 
     pub fn add(&mut self, unit: Unit, count: Decimal) {
