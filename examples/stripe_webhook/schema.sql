@@ -9,7 +9,7 @@ CREATE TABLE payments (
     payment_intent text UNIQUE,
     customer text NOT NULL,
     amount int NOT NULL,
-    grants uuid[] NOT NULL,
+    grants uuid[] NOT NULL DEFAULT '{}',
     given_back uuid[] NOT NULL DEFAULT '{}',
     refunded int NOT NULL DEFAULT 0,
     disputed int NOT NULL DEFAULT 0,

@@ -265,13 +265,16 @@ def test_plans_in_every_order(
 
 
 def test_events_at_the_same_time(send: Callable[[Json], int], db: psycopg.Connection[Json]) -> None:
-    customer = next(customers)
-    events = [*pack(customer, refund(customer, 1100), disputed(customer, "created", "needs_response"))] * 4
-    random.shuffle(events)
-    with ThreadPoolExecutor(4) as threads:
-        while events:
-            events = [event for event, status in zip(events, threads.map(send, events)) if status != 200]
-    assert wallet(db, customer) == (0, 0, 0)
+    for _ in range(5):
+        customer = next(customers)
+        events = pack(customer, refund(customer, 1100), disputed(customer, "created", "needs_response")) * 4
+        random.shuffle(events)
+        with ThreadPoolExecutor(4) as threads:
+            while events:
+                answers = list(zip(events, threads.map(send, events)))
+                assert {status for _, status in answers} <= {200, 409}
+                events = [event for event, status in answers if status != 200]
+        assert wallet(db, customer) == (0, 0, 0)
 
 
 def test_only_stripe_is_believed(url: str, client: httpx.Client, db: psycopg.Connection[Json]) -> None:

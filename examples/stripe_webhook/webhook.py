@@ -65,9 +65,11 @@ async def checkout_completed(db: Db, session: Json, _: datetime) -> None:
     """A pack is granted once it is paid. The money of a subscription comes with its invoices."""
     if session["mode"] != "payment" or session["payment_status"] == "unpaid":
         return
-    key, customer = session["id"], session["client_reference_id"]
+    key, customer, amount = session["id"], session["client_reference_id"], session["amount_total"]
+    if not await is_new(db, key, customer, amount, session["payment_intent"]):
+        return
     pack = PACKS[session["metadata"]["pack"]]
-    net = cents(session["amount_total"] - session["total_details"]["amount_tax"])
+    net = cents(amount - session["total_details"]["amount_tax"])
     grants = [
         await one(
             db,
@@ -83,10 +85,7 @@ async def checkout_completed(db: Db, session: Json, _: datetime) -> None:
                 [customer, pack.bonus, f"{key}:bonus"],
             )
         )
-    await db.execute(
-        "INSERT INTO payments (id, payment_intent, customer, amount, grants) VALUES (%s, %s, %s, %s, %s) ON CONFLICT DO NOTHING",
-        [key, session["payment_intent"], customer, session["amount_total"], [grant["id"] for grant in grants]],
-    )
+    await db.execute("UPDATE payments SET grants = %s WHERE id = %s", [[grant["id"] for grant in grants], key])
 
 
 async def subscription_changed(db: Db, subscription: Json, happened_at: datetime) -> None:
@@ -127,26 +126,26 @@ async def invoice_paid(db: Db, invoice: Json, _: datetime) -> None:
     parent = invoice["parent"] or {}
     if parent.get("type") != "subscription_details":
         return
-    customer = parent["subscription_details"]["metadata"]["customer"]
+    key, customer = invoice["id"], parent["subscription_details"]["metadata"]["customer"]
+    if not await is_new(db, key, customer, invoice["amount_paid"]):
+        return
     for line in invoice["lines"]["data"]:
         plan = PLANS.get(line["pricing"]["price_details"]["price"])
         if plan is None or line["parent"]["subscription_item_details"]["proration"]:
             continue
-        period = line["period"]
+        start, end = moment(line["period"]["start"]), moment(line["period"]["end"])
         try:
             await db.execute(
-                "SELECT credyt.pay_subscription(%s, %s, %s, idempotency_key => %s)",
-                [customer, plan, moment(period["end"]), invoice["id"]],
+                "SELECT credyt.pay_subscription(%s, %s, %s, idempotency_key => %s)", [customer, plan, end, key]
             )
         except DatabaseError as error:
             if error.sqlstate != "WC011":  # not_found
                 raise
             raise NotYet(f"{customer} is not on plan {plan}") from None
         await db.execute(
-            "INSERT INTO payments (id, customer, amount, grants)"
-            " SELECT %s, %s, %s, array(SELECT id FROM credyt.grant_balances WHERE customer = %s AND kind = 'included' AND effective_at = %s)"
-            " ON CONFLICT DO NOTHING",
-            [invoice["id"], customer, invoice["amount_paid"], customer, moment(period["start"])],
+            "UPDATE payments SET grants = grants || array(SELECT id FROM credyt.grant_balances"
+            " WHERE customer = %s AND kind = 'included' AND effective_at = %s) WHERE id = %s",
+            [customer, start, key],
         )
 
 
@@ -200,7 +199,8 @@ async def settle(db: Db, payment: Json) -> None:
     for grant in grants:
         if after == amount > before:  # all of it is gone: what was spent is owed
             await db.execute(
-                "SELECT credyt.revoke_grant(%s, %s, spent => 'owe', reason => %s)", [customer, grant["id"], payment["id"]]
+                "SELECT credyt.revoke_grant(%s, %s, spent => 'owe', reason => %s)",
+                [customer, grant["id"], payment["id"]],
             )
         elif grant["id"] in payment["grants"]:
             part = credits(grant["credits"] * after / amount) - credits(grant["credits"] * before / amount)
@@ -218,7 +218,9 @@ async def settle(db: Db, payment: Json) -> None:
 async def take_back(db: Db, grant: Json, part: Decimal, reason: str) -> Decimal:
     part = min(part, grant["remaining"] - grant["held"])
     if part > 0:
-        await db.execute("SELECT credyt.revoke_grant(%s, %s, %s, reason => %s)", [grant["customer"], grant["id"], part, reason])
+        await db.execute(
+            "SELECT credyt.revoke_grant(%s, %s, %s, reason => %s)", [grant["customer"], grant["id"], part, reason]
+        )
     return part
 
 
@@ -231,6 +233,15 @@ async def give_back(db: Db, grant: Json, part: Decimal, share: Decimal) -> Any:
         [grant["customer"], part, grant["kind"], round(grant["paid"] * share, 2), end],
     )
     return again["id"]
+
+
+async def is_new(db: Db, key: str, customer: str, amount: int, intent: str | None = None) -> bool:
+    """Takes the payment before the wallet, as a refund does: in one order, so that two events cannot deadlock."""
+    inserted = await db.execute(
+        "INSERT INTO payments (id, customer, amount, payment_intent) VALUES (%s, %s, %s, %s) ON CONFLICT DO NOTHING",
+        [key, customer, amount, intent],
+    )
+    return inserted.rowcount == 1
 
 
 async def one(db: Db, query: str, values: list[Any]) -> Json:
