@@ -94,7 +94,9 @@ SELECT * FROM credyt.record_cost('ann', 'acme', cost => 1, authorization_id => '
 \set VERBOSITY sqlstate
 SELECT * FROM credyt.record_cost('bob', 'acme', cost => 1, debit_id => :'debit');
 \set VERBOSITY default
+\set VERBOSITY terse
 SELECT * FROM credyt.record_cost('ann', 'acme', cost => 1, debit_id => :'debit', authorization_id => :'hold');
+\set VERBOSITY default
 \echo :SQLSTATE
 SELECT * FROM credyt.record_cost('ann', 'acme', cost => 1, occurred_at => 'infinity');
 \echo :SQLSTATE

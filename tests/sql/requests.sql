@@ -61,6 +61,8 @@ SELECT credyt.capture('{"customer": 17}');
 SELECT credyt.authorize('{"customer": 17, "action": "image", "ttl_seconds": 1.5}');
 SELECT credyt.authorize('{"customer": 17, "action": "image", "ttl_seconds": 3000000000}');
 SELECT credyt.authorize('{"customer": 17, "action": "image", "scopes": "user:1"}');
+\set VERBOSITY terse
 SELECT credyt.capture(jsonb_build_object('customer', 17, 'authorization_id', :'hold', 'keep_open', 1));
+\set VERBOSITY default
 SELECT credyt.transfer('17', '{"customer": 17}', 1);
 SELECT credyt.verify('{"custmer": 17}'::jsonb);
