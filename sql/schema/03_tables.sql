@@ -126,6 +126,7 @@ CREATE TABLE credyt.authorizations (
     reason             text,
     idempotency_key    text,
     metadata           jsonb,
+    granted            numeric,
     PRIMARY KEY (customer, id)
 ) WITH (fillfactor = 80);
 CREATE UNIQUE INDEX authorizations_key ON credyt.authorizations (customer, idempotency_key)
@@ -162,6 +163,7 @@ COMMENT ON COLUMN credyt.authorizations.scopes IS 'Spend limits named by the cal
 COMMENT ON COLUMN credyt.authorizations.reason IS 'Why it was released.';
 COMMENT ON COLUMN credyt.authorizations.idempotency_key IS 'Unique per customer among authorizations.';
 COMMENT ON COLUMN credyt.authorizations.metadata IS 'The application''s own notes.';
+COMMENT ON COLUMN credyt.authorizations.granted IS 'The amount approved of what varies; NULL: nothing does.';
 
 CREATE TABLE credyt.ledger (
     customer          text NOT NULL,

@@ -46,6 +46,7 @@ CREATE TYPE credyt.authorization AS (
     approved    boolean,
     reason      text,
     credits     numeric,
+    granted     numeric,
     captured    numeric,
     available   numeric,
     status      text,
@@ -60,6 +61,7 @@ COMMENT ON COLUMN credyt.authorization.action IS 'What for.';
 COMMENT ON COLUMN credyt.authorization.approved IS 'Go on, or not.';
 COMMENT ON COLUMN credyt.authorization.reason IS 'Why refused: insufficient_credits, wallet_not_found or wallet_frozen; or why released.';
 COMMENT ON COLUMN credyt.authorization.credits IS 'Credits authorized, or asked for.';
+COMMENT ON COLUMN credyt.authorization.granted IS 'The amount approved of what varies; NULL: nothing does, or refused.';
 COMMENT ON COLUMN credyt.authorization.captured IS 'Credits captured so far.';
 COMMENT ON COLUMN credyt.authorization.available IS 'Credits that can be spent on this action now.';
 COMMENT ON COLUMN credyt.authorization.status IS 'open, captured, released or expired; NULL: refused.';

@@ -127,11 +127,14 @@ CREATE FUNCTION credyt.authorize(
     asset            text DEFAULT 'credits',
     idempotency_key  text DEFAULT NULL,
     scopes           text[] DEFAULT NULL,
-    metadata         jsonb DEFAULT NULL
+    metadata         jsonb DEFAULT NULL,
+    vary             text DEFAULT NULL,
+    step             numeric DEFAULT 1,
+    at_least         numeric DEFAULT NULL
 ) RETURNS credyt.authorization
     AS 'MODULE_PATHNAME', 'credyt_authorize' LANGUAGE c VOLATILE
     SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_seqscan = off;
-COMMENT ON FUNCTION credyt.authorize(text, text, numeric, jsonb, jsonb, numeric, numeric, int, text, text, text, text[], jsonb) IS
+COMMENT ON FUNCTION credyt.authorize(text, text, numeric, jsonb, jsonb, numeric, numeric, int, text, text, text, text[], jsonb, text, numeric, numeric) IS
     'Holds credits for an action that has not finished, for ttl_seconds. A refusal is an answer (approved false, with reason), not an error. overrun says what a capture above the hold does: reject, clamp or overdraft. WC003, WC005, WC009, 22003, 22023.';
 
 CREATE FUNCTION credyt.capture(

@@ -18,6 +18,7 @@ FROM (VALUES
     ('function', 'refund', '{spend,operate}'),
     ('function', 'balance', '{spend,operate}'),
     ('function', 'quote', '{spend,operate}'),
+    ('function', 'affordable', '{spend,operate}'),
     ('function', 'usage', '{spend,operate}'),
     -- What a worker does that charges cards: it takes events, grants what was paid, or says that it was not.
     ('function', 'take_events', '{events,operate}'),

@@ -202,6 +202,8 @@ pub struct AuthorizationAnswer {
     pub id: Option<Uuid>,
     pub reason: Option<String>,
     pub credits: Amount,
+    /// The amount that was approved of what varies.
+    pub granted: Option<Decimal>,
     pub captured: Amount,
     /// Credits available for this action now.
     pub available: Amount,
@@ -226,6 +228,7 @@ impl AuthorizationAnswer {
             id: Some(authorization.id),
             reason: authorization.reason,
             credits: authorization.credits,
+            granted: authorization.granted,
             captured: authorization.captured,
             available,
             status: Some(if ended {
@@ -247,6 +250,7 @@ impl AuthorizationAnswer {
             value::bool(self.id.is_some()),
             value::optional_text(self.reason.as_deref()),
             value::credits(self.credits),
+            self.granted.and_then(value::decimal),
             value::credits(self.captured),
             value::credits(self.available),
             value::optional_text(self.status.as_deref()),

@@ -11,7 +11,9 @@ use uuid::Uuid;
 use super::answers::AuthorizationAnswer;
 use super::costing::Costing;
 use super::request::{self, Charge, Pricing};
+use super::vary::{Budget, Varying};
 use crate::errors::{self, Result};
+use crate::ledger::price::Affordable;
 use crate::ledger::wallet::Overrun;
 use crate::ledger::{Amount, Moment};
 use crate::sql_types::Args;
@@ -35,6 +37,7 @@ struct Request {
     key: Option<Key>,
     scopes: Option<Vec<String>>,
     metadata: Option<serde_json::Value>,
+    varying: Option<Varying>,
 }
 
 pub fn authorize(args: &Args) -> Result<Option<pg_sys::Datum>> {
@@ -69,9 +72,11 @@ fn read(args: &Args) -> Result<Request> {
     let asset = args.name(9, "asset")?;
     let key_text = args.optional_name(10, "idempotency_key")?;
     let scopes = args.names(11, "scopes")?;
+    let varying = Varying::read(args, 13, &charge)?;
     let fields = || {
         let mut fields = charge.fields(&asset, &action, scopes.as_deref());
         fields.push(("overrun", Some(overrun_text)));
+        fields.extend(varying.iter().flat_map(Varying::fields));
         fields
     };
     Ok(Request {
@@ -84,6 +89,7 @@ fn read(args: &Args) -> Result<Request> {
         charge: Rc::new(charge),
         ttl_seconds,
         overrun,
+        varying,
     })
 }
 
@@ -122,6 +128,14 @@ fn hold(store: &Store, request: &Request) -> Result<Option<AuthorizationAnswer>>
         &request.charge,
         &costing,
     )?;
+    let asked = match &request.varying {
+        Some(varying) => {
+            let asked = varying.asked(&request.charge, &costing)?;
+            pricing.check_vary(&varying.what, books::now(store)?)?;
+            Some((varying, asked))
+        }
+        None => None,
+    };
     let Some(mut open) = wallets::find(store, &request.customer, &request.asset)? else {
         let (credits, _) = pricing.at(None, books::now(store)?)?;
         return Ok(Some(refusal(
@@ -131,10 +145,27 @@ fn hold(store: &Store, request: &Request) -> Result<Option<AuthorizationAnswer>>
             Amount::ZERO,
         )));
     };
-    let (credits, priced) = pricing.at(None, open.now)?;
+    let (mut credits, priced) = pricing.at(None, open.now)?;
     let available = open.wallet.available(open.now, Some(action), open.limit);
     if open.active().is_err() {
         return Ok(Some(refusal(request, "wallet_frozen", credits, available)));
+    }
+    let mut charge = request.charge.clone();
+    let mut granted = None;
+    if let Some((varying, asked)) = asked {
+        let budget = Budget::of(store, &open, action, request.scopes.as_deref())?;
+        let found = pricing.largest(&varying.what, &varying.search(asked, budget), open.now)?;
+        let Some(Affordable { amount, units }) = found else {
+            let reason = match budget.is_limited() {
+                true => "limit_exceeded",
+                false => "insufficient_credits",
+            };
+            return Ok(Some(refusal(request, reason, credits, available)));
+        };
+        let amount = amount.unwrap_or(asked);
+        credits = Amount::from_units(units);
+        charge = Rc::new(charge.with(&varying.what, amount));
+        granted = Some(amount);
     }
     let Ok(pins) = open.wallet.hold(open.now, action, credits, open.limit) else {
         return Ok(Some(refusal(
@@ -162,7 +193,7 @@ fn hold(store: &Store, request: &Request) -> Result<Option<AuthorizationAnswer>>
         action: request.action.clone(),
         status: "open".to_owned(),
         overrun: request.overrun,
-        quantity: request.charge.quantity.unwrap_or(Decimal::ONE),
+        quantity: charge.quantity.unwrap_or(Decimal::ONE),
         credits,
         captured: Amount::ZERO,
         forgiven: Amount::ZERO,
@@ -179,7 +210,8 @@ fn hold(store: &Store, request: &Request) -> Result<Option<AuthorizationAnswer>>
         last_capture: None,
         last_request: None,
         request: request.key.as_ref().map(|key| key.request.clone()),
-        dimensions: request.charge.stored_dimensions(),
+        dimensions: charge.stored_dimensions(),
+        granted,
         usage: request.charge.usage.clone(),
         scopes: request.scopes.clone(),
         reason: None,
@@ -220,6 +252,7 @@ fn refusal(
         id: None,
         reason: Some(reason.to_owned()),
         credits,
+        granted: None,
         captured: Amount::ZERO,
         available,
         status: None,

@@ -23,6 +23,7 @@ mod setup;
 mod transfer;
 mod triggers;
 mod usage;
+mod vary;
 mod vendors;
 mod wallet_type;
 
@@ -50,6 +51,7 @@ crate::sql_functions! {
         "credyt_set_alert" => events::set_alert;
         "credyt_set_topup" => events::set_topup;
         "credyt_topup_failed" => events::topup_failed;
+        "credyt_affordable" => vary::affordable;
         "credyt_usage" => usage::usage;
         "credyt_balance" => reading::balance;
         "credyt_verify" => reading::verify;

@@ -271,6 +271,32 @@ impl Pricing {
     }
 }
 
+impl Pricing {
+    pub fn action(&self) -> &str {
+        &self.action
+    }
+
+    pub fn asset(&self) -> &Asset {
+        &self.asset
+    }
+
+    /// The rule in force now; WC003.
+    pub fn price_at(&self, now: Moment) -> Result<Rc<Price>> {
+        let version = self.prices.as_ref().and_then(|prices| prices.at(now, now));
+        Ok(in_force(version, &self.action, &self.asset)?.1)
+    }
+
+    pub fn with_measure<A>(&self, ask: impl FnOnce(&Measure) -> A) -> A {
+        ask(&self.charge.measure(&Map::new(), &self.costing))
+    }
+
+    /// The error for a price that cannot be computed.
+    pub fn refused(&self, why: PriceError) -> Error {
+        self.charge
+            .priced(why, &self.action, &self.asset, &self.costing)
+    }
+}
+
 /// A version and its rule, or WC003 where there is none or it was withdrawn.
 pub fn in_force(version: Option<Version>, action: &str, asset: &Asset) -> Result<(i32, Rc<Price>)> {
     version

@@ -48,6 +48,8 @@ pub struct Authorization {
     /// Hash of what was asked, where a key came with it.
     pub request: Option<Vec<u8>>,
     pub dimensions: Option<Json>,
+    /// The amount that was approved of what varies; `None`: nothing did.
+    pub granted: Option<Decimal>,
     pub usage: Option<Json>,
     pub scopes: Option<Vec<String>>,
     pub reason: Option<String>,
@@ -57,13 +59,13 @@ pub struct Authorization {
 static INSERT: Statement = Statement {
     sql: "INSERT INTO credyt.authorizations (customer, id, asset, action, status, overrun, quantity,
               credits, captured, forgiven, captured_quantity, cost, price_version, priced, created_at,
-              expires_at, pins, request, dimensions, usage, scopes, idempotency_key, metadata)
+              expires_at, pins, request, dimensions, usage, scopes, idempotency_key, metadata, granted)
           VALUES ($1, $2, $3, $4, 'open', $5, $6, $7, 0, 0, 0, $8, $9, $10, $11, $12, $13, $14, $15,
-              $16, $17, $18, $19)
+              $16, $17, $18, $19, $20)
           ON CONFLICT (customer, idempotency_key) WHERE idempotency_key IS NOT NULL DO NOTHING",
     args: &[
         TEXT, UUID, TEXT, TEXT, TEXT, NUMERIC, NUMERIC, NUMERIC, INT, BOOL, TIME, TIME, JSONB,
-        BYTES, JSONB, JSONB, TEXTS, TEXT, JSONB,
+        BYTES, JSONB, JSONB, TEXTS, TEXT, JSONB, NUMERIC,
     ],
 };
 
@@ -110,7 +112,7 @@ macro_rules! authorization {
                  h.captured_quantity, h.captured_cost, h.cost, h.price_version, h.priced,
                  h.created_at, h.expires_at, h.pins, h.last_capture, h.last_request, h.request,
                  h.dimensions, h.usage, h.scopes, h.reason, h.metadata, h.forgiven,
-                 h.captured_costs, h.first_capture
+                 h.captured_costs, h.first_capture, h.granted
              FROM credyt.authorizations h WHERE h.customer = $1 AND ",
             $condition
         )
@@ -154,6 +156,7 @@ pub fn insert(
         value::texts(new.scopes.as_deref()),
         key.and_then(|key| value::text(&key.text)),
         value::optional_json("metadata", new.metadata.as_ref())?,
+        new.granted.and_then(value::decimal),
     ];
     Ok(INSERT.run(store, &args)?.count() > 0)
 }
@@ -272,6 +275,7 @@ fn read(row: &RowRef) -> Result<Authorization> {
             None => Vec::new(),
         },
         first_capture: row.optional_uuid(27),
+        granted: row.optional_decimal(28)?,
     })
 }
 

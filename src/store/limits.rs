@@ -299,6 +299,18 @@ impl Counting {
 }
 
 impl Place {
+    /// What was spent under the limit in its period.
+    fn used(&self, store: &Store, open: &OpenWallet) -> Result<Amount> {
+        let kept = open.wallet.limits.get(self.limit.place);
+        match kept.filter(|_| !self.in_row) {
+            Some(kept) => Ok(kept.used(&self.limit.scope, self.period.start)),
+            None => {
+                let rows = USED.run(store, &self.key(open))?;
+                rows.first().map_or(Ok(Amount::ZERO), |row| row.amount(1))
+            }
+        }
+    }
+
     /// Customer, asset, scope, kind of period and its start.
     fn key(&self, open: &OpenWallet) -> Vec<value::Value> {
         vec![
@@ -414,14 +426,7 @@ pub fn exceeded(
     let held = counting.held(store, open)?;
     let mut tightest: Option<Exceeded> = None;
     for (place, held) in counting.places.iter().zip(held) {
-        let kept = open.wallet.limits.get(place.limit.place);
-        let used = match kept.filter(|_| !place.in_row) {
-            Some(kept) => kept.used(&place.limit.scope, place.period.start),
-            None => {
-                let rows = USED.run(store, &place.key(open))?;
-                rows.first().map_or(Ok(Amount::ZERO), |row| row.amount(1))?
-            }
-        };
+        let used = place.used(store, open)?;
         if let Some(over) = counting.exceeded(place, used, held)
             && tightest
                 .as_ref()
@@ -431,6 +436,26 @@ pub fn exceeded(
         }
     }
     Ok(tightest)
+}
+
+/// What the limits leave for an action; `None`: none counts it.
+pub fn room(
+    store: &Store,
+    open: &OpenWallet,
+    action: &str,
+    scopes: Option<&[String]>,
+) -> Result<Option<Amount>> {
+    let any = Amount::from_units(1);
+    let Some(counting) = Counting::of(open, Some(action), scopes, open.now, any)? else {
+        return Ok(None);
+    };
+    let held = counting.held(store, open)?;
+    let mut least: Option<Amount> = None;
+    for (place, held) in counting.places.iter().zip(held) {
+        let room = (place.limit.cap - place.used(store, open)? - held).or_zero();
+        least = Some(least.map_or(room, |least| least.min(room)));
+    }
+    Ok(least)
 }
 
 /// The period of a limit that a moment lies in, in the time zone of the wallet's asset.

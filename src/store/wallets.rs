@@ -327,6 +327,26 @@ pub fn look(store: &Store, customer: &str, asset: &str) -> Result<Option<WalletV
     }))
 }
 
+/// The wallet as verbs take it, at the moment of the caller's statement and without its lock: for
+/// questions. It is never written.
+pub fn peek(store: &Store, customer: &str, asset: &str) -> Result<Option<OpenWallet>> {
+    let rows = LOOK.run(store, &[value::text(customer), value::text(asset)])?;
+    let Some(row) = rows.first() else {
+        return Ok(None);
+    };
+    let mut wallet = read_state(row.bytes(1)?)?;
+    let now = books::statement_now(store)?.max(wallet.changed_at);
+    as_of(store, customer, asset, &mut wallet, now)?;
+    Ok(Some(OpenWallet::with_nothing_due(
+        customer.to_owned(),
+        books::asset(store, asset)?,
+        &row.text(3)?,
+        row.amount(4)?,
+        now,
+        wallet,
+    )))
+}
+
 /// What time it is for a reader of a customer's rows: the wallet's last change counts.
 pub fn read_time(store: &Store, customer: &str, asset: &str) -> Result<Moment> {
     let now = books::statement_now(store)?;

@@ -1,0 +1,224 @@
+//! As much as can be paid: `vary` of `authorize`, and `affordable`.
+
+use std::rc::Rc;
+
+use pgrx::pg_sys;
+use rust_decimal::Decimal;
+
+use super::costing::Costing;
+use super::request::{self, Charge, Field, Pricing};
+use crate::errors::{self, Result};
+use crate::ledger::number::{MEASURED_DECIMALS, json_decimal};
+use crate::ledger::price::{Affordable, Search};
+use crate::ledger::{Amount, Moment};
+use crate::sql_types::{Args, Row, value};
+use crate::store::wallets::{self, OpenWallet};
+use crate::store::{Store, books, limits};
+
+/// What of a call varies: `quantity` or a metered dimension, in which steps and from what amount on.
+pub struct Varying {
+    pub what: String,
+    pub step: Decimal,
+    at_least: Option<Decimal>,
+}
+
+impl Varying {
+    /// Reads vary, step and at_least, which stand side by side; `None` without vary.
+    pub fn read(args: &Args, first: usize, charge: &Charge) -> Result<Option<Varying>> {
+        let what = args.optional_name(first, "vary")?;
+        let step = read_step(args, first + 1)?;
+        let at_least = args.optional_measure(first + 2, "at_least", MEASURED_DECIMALS)?;
+        if what.is_some() && charge.credits.is_some() {
+            return Err(errors::invalid(
+                "vary",
+                "credits are given instead of a price",
+            ));
+        }
+        Ok(what.map(|what| Varying {
+            what,
+            step,
+            at_least,
+        }))
+    }
+
+    /// The amount that is asked for.
+    pub fn asked(&self, charge: &Charge, costing: &Costing) -> Result<Decimal> {
+        let told = charge.dimensions.as_ref().and_then(|d| d.get(&self.what));
+        let asked = match (self.what.as_str(), told) {
+            ("quantity", _) => charge.quantity,
+            (_, Some(told)) => Some(json_decimal(told).map_err(|why| {
+                errors::invalid("dimensions", format_args!("{}: {why}", self.what))
+            })?),
+            (what, None) => costing.counts.by_unit.get(what).copied(),
+        };
+        asked.filter(|asked| *asked > Decimal::ZERO).ok_or_else(|| {
+            errors::invalid(
+                "vary",
+                format_args!("no amount of {} is asked for", self.what),
+            )
+        })
+    }
+
+    /// What is searched when this amount is asked for and this may be spent.
+    pub fn search(&self, asked: Decimal, budget: Budget) -> Search {
+        Search {
+            step: self.step,
+            at_least: self.at_least.unwrap_or(self.step),
+            at_most: Some(asked),
+            budget: budget.least().units(),
+        }
+    }
+
+    /// What is compared of it.
+    pub fn fields(&self) -> [Field; 3] {
+        [
+            ("vary", Some(self.what.clone())),
+            request::number("step", Some(self.step)),
+            request::number("at_least", self.at_least),
+        ]
+    }
+}
+
+fn read_step(args: &Args, at: usize) -> Result<Decimal> {
+    let step = args.measure(at, "step", MEASURED_DECIMALS)?;
+    if step.is_zero() {
+        return Err(errors::invalid("step", "it is zero"));
+    }
+    Ok(step)
+}
+
+/// What may be spent on an action.
+#[derive(Clone, Copy)]
+pub struct Budget {
+    /// What the grants for it and the overdraft can pay.
+    pub available: Amount,
+    /// What its limits leave; `None`: it has none.
+    room: Option<Amount>,
+}
+
+impl Budget {
+    pub fn of(
+        store: &Store,
+        open: &OpenWallet,
+        action: &str,
+        scopes: Option<&[String]>,
+    ) -> Result<Budget> {
+        Ok(Budget {
+            available: open.wallet.available(open.now, Some(action), open.limit),
+            room: limits::room(store, open, action, scopes)?,
+        })
+    }
+
+    fn least(self) -> Amount {
+        self.room
+            .map_or(self.available, |room| room.min(self.available))
+    }
+
+    /// Is a limit what leaves least?
+    pub fn is_limited(self) -> bool {
+        self.room.is_some_and(|room| room < self.available)
+    }
+}
+
+pub fn affordable(args: &Args) -> Result<Option<pg_sys::Datum>> {
+    let customer = args.name(0, "customer")?;
+    let action = args.name(1, "action")?;
+    let what = args.name(2, "vary")?;
+    let dimensions = args.object(3, "dimensions")?;
+    let step = read_step(args, 4)?;
+    let asset_name = args.name(5, "asset")?;
+    let scopes = args.names(6, "scopes")?;
+    let charge = Rc::new(Charge {
+        quantity: Some(Decimal::ONE),
+        dimensions: Some(dimensions),
+        ..Charge::default()
+    });
+    let (found, budget) = Store::read_for(&customer, |store| {
+        let asset = books::asset(store, &asset_name)?;
+        let costing = Rc::new(Costing::default());
+        let pricing = Pricing::new(store, &asset, &action, &customer, &charge, &costing)?;
+        let open = wallets::peek(store, &customer, &asset_name)?;
+        let now = open
+            .as_ref()
+            .map_or_else(|| books::statement_now(store), |open| Ok(open.now))?;
+        let budget = match &open {
+            Some(open) => Budget::of(store, open, &action, scopes.as_deref())?,
+            None => Budget {
+                available: Amount::ZERO,
+                room: None,
+            },
+        };
+        let spends = open.is_some_and(|open| open.active().is_ok());
+        let search = Search {
+            step,
+            at_least: step,
+            at_most: None,
+            budget: budget.least().units(),
+        };
+        let found = pricing.largest(&what, &search, now)?;
+        Ok((found.filter(|_| spends), budget))
+    })?;
+    let (amount, units) = match found {
+        Some(Affordable { amount, units }) => (amount, units),
+        None => (Some(Decimal::ZERO), 0),
+    };
+    let bound = match amount {
+        None => "none",
+        Some(_) if budget.is_limited() => "limit",
+        Some(_) => "balance",
+    };
+    Row::new(vec![
+        amount.and_then(value::decimal),
+        value::credits(Amount::from_units(units)),
+        value::credits(budget.available),
+        value::text(bound),
+    ])
+    .datum(args)
+}
+
+impl Charge {
+    /// The same call with another amount of what varies.
+    pub fn with(&self, what: &str, amount: Decimal) -> Charge {
+        let mut charge = self.clone();
+        match what {
+            "quantity" => charge.quantity = Some(amount),
+            what => {
+                let text = crate::ledger::number::plain(amount);
+                let number = text
+                    .parse()
+                    .map_or(serde_json::Value::Null, serde_json::Value::Number);
+                charge
+                    .dimensions
+                    .get_or_insert_default()
+                    .insert(what.to_owned(), number);
+            }
+        }
+        charge
+    }
+}
+
+impl Pricing {
+    /// The largest amount of what varies that can be paid now; `None`: not even the smallest. 22023
+    /// where the price does not read it.
+    pub fn largest(&self, what: &str, search: &Search, now: Moment) -> Result<Option<Affordable>> {
+        self.check_vary(what, now)?;
+        let (price, asset) = (self.price_at(now)?, self.asset());
+        self.with_measure(|measure| {
+            price.affordable(what.into(), measure, search, asset.scale, asset.rounding)
+        })
+        .map_err(|why| self.refused(why))
+    }
+
+    /// 22023 where the price does not read what varies.
+    pub fn check_vary(&self, what: &str, now: Moment) -> Result<()> {
+        let price = self.price_at(now)?;
+        let reads = self.with_measure(|measure| price.reads(what.into(), measure));
+        if reads.map_err(|why| self.refused(why))? {
+            return Ok(());
+        }
+        Err(errors::invalid(
+            "vary",
+            format_args!("the price of {} does not read {what}", self.action()),
+        ))
+    }
+}
