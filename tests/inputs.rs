@@ -197,6 +197,9 @@ const FUNCTIONS: &[Function] = &[
             ("idempotency_key", Text, "'key'"),
             ("scopes", Texts, "'{user:a}'"),
             ("metadata", Json, "'{}'"),
+            ("vary", Text, "NULL"),
+            ("step", Number, "1"),
+            ("at_least", Number, "NULL"),
         ],
     },
     Function {
@@ -307,6 +310,18 @@ const FUNCTIONS: &[Function] = &[
             ("api_flavor", Text, "NULL"),
             ("at", Time, "NULL"),
             ("context", Json, "'{}'"),
+        ],
+    },
+    Function {
+        name: "affordable",
+        arguments: &[
+            ("customer", Text, "'ann'"),
+            ("action", Text, "'image'"),
+            ("vary", Text, "'quantity'"),
+            ("dimensions", Json, "'{}'"),
+            ("step", Number, "1"),
+            ("asset", Text, "'credits'"),
+            ("scopes", Texts, "'{user:x}'"),
         ],
     },
     Function {
