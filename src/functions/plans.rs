@@ -159,7 +159,7 @@ impl Subscribed {
             }
         };
         let unknown = || errors::invalid("timezone", format_args!("{timezone:?} is not known"));
-        if !books::is_timezone(store, &timezone)? {
+        if !books::is_timezone(&timezone) {
             return Err(unknown());
         }
         let zone = period::zone(&timezone).ok_or_else(unknown)?;
@@ -282,6 +282,8 @@ pub fn renewal_at(args: &Args) -> Result<Option<pg_sys::Datum>> {
         let Some(mut known) = plans::by_id(store, &customer, id)? else {
             return Ok(value::NULL);
         };
+        let started = known.subscription.started.unwrap_or(known.starts_at);
+        books::check_ahead(store, at, started)?;
         let plan = plans::plan(store, &known.subscription.plan)?;
         known.subscription.renew(&plan.versions, at);
         Ok(value::optional_moment(known.subscription.next))

@@ -6,11 +6,11 @@ use super::answers::{GrantAnswer, open_grant_row};
 use crate::errors::{self, Result};
 use crate::ledger::interrupt::checked;
 use crate::ledger::wallet::Decided;
-use crate::ledger::{Amount, Moment, packed};
+use crate::ledger::{Amount, Moment, Wallet, packed};
 use crate::sql_types::{Args, Row, row, value};
 use crate::store::Store;
 use crate::store::ledger::Entry;
-use crate::store::wallets::{self, WalletView, read_state};
+use crate::store::wallets::{self, Passed, WalletView, read_state};
 use crate::store::{books, history, plans};
 
 pub fn balance(args: &Args) -> Result<Option<pg_sys::Datum>> {
@@ -122,23 +122,29 @@ pub fn grants_of(args: &Args) -> Result<Option<pg_sys::Datum>> {
     row::rows(args, wallet.grants().iter().map(open_grant_row))
 }
 
-/// `credyt.advanced(customer, asset, state, at)`: the state with all that time has decided.
-pub fn advanced(args: &Args) -> Result<Option<pg_sys::Datum>> {
+/// The wallet of (customer, asset, state, at), brought to that moment, and what time has decided until
+/// then.
+fn brought_to(args: &Args) -> Result<(Wallet, Passed)> {
     let customer = args.name(0, "customer")?;
     let asset = args.name(1, "asset")?;
     let mut wallet = read_state(args.bytes(2, "state")?)?;
     let at = args.moment(3, "at")?;
-    Store::read(|store| wallets::as_of(store, &customer, &asset, &mut wallet, at))?;
+    let passed = Store::read(|store| {
+        books::check_ahead(store, at, wallet.changed_at)?;
+        wallets::as_of(store, &customer, &asset, &mut wallet, at)
+    })?;
+    Ok((wallet, passed))
+}
+
+/// `credyt.advanced(customer, asset, state, at)`: the state with all that time has decided.
+pub fn advanced(args: &Args) -> Result<Option<pg_sys::Datum>> {
+    let (wallet, _) = brought_to(args)?;
     Ok(value::bytes(&packed::pack(&wallet)))
 }
 
 /// `credyt.due(customer, asset, state, at)`: what time has decided and no call has booked.
 pub fn due(args: &Args) -> Result<Option<pg_sys::Datum>> {
-    let customer = args.name(0, "customer")?;
-    let asset = args.name(1, "asset")?;
-    let mut wallet = read_state(args.bytes(2, "state")?)?;
-    let at = args.moment(3, "at")?;
-    let passed = Store::read(|store| wallets::as_of(store, &customer, &asset, &mut wallet, at))?;
+    let (_, passed) = brought_to(args)?;
     let movements = passed.due.iter().map(|due| {
         let entry = Entry::of_due(due);
         Row::new(vec![
@@ -159,9 +165,8 @@ pub fn due(args: &Args) -> Result<Option<pg_sys::Datum>> {
 pub fn grants_due(args: &Args) -> Result<Option<pg_sys::Datum>> {
     let customer = args.name(0, "customer")?;
     let asset = args.name(1, "asset")?;
-    let mut wallet = read_state(args.bytes(2, "state")?)?;
     let at = args.moment(3, "at")?;
-    let passed = Store::read(|store| wallets::as_of(store, &customer, &asset, &mut wallet, at))?;
+    let (wallet, passed) = brought_to(args)?;
     let settled = plans::settled_by(&passed.due);
     let issues = (passed.renewals.renewing.iter()).flat_map(|renewing| &renewing.issued);
     let grants = checked(issues).map(|issue| {

@@ -34,7 +34,7 @@ pub fn create_asset(args: &Args) -> Result<Option<pg_sys::Datum>> {
     Rounding::from_str(&new.rounding).map_err(|why| errors::invalid("rounding", why))?;
     check_currency("currency", &new.currency)?;
     let (known, created_at) = Store::write(|store| {
-        if !books::is_timezone(store, &new.timezone)? {
+        if !books::is_timezone(&new.timezone) {
             return Err(errors::invalid(
                 "timezone",
                 format_args!("{:?} is not in pg_timezone_names", new.timezone),

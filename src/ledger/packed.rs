@@ -28,6 +28,7 @@
 
 use uuid::Uuid;
 
+use super::interrupt::checked;
 use super::limit::{Count, Every};
 use super::wallet::{Corrupt, MAX_GRANTS};
 use super::watch::TopUp;
@@ -88,7 +89,7 @@ pub fn unpack(bytes: &[u8]) -> Result<Wallet, Corrupt> {
     let count = input.length()?;
     // What the bytes claim is not believed before it has been read.
     let mut grants = Vec::with_capacity(count.min(MAX_GRANTS));
-    for _ in 0..count {
+    for _ in checked(0..count) {
         grants.push(take_terms(&mut input)?);
     }
     let limits = take_limits(&mut input)?;

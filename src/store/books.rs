@@ -2,6 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
+use std::ffi::{CStr, CString};
 use std::rc::Rc;
 use std::str::FromStr;
 
@@ -11,8 +12,8 @@ use super::edition;
 use super::prices::Book;
 use super::statement::{INT, Statement, Store, TEXT, TIME};
 use crate::errors::{self, Result};
-use crate::ledger::Moment;
 use crate::ledger::price::Rounding;
+use crate::ledger::{Moment, period};
 use crate::sql_types::value;
 
 /// What every call needs to know of an asset, with the prices that have been asked for.
@@ -65,11 +66,6 @@ static INSERT: Statement = Statement {
 /// that is older than the last price is then refused with 40001, before its version is taken twice.
 static LOCK: Statement = Statement {
     sql: "UPDATE credyt.assets a SET scale = a.scale WHERE a.asset = $1",
-    args: &[TEXT],
-};
-
-static TIMEZONE: Statement = Statement {
-    sql: "SELECT 1 FROM pg_catalog.pg_timezone_names WHERE name = $1",
     args: &[TEXT],
 };
 
@@ -133,6 +129,22 @@ pub fn statement_now(store: &Store) -> Result<Moment> {
     Ok(stands_in(store)?.unwrap_or_else(began))
 }
 
+/// So far ahead a reader may look: all that comes due until then is worked through in memory.
+const MOST_YEARS_AHEAD: i64 = 10;
+
+/// Refuses a moment that lies too far ahead of now, or of when what is looked at last changed.
+pub fn check_ahead(store: &Store, at: Moment, changed_at: Moment) -> Result<()> {
+    let now = statement_now(store)?.max(changed_at);
+    let most = now.plus_seconds(MOST_YEARS_AHEAD * 366 * 86_400);
+    if most.is_some_and(|most| at > most) {
+        return Err(errors::invalid(
+            "at",
+            format_args!("{at} lies more than {MOST_YEARS_AHEAD} years ahead"),
+        ));
+    }
+    Ok(())
+}
+
 /// The row of `credyt.clock`, if there is one.
 pub fn stands_in(store: &Store) -> Result<Option<Moment>> {
     let edition = edition::current();
@@ -179,7 +191,18 @@ pub fn create(store: &Store, new: &Definition, now: Moment) -> Result<()> {
     Ok(())
 }
 
-/// Does Postgres know this time zone by its full name?
-pub fn is_timezone(store: &Store, name: &str) -> Result<bool> {
-    Ok(TIMEZONE.run(store, &[value::text(name)])?.count() > 0)
+/// Do Postgres and the ledger know this time zone, by its full name as it is written? (The view
+/// pg_timezone_names would read every file of the database of time zones.)
+pub fn is_timezone(name: &str) -> bool {
+    let Ok(text) = CString::new(name) else {
+        return false;
+    };
+    // SAFETY: reads a C string; a zone that was found stays for the life of the backend.
+    let known = unsafe {
+        let zone = pg_sys::pg_tzset(text.as_ptr());
+        !zone.is_null()
+            && pg_sys::pg_tz_acceptable(zone)
+            && CStr::from_ptr(pg_sys::pg_get_timezone_name(zone)) == text.as_c_str()
+    };
+    known && period::zone(name).is_some()
 }
