@@ -50,6 +50,8 @@ CREATE TABLE credyt.wallets (
     PRIMARY KEY (customer, asset)
 ) WITH (fillfactor = 70, autovacuum_vacuum_threshold = 1000, autovacuum_vacuum_scale_factor = 0,
         autovacuum_analyze_threshold = 10000, autovacuum_analyze_scale_factor = 0.1);
+-- For maintain. A debit leaves next_due_at as it is, so this index takes no HOT update from it.
+CREATE INDEX wallets_next_due_at ON credyt.wallets (next_due_at) WHERE next_due_at IS NOT NULL;
 COMMENT ON TABLE credyt.wallets IS 'One hot row per customer and asset; a debit is one update of it. Read credyt.wallet_balances instead.';
 COMMENT ON COLUMN credyt.wallets.customer IS 'Whose wallet it is.';
 COMMENT ON COLUMN credyt.wallets.asset IS 'In which asset.';

@@ -1,9 +1,11 @@
 -- Margin: what every movement adds to it, the rollups that keep reports fast, and the reports.
 
 -- A report reads rows newer than the rollups, and the parts of days at its ends, from the ledger by
--- this index. It is some hundred bytes for each megabyte of ledger.
+-- this index; maintain finds by it what was booked lately. It is some hundred bytes for each megabyte of ledger.
 CREATE INDEX ledger_accounted_at ON credyt.ledger
-    USING brin (accounted_at timestamptz_minmax_multi_ops) WITH (pages_per_range = 64, autosummarize = on);
+    USING brin (accounted_at timestamptz_minmax_multi_ops, created_at) WITH (pages_per_range = 64, autosummarize = on);
+CREATE INDEX vendor_costs_created_at ON credyt.vendor_costs
+    USING brin (created_at) WITH (pages_per_range = 16, autosummarize = on);
 
 CREATE TYPE credyt.margin_line AS (
     vendor   text,
@@ -106,10 +108,10 @@ CREATE TABLE credyt.rollup_progress (
     PRIMARY KEY (customer, asset)
 ) WITH (fillfactor = 80);
 COMMENT ON TABLE credyt.rollup_progress IS 'Up to which row each wallet is in the rollups. Written by credyt.maintain.';
-COMMENT ON COLUMN credyt.rollup_progress.customer IS 'Whose wallet.';
+COMMENT ON COLUMN credyt.rollup_progress.customer IS 'Whose wallet; empty in the row that says until when all rows of all wallets are in the rollups.';
 COMMENT ON COLUMN credyt.rollup_progress.asset IS 'In which asset.';
 COMMENT ON COLUMN credyt.rollup_progress.seq IS 'The number of the last row in the rollups.';
-COMMENT ON COLUMN credyt.rollup_progress.id IS 'The last ledger row in the rollups.';
+COMMENT ON COLUMN credyt.rollup_progress.id IS 'The last ledger row in the rollups; in the row of no customer the time of it counts.';
 
 CREATE TABLE credyt.margin_days (
     asset     text NOT NULL,

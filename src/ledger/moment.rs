@@ -49,6 +49,11 @@ impl Moment {
         u64::try_from(since).unwrap_or(0)
     }
 
+    /// The moment so many microseconds after 1970.
+    pub fn of_unix_micros(micros: i64) -> Moment {
+        Moment(micros.saturating_sub(UNIX_TO_POSTGRES))
+    }
+
     pub(super) fn timestamp(self) -> Option<Timestamp> {
         Timestamp::from_microsecond(self.0.checked_add(UNIX_TO_POSTGRES)?).ok()
     }

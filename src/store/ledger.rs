@@ -190,6 +190,13 @@ pub fn row_id(now: Moment, seq: u64) -> Uuid {
     Uuid::from_u128(time | version | variant | number | random)
 }
 
+/// When a row with this id was booked.
+pub fn time_of(id: Uuid) -> Moment {
+    let bits = id.as_u128();
+    let (millis, micros) = (bits >> 80, bits >> 64 & 0xfff);
+    Moment::of_unix_micros((millis * 1000 + micros) as i64)
+}
+
 /// No row that is booked at this moment or later has a lower id.
 pub fn first_id(at: Moment) -> Uuid {
     let micros = at.unix_micros();

@@ -5,10 +5,10 @@
 //! numbers, and the wallet knows its last one: what is newer than the rollups is every row beyond the
 //! one in `rollup_progress`, in the same snapshot.
 
-use super::edition;
 use super::statement::{
-    BIGINT, BOOL, DATE, DATES, INT, JSONB, NUMERIC, Rows, Statement, Store, TEXT, TEXTS, TIME,
+    BIGINT, BOOL, DATE, DATES, INT, JSONB, NUMERIC, Rows, Statement, Store, TEXT, TEXTS, TIME, UUID,
 };
+use super::{books, edition, ledger};
 use crate::errors::{self, Result};
 use crate::ledger::{Moment, rollup};
 use crate::sql_types::value::{self, Value};
@@ -480,7 +480,7 @@ static TAKE_OUT: Statement = Statement {
           scopes AS (DELETE FROM credyt.margin_scopes WHERE customer = $1 RETURNING 1),
           progress AS (
               DELETE FROM credyt.rollup_progress
-              WHERE customer = $1
+              WHERE customer IN ($1, '')
                 AND EXISTS (SELECT FROM credyt.margin_customers s WHERE s.customer = $1 AND s.scoped)
           )
           UPDATE credyt.margin_days d
@@ -514,20 +514,21 @@ macro_rules! into {
 
 /// $1: so many wallets at most; $2: so many rows. What is newer than the rollups goes into them, and
 /// the progress with it. A snapshot older than the last turn is refused by ON CONFLICT with 40001.
-static ROLL_UP: Statement = Statement {
-    sql: concat!(
+/// Says how many rows it took, and whether that was all there was.
+macro_rules! roll_up {
+    ($wallets:literal) => { concat!(
         "WITH behind AS MATERIALIZED (
              SELECT w.customer, w.asset, coalesce(p.seq, 0) AS seq,
                     coalesce(p.id, '00000000-0000-0000-0000-000000000000') AS id,
                     credyt.seq(w.state) AS last
-             FROM credyt.wallets w
+             FROM ", $wallets, "
              LEFT JOIN credyt.rollup_progress p ON p.customer = w.customer AND p.asset = w.asset
              WHERE credyt.seq(w.state) > coalesce(p.seq, 0)
              ORDER BY w.customer, w.asset
              LIMIT $1
          ),
          step AS MATERIALIZED (
-             SELECT c.customer, c.asset, c.seq, c.id, least(c.last, c.seq + $2 - c.before) AS upto
+             SELECT c.customer, c.asset, c.seq, c.id, c.last, least(c.last, c.seq + $2 - c.before) AS upto
              FROM (SELECT b.*, sum(b.last - b.seq) OVER (ORDER BY b.customer, b.asset) - (b.last - b.seq) AS before
                    FROM behind b) c
              WHERE c.before < $2
@@ -571,9 +572,53 @@ static ROLL_UP: Statement = Statement {
                         GROUP BY l.customer, l.asset) l ON l.customer = s.customer AND l.asset = s.asset
              ON CONFLICT (customer, asset) DO UPDATE SET seq = excluded.seq, id = excluded.id
          )
-         SELECT coalesce(sum(s.upto - s.seq), 0)::bigint FROM step s"
-    ),
+         SELECT coalesce(sum(s.upto - s.seq), 0)::bigint,
+                (SELECT count(*) FROM behind) < $1 AND (SELECT count(*) FROM behind) = count(*) FILTER (WHERE s.upto = s.last)
+         FROM step s"
+    ) }
+}
+
+static ROLL_UP_ALL: Statement = Statement {
+    sql: roll_up!("credyt.wallets w"),
     args: &[BIGINT, BIGINT],
+};
+
+/// $3: from when on rows may be missing. Only wallets with rows that were booked since are looked at.
+static ROLL_UP_SINCE: Statement = Statement {
+    sql: roll_up!(
+        "(SELECT l.customer, l.asset FROM credyt.ledger l WHERE l.created_at >= $3
+          UNION
+          SELECT c.customer, c.asset FROM credyt.vendor_costs c WHERE c.created_at >= $3) n
+         JOIN credyt.wallets w ON w.customer = n.customer AND w.asset = n.asset"
+    ),
+    args: &[BIGINT, BIGINT, TIME],
+};
+
+/// The row of no customer in `rollup_progress`: all rows that were booked before the time of its id are in
+/// the rollups. Once a day all wallets are looked at whatever it says: rows may also come from elsewhere
+/// (logical replication), or by a clock that was put back.
+static COMPLETE: Statement = Statement {
+    sql: "SELECT p.id FROM credyt.rollup_progress p WHERE p.customer = '' AND p.asset = current_date::text",
+    args: &[],
+};
+
+static SET_COMPLETE: Statement = Statement {
+    sql: "WITH before AS (DELETE FROM credyt.rollup_progress WHERE customer = '' AND asset <> current_date::text)
+          INSERT INTO credyt.rollup_progress AS p (customer, asset, seq, id)
+          VALUES ('', current_date::text, 0, $1)
+          ON CONFLICT (customer, asset) DO UPDATE SET id = excluded.id",
+    args: &[UUID],
+};
+
+/// No transaction that runs has begun before, so none will commit rows that were booked before. NULL where that
+/// cannot be told.
+static HORIZON: Statement = Statement {
+    sql: "SELECT CASE WHEN count(*) FILTER (WHERE coalesce(a.state, 'disabled') = 'disabled') = 0
+                       AND NOT EXISTS (SELECT FROM pg_catalog.pg_prepared_xacts x WHERE x.database = current_database())
+                      THEN least(clock_timestamp(), min(a.xact_start)) END
+          FROM pg_catalog.pg_stat_activity a
+          WHERE a.datname = current_database() AND a.backend_type = 'client backend'",
+    args: &[],
 };
 
 /// Takes rows of at most so many wallets into the rollups, and at most so many rows. How many it took;
@@ -584,8 +629,31 @@ pub fn roll_up(store: &Store, wallets: i64, rows: i64) -> Result<i64> {
         Some(row) if row.bool(1)? => {}
         _ => return Ok(0),
     }
-    let rolled_up = ROLL_UP.run_once(store, &[value::bigint(wallets), value::bigint(rows)])?;
-    rolled_up.first().map_or(Ok(0), |row| row.bigint(1))
+    // A clock that stands in for the time may jump.
+    let tells_time = books::stands_in(store)?.is_none() && edition::sees_commits();
+    let (mut since, mut horizon) = (None, None);
+    if tells_time {
+        // Before the rows are looked at.
+        horizon = moment(HORIZON.run(store, &[])?);
+        let complete = COMPLETE.run(store, &[])?;
+        since = complete.first().map(|row| row.uuid(1)).transpose()?;
+    }
+    let (many, wide) = (value::bigint(wallets), value::bigint(rows));
+    let rolled_up = match since.map(ledger::time_of) {
+        Some(since) => ROLL_UP_SINCE.run_once(store, &[many, wide, value::moment(since)])?,
+        None => ROLL_UP_ALL.run_once(store, &[many, wide])?,
+    };
+    let Some(row) = rolled_up.first() else {
+        return Ok(0);
+    };
+    if let (true, Some(horizon)) = (row.bool(2)?, horizon) {
+        SET_COMPLETE.run(store, &[value::uuid(ledger::first_id(horizon))])?;
+    }
+    row.bigint(1)
+}
+
+fn moment(rows: Rows) -> Option<Moment> {
+    rows.first()?.optional_moment(1)
 }
 
 /// Takes a customer out of the rollups whose scopes are about to be erased; reports read the ledger's rows

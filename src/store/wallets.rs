@@ -123,7 +123,7 @@ static WRITE: Statement = Statement {
 /// Wallets that have something due and that nobody is about.
 static OVERDUE: Statement = Statement {
     sql: "SELECT w.customer, w.asset FROM credyt.wallets w WHERE w.next_due_at <= $1
-          ORDER BY w.customer, w.asset LIMIT $2 FOR NO KEY UPDATE SKIP LOCKED",
+          ORDER BY w.next_due_at LIMIT $2 FOR NO KEY UPDATE SKIP LOCKED",
     args: &[TIME, INT],
 };
 
