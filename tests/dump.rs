@@ -102,6 +102,25 @@ fn the_schema_first_and_the_rows_later_restore() {
 }
 
 #[test]
+fn a_dump_of_single_schemas_restores_when_it_names_the_extension() {
+    restored("single", &recipe("Single schemas, and the ledger"));
+}
+
+#[test]
+fn a_dump_of_schema_credyt_has_no_rows() {
+    let (database, _here) = lived_in("schema_only");
+    let none = Database::new("schema_only_to");
+    let commands = "test \"$(pg_dump -n credyt shop | grep -c COPY)\" = 0; pg_dump -e credyt_pg shop | grep -q '^COPY credyt.ledger'";
+    run(commands, &database, &none);
+}
+
+#[test]
+fn an_owner_who_is_no_superuser_restores() {
+    let commands = recipe("Restored by an owner who is no superuser");
+    restored("keeper", &commands.replace("keeper", "credyt_keeper_dump"));
+}
+
+#[test]
 fn a_dump_of_inserts_restores() {
     restored(
         "inserts",

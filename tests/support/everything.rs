@@ -25,6 +25,7 @@ const LIFE: &[(&str, &str)] = &[
            SELECT credyt.grant_credits('ann', 7, 'promotional', effective_at => '2100-01-01Z', priority => -1);
            SELECT credyt.revoke_grant('ann', g.id, 3, reason => 'mistake', idempotency_key => 'revoke')
                FROM credyt.grant_credits('ann', 5, paid => 1, priority => 200) g;
+           SELECT credyt.revoke_grant('ann', g.id) FROM credyt.grant_credits('ann', 4, paid => 1, priority => 200) g;
            SELECT count(credyt.grant_credits('many', nth + 0.01, paid => nth, applies_to => ARRAY['action.' || nth || '.*']))
                FROM generate_series(0, 59) nth"#,
     ),
