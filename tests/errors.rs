@@ -262,12 +262,12 @@ fn wc003_sets_the_price() {
         (missing.code.as_str(), &missing.json()["argument"]),
         ("22023", &"cost".into())
     );
-    // An authorization without a price cannot be captured by quantity, but by credits.
+    // A capture whose totals fit no case of the price it was authorized at is refused, and stays open.
     let hold = value(
         &mut client,
-        "SELECT id FROM credyt.authorize('ann', 'unpriced', credits => 2)",
+        r#"SELECT id FROM credyt.authorize('ann', 'either', dimensions => '{"a": 1}')"#,
     );
-    let capture = format!("capture('ann', '{hold}', quantity => 1)");
+    let capture = format!(r#"capture('ann', '{hold}', dimensions => '{{"a": 2}}')"#);
     refused(
         &mut client,
         &capture,

@@ -151,7 +151,7 @@ CREATE FUNCTION credyt.capture(
     AS 'MODULE_PATHNAME', 'credyt_capture' LANGUAGE c VOLATILE
     SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_seqscan = off;
 COMMENT ON FUNCTION credyt.capture(text, uuid, numeric, jsonb, jsonb, numeric, numeric, boolean, jsonb) IS
-    'Charges an authorization: takes totals so far, and charges what is not captured yet; with nothing given, the whole hold. The same totals again change nothing. keep_open: more will come; otherwise the rest is released. Works after the hold has ended (reason late). WC001 above the hold where overrun is reject, WC003, WC004, WC011, 22003, 22023.';
+    'Charges an authorization by totals so far, which replace its estimate; nothing given: the whole hold.';
 
 CREATE FUNCTION credyt.release(
     customer          text,
@@ -184,7 +184,7 @@ CREATE FUNCTION credyt.refund(
     AS 'MODULE_PATHNAME', 'credyt_refund' LANGUAGE c VOLATILE
     SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_seqscan = off;
 COMMENT ON FUNCTION credyt.refund(text, uuid, numeric, timestamptz, text, text) IS
-    'Gives credits of a debit (NULL: the rest) back to the grants that paid, the last one first, with the revenue they earned. What was owed is lowered first. A grant that has ended or was revoked loses them, unless restore_until re-issues an ended one until then. WC005, WC008, WC011, 22023.';
+    'Gives credits of a debit (NULL: the rest) back to the grants that paid; reason forfeited: not all came back.';
 
 -- Reading
 

@@ -1,5 +1,6 @@
 //! The arguments of a SQL function, checked. Every refusal names the argument and says why.
 
+use std::borrow::Cow;
 use std::cell::Cell;
 use std::ffi::{CStr, CString};
 
@@ -209,9 +210,9 @@ impl Args<'_> {
     }
 
     /// The text of a number.
-    fn number(&self, at: usize, name: &str) -> Result<Option<String>> {
+    fn number(&self, at: usize, name: &str) -> Result<Option<Cow<'_, str>>> {
         if let Some(named) = self.named {
-            return named.digits(name);
+            return Ok(named.digits(name)?.map(Cow::Owned));
         }
         let Some(datum) = self.datum(at) else {
             return Ok(None);
@@ -221,7 +222,7 @@ impl Args<'_> {
             let text = direct_function_call_as_datum(pg_sys::numeric_out, &[Some(datum)]);
             text.map(|text| CStr::from_ptr(text.cast_mut_ptr()).to_string_lossy())
         };
-        required(name, text).map(|text| Some(text.into_owned()))
+        required(name, text).map(Some)
     }
 
     pub fn quantity(&self, at: usize, name: &str) -> Result<Decimal> {

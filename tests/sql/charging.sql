@@ -53,6 +53,24 @@ SELECT replayed FROM credyt.authorize('ann', 'image', 2, scopes => '{user:a}', o
 SELECT replayed FROM credyt.authorize('ann', 'image', 2.0, scopes => '{user:a,user:a}', overrun => 'clamp', ttl_seconds => 5, metadata => '1', idempotency_key => 'a');
 SELECT refused($$SELECT credyt.authorize('ann', 'image', 2, scopes => '{user:a}', overrun => 'reject', idempotency_key => 'a')$$);
 SELECT refused($$SELECT credyt.authorize('ann', 'image', 2, scopes => '{user:b}', overrun => 'clamp', idempotency_key => 'a')$$);
+SELECT count(*), bool_or(replayed) FROM credyt.transfer('ann', 'bob', 2, idempotency_key => 't');
+SELECT count(*), bool_and(replayed) FROM credyt.transfer('ann', 'bob', 2.00, reason => 'again', idempotency_key => 't');
+SELECT refused($$SELECT credyt.transfer('ann', 'bob', 3, idempotency_key => 't')$$);
+SELECT refused($$SELECT credyt.transfer('ann', 'eve', 2, idempotency_key => 't')$$);
+SELECT id AS g FROM credyt.grant_credits('bob', 9) \gset
+SELECT remaining, replayed FROM credyt.revoke_grant('bob', :'g', 4, idempotency_key => 'v');
+SELECT remaining, replayed FROM credyt.revoke_grant('bob', :'g', 4.0, reason => 'again', idempotency_key => 'v');
+SELECT split_part(refused(format('SELECT credyt.revoke_grant(''bob'', %L, 5, idempotency_key => ''v'')', :'g')), ' ', 1) AS refused;
+SELECT split_part(refused(format('SELECT credyt.revoke_grant(''bob'', %L, idempotency_key => ''v'')', :'g')), ' ', 1) AS refused;
+SELECT id AS d FROM credyt.debit_credits('bob', 'image', credits => 3) \gset
+SELECT credits, replayed FROM credyt.refund('bob', :'d', 2, idempotency_key => 'w');
+SELECT credits, replayed FROM credyt.refund('bob', :'d', 2.0, restore_until => '2030-01-01', reason => 'again', idempotency_key => 'w');
+SELECT split_part(refused(format('SELECT credyt.refund(''bob'', %L, 1, idempotency_key => ''w'')', :'d')), ' ', 1) AS refused;
+SELECT plan, replayed FROM credyt.subscribe('bob', 'pro', idempotency_key => 's');
+SELECT plan, replayed FROM credyt.subscribe('bob', 'pro', paid_through => '2027-01-01', idempotency_key => 's');
+SELECT refused($$SELECT credyt.subscribe('bob', 'pro', timezone => 'Europe/Berlin', idempotency_key => 's')$$);
+SELECT replayed FROM credyt.pay_subscription('bob', 'pro', '2026-06-01', idempotency_key => 'p');
+SELECT replayed FROM credyt.pay_subscription('bob', 'pro', '2026-07-01', idempotency_key => 'p');
 -- A repeated capture is the same one however its numbers are written
 SELECT id AS a FROM credyt.authorize('ann', 'chat', dimensions => '{"input_tokens": 1000}') \gset
 SELECT credits, replayed FROM credyt.capture('ann', :'a', dimensions => '{"input_tokens": 500}', cost => 0.30000000000000004);
@@ -79,6 +97,9 @@ SELECT credits FROM credyt.debit_many('[{"customer": "ann", "action": "image", "
 SELECT credits, cost FROM credyt.debit_credits('ann', 'agent', usage => '{"vendor": "gpus", "model": "h100", "body": {"second": 10}}', occurred_at => '2026-01-20');
 SELECT credits, cost FROM credyt.debit_credits('ann', 'agent', usage => '{"vendor": "gpus", "model": "h100", "body": {"second": 10}}');
 SELECT credits FROM credyt.quote('agent', usage => '{"vendor": "gpus", "model": "h100", "body": {"second": 10}}', at => '2026-01-20');
+-- Counts in usage are rounded, too
+SELECT usage, cost FROM credyt.vendor_cost('gpus', 'h100', '{"second": 0.33333333333333333333333333333333333333333}');
+SELECT credits, cost FROM credyt.debit_credits('ann', 'agent', usage => '{"vendor": "gpus", "model": "h100", "body": {"second": 30.000000000000004}}');
 SELECT refused($$SELECT credyt.debit_credits('ann', 'image', occurred_at => '2026-02-10 00:00:01+00')$$);
 -- A first price that has not taken effect yet holds for nobody; a quote may ask for a moment to come
 SELECT refused($$SELECT credyt.debit_credits('ann', 'later', occurred_at => '2026-01-01')$$);

@@ -9,13 +9,10 @@ use serde_json::Value as Json;
 use super::units::{self, INPUT, TOLD_APART, Unit, Units, bit, each, kind};
 use super::{Found, at, expected};
 use crate::ledger::interrupt::checked;
-use crate::ledger::number::{parse_decimal, quoted};
+use crate::ledger::number::{MEASURED_DECIMALS, parse_measured, quoted};
 
 /// Counts are below this.
 const LIMIT: i64 = 1_000_000_000_000_000;
-
-/// Decimals that a count may have.
-const DECIMALS: u32 = 10;
 
 /// Own units that one usage may have, and the bytes of a name.
 const MAX_OWN: usize = 100;
@@ -38,7 +35,7 @@ pub struct Disjoint {
     pub own: BTreeMap<String, Decimal>,
 }
 
-/// Reads one count.
+/// Reads one count, rounded half-even to the decimals that are kept.
 pub fn count(value: &Json, whole: bool) -> Found<Decimal> {
     let Json::Number(number) = value else {
         return Err(format!(
@@ -49,7 +46,7 @@ pub fn count(value: &Json, whole: bool) -> Found<Decimal> {
     let text = number.as_str();
     let short = quoted(text);
     let short = short.trim_matches('"');
-    let count = parse_decimal(text)?;
+    let count = parse_measured(text, MEASURED_DECIMALS)?;
     if count.is_sign_negative() && !count.is_zero() {
         return Err(format!("{short} is negative"));
     }
@@ -58,9 +55,6 @@ pub fn count(value: &Json, whole: bool) -> Found<Decimal> {
     }
     if whole && count.scale() > 0 {
         return Err(format!("{short} is not a whole number"));
-    }
-    if count.scale() > DECIMALS {
-        return Err(format!("{short} has more than {DECIMALS} decimals"));
     }
     Ok(count)
 }
