@@ -43,6 +43,8 @@ struct Subscription {
     left: i64,
     left_until: i64,
     rollover: Option<i64>,
+    /// What may roll over once the next period is paid for.
+    waiting: i64,
 }
 
 impl Subscription {
@@ -50,6 +52,21 @@ impl Subscription {
         let start = self.starts[self.next];
         let before = |end: Option<i64>| end.is_none_or(|end| start < end);
         (before(self.paid_through) && before(self.ends_at)).then_some(start)
+    }
+
+    /// The period is over: what may roll over waits for a payment of the next one, if that is wanted.
+    fn end_period(&mut self) {
+        let start = self.starts[self.next];
+        let unpaid = self.paid_through.is_some_and(|paid| paid <= start);
+        if unpaid && self.ends_at.is_none_or(|end| end > start) {
+            self.waiting = self.left.min(self.rollover.unwrap_or(i64::MAX));
+        }
+        self.left = 0;
+    }
+
+    fn waits_until(&self) -> i64 {
+        let until = self.starts[self.next + 1];
+        self.ends_at.map_or(until, |end| end.min(until))
     }
 }
 
@@ -72,13 +89,19 @@ impl Customer {
             let ends = self.subscriptions.iter().enumerate();
             let ends = ends.filter(|(_, s)| s.left > 0);
             let ends = ends.map(|(n, s)| (s.left_until, 1, n));
-            match renewals.chain(ends).min().filter(|event| event.0 <= now) {
+            let waits = self.subscriptions.iter().enumerate();
+            let waits = waits.filter(|(_, s)| s.waiting > 0);
+            let waits = waits.map(|(n, s)| (s.waits_until(), 2, n));
+            let events = renewals.chain(ends).chain(waits);
+            match events.min().filter(|event| event.0 <= now) {
                 None => return,
-                Some((_, 1, n)) => self.subscriptions[n].left = 0,
+                Some((_, 1, n)) => self.subscriptions[n].end_period(),
+                Some((_, 2, n)) => self.subscriptions[n].waiting = 0,
                 Some((at, _, n)) => {
                     let renewed = &mut self.subscriptions[n];
                     let (credits, rollover) = plans[renewed.plan].at(at);
-                    let over = renewed.left.min(renewed.rollover.unwrap_or(i64::MAX));
+                    let over = renewed.left + std::mem::take(&mut renewed.waiting);
+                    let over = over.min(renewed.rollover.unwrap_or(i64::MAX));
                     let pays = self.owed.min(credits + over);
                     self.owed -= pays;
                     renewed.left = over + credits - pays;
@@ -88,6 +111,10 @@ impl Customer {
                 }
             }
         }
+    }
+
+    fn waiting(&self) -> i64 {
+        self.subscriptions.iter().map(|s| s.waiting).sum()
     }
 
     fn there(&self) -> i64 {
@@ -272,6 +299,7 @@ impl Year {
             left: 0,
             left_until: 0,
             rollover: Some(0),
+            waiting: 0,
         });
         customer.pass_to(now, &self.plans);
     }
@@ -284,7 +312,7 @@ impl Year {
             customer.pass_to(now, &self.plans);
             expected.push(format!(
                 "c{n:05} {} {} {}",
-                customer.there() - customer.owed,
+                customer.there() + customer.waiting() - customer.owed,
                 customer.available(),
                 customer.owed
             ));

@@ -48,13 +48,13 @@ COMMENT ON FUNCTION credyt.quote(text, numeric, jsonb, text, text, jsonb, numeri
 CREATE FUNCTION credyt.open_wallet(
     customer         text,
     asset            text DEFAULT 'credits',
-    overdraft_limit  numeric DEFAULT 0,
+    overdraft_limit  numeric DEFAULT NULL,
     metadata         jsonb DEFAULT NULL
 ) RETURNS credyt.wallet_row
     AS 'MODULE_PATHNAME', 'credyt_open_wallet' LANGUAGE c VOLATILE
     SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_seqscan = off;
 COMMENT ON FUNCTION credyt.open_wallet(text, text, numeric, jsonb) IS
-    'Opens a wallet, or sets the overdraft limit (credits that may be owed) and metadata of one that is there; metadata NULL leaves it. Optional: a grant opens the wallet. WC006 where it is closed, WC009, 22023.';
+    'Opens a wallet (a grant does, too), or sets the overdraft limit (credits that may be owed) and metadata of one; NULL leaves either, and is 0 for a new wallet. WC006 where it is closed, WC009, 22023.';
 
 CREATE FUNCTION credyt.grant_credits(
     customer         text,

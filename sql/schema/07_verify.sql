@@ -229,8 +229,11 @@ WHERE h.first_end < coalesce(w.next_hold_end, 'infinity')
 UNION ALL
 SELECT 3, w.customer, w.asset, format('a subscription renews at %s, the wallet waits for %s', s.first, w.next_renewal)
 FROM wallet w
-LEFT JOIN (SELECT s.customer, s.asset, min(s.next_renewal_at) AS first FROM credyt.subscriptions s
-           WHERE (s.next_renewal_at < s.paid_through OR s.paid_through IS NULL)
+LEFT JOIN (SELECT s.customer, s.asset,
+                  min(CASE WHEN s.next_renewal_at < s.paid_through OR s.paid_through IS NULL THEN s.next_renewal_at
+                           ELSE least(coalesce(s.waits_until, s.next_renewal_at), s.ends_at) END) AS first
+           FROM credyt.subscriptions s
+           WHERE (s.next_renewal_at < s.paid_through OR s.paid_through IS NULL OR s.grants <> '{}')
              AND (s.next_renewal_at < s.ends_at OR s.ends_at IS NULL)
              AND (verify.customer IS NULL OR s.customer = verify.customer)
            GROUP BY s.customer, s.asset) s ON s.customer = w.customer AND s.asset = w.asset
@@ -390,7 +393,15 @@ FROM (SELECT p.customer, p.asset,
 FULL JOIN (SELECT d.* FROM credyt.debts d WHERE verify.customer IS NULL OR d.customer = verify.customer) d
        ON d.customer = e.customer AND d.asset = e.asset AND d.id = e.id
 WHERE coalesce(e.owed, 0) <> coalesce(d.owed, 0) OR coalesce(e.returned, 0) <> coalesce(d.returned, 0)
--- and never stands beside credits that may pay it
+-- what waits for a payment does so for its subscription, for one period at most
+UNION ALL
+SELECT 7, w.customer, w.asset, format('%s of grant %s wait for a payment that is not waited for', o.state->>'waiting', o.state->>'id')
+FROM wallet w CROSS JOIN LATERAL jsonb_array_elements(w.state::jsonb->'grants') AS o (state)
+WHERE o.state ? 'waiting'
+  AND NOT EXISTS (SELECT FROM credyt.subscriptions s
+                  WHERE s.customer = w.customer AND s.asset = w.asset AND (o.state->>'id')::uuid = ANY (s.grants)
+                    AND least(s.waits_until, s.ends_at) > credyt.changed_at(w.state) AND s.waits_until IS NOT NULL)
+-- and debt never stands beside credits that may pay it
 UNION ALL
 SELECT 7, w.customer, w.asset, format('%s is owed for %s while grant %s has %s free', d.owed, coalesce(d.action, 'a revocation'),
                                       o.state->>'id', (o.state->>'remaining')::numeric - (o.state->>'held')::numeric)
@@ -407,4 +418,4 @@ WHERE d.owed > 0 AND (o.state->>'remaining')::numeric > (o.state->>'held')::nume
                      OR right(p.pattern, 1) = '*' AND starts_with(d.action, left(p.pattern, -1))))
 $$;
 COMMENT ON FUNCTION credyt.verify(text) IS
-    'Checks the laws of the ledger for one customer or all, reading everything: no rows mean that all hold. law: 1 the ledger adds up to the wallet, 2 every credit of a grant is somewhere, 3 what is held is pinned, 4 every cent paid is somewhere, in every closed period too, 5 keys, captures, refunds and spend limits, 6 ledger rows are whole, none is missing and none was added to a closed period, 7 debts are what the ledger says, and no wallet owes what its live, unheld credits may pay.';
+    'Checks the laws of the ledger for one customer or all, reading everything: no rows mean that all hold. law: 1 the ledger adds up to the wallet, 2 every credit of a grant is somewhere, 3 what is held is pinned, 4 every cent paid is somewhere, in every closed period too, 5 keys, captures, refunds and spend limits, 6 ledger rows are whole, none is missing and none was added to a closed period, 7 debts are what the ledger says, no wallet owes what its live, unheld credits may pay, and what waits for a payment waits for a period at most.';

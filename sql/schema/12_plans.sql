@@ -42,6 +42,7 @@ CREATE TABLE credyt.subscriptions (
     paid_through     timestamptz,
     ends_at          timestamptz,
     grants           uuid[] NOT NULL,
+    waits_until      timestamptz,
     created_at       timestamptz NOT NULL,
     PRIMARY KEY (customer, id)
 ) WITH (fillfactor = 80);
@@ -59,7 +60,8 @@ COMMENT ON COLUMN credyt.subscriptions.version IS 'The version of the plan that 
 COMMENT ON COLUMN credyt.subscriptions.next_renewal_at IS 'When the period after it starts; NULL: after the year 9999.';
 COMMENT ON COLUMN credyt.subscriptions.paid_through IS 'Periods that start at or after this are not granted until paid; NULL: no gate.';
 COMMENT ON COLUMN credyt.subscriptions.ends_at IS 'Periods that start at or after this are not wanted; NULL: it goes on.';
-COMMENT ON COLUMN credyt.subscriptions.grants IS 'The grants of the period booked last: its own, and what rolled over into it.';
+COMMENT ON COLUMN credyt.subscriptions.grants IS 'The grants of the period booked last: its own, and what rolled over into it. Empty once nothing of them can roll over.';
+COMMENT ON COLUMN credyt.subscriptions.waits_until IS 'That period is over and the next one not paid: what may roll over waits until then, or ends_at. NULL: nothing waits.';
 COMMENT ON COLUMN credyt.subscriptions.created_at IS 'When it was made.';
 
 CREATE TABLE credyt.subscription_keys (

@@ -22,12 +22,14 @@ use crate::store::wallets::{self, OpenWallet};
 pub fn open_wallet(args: &Args) -> Result<Option<pg_sys::Datum>> {
     let customer = args.name(0, "customer")?;
     let asset = args.name(1, "asset")?;
-    let limit = args.quantity(2, "overdraft_limit")?;
+    let limit = args.optional_quantity(2, "overdraft_limit")?;
     let metadata = args.optional_json(3, "metadata")?;
     let open = Store::write_for(&customer, |store| {
         let mut open = wallets::open_or_create(store, &customer, &asset)?;
         open.not_closed()?;
-        let limit = arguments::amount("overdraft_limit", limit, open.asset.scale)?;
+        let limit = limit
+            .map(|limit| arguments::amount("overdraft_limit", limit, open.asset.scale))
+            .transpose()?;
         open.set_terms(store, limit, metadata.as_ref())?;
         open.write_back(store)?;
         Ok(open)

@@ -187,6 +187,7 @@ impl Subscribed {
                 paid_through,
                 ends_at: None,
                 grants: Vec::new(),
+                waits_until: None,
             },
             timezone,
         })

@@ -54,6 +54,7 @@ fn wallet() -> impl Strategy<Value = Wallet> {
                 revoked: id % 7 == 0,
                 remaining: Amount::from_units(remaining),
                 held: Amount::ZERO,
+                waiting: Amount::ZERO,
                 deferred: Amount::from_units(deferred),
             };
             let _ = wallet.issue(grant);
@@ -171,6 +172,7 @@ fn what_postgres_cannot_keep_is_no_wallet() {
             revoked: false,
             remaining: Amount::from_units(1),
             held: Amount::ZERO,
+            waiting: Amount::ZERO,
             deferred: Amount::ZERO,
         };
         let mut wallet = Wallet::new(NOW);

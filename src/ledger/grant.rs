@@ -81,6 +81,9 @@ pub struct Grant {
     pub remaining: Amount,
     /// Credits that open authorizations pin.
     pub held: Amount,
+    /// Unheld credits that may roll over once the next period is paid for: they outlive the grant's end,
+    /// and nothing spends them.
+    pub waiting: Amount,
     /// What was paid for the remaining credits and is not earned yet.
     pub deferred: Amount,
 }
@@ -89,6 +92,11 @@ impl Grant {
     /// Credits no authorization pins.
     pub fn unheld(&self) -> Amount {
         self.remaining - self.held
+    }
+
+    /// Unheld credits that its end takes away.
+    pub fn perishable(&self) -> Amount {
+        self.unheld() - self.waiting
     }
 
     /// Has it begun?
@@ -120,6 +128,7 @@ impl Grant {
         let revenue = self.deferred.share(credits, self.remaining);
         self.remaining -= credits;
         self.deferred -= revenue;
+        self.waiting = self.waiting.min(self.unheld());
         revenue
     }
 
@@ -131,6 +140,7 @@ impl Grant {
             revoked: false,
             remaining: credits,
             held: Amount::ZERO,
+            waiting: Amount::ZERO,
             deferred,
             ..self.clone()
         }

@@ -17,7 +17,7 @@ use proptest::sample::Index;
 use uuid::Uuid;
 
 use self::model::{Model, Movement, MovementKind, Units, sum};
-use super::plan::{Period, Renewing, grant_id};
+use super::plan::{Lapse, Period, Renewing, grant_id};
 use super::refund::{self, Paid, Revoked, RevokedDebt};
 use super::wallet::{Debt, Decided, Due, EndedHold, Overrun, Part, Pin, Shortfall, total};
 use super::{Amount, Grant, Kind, Moment, Wallet, packed, text};
@@ -82,6 +82,8 @@ struct Subscription {
     terms: [PeriodTerms; 2],
     paid_through: Option<i64>,
     ends_at: Option<i64>,
+    /// What may roll over waits for a payment, at most so long.
+    waits_until: Option<i64>,
 }
 
 #[derive(Clone, Debug)]
@@ -97,6 +99,16 @@ impl Subscription {
     fn renews_at(&self) -> Option<i64> {
         let before = |end: Option<i64>| end.is_none_or(|end| self.next < end);
         (before(self.paid_through) && before(self.ends_at)).then_some(self.next)
+    }
+
+    /// When what may roll over begins to wait for a payment, or ceases to.
+    fn waits_at(&self) -> Option<i64> {
+        let wanted = self.ends_at.is_none_or(|end| self.next < end);
+        let at = match self.waits_until {
+            None => self.next,
+            Some(until) => self.ends_at.map_or(until, |end| end.min(until)),
+        };
+        (self.renews_at().is_none() && wanted).then_some(at)
     }
 
     fn terms(&self, nth: usize) -> &PeriodTerms {
@@ -124,6 +136,7 @@ impl Subscription {
             revoked: false,
             remaining: Amount::from_units(terms.credits),
             held: Amount::ZERO,
+            waiting: Amount::ZERO,
             deferred: Amount::from_units(terms.paid),
         })
     }
@@ -179,6 +192,7 @@ impl Store {
     fn advance(&mut self, now: Moment, ended: &[EndedHold]) -> Vec<Due> {
         let mut renewing = Vec::new();
         for (subscription, grants) in &mut self.subscriptions {
+            let (mut lapse, mut wait_ends) = (None, None);
             let mut periods = Vec::new();
             while let Some(starts) = subscription.renews_at().filter(|at| *at <= now.0) {
                 periods.push(Period {
@@ -190,12 +204,28 @@ impl Store {
                 });
                 subscription.next += subscription.length;
                 subscription.begun += 1;
+                subscription.waits_until = None;
+            }
+            let is_due = |at: Option<i64>| at.filter(|at| *at <= now.0);
+            if !periods.is_empty() || !grants.is_empty() {
+                if subscription.waits_until.is_none()
+                    && let Some(at) = is_due(subscription.waits_at())
+                {
+                    subscription.waits_until = Some(at + subscription.length);
+                    lapse = Some(Lapse {
+                        at: Moment(at),
+                        rollover: subscription.rollover().map(Amount::from_units),
+                    });
+                }
+                wait_ends = is_due(subscription.waits_at()).map(Moment);
             }
             renewing.push(Renewing {
                 subscription: subscription.id,
                 plan: "pro".to_owned(),
                 grants: std::mem::take(grants),
                 periods,
+                lapse,
+                wait_ends,
                 issued: Vec::new(),
             });
         }
@@ -208,7 +238,10 @@ impl Store {
                 self.grants.insert(issue.grant.id, issue.grant);
             }
         }
-        let renewals = self.subscriptions.iter().filter_map(|(s, _)| s.renews_at());
+        let renewals = self.subscriptions.iter().filter_map(|(s, grants)| {
+            let waits = s.waits_at().filter(|_| !grants.is_empty());
+            s.renews_at().or(waits)
+        });
         self.wallet.next_renewal = renewals.min().map(Moment);
         due
     }
@@ -804,6 +837,7 @@ fn happen(store: &mut Store, model: &mut Model, what: &Step, step: Units) {
                 revoked: false,
                 remaining: amount(credits),
                 held: Amount::ZERO,
+                waiting: Amount::ZERO,
                 deferred: amount(paid),
             };
             assert_eq!(
@@ -919,6 +953,7 @@ fn subscription(plan: &Plan, nth: u64, now: i64, step: Units) -> Subscription {
         terms,
         paid_through: plan.paid_periods.map(|periods| starts + periods * length),
         ends_at: None,
+        waits_until: None,
     }
 }
 

@@ -6,6 +6,7 @@
 //! grants    varint   how many
 //!   id 16 bytes | kind and flags u8 | priority zigzag varint | effective_at i64
 //!   | expires_at i64 (flag) | patterns: varint count, each varint length and bytes (flag)
+//!   | waiting varint (flag)
 //! limits    varint   how many
 //!   scope: varint length and bytes | every and flag u8 | cap varint | spilled i64 (flag)
 //!   | counts: varint how many, each scope, since i64, credits varint
@@ -40,7 +41,8 @@ const KIND: u8 = 0b0000_0011;
 const HAS_END: u8 = 0b0000_0100;
 const HAS_PATTERNS: u8 = 0b0000_1000;
 const REVOKED: u8 = 0b0001_0000;
-const UNKNOWN_FLAGS: u8 = 0b1110_0000;
+const WAITING: u8 = 0b0010_0000;
+const UNKNOWN_FLAGS: u8 = 0b1100_0000;
 
 const SPILLED: u8 = 0b1000_0000;
 
@@ -147,6 +149,9 @@ fn put_terms(out: &mut Vec<u8>, grant: &Grant) {
     if grant.revoked {
         flags |= REVOKED;
     }
+    if grant.waiting.is_positive() {
+        flags |= WAITING;
+    }
     out.extend(grant.id.as_bytes());
     out.push(flags);
     let priority = i64::from(grant.priority);
@@ -161,6 +166,9 @@ fn put_terms(out: &mut Vec<u8>, grant: &Grant) {
             put_varint(out, pattern.len() as u128);
             out.extend(pattern.as_bytes());
         }
+    }
+    if grant.waiting.is_positive() {
+        put_amount(out, grant.waiting);
     }
 }
 
@@ -198,6 +206,15 @@ fn take_terms(input: &mut Input) -> Result<Grant, Corrupt> {
     } else {
         None
     };
+    let waiting = if flags & WAITING != 0 {
+        let waiting = input.amount()?;
+        if waiting.is_zero() {
+            return Err(Corrupt("nothing waits"));
+        }
+        waiting
+    } else {
+        Amount::ZERO
+    };
     Ok(Grant {
         id,
         kind,
@@ -208,6 +225,7 @@ fn take_terms(input: &mut Input) -> Result<Grant, Corrupt> {
         revoked: flags & REVOKED != 0,
         remaining: Amount::ZERO,
         held: Amount::ZERO,
+        waiting,
         deferred: Amount::ZERO,
     })
 }
@@ -472,6 +490,7 @@ mod tests {
                     revoked,
                     remaining: Amount::from_units(amounts.0),
                     held: Amount::from_units(amounts.0 / 100 * amounts.1),
+                    waiting: Amount::ZERO,
                     deferred: Amount::from_units(amounts.2),
                 },
             );
@@ -487,6 +506,11 @@ mod tests {
         wallet.held_overdraft = Amount::from_units(owed / 3);
         wallet.next_hold_end = hold.map(Moment);
         wallet.next_renewal = hold.map(|at| Moment(at / 2));
+        for grant in &mut grants {
+            if grant.ended(wallet.changed_at) && !grant.revoked && grant.priority % 2 == 0 {
+                grant.waiting = Amount::from_units(grant.unheld().units() / 2);
+            }
+        }
         wallet.with_grants(grants).unwrap()
     }
 
@@ -567,6 +591,7 @@ mod tests {
             revoked: false,
             remaining: Amount::from_units(1_000_000_000_000),
             held: Amount::ZERO,
+            waiting: Amount::ZERO,
             deferred: Amount::from_units(50_000_000_000),
         };
         let mut wallet = Wallet::new(Moment(0));

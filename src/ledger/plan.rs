@@ -52,8 +52,19 @@ pub struct Subscription {
     pub paid_through: Option<Moment>,
     /// Periods that start from here on are not wanted any more.
     pub ends_at: Option<Moment>,
-    /// The grants of the period that has begun: its own, and what rolled over into it.
+    /// The grants of the period that has begun: its own, and what rolled over into it. None once
+    /// nothing can roll over any more.
     pub grants: Vec<Uuid>,
+    /// That period is over, the next one is not paid for, and what may roll over waits until then.
+    pub waits_until: Option<Moment>,
+}
+
+/// The end of a period whose successor is not paid for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lapse {
+    pub at: Moment,
+    /// Up to so many unspent credits wait for the payment; `None`: all.
+    pub rollover: Option<Amount>,
 }
 
 /// A period that has come due.
@@ -78,6 +89,10 @@ pub struct Renewing {
     pub grants: Vec<Uuid>,
     /// In the order of time.
     pub periods: Vec<Period>,
+    /// After them.
+    pub lapse: Option<Lapse>,
+    /// Then what waits is lost.
+    pub wait_ends: Option<Moment>,
     /// What the wallet made of it.
     pub issued: Vec<Issue>,
 }
@@ -108,13 +123,50 @@ impl Subscription {
             plan: self.plan.clone(),
             grants: self.grants.clone(),
             periods: Vec::new(),
+            lapse: None,
+            wait_ends: None,
             issued: Vec::new(),
         };
         while let Some(period) = self.begin(versions, now) {
             interrupt::check();
             renewing.periods.push(period);
         }
+        // A period that began has grants that may roll over, or none: the wallet knows.
+        let may_wait = !renewing.periods.is_empty() || !self.grants.is_empty();
+        if may_wait && self.turns_at(true).is_some_and(|at| at <= now) {
+            if self.waits_until.is_none() {
+                renewing.lapse = self.lapse(versions, now);
+            }
+            renewing.wait_ends = self.turns_at(true).filter(|at| *at <= now);
+        }
         renewing
+    }
+
+    /// When its next period begins, or else what may roll over of its last one begins or ceases to wait
+    /// for a payment. Without `grants` there is nothing to roll over.
+    pub fn turns_at(&self, grants: bool) -> Option<Moment> {
+        let next = self.next?;
+        if self.renews_at().is_some() {
+            Some(next)
+        } else if grants && self.ends_at.is_none_or(|end| next < end) {
+            let until = self.waits_until.unwrap_or(next);
+            Some(self.ends_at.map_or(until, |end| end.min(until)))
+        } else {
+            None
+        }
+    }
+
+    /// Its period is over and the next one is not paid for.
+    fn lapse(&mut self, versions: &[Terms], now: Moment) -> Option<Lapse> {
+        let at = self.next?;
+        let mut paid = Subscription {
+            paid_through: None,
+            ..self.clone()
+        };
+        let next = paid.begin(versions, now);
+        self.waits_until = Some(next.as_ref().map_or(at, |period| period.ends));
+        let rollover = next?.rollover;
+        Some(Lapse { at, rollover })
     }
 
     /// Begins its next period, if that has come due.
@@ -131,6 +183,7 @@ impl Subscription {
             .every
             .next(self.anchor, &self.zone, self.steps, starts);
         self.next = next.map(|(_, start)| start);
+        self.waits_until = None;
         let (steps, ends) = next?;
         self.steps = steps;
         self.started = Some(starts);
@@ -149,6 +202,7 @@ impl Subscription {
             revoked: false,
             remaining: terms.credits,
             held: Amount::ZERO,
+            waiting: Amount::ZERO,
             deferred: terms.paid,
         });
         let first = self.terms.replace(terms).is_none();
@@ -222,6 +276,7 @@ mod tests {
             paid_through: None,
             ends_at: None,
             grants: Vec::new(),
+            waits_until: None,
         }
     }
 

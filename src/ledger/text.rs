@@ -73,6 +73,8 @@ struct GrantText {
     revoked: bool,
     remaining: String,
     held: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    waiting: Option<String>,
     deferred: String,
 }
 
@@ -104,6 +106,7 @@ pub fn print(wallet: &Wallet) -> String {
                 revoked: grant.revoked,
                 remaining: grant.remaining.to_string(),
                 held: grant.held.to_string(),
+                waiting: (!grant.waiting.is_zero()).then(|| grant.waiting.to_string()),
                 deferred: grant.deferred.to_string(),
             })
             .collect(),
@@ -166,6 +169,7 @@ pub fn parse(text: &str) -> Result<Wallet, String> {
             revoked: grant.revoked,
             remaining: amount(&grant.remaining)?,
             held: amount(&grant.held)?,
+            waiting: grant.waiting.as_deref().map_or(Ok(Amount::ZERO), amount)?,
             deferred: amount(&grant.deferred)?,
         });
     }

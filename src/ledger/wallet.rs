@@ -199,12 +199,18 @@ impl Wallet {
 
     // ---- what can be read off it ------------------------------------------------------------
 
-    /// What remains in live or held grants, less what is owed.
+    /// What remains in live or held grants or waits for a payment, less what is owed.
     pub fn settled(&self, now: Moment) -> Amount {
         let remaining: Amount = self
             .grants
             .iter()
-            .map(|g| if g.live(now) { g.remaining } else { g.held })
+            .map(|g| {
+                if g.live(now) {
+                    g.remaining
+                } else {
+                    g.held + g.waiting
+                }
+            })
             .sum();
         remaining - self.owed
     }
@@ -243,7 +249,7 @@ impl Wallet {
         let ends = self
             .grants
             .iter()
-            .filter(|g| g.unheld().is_positive())
+            .filter(|g| g.perishable().is_positive())
             .filter_map(|g| g.expires_at);
         let others = self.next_hold_end.into_iter().chain(self.next_renewal);
         starts.chain(ends).chain(others).min()
@@ -287,7 +293,9 @@ impl Wallet {
         enum Event<'a> {
             Starts,
             Renews(usize, Period),
+            Lapses(usize, Option<Amount>),
             Ends,
+            WaitEnds(usize),
             HoldEnds(&'a EndedHold),
         }
         let mut events = Vec::new();
@@ -306,9 +314,15 @@ impl Wallet {
                     events.push((period.ends, 2, Event::Ends));
                 }
             }
+            if let Some(lapse) = &renewing.lapse {
+                events.push((lapse.at, 1, Event::Lapses(nth, lapse.rollover)));
+            }
+            if let Some(at) = renewing.wait_ends {
+                events.push((at, 3, Event::WaitEnds(nth)));
+            }
         }
         for hold in ended {
-            events.push((hold.at, 3, Event::HoldEnds(hold)));
+            events.push((hold.at, 4, Event::HoldEnds(hold)));
         }
         // Stable, so that what falls on one moment keeps the burn order.
         events.sort_by_key(|(at, rank, _)| (*at, *rank));
@@ -321,7 +335,18 @@ impl Wallet {
                         due.extend(self.renew(renewing, period, debts));
                     }
                 }
+                Event::Lapses(nth, rollover) => {
+                    if let Some(renewing) = renewing.get(nth) {
+                        self.wait(renewing, rollover);
+                    }
+                }
                 Event::Ends => due.extend(self.sweep(at)),
+                Event::WaitEnds(nth) => {
+                    if let Some(renewing) = renewing.get_mut(nth) {
+                        self.end_wait(renewing);
+                        due.extend(self.sweep(at));
+                    }
+                }
                 Event::HoldEnds(hold) => {
                     self.unhold(&hold.pins);
                     due.extend(self.settle(at, debts));
@@ -333,6 +358,27 @@ impl Wallet {
             due.at = due.at.max(self.changed_at);
         }
         due
+    }
+
+    /// A period ends and the next one is not paid for: what may roll over waits.
+    fn wait(&mut self, renewing: &Renewing, rollover: Option<Amount>) {
+        let mut left = rollover.unwrap_or(Amount::MAX_WALLET);
+        for grant in &mut self.grants {
+            if renewing.grants.contains(&grant.id) && !grant.revoked {
+                grant.waiting = left.min(grant.unheld());
+                left -= grant.waiting;
+            }
+        }
+    }
+
+    /// Nothing waits any more: the next period was not paid for in time, or is not wanted.
+    fn end_wait(&mut self, renewing: &mut Renewing) {
+        for grant in &mut self.grants {
+            if renewing.grants.contains(&grant.id) {
+                grant.waiting = Amount::ZERO;
+            }
+        }
+        renewing.grants.clear();
     }
 
     /// Begins a period of a subscription: what may roll over moves into it, and it grants its own
@@ -377,8 +423,16 @@ impl Wallet {
         let (mut issues, mut due): (Vec<Issue>, Vec<Due>) = (Vec::new(), Vec::new());
         let mut left = period.rollover.unwrap_or(Amount::MAX_WALLET);
         for grant in &mut self.grants {
-            let credits = left.min(grant.unheld());
-            if !renewing.grants.contains(&grant.id) || grant.revoked || !credits.is_positive() {
+            if !renewing.grants.contains(&grant.id) || grant.revoked {
+                continue;
+            }
+            let waiting = std::mem::take(&mut grant.waiting);
+            let credits = if waiting.is_positive() {
+                left.min(waiting)
+            } else {
+                left.min(grant.unheld())
+            };
+            if !credits.is_positive() {
                 continue;
             }
             let alike = |issue: &Issue| {
@@ -435,13 +489,16 @@ impl Wallet {
     pub fn sweep(&mut self, now: Moment) -> Vec<Due> {
         let mut due = Vec::new();
         for grant in &mut self.grants {
-            let unheld = grant.unheld();
+            if self.closed || grant.revoked {
+                grant.waiting = Amount::ZERO;
+            }
+            let credits = grant.perishable();
             let over = self.closed || grant.revoked || grant.ended(now);
-            if unheld.is_positive() && over {
+            if credits.is_positive() && over {
                 let part = Part {
                     grant: Some((grant.id, grant.kind)),
-                    credits: unheld,
-                    revenue: grant.take(unheld),
+                    credits,
+                    revenue: grant.take(credits),
                 };
                 let what = if grant.revoked {
                     Decided::Revoked(part)
@@ -840,6 +897,15 @@ impl Wallet {
             ensure(
                 grant.held <= grant.remaining,
                 "more is held in a grant than remains in it",
+            )?;
+            ensure(!grant.waiting.is_negative(), "waiting is negative")?;
+            ensure(
+                grant.waiting <= grant.unheld(),
+                "more waits in a grant than is free",
+            )?;
+            ensure(
+                grant.waiting.is_zero() || grant.expires_at.is_some() && !grant.revoked,
+                "credits wait in a grant that never ends",
             )?;
             ensure(in_wallet(grant.deferred), "deferred is out of range")?;
             ensure(

@@ -48,6 +48,7 @@ impl Issued {
             revoked,
             remaining,
             held: Amount::ZERO,
+            waiting: Amount::ZERO,
             deferred,
         }
     }

@@ -67,18 +67,21 @@ macro_rules! subscriptions {
         concat!(
             "SELECT s.id, s.plan, s.asset, s.timezone, s.starts_at, s.anchor, s.steps,
                  s.period_start, s.version, s.next_renewal_at, s.paid_through, s.ends_at, s.grants,
-                 s.created_at
+                 s.created_at, s.waits_until,
+                 CASE WHEN s.paid_through IS NULL OR s.next_renewal_at < s.paid_through
+                      THEN s.next_renewal_at
+                      ELSE least(coalesce(s.waits_until, s.next_renewal_at), s.ends_at) END
              FROM credyt.subscriptions s WHERE s.customer = $1 AND ",
             $condition
         )
     };
 }
 
-/// Those that renew without a further payment.
+/// Those that renew without a further payment, or whose credits may wait for one; with when that is.
 static RENEWABLE: Statement = Statement {
     sql: subscriptions!(
         "s.asset = $2 AND s.next_renewal_at IS NOT NULL
-             AND (s.paid_through IS NULL OR s.next_renewal_at < s.paid_through)
+             AND (s.paid_through IS NULL OR s.next_renewal_at < s.paid_through OR s.grants <> '{}')
              AND (s.ends_at IS NULL OR s.next_renewal_at < s.ends_at)
          ORDER BY s.id"
     ),
@@ -111,9 +114,9 @@ static INSERT: Statement = Statement {
 static UPDATE: Statement = Statement {
     sql: "UPDATE credyt.subscriptions
           SET anchor = $3, steps = $4, period_start = $5, version = $6, next_renewal_at = $7,
-              grants = $8
+              grants = $8, waits_until = $9
           WHERE customer = $1 AND id = $2",
-    args: &[TEXT, UUID, TIME, INT, TIME, INT, TIME, UUIDS],
+    args: &[TEXT, UUID, TIME, INT, TIME, INT, TIME, UUIDS, TIME],
 };
 
 static SET_ENDS: Statement = Statement {
@@ -232,6 +235,7 @@ fn read(row: &RowRef, plan: &Plan) -> Result<Subscribed> {
             paid_through: row.optional_moment(11),
             ends_at: row.optional_moment(12),
             grants: row.uuids(13)?,
+            waits_until: row.optional_moment(15),
         },
         timezone,
     })
@@ -327,8 +331,8 @@ pub struct Renewals {
     changed: Vec<Subscription>,
     /// The same ones as the wallet sees them.
     pub renewing: Vec<Renewing>,
-    /// When the next one renews.
-    pub next: Option<Moment>,
+    /// When the next of the others turns.
+    next: Option<Moment>,
 }
 
 /// Works through the subscriptions of a wallet, in memory.
@@ -336,26 +340,32 @@ pub fn renew(store: &Store, customer: &str, asset: &str, now: Moment) -> Result<
     let mut renewals = Renewals::default();
     let rows = RENEWABLE.run(store, &[value::text(customer), value::text(asset)])?;
     for row in rows.iter() {
-        let mut next = row.moment(10)?;
-        if next <= now {
+        let turns_at = row.moment(16)?;
+        if turns_at <= now {
             let plan = plan(store, &row.text(2)?)?;
             let Subscribed {
                 mut subscription, ..
             } = read(&row, &plan)?;
             let renewing = subscription.renew(&plan.versions, now);
             renewals.renewing.push(renewing);
-            next = subscription.renews_at().unwrap_or(Moment(i64::MAX));
             renewals.changed.push(subscription);
+        } else {
+            renewals.next = Some(renewals.next.map_or(turns_at, |next| next.min(turns_at)));
         }
-        renewals.next = Some(renewals.next.unwrap_or(next).min(next));
     }
-    renewals.next = renewals.next.filter(|at| *at != Moment(i64::MAX));
     Ok(renewals)
 }
 
 impl Renewals {
     pub fn is_empty(&self) -> bool {
         self.changed.is_empty()
+    }
+
+    /// When the next subscription turns, once the wallet has advanced.
+    pub fn next(&self) -> Option<Moment> {
+        let changed = self.changed.iter().zip(&self.renewing);
+        let turns = changed.filter_map(|(known, now)| known.turns_at(!now.grants.is_empty()));
+        turns.chain(self.next).min()
     }
 
     /// Writes down the grants that were made, and how far the subscriptions are. `due` is what was
@@ -386,6 +396,7 @@ impl Renewals {
                 version.and_then(value::int),
                 value::optional_moment(subscription.next),
                 value::uuids(subscription.grants.iter().copied()),
+                value::optional_moment(subscription.waits_until),
             ];
             UPDATE.run(store, &args)?;
         }

@@ -135,7 +135,8 @@ static WAITING: Statement = Statement {
 };
 
 static SET_TERMS: Statement = Statement {
-    sql: "UPDATE credyt.wallets SET overdraft_limit = $3, metadata = coalesce($4, metadata)
+    sql: "UPDATE credyt.wallets
+          SET overdraft_limit = coalesce($3, overdraft_limit), metadata = coalesce($4, metadata)
           WHERE customer = $1 AND asset = $2",
     args: &[TEXT, TEXT, NUMERIC, JSONB],
 };
@@ -398,7 +399,7 @@ fn do_what_is_due(
     let mut debts = debts_of(store, customer, asset, wallet)?;
     let due = wallet.advance(now, &ended, &mut debts, &mut renewals.renewing);
     if renews {
-        wallet.next_renewal = renewals.next;
+        wallet.next_renewal = renewals.next();
     }
     if holds_end {
         wallet.next_hold_end = authorizations::next_end(store, customer, asset, now)?;
@@ -536,7 +537,7 @@ impl OpenWallet {
         let renewing = &mut self.renewals.renewing;
         self.due = self.wallet.advance(self.now, &[], &mut debts, renewing);
         self.debts = Some(debts);
-        self.wallet.next_renewal = self.renewals.next;
+        self.wallet.next_renewal = self.renewals.next();
         self.key = key;
         self.write_back(store)
     }
@@ -766,18 +767,18 @@ impl OpenWallet {
         Ok(())
     }
 
-    /// Sets the overdraft limit, and metadata where there is some.
+    /// Sets the overdraft limit and metadata, each where there is some.
     pub fn set_terms(
         &mut self,
         store: &Store,
-        limit: Amount,
+        limit: Option<Amount>,
         metadata: Option<&Json>,
     ) -> Result<()> {
-        self.limit = limit;
+        self.limit = limit.unwrap_or(self.limit);
         let args = [
             value::text(&self.customer),
             value::text(&self.asset.name),
-            value::credits(limit),
+            limit.and_then(value::credits),
             value::optional_json("metadata", metadata)?,
         ];
         SET_TERMS.run(store, &args)?;
@@ -801,7 +802,7 @@ impl OpenWallet {
     pub fn close(&mut self, store: &Store, reason: Option<&str>) -> Result<()> {
         plans::end_all(store, &self.customer, &self.asset.name, self.now)?;
         self.wallet.close();
-        self.set_terms(store, Amount::ZERO, None)?;
+        self.set_terms(store, Some(Amount::ZERO), None)?;
         self.set_status(store, "closed", reason)?;
         self.write_back(store)
     }

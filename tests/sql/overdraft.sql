@@ -49,6 +49,10 @@ SELECT settled, available, owed FROM credyt.balance('acme');
 SELECT kind, action, credits, revenue, occurred_at FROM credyt.ledger WHERE kind = 'settlement' ORDER BY seq;
 SELECT action, debits, credits, revenue FROM credyt.margin_by_action ORDER BY action;
 
+-- NULL leaves the limit alone; a new wallet may owe nothing
+SELECT available, overdraft_limit FROM credyt.open_wallet('acme', metadata => '{"plan": "pro"}');
+SELECT available, overdraft_limit FROM credyt.open_wallet('new', metadata => '{"plan": "pro"}');
+
 -- A lower limit does not make what is owed go away; nothing more can be spent
 \o /dev/null
 SELECT credyt.open_wallet('bert', overdraft_limit => 10);

@@ -31,6 +31,7 @@ fn grant(n: u128, remaining: &str, paid: &str) -> Grant {
         revoked: false,
         remaining: credits(remaining),
         held: Amount::ZERO,
+        waiting: Amount::ZERO,
         deferred: credits(paid),
     }
 }
@@ -596,6 +597,8 @@ fn renewing(rollover: Option<&str>) -> Renewing {
             grant: Some(own),
             rollover: rollover.map(credits),
         }],
+        lapse: None,
+        wait_ends: None,
         issued: vec![],
     }
 }

@@ -27,6 +27,8 @@ pub struct ModelGrant {
     revoked: bool,
     pub remaining: Units,
     deferred: Units,
+    /// Unspent credits of an ended period that roll over when the next one is paid for.
+    waiting: Units,
 }
 
 impl ModelGrant {
@@ -175,7 +177,7 @@ impl Model {
             settled += if self.live(g, at) {
                 grant.remaining
             } else {
-                self.held_in(Some(g))
+                self.held_in(Some(g)) + grant.waiting
             };
         }
         settled
@@ -198,6 +200,7 @@ impl Model {
             revoked: self.grants[g].revoked,
             remaining: Amount::from_units(self.grants[g].remaining),
             held: Amount::from_units(self.held_in(Some(g))),
+            waiting: Amount::from_units(self.grants[g].waiting),
             deferred: Amount::from_units(self.grants[g].deferred),
             ..self.grants[g].terms.clone()
         };
@@ -280,10 +283,12 @@ impl Model {
         let mut moments: BTreeSet<i64> = starts.chain(ends).chain(hold_ends).collect();
         for (subscription, _) in &self.subscriptions {
             let mut at = subscription.next;
-            while at <= now {
+            while at <= now + subscription.length {
                 moments.insert(at);
                 at += subscription.length;
             }
+            moments.extend(subscription.waits_until);
+            moments.extend(subscription.ends_at);
         }
         let mut due = vec![];
         for at in moments
@@ -303,8 +308,12 @@ impl Model {
                 if self.subscriptions[s].0.renews_at() == Some(at) {
                     due.extend(self.begin(s));
                 }
+                self.wait(s);
             }
             due.extend(self.sweep());
+            for s in 0..self.subscriptions.len() {
+                due.extend(self.end_wait(s));
+            }
             for a in 0..self.authorizations.len() {
                 if self.authorizations[a].open && self.authorizations[a].ends == at {
                     self.authorizations[a].open = false;
@@ -326,6 +335,7 @@ impl Model {
             revoked: false,
             remaining: issued,
             deferred: paid,
+            waiting: 0,
         });
         let whole = ModelPart {
             grant: Some(grant),
@@ -373,12 +383,59 @@ impl Model {
             due.extend(self.begin(subscription));
             due.extend(self.sweep());
         }
+        let (known, _) = &self.subscriptions[subscription];
+        let (next, length) = (known.next, known.length);
+        for at in [next, next + length, now]
+            .into_iter()
+            .filter(|at| *at <= now)
+        {
+            self.now = at;
+            self.wait(subscription);
+            due.extend(self.sweep());
+            due.extend(self.end_wait(subscription));
+        }
         self.now = now;
         due.extend(self.sweep());
         for due in &mut due {
             due.at = Moment(now);
         }
         due
+    }
+
+    /// "Behind a gate what may roll over waits for the payment of the next period, unspendable and not
+    /// expired."
+    fn wait(&mut self, subscription: usize) {
+        let (known, grants) = self.subscriptions[subscription].clone();
+        let unpaid = known.paid_through.is_some_and(|paid| known.next >= paid);
+        let wanted = known.ends_at.is_none_or(|end| known.next < end);
+        let waits = known.waits_until.is_some();
+        if !unpaid || !wanted || waits || grants.is_empty() || self.now < known.next {
+            return;
+        }
+        let mut left = known.rollover().unwrap_or(Units::MAX);
+        for g in self.burn_order() {
+            if grants.contains(&g) && !self.grants[g].revoked {
+                self.grants[g].waiting = left.min(self.unheld(g));
+                left -= self.grants[g].waiting;
+            }
+        }
+        self.subscriptions[subscription].0.waits_until = Some(known.next + known.length);
+    }
+
+    /// "It is breakage when a whole period has passed unpaid or the subscription has ended."
+    fn end_wait(&mut self, subscription: usize) -> Vec<Due> {
+        let (known, grants) = self.subscriptions[subscription].clone();
+        let passed = |at: Option<i64>| at.is_some_and(|at| at <= self.now);
+        let ended = passed(known.ends_at) && known.waits_until.is_some();
+        let unwanted = known.ends_at.is_some_and(|end| end <= known.next);
+        if !passed(known.waits_until) && !ended || unwanted || grants.is_empty() {
+            return vec![];
+        }
+        for g in grants {
+            self.grants[g].waiting = 0;
+        }
+        self.subscriptions[subscription].1 = vec![];
+        self.sweep()
     }
 
     /// Begins a period: unspent credits of the last one come over, up to the cap, then it grants its
@@ -389,8 +446,15 @@ impl Model {
         let mut new: Vec<usize> = vec![];
         let mut left = renewed.rollover().unwrap_or(Units::MAX);
         for g in self.burn_order() {
-            let credits = self.unheld(g).min(left);
-            if !old.contains(&g) || self.grants[g].revoked || credits == 0 {
+            if !old.contains(&g) || self.grants[g].revoked {
+                continue;
+            }
+            let waiting = std::mem::take(&mut self.grants[g].waiting);
+            let credits = match waiting {
+                0 => self.unheld(g).min(left),
+                waiting => waiting.min(left),
+            };
+            if credits == 0 {
                 continue;
             }
             let alike = |n: &&usize| {
@@ -413,6 +477,7 @@ impl Model {
                         revoked: false,
                         remaining: 0,
                         deferred: 0,
+                        waiting: 0,
                     });
                     new.push(self.grants.len() - 1);
                     self.grants.len() - 1
@@ -446,6 +511,7 @@ impl Model {
                 revoked: false,
                 remaining: issued,
                 deferred: paid,
+                waiting: 0,
             });
             let whole = ModelPart {
                 grant: Some(self.grants.len() - 1),
@@ -466,6 +532,7 @@ impl Model {
         due.extend(self.settle());
         renewed.next += renewed.length;
         renewed.begun += 1;
+        renewed.waits_until = None;
         self.subscriptions[subscription] = (renewed, new);
         due
     }
@@ -903,7 +970,10 @@ impl Model {
         let mut due = vec![];
         for g in self.burn_order() {
             let revoked = self.grants[g].revoked;
-            let unheld = self.unheld(g);
+            if revoked || self.closed {
+                self.grants[g].waiting = 0;
+            }
+            let unheld = self.unheld(g) - self.grants[g].waiting;
             if unheld > 0 && revoked {
                 let part = self.take(g, unheld);
                 self.book(MovementKind::Revocation, vec![part], None, None);
@@ -923,6 +993,9 @@ impl Model {
         let revenue = rounded_share(from.deferred, credits, from.remaining);
         from.remaining -= credits;
         from.deferred -= revenue;
+        let unheld = self.unheld(grant);
+        let from = &mut self.grants[grant];
+        from.waiting = from.waiting.min(unheld);
         ModelPart {
             grant: Some(grant),
             credits,
