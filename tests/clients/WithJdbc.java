@@ -76,7 +76,7 @@ public class WithJdbc {
     /** Holds what the answer may cost, asks the vendor outside of any transaction, charges what it did cost. */
     static Map<String, Object> chat(Connection db, UUID customer, String key, Callable<JsonNode> askVendor) throws Exception {
         var hold = credyt(db, "authorize", Map.of("customer", customer, "action", "chat", "idempotency_key", key,
-            "credits", 5.5));
+            "dimensions", Map.of("input_tokens", 3000, "output_tokens", 2000)));
         if (!(Boolean) hold.get("approved")) throw new PaymentRequired(JSON.valueToTree(hold.get("reason")));
         JsonNode answer;
         try {

@@ -87,19 +87,20 @@ only=("$@")
 sql -d postgres -o /dev/null -c 'DROP DATABASE IF EXISTS clients' -c 'DROP ROLE IF EXISTS shop' -c 'CREATE ROLE shop LOGIN' \
     -c 'CREATE DATABASE clients' && sql -d clients -o /dev/null -f $here/setup.sql || exit
 
-# What a client needs is fetched the first time; without it the client fails.
+# What a client needs is fetched the first time; without it the client fails. sqlx compiles meanwhile.
+sqlx=target/clients_sqlx/debug/with_sqlx
+if wanted sqlx; then
+    CARGO_TARGET_DIR=target/clients_sqlx cargo build -q --locked --manifest-path $here/with_sqlx/Cargo.toml || rm -f $sqlx &
+fi
 PYTHONPATH=$(tests/env.sh python):$PWD/$here
 export PYTHONPATH PYTHONDONTWRITEBYTECODE=1
 { read -r scripts && read -r node; } < <(tests/env.sh node) || scripts=none node=false
 jars=$(tests/env.sh java)
-if wanted sqlx; then
-    CARGO_TARGET_DIR=target/clients_sqlx cargo build -q --locked --manifest-path $here/with_sqlx/Cargo.toml ||
-        rm -f target/clients_sqlx/debug/with_sqlx
-fi
+wait
 
 for client in psycopg asyncpg sqlalchemy django; do try $client "$PGPORT" python3 $here/with_$client.py; done
 for client in pg postgres prisma; do try $client "$PGPORT" "$node" "$scripts/with_$client.mjs"; done
-try sqlx "$PGPORT" target/clients_sqlx/debug/with_sqlx
+try sqlx "$PGPORT" $sqlx
 try jdbc "$PGPORT" java -cp "$jars" $here/WithJdbc.java
 # Behind PgBouncer, with the settings that docs/clients.md names.
 pooled=0

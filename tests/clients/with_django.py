@@ -61,7 +61,7 @@ def chat(customer, key, ask_vendor):
     """Holds what the answer may cost, asks the vendor, charges what it did cost. With ATOMIC_REQUESTS
     the view is @transaction.non_atomic_requests: no transaction stays open while the vendor works."""
     hold = credyt("authorize", customer=customer, action="chat", idempotency_key=key,
-                  credits=5.5)
+                  dimensions={"input_tokens": 3000, "output_tokens": 2000})
     if not hold["approved"]:
         raise PaymentRequired(hold)
     try:

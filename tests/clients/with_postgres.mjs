@@ -35,7 +35,7 @@ async function createJob(db, customer, prompt, debit = {}) {
 // Holds what the answer may cost, asks the vendor outside of any transaction, charges what it did cost.
 async function chat(customer, key, askVendor) {
   const hold = await credyt(sql, 'authorize', {
-    customer, action: 'chat', idempotency_key: key, credits: 5.5,
+    customer, action: 'chat', idempotency_key: key, dimensions: { input_tokens: 3000, output_tokens: 2000 },
   })
   if (!hold.approved) throw new PaymentRequired(hold)
   let answer

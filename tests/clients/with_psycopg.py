@@ -40,7 +40,7 @@ def create_job(db, customer, prompt, **debit):
 def chat(db, customer, key, ask_vendor):
     """Holds what the answer may cost, asks the vendor outside of any transaction, charges what it did cost."""
     hold = credyt(db, "authorize", customer=customer, action="chat", idempotency_key=key,
-                  credits=5.5)
+                  dimensions={"input_tokens": 3000, "output_tokens": 2000})
     if not hold["approved"]:
         raise PaymentRequired(hold)
     try:

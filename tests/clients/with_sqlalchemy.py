@@ -55,7 +55,7 @@ def chat(customer, key, ask_vendor):
     """Holds what the answer may cost, asks the vendor outside of any transaction, charges what it did cost."""
     with Session(engine) as session, session.begin():
         hold = credyt(session, "authorize", customer=customer, action="chat", idempotency_key=key,
-                      credits=5.5)
+                      dimensions={"input_tokens": 3000, "output_tokens": 2000})
     if not hold.approved:
         raise PaymentRequired(hold._asdict())
     try:

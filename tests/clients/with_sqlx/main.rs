@@ -71,7 +71,8 @@ async fn chat(
     key: &str,
     ask_vendor: impl AsyncFnOnce() -> Result<Value, Error>,
 ) -> Result<PgRow, Error> {
-    let request = json!({"customer": customer, "action": "chat", "idempotency_key": key, "credits": 5.5});
+    let dimensions = json!({"input_tokens": 3000, "output_tokens": 2000});
+    let request = json!({"customer": customer, "action": "chat", "idempotency_key": key, "dimensions": dimensions});
     let hold = credyt(db, "authorize", request).await?;
     if !hold.get::<bool, _>("approved") {
         return Err(Error::PaymentRequired(json!({"error": hold.get::<&str, _>("reason")})));
