@@ -1,6 +1,7 @@
 // Credits from JDBC, with Jackson for JSON.
 import com.fasterxml.jackson.databind.JsonNode;
 import com.fasterxml.jackson.databind.ObjectMapper;
+import com.fasterxml.jackson.databind.node.ObjectNode;
 import java.math.BigDecimal;
 import java.nio.file.Path;
 import java.sql.*;
@@ -85,8 +86,9 @@ public class WithJdbc {
             credyt(db, "release", Map.of("customer", customer, "authorization_id", hold.get("id"), "reason", "vendor failed"));
             throw e;
         }
+        ObjectNode counts = answer.<ObjectNode>deepCopy().without("choices"); // the text stays out of the ledger
         return credyt(db, "capture", Map.of("customer", customer, "authorization_id", hold.get("id"),
-            "usage", Map.of("vendor", "openai", "body", answer)));
+            "usage", Map.of("vendor", "openai", "body", counts)));
     }
 
     /** A worker's round. It may die anywhere: what it did not acknowledge comes again when the lease is over. */

@@ -49,7 +49,8 @@ async def chat(db, customer, key, ask_vendor):
     except BaseException:  # the client has gone away, perhaps
         await credyt(db, "release", customer=customer, authorization_id=hold["id"], reason="vendor failed")
         raise
-    return await credyt(db, "capture", customer=customer, authorization_id=hold["id"], usage={"vendor": "openai", "body": answer})
+    counts = {key: answer[key] for key in answer if key != "choices"}  # the text stays out of the ledger
+    return await credyt(db, "capture", customer=customer, authorization_id=hold["id"], usage={"vendor": "openai", "body": counts})
 
 
 async def top_up(db, charge_card, lease_seconds=60):

@@ -69,7 +69,8 @@ def chat(customer, key, ask_vendor):
     except Exception:
         credyt("release", customer=customer, authorization_id=hold["id"], reason="vendor failed")
         raise
-    return credyt("capture", customer=customer, authorization_id=hold["id"], usage={"vendor": "openai", "body": answer})
+    counts = {key: answer[key] for key in answer if key != "choices"}  # the text stays out of the ledger
+    return credyt("capture", customer=customer, authorization_id=hold["id"], usage={"vendor": "openai", "body": counts})
 
 
 def top_up(charge_card, lease_seconds=60):

@@ -59,7 +59,8 @@ async function chat(customer, key, askVendor) {
     await credyt(pool, 'release', { customer, authorization_id: hold.id, reason: 'vendor failed' })
     throw error
   }
-  return credyt(pool, 'capture', { customer, authorization_id: hold.id, usage: { vendor: 'openai', body: answer } })
+  const { choices, ...counts } = answer // the text stays out of the ledger
+  return credyt(pool, 'capture', { customer, authorization_id: hold.id, usage: { vendor: 'openai', body: counts } })
 }
 
 // A worker's round. It may die anywhere: what it did not acknowledge comes again when the lease is over.

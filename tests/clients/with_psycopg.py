@@ -48,7 +48,8 @@ def chat(db, customer, key, ask_vendor):
     except Exception:
         credyt(db, "release", customer=customer, authorization_id=hold["id"], reason="vendor failed")
         raise
-    return credyt(db, "capture", customer=customer, authorization_id=hold["id"], usage={"vendor": "openai", "body": answer})
+    counts = {key: answer[key] for key in answer if key != "choices"}  # the text stays out of the ledger
+    return credyt(db, "capture", customer=customer, authorization_id=hold["id"], usage={"vendor": "openai", "body": counts})
 
 
 def top_up(db, charge_card, lease_seconds=60):

@@ -64,8 +64,9 @@ def chat(customer, key, ask_vendor):
         with Session(engine) as session, session.begin():
             credyt(session, "release", customer=customer, authorization_id=hold.id, reason="vendor failed")
         raise
+    counts = {key: answer[key] for key in answer if key != "choices"}  # the text stays out of the ledger
     with Session(engine) as session, session.begin():
-        return credyt(session, "capture", customer=customer, authorization_id=hold.id, usage={"vendor": "openai", "body": answer})
+        return credyt(session, "capture", customer=customer, authorization_id=hold.id, usage={"vendor": "openai", "body": counts})
 
 
 def top_up(charge_card, lease_seconds=60):

@@ -79,7 +79,8 @@ async fn chat(
     }
     let id: Uuid = hold.get("id");
     match ask_vendor().await {
-        Ok(answer) => {
+        Ok(mut answer) => {
+            answer.as_object_mut().and_then(|a| a.remove("choices")); // the text stays out of the ledger
             let usage = json!({"vendor": "openai", "body": answer});
             Ok(credyt(db, "capture", json!({"customer": customer, "authorization_id": id, "usage": usage})).await?)
         }
