@@ -180,6 +180,7 @@ CREATE TABLE credyt.ledger (
     action            text,
     quantity          numeric,
     credits           numeric NOT NULL,
+    balance           numeric NOT NULL,
     revenue           numeric NOT NULL,
     cost              numeric,
     costs             jsonb,
@@ -212,6 +213,7 @@ COMMENT ON COLUMN credyt.ledger.kind IS 'grant, debit, refund, expiry, revocatio
 COMMENT ON COLUMN credyt.ledger.action IS 'What the customer did.';
 COMMENT ON COLUMN credyt.ledger.quantity IS 'How much of it; of a revocation the credits asked for, NULL for the whole grant.';
 COMMENT ON COLUMN credyt.ledger.credits IS 'Credits that came (positive) or went (negative).';
+COMMENT ON COLUMN credyt.ledger.balance IS 'Sum of credits of the wallet''s rows up to this one: future grants included, less what is owed.';
 COMMENT ON COLUMN credyt.ledger.revenue IS 'Money earned (positive) or given back (negative), in the asset''s currency.';
 COMMENT ON COLUMN credyt.ledger.cost IS 'Vendor cost given with it, in the asset''s currency; NULL: not known.';
 COMMENT ON COLUMN credyt.ledger.costs IS 'The vendors'' models behind it, each with its cost (null: not known, with the reason), read from usage; of a refund or settlement their weights.';

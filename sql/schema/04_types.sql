@@ -191,19 +191,27 @@ COMMENT ON COLUMN credyt.price.effective_at IS 'From when it counts.';
 COMMENT ON COLUMN credyt.price.created_at IS 'When it was set.';
 
 CREATE TYPE credyt.movement AS (
-    kind         text,
-    occurred_at  timestamptz,
-    action       text,
-    credits      numeric,
-    revenue      numeric,
-    allocations  jsonb,
-    refers_to    uuid
+    kind          text,
+    occurred_at   timestamptz,
+    accounted_at  timestamptz,
+    action        text,
+    credits       numeric,
+    balance       numeric,
+    revenue       numeric,
+    costs         jsonb,
+    allocations   jsonb,
+    refers_to     uuid,
+    reason        text
 );
 COMMENT ON TYPE credyt.movement IS 'What time has decided and no call has booked yet, in the columns of credyt.ledger.';
 COMMENT ON COLUMN credyt.movement.kind IS 'grant, expiry, revocation, settlement or transfer.';
 COMMENT ON COLUMN credyt.movement.occurred_at IS 'When it fell due.';
+COMMENT ON COLUMN credyt.movement.accounted_at IS 'When it counts in the books.';
 COMMENT ON COLUMN credyt.movement.action IS 'The action whose debt was settled.';
 COMMENT ON COLUMN credyt.movement.credits IS 'Credits that came (positive) or went (negative).';
+COMMENT ON COLUMN credyt.movement.balance IS 'Sum of credits of the wallet''s rows up to this one.';
 COMMENT ON COLUMN credyt.movement.revenue IS 'Money earned.';
+COMMENT ON COLUMN credyt.movement.costs IS 'Of a settlement, the weights of the vendors'' models behind the debit.';
 COMMENT ON COLUMN credyt.movement.allocations IS 'Grant by grant, as in the ledger.';
 COMMENT ON COLUMN credyt.movement.refers_to IS 'The grant that began or ended, or the debit that was settled.';
+COMMENT ON COLUMN credyt.movement.reason IS 'Of a renewal, the plan.';

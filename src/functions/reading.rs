@@ -5,13 +5,12 @@ use pgrx::pg_sys;
 use super::answers::{GrantAnswer, open_grant_row};
 use crate::errors::{self, Result};
 use crate::ledger::interrupt::checked;
-use crate::ledger::wallet::Decided;
+use crate::ledger::wallet::{Decided, Due};
 use crate::ledger::{Amount, Moment, Wallet, packed};
 use crate::sql_types::{Args, Row, row, value};
 use crate::store::Store;
-use crate::store::ledger::Entry;
 use crate::store::wallets::{self, Passed, WalletView, read_state};
-use crate::store::{books, history, plans};
+use crate::store::{books, history, ledger, periods, plans};
 
 pub fn balance(args: &Args) -> Result<Option<pg_sys::Datum>> {
     let customer = args.name(0, "customer")?;
@@ -144,20 +143,32 @@ pub fn advanced(args: &Args) -> Result<Option<pg_sys::Datum>> {
 
 /// `credyt.due(customer, asset, state, at)`: what time has decided and no call has booked.
 pub fn due(args: &Args) -> Result<Option<pg_sys::Datum>> {
-    let (_, passed) = brought_to(args)?;
-    let movements = passed.due.iter().map(|due| {
-        let entry = Entry::of_due(due);
-        Row::new(vec![
-            value::text(entry.kind),
-            value::moment(entry.occurred_at),
-            value::optional_text(entry.action.as_deref()),
-            value::credits(entry.credits),
-            value::money(entry.revenue),
-            entry.allocations,
-            value::optional_uuid(entry.refers_to),
-        ])
-    });
-    row::rows(args, movements)
+    let customer = args.name(0, "customer")?;
+    let asset = args.name(1, "asset")?;
+    let (wallet, passed) = brought_to(args)?;
+    let mut balance = wallet.booked() - passed.due.iter().map(Due::credits).sum();
+    Store::read(|store| {
+        let first_open = periods::first_open(store, &asset)?;
+        let movement = |due: &Due| {
+            let entry = wallets::entry_of(store, &customer, due)?;
+            let at = entry.occurred_at;
+            balance += entry.credits;
+            Ok(Row::new(vec![
+                value::text(entry.kind),
+                value::moment(at),
+                value::moment(first_open.map_or(at, |first| first.max(at))),
+                value::optional_text(entry.action.as_deref()),
+                value::credits(entry.credits),
+                value::credits(balance),
+                value::money(entry.revenue),
+                ledger::costs(&entry.costs),
+                entry.allocations,
+                value::optional_uuid(entry.refers_to),
+                value::optional_text(entry.reason.as_deref()),
+            ]))
+        };
+        row::try_rows(args, passed.due.iter().map(movement))
+    })
 }
 
 /// `credyt.grants_due(customer, asset, state, at)`: grants that time has made and no call has booked,

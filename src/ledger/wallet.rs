@@ -103,6 +103,17 @@ pub enum Decided {
     Renewed { part: Part, plan: String },
 }
 
+impl Due {
+    /// Credits that its ledger row adds to the wallet's (positive) or takes from them (negative).
+    pub fn credits(&self) -> Amount {
+        match &self.what {
+            Decided::Expired(part) | Decided::Revoked(part) => -part.credits,
+            Decided::Renewed { part, .. } => part.credits,
+            Decided::Settled { .. } | Decided::Moved { .. } => Amount::ZERO,
+        }
+    }
+}
+
 /// What happens to a capture beyond what the customer can pay.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Overrun {
@@ -213,6 +224,11 @@ impl Wallet {
             })
             .sum();
         remaining - self.owed
+    }
+
+    /// The sum of its ledger rows: what remains in its grants, future ones too, less what is owed.
+    pub fn booked(&self) -> Amount {
+        self.grants.iter().map(|g| g.remaining).sum::<Amount>() - self.owed
     }
 
     /// What open authorizations pin, overdraft included.

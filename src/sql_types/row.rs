@@ -51,6 +51,14 @@ impl Row {
 /// Returns rows from a set-returning function. What is made for a row as it comes is given back after
 /// it.
 pub fn rows(args: &Args, rows: impl IntoIterator<Item = Row>) -> Result<Option<pg_sys::Datum>> {
+    try_rows(args, rows.into_iter().map(Ok))
+}
+
+/// The same where a row may not come about.
+pub fn try_rows(
+    args: &Args,
+    rows: impl IntoIterator<Item = Result<Row>>,
+) -> Result<Option<pg_sys::Datum>> {
     // SAFETY: InitMaterializedSRF checks that the caller takes a set and makes the tuplestore and
     // the descriptor of the declared type that the rows are put with.
     unsafe {
@@ -58,7 +66,7 @@ pub fn rows(args: &Args, rows: impl IntoIterator<Item = Row>) -> Result<Option<p
         let info = (*args.fcinfo()).resultinfo.cast::<pg_sys::ReturnSetInfo>();
         let scratch = Scratch::new();
         for row in checked(rows) {
-            let (mut values, mut nulls) = row.columns((*(*info).setDesc).natts)?;
+            let (mut values, mut nulls) = row?.columns((*(*info).setDesc).natts)?;
             pg_sys::tuplestore_putvalues(
                 (*info).setResult,
                 (*info).setDesc,

@@ -33,6 +33,8 @@ pub struct Entry {
     pub id: Uuid,
     /// Its number among the wallet's rows, once it is booked.
     pub seq: u64,
+    /// The sum of the wallet's rows up to this one, once it is booked.
+    pub balance: Amount,
     pub kind: &'static str,
     pub action: Option<String>,
     pub quantity: Option<Decimal>,
@@ -72,6 +74,7 @@ impl Entry {
         Entry {
             id: Uuid::nil(),
             seq: 0,
+            balance: Amount::ZERO,
             kind,
             action: None,
             quantity: None,
@@ -125,10 +128,11 @@ impl Entry {
         }
     }
 
-    /// Gives the entry its place among the wallet's rows.
-    pub fn number(&mut self, now: Moment, seq: u64) {
+    /// Gives the entry its place among the wallet's rows, which add up to `balance` with it.
+    pub fn number(&mut self, now: Moment, seq: u64, balance: Amount) {
         self.id = row_id(now, seq);
         self.seq = seq;
+        self.balance = balance;
     }
 
     /// The arguments of the INSERT statements, in the order of the columns.
@@ -165,12 +169,13 @@ impl Entry {
             self.key.as_ref().and_then(|key| value::bytes(&key.request)),
             self.documents.metadata,
             value::moment(accounted_at),
+            value::credits(self.balance),
         ])
     }
 }
 
 /// What vendors charge for a movement, as the ledger keeps it.
-pub(super) fn costs(spent: &[Spent]) -> Value {
+pub fn costs(spent: &[Spent]) -> Value {
     if spent.is_empty() {
         return value::NULL;
     }
@@ -295,16 +300,16 @@ pub fn join(one: &str, other: &str) -> String {
     }
 }
 
-/// The columns of a new row; $1 to $25 are their values.
+/// The columns of a new row; $1 to $26 are their values.
 macro_rules! insert {
     ($conflict:literal) => {
         concat!(
             "INSERT INTO credyt.ledger (customer, asset, id, seq, created_at, occurred_at,
                  accounted_at, price_version, kind, action, quantity, credits, revenue, cost, costs,
                  allocations, authorization_id, refers_to, scopes, reason, dimensions, usage,
-                 idempotency_key, request, metadata)
+                 idempotency_key, request, metadata, balance)
              VALUES ($1, $2, $3, $4, $5, $6, $25, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17,
-                 $18, $19, $20, $21, $22, $23, $24)",
+                 $18, $19, $20, $21, $22, $23, $24, $26)",
             $conflict
         )
     };
@@ -312,7 +317,7 @@ macro_rules! insert {
 
 const ENTRY: &[pgrx::pg_sys::Oid] = &[
     TEXT, TEXT, UUID, BIGINT, TIME, TIME, INT, TEXT, TEXT, NUMERIC, NUMERIC, NUMERIC, NUMERIC,
-    JSONB, JSONB, UUID, UUID, TEXTS, TEXT, JSONB, JSONB, TEXT, BYTES, JSONB, TIME,
+    JSONB, JSONB, UUID, UUID, TEXTS, TEXT, JSONB, JSONB, TEXT, BYTES, JSONB, TIME, NUMERIC,
 ];
 
 static INSERT: Statement = Statement {
@@ -352,16 +357,16 @@ static INSERT_ALL: Statement = Statement {
     sql: "INSERT INTO credyt.ledger
              (customer, asset, id, seq, created_at, occurred_at, price_version, kind, action,
               quantity, credits, revenue, cost, costs, allocations, authorization_id, refers_to,
-              scopes, reason, dimensions, usage, idempotency_key, request, metadata, accounted_at)
+              scopes, reason, dimensions, usage, idempotency_key, request, metadata, accounted_at, balance)
           SELECT unnest($1), unnest($2), unnest($3), unnest($4), unnest($5), unnest($6), unnest($7),
               unnest($8), unnest($9), unnest($10), unnest($11), unnest($12), unnest($13),
               unnest($14), unnest($15), unnest($16), unnest($17), unnest($18)::text[], unnest($19),
-              unnest($20), unnest($21), unnest($22), unnest($23), unnest($24), unnest($25)
+              unnest($20), unnest($21), unnest($22), unnest($23), unnest($24), unnest($25), unnest($26)
           ON CONFLICT (customer, idempotency_key) WHERE idempotency_key IS NOT NULL DO NOTHING",
     args: &[
         TEXTS, TEXTS, UUIDS, BIGINTS, TIMES, TIMES, INTS, TEXTS, TEXTS, NUMERICS, NUMERICS,
         NUMERICS, NUMERICS, JSONBS, JSONBS, UUIDS, UUIDS, TEXTS, TEXTS, JSONBS, JSONBS, TEXTS,
-        BYTES_LIST, JSONBS, TIMES,
+        BYTES_LIST, JSONBS, TIMES, NUMERICS,
     ],
 };
 
@@ -380,6 +385,7 @@ impl Default for NewRows {
         const KINDS: &[pgrx::pg_sys::Oid] = &[
             TEXT, TEXT, UUID, BIGINT, TIME, TIME, INT, TEXT, TEXT, NUMERIC, NUMERIC, NUMERIC,
             NUMERIC, JSONB, JSONB, UUID, UUID, TEXT, TEXT, JSONB, JSONB, TEXT, BYTES, JSONB, TIME,
+            NUMERIC,
         ];
         NewRows {
             columns: Columns::new(KINDS),

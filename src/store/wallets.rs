@@ -48,6 +48,8 @@ pub struct OpenWallet {
     key: Option<Key>,
     /// Its balance when it was written last.
     pub(super) was: Amount,
+    /// The sum of its ledger rows so far.
+    booked: Amount,
 }
 
 /// What a refund does to a debt.
@@ -60,8 +62,9 @@ struct Lowered {
 
 /// What comes with a movement of an open wallet, numbered.
 struct TakenIn {
-    /// The number of the first row.
+    /// The number of the first row, and the sum of those before it.
     first: u64,
+    booked: Amount,
     before: Vec<Due>,
     after: Vec<Due>,
     news: Vec<News>,
@@ -264,6 +267,7 @@ pub(super) fn load(
     let mut wallet = read_state(row.bytes(1)?)?;
     let now = now.max(wallet.changed_at);
     let was = wallet.balance(wallet.changed_at);
+    let booked = wallet.booked();
     let passed = match row.optional_moment(2) {
         Some(at) if at <= now => do_what_is_due(store, customer, asset, &mut wallet, now)?,
         _ => Passed::default(),
@@ -282,6 +286,7 @@ pub(super) fn load(
         lowered: Vec::new(),
         key: None,
         was,
+        booked,
     })
 }
 
@@ -429,6 +434,18 @@ fn debts_of(store: &Store, customer: &str, asset: &str, wallet: &Wallet) -> Resu
         .collect()
 }
 
+/// The entry of what is due, as it will be booked: that of a settlement is shared over the models of
+/// the debit that owed.
+pub fn entry_of(store: &Store, customer: &str, due: &Due) -> Result<Entry> {
+    let mut entry = Entry::of_due(due);
+    if let Decided::Settled { debt, .. } = &due.what
+        && let Some(debit) = ledger::by_id(store, customer, *debt)?
+    {
+        entry.costs = costs::weights_of(store, customer, &debit)?;
+    }
+    Ok(entry)
+}
+
 impl OpenWallet {
     /// A wallet that its row's lock protects and that time has decided nothing about.
     pub(super) fn with_nothing_due(
@@ -446,6 +463,7 @@ impl OpenWallet {
             limit,
             now,
             was: wallet.balance(now),
+            booked: wallet.booked(),
             wallet,
             due: Vec::new(),
             ended: Vec::new(),
@@ -703,7 +721,9 @@ impl OpenWallet {
         let before = std::mem::take(&mut self.due);
         let first = self.wallet.seq + 1;
         let seq = first + before.len() as u64;
-        entry.number(self.now, seq);
+        let booked = self.booked;
+        let sum = |due: &[Due]| due.iter().map(Due::credits).sum::<Amount>();
+        entry.number(self.now, seq, booked + sum(&before) + entry.credits);
         if self.debts.is_some() || self.wallet.may_settle(self.now) {
             let mut debts = self.take_debts(store)?;
             if entry.owed.is_positive() {
@@ -718,7 +738,9 @@ impl OpenWallet {
         after.extend(self.settle(store)?);
         after.extend(self.wallet.sweep(self.now));
         self.wallet.seq = seq + after.len() as u64;
+        self.booked = entry.balance + sum(&after);
         Ok(TakenIn {
+            booked,
             news: events::collect(self, before.iter().chain(&after)),
             first,
             before,
@@ -737,8 +759,8 @@ impl OpenWallet {
         if !lowered.is_empty() {
             self.forget_paid(store)?;
         }
-        self.book_due(store, taken.first, &taken.before)?;
-        self.book_due(store, entry.seq + 1, &taken.after)?;
+        self.book_due(store, taken.first, taken.booked, &taken.before)?;
+        self.book_due(store, entry.seq + 1, entry.balance, &taken.after)?;
         events::insert(store, self, &taken.news)
     }
 
@@ -752,7 +774,9 @@ impl OpenWallet {
         let news = events::collect(self, due.iter());
         let state = self.state()?;
         self.write(store, &state)?;
-        self.book_due(store, first, &due)?;
+        let booked = self.booked;
+        self.booked += due.iter().map(Due::credits).sum();
+        self.book_due(store, first, booked, &due)?;
         events::insert(store, self, &news)
     }
 
@@ -819,12 +843,19 @@ impl OpenWallet {
         Ok(packed::pack(&self.wallet))
     }
 
-    fn book_due(&mut self, store: &Store, first: u64, due: &[Due]) -> Result<()> {
+    /// Books what is due: its rows begin with this number, and those before add up to `balance`.
+    fn book_due(
+        &mut self,
+        store: &Store,
+        first: u64,
+        mut balance: Amount,
+        due: &[Due],
+    ) -> Result<()> {
         let mut paid = false;
         for (nth, some) in due.chunks(ROWS_AT_ONCE).enumerate() {
             let _scratch = Scratch::new();
             let first = first + (nth * ROWS_AT_ONCE) as u64;
-            paid |= self.book_some_due(store, first, some)?;
+            paid |= self.book_some_due(store, first, &mut balance, some)?;
         }
         if paid {
             self.forget_paid(store)?;
@@ -839,23 +870,24 @@ impl OpenWallet {
     }
 
     /// The rows of some of it. Did it pay debts?
-    fn book_some_due(&mut self, store: &Store, first: u64, due: &[Due]) -> Result<bool> {
+    fn book_some_due(
+        &mut self,
+        store: &Store,
+        first: u64,
+        balance: &mut Amount,
+        due: &[Due],
+    ) -> Result<bool> {
         let mut rows = NewRows::default();
         let mut key = None;
         for (seq, due) in (first..).zip(checked(due)) {
-            let mut entry = Entry::of_due(due);
-            entry.number(self.now, seq);
-            match &due.what {
-                Decided::Settled { debt, .. } => {
-                    if let Some(debit) = ledger::by_id(store, &self.customer, *debt)? {
-                        entry.costs = costs::weights_of(store, &self.customer, &debit)?;
-                    }
-                }
-                Decided::Renewed { .. } if self.key.is_some() => {
-                    entry.key = self.key.take();
-                    key = entry.key.clone();
-                }
-                _ => {}
+            let mut entry = entry_of(store, &self.customer, due)?;
+            *balance += entry.credits;
+            entry.number(self.now, seq, *balance);
+            if let Decided::Renewed { .. } = &due.what
+                && self.key.is_some()
+            {
+                entry.key = self.key.take();
+                key = entry.key.clone();
             }
             rows.add(store, &self.customer, &self.asset.name, self.now, &entry)?;
         }
