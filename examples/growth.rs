@@ -212,11 +212,12 @@ fn seed(client: &mut Client, options: &Options, size: i64) -> Result<()> {
     // Row i is the (i / customers + 1)th of its customer, and was made at its share of the days.
     let insert = format!(
         r#"INSERT INTO credyt.ledger (customer, asset, id, seq, created_at, occurred_at, accounted_at, price_version, kind, action,
-               quantity, credits, revenue, cost, costs, allocations, scopes)
+               quantity, credits, balance, revenue, cost, costs, allocations, scopes)
            SELECT 'customer-' || m.customer, 'credits',
                   (lpad(to_hex((extract(epoch FROM m.at) * 1000)::bigint), 12, '0') || '70008000' || lpad(to_hex(m.seq), 12, '0'))::uuid,
                   m.seq, m.at, m.at, m.at, 1, m.kind, 'action.' || m.i % 8, m.quantity,
                   CASE m.kind WHEN 'refund' THEN m.credits ELSE -m.credits END,
+                  1000000000 - m.seq,
                   CASE m.kind WHEN 'refund' THEN -m.revenue ELSE m.revenue END,
                   CASE WHEN m.kind = 'debit' AND m.i % 5 > 0 THEN m.cost END,
                   CASE WHEN m.kind = 'refund' THEN NULL

@@ -1124,8 +1124,11 @@ fn the_helpers_of_the_views_take_anything() {
             "advanced('ann', 'credits', $s, $t)",
             "due('ann', 'credits', $s, $t)",
             "grants_due('ann', 'credits', $s, $t)",
-            "renewal_at('ann', (SELECT id FROM credyt.subscriptions), $t)",
-            "renewal_at('bob', gen_random_uuid(), $t)",
+            "subscription_at('ann', (SELECT id FROM credyt.booked_subscriptions), $t)",
+            "subscription_at('bob', gen_random_uuid(), $t)",
+            "period_grant(gen_random_uuid(), $t)",
+            "alert_rules($s, $t)",
+            "topup_rules($s, $t)",
         ] {
             let call = call.replace("$s", state).replace("$t", at);
             if let Err(refused) = attempt(&mut client, &format!("SELECT credyt.{call}")) {

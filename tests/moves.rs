@@ -95,7 +95,7 @@ fn calls(client: &mut Client, volatile: bool) -> Vec<(String, String)> {
                     WHEN a.name = 'grant_id' THEN '(SELECT id FROM credyt.grant_balances WHERE customer = ''ann'' AND remaining > 100)'
                     WHEN a.name = 'debit_id' THEN '(SELECT id FROM credyt.ledger WHERE customer = ''ann'' AND idempotency_key = ''k'')'
                     WHEN a.name = 'authorization_id' THEN '(SELECT id FROM credyt.authorizations WHERE customer = ''ann'' AND idempotency_key = ''hold'')'
-                    WHEN a.name = 'subscription_id' THEN '(SELECT id FROM credyt.subscriptions WHERE customer = ''ann'')'
+                    WHEN a.name = 'subscription_id' THEN '(SELECT id FROM credyt.booked_subscriptions WHERE customer = ''ann'')'
                     WHEN a.name = 'event_id' THEN '(SELECT id FROM credyt.events WHERE type = ''topup.requested'')'
                     WHEN p.proname = 'debit_many' THEN '''[{{"customer": "ann", "action": "image"}}]'''
                     WHEN p.proname = 'grant_many' THEN '''[{{"customer": "ann", "credits": 1}}]'''

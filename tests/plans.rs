@@ -110,7 +110,7 @@ fn twenty_four_connections_subscribe_once() {
     assert_eq!(
         value(
             &mut client,
-            "SELECT count(*) FROM credyt.subscriptions WHERE customer = 'bob'"
+            "SELECT count(*) FROM credyt.booked_subscriptions WHERE customer = 'bob'"
         ),
         "1"
     );

@@ -106,9 +106,9 @@ const OTHERWISE: [(&str, &str, &str); 2] = [
         "",
     ),
     (
-        ") WITH (fillfactor = 80);\nCOMMENT ON TABLE credyt.subscriptions",
-        ") WITH (fillfactor = 60);\nCOMMENT ON TABLE credyt.subscriptions",
-        "ALTER TABLE credyt.subscriptions SET (fillfactor = 80);\n",
+        ") WITH (fillfactor = 80);\nCOMMENT ON TABLE credyt.booked_subscriptions",
+        ") WITH (fillfactor = 60);\nCOMMENT ON TABLE credyt.booked_subscriptions",
+        "ALTER TABLE credyt.booked_subscriptions SET (fillfactor = 80);\n",
     ),
 ];
 

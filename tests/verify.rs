@@ -132,14 +132,14 @@ fn a_damaged_subscription_is_found() {
         "SELECT credyt.create_plan('pro', 10, rollover => NULL), credyt.subscribe('dee', 'pro', now() - interval '70 days')",
     );
     assert_eq!(database.broken_laws(), [""; 0]);
-    let set = |what: &str| format!("UPDATE credyt.subscriptions SET {what}");
+    let set = |what: &str| format!("UPDATE credyt.booked_subscriptions SET {what}");
     let cases = [
         ("3", edit("dee", "next_renewal", "null")),
         ("3", edit("dee", "next_renewal", "\"2020-01-01T00:00:00Z\"")),
         ("3", set("next_renewal_at = next_renewal_at + interval '1 us'")),
         ("3", set("paid_through = now()")),
         ("3", set("ends_at = now()")),
-        ("3", "DELETE FROM credyt.subscriptions".to_owned()),
+        ("3", "DELETE FROM credyt.booked_subscriptions".to_owned()),
         // What rolled over into a grant is what it was issued with.
         ("2", "UPDATE credyt.grants SET credits = credits + 1 WHERE origin IS NOT NULL AND customer = 'dee'".to_owned()),
         ("2", "UPDATE credyt.grants SET paid = paid + 1 WHERE origin IS NOT NULL AND customer = 'dee'".to_owned()),
@@ -183,6 +183,7 @@ fn a_damaged_ledger_row_is_found() {
             ("1", "UPDATE credyt.ledger SET credits = credits - 1 WHERE idempotency_key = 'd'"),
             ("6", "UPDATE credyt.ledger SET credits = credits - 1 WHERE idempotency_key = 'd'"),
             ("6", "UPDATE credyt.ledger SET revenue = revenue + 1 WHERE idempotency_key = 'd'"),
+            ("1", "UPDATE credyt.ledger SET balance = balance + 1 WHERE idempotency_key = 'd'"),
             ("2", "UPDATE credyt.ledger SET allocations = jsonb_set(allocations, '{0,credits}', '\"19\"') WHERE idempotency_key = 'd'"),
             ("4", "UPDATE credyt.ledger SET allocations = jsonb_set(allocations, '{0,revenue}', '\"2\"') WHERE idempotency_key = 'd'"),
             (
@@ -208,8 +209,8 @@ fn a_damaged_ledger_row_is_found() {
             ),
             (
                 "6",
-                "INSERT INTO credyt.ledger (customer, asset, id, seq, created_at, occurred_at, accounted_at, kind, credits, revenue, allocations)
-                 SELECT customer, asset, gen_random_uuid(), seq, created_at, occurred_at, accounted_at, kind, credits, revenue, allocations
+                "INSERT INTO credyt.ledger (customer, asset, id, seq, created_at, occurred_at, accounted_at, kind, credits, balance, revenue, allocations)
+                 SELECT customer, asset, gen_random_uuid(), seq, created_at, occurred_at, accounted_at, kind, credits, balance, revenue, allocations
                  FROM credyt.ledger WHERE kind = 'debit' AND credits = 0",
             ),
         ],

@@ -118,10 +118,10 @@ impl Grown {
             let to = size.min(self.rows + PART);
             let sql = format!(
                 "INSERT INTO credyt.ledger (customer, asset, id, seq, created_at, occurred_at, accounted_at, price_version, kind,
-                     action, quantity, credits, revenue, allocations, idempotency_key, request)
+                     action, quantity, credits, balance, revenue, allocations, idempotency_key, request)
                  SELECT 'customer ' || r.i * 7919 % {wallets}, 'credits',
                         (lpad(to_hex((extract(epoch FROM r.at) * 1000)::bigint), 12, '0') || '70008000' || lpad(to_hex(r.i), 12, '0'))::uuid,
-                        4 + r.i / {wallets}, r.at, r.at, r.at, 1, 'debit', 'image.generate', 1, -1, 0.01,
+                        4 + r.i / {wallets}, r.at, r.at, r.at, 1, 'debit', 'image.generate', 1, -1, 1000000 - r.i / {wallets}, 0.01,
                         '[{{\"grant\": \"019a9c5e-7e3f-7c00-8000-00000000abcd\", \"kind\": \"included\", \"credits\": \"1\", \"revenue\": \"0.01\"}}]',
                         gen_random_uuid()::text, '\\x00112233445566778899aabbccddeeff'
                  FROM (SELECT i, now() - interval '60 days' + i * interval '0.05 s' AS at

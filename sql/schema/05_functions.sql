@@ -188,6 +188,12 @@ COMMENT ON FUNCTION credyt.refund(text, uuid, numeric, timestamptz, text, text) 
 
 -- Reading
 
+CREATE FUNCTION credyt.statement_time() RETURNS timestamptz
+    AS 'MODULE_PATHNAME', 'credyt_statement_time' LANGUAGE c STABLE
+    SECURITY DEFINER SET search_path = pg_catalog, pg_temp;
+COMMENT ON FUNCTION credyt.statement_time() IS
+    'The time that readers read at: the start of the statement, inside CALL and DO that of the clock.';
+
 CREATE FUNCTION credyt.balance(
     customer  text,
     asset     text DEFAULT 'credits',

@@ -5,8 +5,7 @@ SELECT w.customer, w.asset, w.status, w.overdraft_limit, t.at, s.state
 FROM credyt.wallets w
 -- OFFSET 0: computed once for a wallet, not once for every column that is made of it.
 CROSS JOIN LATERAL (
-    SELECT greatest(coalesce((SELECT c.now FROM credyt.clock c WHERE c.one), statement_timestamp()),
-                    credyt.changed_at(w.state)) AS at
+    SELECT greatest((SELECT credyt.statement_time()), credyt.changed_at(w.state)) AS at
     OFFSET 0
 ) t
 CROSS JOIN LATERAL (
@@ -21,6 +20,28 @@ COMMENT ON COLUMN credyt.wallets_now.status IS 'active, frozen or closed.';
 COMMENT ON COLUMN credyt.wallets_now.overdraft_limit IS 'Credits that may be owed.';
 COMMENT ON COLUMN credyt.wallets_now.at IS 'The moment it is read at.';
 COMMENT ON COLUMN credyt.wallets_now.state IS 'The packed state.';
+
+CREATE VIEW credyt.pending_entries AS
+SELECT w.customer, w.asset, d.kind, d.occurred_at, d.accounted_at, d.action, d.credits, d.balance, d.revenue, d.costs,
+       d.allocations, d.refers_to, d.reason
+FROM credyt.wallets w
+CROSS JOIN LATERAL credyt.due(w.customer, w.asset, w.state, (SELECT credyt.statement_time())) AS d
+-- A wallet that last changed later, by a clock that was set back, has nothing due before then.
+WHERE w.next_due_at <= (SELECT credyt.statement_time());
+COMMENT ON VIEW credyt.pending_entries IS 'What is due in every wallet and no call has booked yet: the rows that the ledger will have. Every report includes it.';
+COMMENT ON COLUMN credyt.pending_entries.customer IS 'Whose wallet.';
+COMMENT ON COLUMN credyt.pending_entries.asset IS 'In which asset.';
+COMMENT ON COLUMN credyt.pending_entries.kind IS 'grant, expiry, revocation, settlement or transfer.';
+COMMENT ON COLUMN credyt.pending_entries.occurred_at IS 'When it fell due.';
+COMMENT ON COLUMN credyt.pending_entries.accounted_at IS 'When it counts in the books.';
+COMMENT ON COLUMN credyt.pending_entries.action IS 'The action whose debt was settled.';
+COMMENT ON COLUMN credyt.pending_entries.credits IS 'Credits that came (positive) or went (negative).';
+COMMENT ON COLUMN credyt.pending_entries.balance IS 'Sum of credits of the wallet''s rows up to this one.';
+COMMENT ON COLUMN credyt.pending_entries.revenue IS 'Money earned, in the asset''s currency.';
+COMMENT ON COLUMN credyt.pending_entries.costs IS 'Of a settlement, the weights of the vendors'' models behind the debit.';
+COMMENT ON COLUMN credyt.pending_entries.allocations IS 'Grant by grant, as in the ledger.';
+COMMENT ON COLUMN credyt.pending_entries.refers_to IS 'The grant that began or ended, or the debit that was settled.';
+COMMENT ON COLUMN credyt.pending_entries.reason IS 'Of a renewal, the plan.';
 
 CREATE VIEW credyt.wallet_balances AS
 SELECT w.customer, w.asset,
@@ -56,15 +77,11 @@ FROM (
            i.applies_to, i.origin
     FROM credyt.grants i
     UNION ALL
-    SELECT d.customer, d.id, d.asset, d.kind, d.priority, d.credits, d.paid, d.effective_at, d.expires_at,
+    SELECT w.customer, d.id, w.asset, d.kind, d.priority, d.credits, d.paid, d.effective_at, d.expires_at,
            d.applies_to, d.origin
     FROM credyt.wallets w
-    CROSS JOIN LATERAL (
-        SELECT greatest(coalesce((SELECT c.now FROM credyt.clock c WHERE c.one), statement_timestamp()),
-                        credyt.changed_at(w.state)) AS at
-    ) t
-    CROSS JOIN LATERAL credyt.grants_due(w.customer, w.asset, w.state, t.at) AS d
-    WHERE w.next_due_at <= t.at
+    CROSS JOIN LATERAL credyt.grants_due(w.customer, w.asset, w.state, (SELECT credyt.statement_time())) AS d
+    WHERE w.next_due_at <= (SELECT credyt.statement_time())
 ) g
 LEFT JOIN (
     SELECT w.customer, open.id, open.remaining, open.held, open.deferred
@@ -95,8 +112,9 @@ FROM credyt.wallets_now w
 CROSS JOIN LATERAL credyt.grants(w.state) WITH ORDINALITY AS
     o (id, customer, asset, kind, priority, credits, remaining, held, paid, deferred, effective_at,
        expires_at, applies_to, origin, replayed, place)
-WHERE o.effective_at <= w.at AND (o.expires_at IS NULL OR o.expires_at > w.at);
-COMMENT ON VIEW credyt.spend_order IS 'Which grant burns next? The live grants in the order debits take them; one with applies_to pays only for matching actions.';
+WHERE w.status = 'active' AND o.remaining > o.held
+  AND o.effective_at <= w.at AND (o.expires_at IS NULL OR o.expires_at > w.at);
+COMMENT ON VIEW credyt.spend_order IS 'Which grant burns next? What can be spent, in the order debits take it; one with applies_to pays only for matching actions.';
 COMMENT ON COLUMN credyt.spend_order.customer IS 'Whose wallet.';
 COMMENT ON COLUMN credyt.spend_order.asset IS 'In which asset.';
 COMMENT ON COLUMN credyt.spend_order.position IS '1 burns first.';
@@ -110,8 +128,9 @@ COMMENT ON COLUMN credyt.spend_order.applies_to IS 'Patterns of the actions it m
 CREATE VIEW credyt.open_authorizations AS
 SELECT h.customer, h.asset, h.id, h.action, h.credits, h.captured, h.expires_at
 FROM credyt.authorizations h
+JOIN credyt.wallets w ON w.customer = h.customer AND w.asset = h.asset
 WHERE h.status = 'open'
-  AND h.expires_at > coalesce((SELECT c.now FROM credyt.clock c WHERE c.one), statement_timestamp());
+  AND h.expires_at > (SELECT credyt.statement_time()) AND h.expires_at > credyt.changed_at(w.state);
 COMMENT ON VIEW credyt.open_authorizations IS 'What is held right now?';
 COMMENT ON COLUMN credyt.open_authorizations.customer IS 'Whose credits are held.';
 COMMENT ON COLUMN credyt.open_authorizations.asset IS 'In which asset.';
@@ -121,16 +140,25 @@ COMMENT ON COLUMN credyt.open_authorizations.credits IS 'Credits authorized.';
 COMMENT ON COLUMN credyt.open_authorizations.captured IS 'Credits captured so far.';
 COMMENT ON COLUMN credyt.open_authorizations.expires_at IS 'When the hold ends.';
 
+-- Asked for one customer in the order of id, a page is read by the primary key and costs what the page
+-- costs: ids ascend as the rows of a wallet do.
 CREATE VIEW credyt.statement AS
-SELECT l.customer, l.asset, l.id, l.created_at, l.kind, l.action, l.quantity, l.credits,
-       sum(l.credits) OVER (PARTITION BY l.customer, l.asset ORDER BY l.seq) AS balance,
-       l.revenue, l.cost
-FROM credyt.ledger l;
-COMMENT ON VIEW credyt.statement IS 'What happened in a wallet, in order? Ask for one customer.';
+SELECT l.customer, l.asset, l.seq, l.id, l.occurred_at, l.created_at, l.kind, l.action, l.quantity, l.credits, l.balance,
+       l.revenue, l.cost, l.reason, l.scopes,
+       CASE WHEN l.kind IN ('grant', 'expiry', 'revocation') THEN l.refers_to
+            WHEN jsonb_array_length(l.allocations) = 1 THEN (l.allocations->0->>'grant')::uuid END AS grant_id
+FROM credyt.ledger l
+UNION ALL
+SELECT p.customer, p.asset, NULL::bigint, NULL::uuid, p.occurred_at, NULL::timestamptz, p.kind, p.action, NULL::numeric,
+       p.credits, p.balance, p.revenue, NULL::numeric, p.reason, NULL::text[], (p.allocations->0->>'grant')::uuid
+FROM credyt.pending_entries p;
+COMMENT ON VIEW credyt.statement IS 'What happened in a wallet? Ask for one customer, ORDER BY seq: what is due and not booked yet comes last, without seq and id.';
 COMMENT ON COLUMN credyt.statement.customer IS 'Whose wallet.';
 COMMENT ON COLUMN credyt.statement.asset IS 'In which asset.';
-COMMENT ON COLUMN credyt.statement.id IS 'The ledger row.';
-COMMENT ON COLUMN credyt.statement.created_at IS 'When it was booked.';
+COMMENT ON COLUMN credyt.statement.seq IS 'The number of the row in its wallet; NULL: not booked yet.';
+COMMENT ON COLUMN credyt.statement.id IS 'The ledger row; NULL: not booked yet.';
+COMMENT ON COLUMN credyt.statement.occurred_at IS 'When it happened: of an expiry or a renewal when it fell due, however late it was booked.';
+COMMENT ON COLUMN credyt.statement.created_at IS 'When it was booked; NULL: not yet.';
 COMMENT ON COLUMN credyt.statement.kind IS 'grant, debit, refund, expiry, revocation, settlement or transfer.';
 COMMENT ON COLUMN credyt.statement.action IS 'What the customer did.';
 COMMENT ON COLUMN credyt.statement.quantity IS 'How much of it.';
@@ -138,6 +166,9 @@ COMMENT ON COLUMN credyt.statement.credits IS 'Credits that came (positive) or w
 COMMENT ON COLUMN credyt.statement.balance IS 'Credits after this row, future grants included, less what is owed.';
 COMMENT ON COLUMN credyt.statement.revenue IS 'Money earned (positive) or given back (negative).';
 COMMENT ON COLUMN credyt.statement.cost IS 'Vendor cost; NULL: not known.';
+COMMENT ON COLUMN credyt.statement.reason IS 'Why, in a word or a sentence; of a renewal the plan.';
+COMMENT ON COLUMN credyt.statement.scopes IS 'Spend limits it counts under.';
+COMMENT ON COLUMN credyt.statement.grant_id IS 'The grant that came, went or paid; NULL: several, or the overdraft.';
 
 CREATE VIEW credyt.price_book AS
 SELECT p.action, p.asset, p.customer, p.version, p.price, p.effective_at,
@@ -184,14 +215,7 @@ SELECT e.asset, a.part->>'kind' AS kind,
 FROM (
     SELECT l.asset, l.allocations FROM credyt.ledger l WHERE l.kind = 'expiry'
     UNION ALL
-    SELECT w.asset, d.allocations
-    FROM credyt.wallets w
-    CROSS JOIN LATERAL (
-        SELECT greatest(coalesce((SELECT c.now FROM credyt.clock c WHERE c.one), statement_timestamp()),
-                        credyt.changed_at(w.state)) AS at
-    ) t
-    CROSS JOIN LATERAL credyt.due(w.customer, w.asset, w.state, t.at) AS d
-    WHERE w.next_due_at <= t.at AND d.kind = 'expiry'
+    SELECT p.asset, p.allocations FROM credyt.pending_entries p WHERE p.kind = 'expiry'
 ) e
 CROSS JOIN LATERAL jsonb_array_elements(e.allocations) AS a (part)
 GROUP BY e.asset, a.part->>'kind';

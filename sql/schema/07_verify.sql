@@ -24,7 +24,7 @@ open AS MATERIALIZED (
     FROM wallet w CROSS JOIN LATERAL credyt.grants(w.state) AS o
 ),
 entry AS MATERIALIZED (
-    SELECT l.customer, l.asset, l.id, l.seq, l.kind, l.credits, l.revenue, l.allocations,
+    SELECT l.customer, l.asset, l.id, l.seq, l.kind, l.credits, l.balance, l.revenue, l.allocations,
            l.authorization_id, l.refers_to, l.accounted_at, l.created_at
     FROM credyt.ledger l
     WHERE verify.customer IS NULL OR l.customer = verify.customer
@@ -149,6 +149,12 @@ HAVING coalesce(sum(d.owed), 0) <> w.owed
 
 -- 2: where the credits of a grant are
 UNION ALL
+SELECT 1, e.customer, e.asset, format('row %s leads from a balance of %s to %s by %s credits', e.seq, e.before, e.balance, e.credits)
+FROM (SELECT e.customer, e.asset, e.seq, e.balance, e.credits,
+             lag(e.balance, 1, 0::numeric) OVER (PARTITION BY e.customer, e.asset ORDER BY e.seq) AS before
+      FROM entry e) e
+WHERE e.before + e.credits <> e.balance
+UNION ALL
 SELECT 2, g.customer, g.asset,
        format('grant %s: %s issued, but %s spent - %s refunded + %s expired + %s revoked + %s transferred + %s remaining',
               g.id, g.credits, coalesce(g.spent, 0), coalesce(g.refunded, 0), coalesce(g.expired, 0),
@@ -232,7 +238,7 @@ FROM wallet w
 LEFT JOIN (SELECT s.customer, s.asset,
                   min(CASE WHEN s.next_renewal_at < s.paid_through OR s.paid_through IS NULL THEN s.next_renewal_at
                            ELSE least(coalesce(s.waits_until, s.next_renewal_at), s.ends_at) END) AS first
-           FROM credyt.subscriptions s
+           FROM credyt.booked_subscriptions s
            WHERE (s.next_renewal_at < s.paid_through OR s.paid_through IS NULL OR s.grants <> '{}')
              AND (s.next_renewal_at < s.ends_at OR s.ends_at IS NULL)
              AND (verify.customer IS NULL OR s.customer = verify.customer)
@@ -398,7 +404,7 @@ UNION ALL
 SELECT 7, w.customer, w.asset, format('%s of grant %s wait for a payment that is not waited for', o.state->>'waiting', o.state->>'id')
 FROM wallet w CROSS JOIN LATERAL jsonb_array_elements(w.state::jsonb->'grants') AS o (state)
 WHERE o.state ? 'waiting'
-  AND NOT EXISTS (SELECT FROM credyt.subscriptions s
+  AND NOT EXISTS (SELECT FROM credyt.booked_subscriptions s
                   WHERE s.customer = w.customer AND s.asset = w.asset AND (o.state->>'id')::uuid = ANY (s.grants)
                     AND least(s.waits_until, s.ends_at) > credyt.changed_at(w.state) AND s.waits_until IS NOT NULL)
 -- and debt never stands beside credits that may pay it

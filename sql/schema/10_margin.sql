@@ -34,6 +34,7 @@ CREATE FUNCTION credyt.posted(lines jsonb, debits int) RETURNS SETOF credyt.marg
 COMMENT ON FUNCTION credyt.posted(jsonb, int) IS 'The lines of a cost posting.';
 
 -- Most rows have one allocation and one model at most: they are a line as they are.
+-- What is due and not booked yet has no number: what is asked for by number leaves it out.
 CREATE VIEW credyt.margin_lines AS
 SELECT l.customer, l.asset, l.id, l.seq, l.accounted_at, l.action,
        -- What a debit gets back, or earns later, counts under its scopes.
@@ -77,12 +78,19 @@ CROSS JOIN LATERAL (
     SELECT s.vendor, s.model, s.kind, s.counted, s.credits, s.revenue, s.cost
     FROM credyt.posted(p.lines, p.debits) AS s
     WHERE jsonb_array_length(p.lines) <> 1
-) s;
+) s
+UNION ALL
+SELECT e.customer, e.asset, NULL::uuid, NULL::bigint, e.accounted_at, e.action,
+       (SELECT d.scopes FROM credyt.ledger d WHERE d.customer = e.customer AND d.id = e.refers_to),
+       0, false, 0::numeric, s.vendor, s.model, s.kind, s.counted, s.credits, s.revenue, s.cost
+FROM credyt.pending_entries e
+CROSS JOIN LATERAL credyt.shared(e.kind, e.allocations, e.costs, NULL) AS s
+WHERE e.kind = 'settlement' OR e.revenue <> 0;
 COMMENT ON VIEW credyt.margin_lines IS 'What does each movement add to margin? The reports add up nothing else; ask for one customer.';
 COMMENT ON COLUMN credyt.margin_lines.customer IS 'Whose.';
 COMMENT ON COLUMN credyt.margin_lines.asset IS 'In which asset; money is in its currency.';
-COMMENT ON COLUMN credyt.margin_lines.id IS 'The ledger row; all f: a recorded cost.';
-COMMENT ON COLUMN credyt.margin_lines.seq IS 'Its number among the rows of the wallet.';
+COMMENT ON COLUMN credyt.margin_lines.id IS 'The ledger row; all f: a recorded cost; NULL: due, and not booked yet.';
+COMMENT ON COLUMN credyt.margin_lines.seq IS 'Its number among the rows of the wallet; NULL: due, and not booked yet.';
 COMMENT ON COLUMN credyt.margin_lines.accounted_at IS 'When it counts in the books.';
 COMMENT ON COLUMN credyt.margin_lines.action IS 'What customers did; NULL: revenue taken back by revoked grants, and costs without a debit.';
 COMMENT ON COLUMN credyt.margin_lines.scopes IS 'The scopes of the debit, also of what was refunded of it.';
@@ -228,6 +236,43 @@ COMMENT ON STATISTICS credyt.margin_customers_groups IS 'How many groups a repor
 CREATE STATISTICS credyt.margin_days_groups (ndistinct) ON day, action, vendor, model, kind FROM credyt.margin_days;
 COMMENT ON STATISTICS credyt.margin_days_groups IS 'How many groups a report by several of these has.';
 
+-- OFFSET 0: what is newer is looked up wallet by wallet.
+CREATE VIEW credyt.margin_unrolled AS
+SELECT w.customer, w.asset, m.id, m.seq, m.accounted_at, m.action, m.scopes, m.debits, m.costed, m.quantity,
+       m.vendor, m.model, m.kind, m.counted, m.credits, m.revenue, m.cost
+FROM credyt.wallets w
+LEFT JOIN credyt.rollup_progress p ON p.customer = w.customer AND p.asset = w.asset
+CROSS JOIN LATERAL (
+    SELECT * FROM credyt.margin_lines m
+    WHERE m.customer = w.customer AND m.asset = w.asset AND m.seq > coalesce(p.seq, 0)
+      AND m.id > coalesce(p.id, '00000000-0000-0000-0000-000000000000')
+    OFFSET 0
+) m
+WHERE credyt.seq(w.state) > coalesce(p.seq, 0)
+UNION ALL
+SELECT m.customer, m.asset, m.id, m.seq, m.accounted_at, m.action, m.scopes, m.debits, m.costed, m.quantity,
+       m.vendor, m.model, m.kind, m.counted, m.credits, m.revenue, m.cost
+FROM credyt.margin_lines m
+WHERE m.seq IS NULL;
+COMMENT ON VIEW credyt.margin_unrolled IS 'The credyt.margin_lines that the rollups do not have yet: newer ones, and what is due and not booked yet.';
+COMMENT ON COLUMN credyt.margin_unrolled.customer IS 'Whose.';
+COMMENT ON COLUMN credyt.margin_unrolled.asset IS 'In which asset; money is in its currency.';
+COMMENT ON COLUMN credyt.margin_unrolled.id IS 'As in credyt.margin_lines.';
+COMMENT ON COLUMN credyt.margin_unrolled.seq IS 'As in credyt.margin_lines.';
+COMMENT ON COLUMN credyt.margin_unrolled.accounted_at IS 'When it counts in the books.';
+COMMENT ON COLUMN credyt.margin_unrolled.action IS 'As in credyt.margin_lines.';
+COMMENT ON COLUMN credyt.margin_unrolled.scopes IS 'As in credyt.margin_lines.';
+COMMENT ON COLUMN credyt.margin_unrolled.debits IS 'As in credyt.margin_lines.';
+COMMENT ON COLUMN credyt.margin_unrolled.costed IS 'As in credyt.margin_lines.';
+COMMENT ON COLUMN credyt.margin_unrolled.quantity IS 'As in credyt.margin_lines.';
+COMMENT ON COLUMN credyt.margin_unrolled.vendor IS 'As in credyt.margin_lines.';
+COMMENT ON COLUMN credyt.margin_unrolled.model IS 'As in credyt.margin_lines.';
+COMMENT ON COLUMN credyt.margin_unrolled.kind IS 'As in credyt.margin_lines.';
+COMMENT ON COLUMN credyt.margin_unrolled.counted IS 'As in credyt.margin_lines.';
+COMMENT ON COLUMN credyt.margin_unrolled.credits IS 'As in credyt.margin_lines.';
+COMMENT ON COLUMN credyt.margin_unrolled.revenue IS 'As in credyt.margin_lines.';
+COMMENT ON COLUMN credyt.margin_unrolled.cost IS 'As in credyt.margin_lines.';
+
 -- Reports
 
 CREATE TYPE credyt.margin_report AS (
@@ -266,6 +311,12 @@ COMMENT ON COLUMN credyt.margin_report.margin IS 'Revenue less known cost.';
 COMMENT ON COLUMN credyt.margin_report.margin_ratio IS 'Margin / revenue; NULL without revenue.';
 COMMENT ON COLUMN credyt.margin_report.cost_coverage IS 'Share of the debits whose cost is fully known, 0 to 1; NULL without debits.';
 
+-- Without a search_path, which would keep it from becoming part of the queries that use it: every name in it is qualified.
+CREATE FUNCTION credyt.as_money(amount numeric) RETURNS numeric
+    LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
+    AS $$ SELECT pg_catalog.round(amount, greatest(2, pg_catalog.min_scale(amount))) $$;
+COMMENT ON FUNCTION credyt.as_money(numeric) IS 'Money as it is shown: at least two decimals, and no zeros behind them.';
+
 -- The plan is made for the question, with more memory for the groups than a small query needs.
 CREATE FUNCTION credyt.margin(
     "by"   text[],
@@ -294,10 +345,30 @@ COMMENT ON COLUMN credyt.margin_by_action.margin IS 'Revenue less known cost.';
 COMMENT ON COLUMN credyt.margin_by_action.margin_ratio IS 'Margin / revenue; NULL without revenue.';
 COMMENT ON COLUMN credyt.margin_by_action.cost_coverage IS 'Share of the debits whose cost is fully known, 0 to 1; NULL without debits.';
 
+-- A query of its own, so that one customer's rows are all that is read for one customer.
 CREATE VIEW credyt.margin_by_customer AS
-SELECT m.asset, m.customer,
-       m.debits, m.quantity, m.credits, m.revenue, m.cost, m.margin, m.margin_ratio, m.cost_coverage
-FROM credyt.margin(ARRAY['customer']) AS m;
+SELECT s.asset, s.customer, s.debits, trim_scale(s.quantity) AS quantity, trim_scale(s.credits) AS credits,
+       credyt.as_money(s.revenue) AS revenue,
+       CASE WHEN s.cost <> 0 OR s.costed > 0 THEN credyt.as_money(s.cost) END AS cost,
+       credyt.as_money(s.revenue - coalesce(s.cost, 0)) AS margin,
+       trim_scale((s.revenue - coalesce(s.cost, 0)) / nullif(s.revenue, 0)) AS margin_ratio,
+       trim_scale(coalesce(s.costed, 0) / nullif(s.debits, 0)::numeric) AS cost_coverage
+FROM (
+    SELECT t.asset, t.customer,
+           coalesce(sum(t.debits) FILTER (WHERE t.counted & 1 <> 0), 0)::bigint AS debits,
+           sum(t.debits) FILTER (WHERE t.counted & 1 <> 0 AND t.costed) AS costed,
+           coalesce(sum(t.quantity) FILTER (WHERE t.counted & 1 <> 0), 0) AS quantity,
+           sum(t.credits) AS credits, sum(t.revenue) AS revenue, sum(t.cost) AS cost
+    FROM (
+        SELECT r.asset, r.customer, r.counted, r.costed, r.debits, r.quantity, r.credits, r.revenue, r.cost
+        FROM credyt.margin_customers r
+        UNION ALL
+        SELECT u.asset, u.customer, u.counted, u.costed, u.debits, u.quantity, u.credits, u.revenue, u.cost
+        FROM credyt.margin_unrolled u
+    ) t
+    GROUP BY t.asset, t.customer
+) s
+WHERE s.debits <> 0 OR s.quantity <> 0 OR s.credits <> 0 OR s.revenue <> 0 OR s.cost <> 0;
 COMMENT ON VIEW credyt.margin_by_customer IS 'What does each customer earn us, and cost us? All time, refunds taken off.';
 COMMENT ON COLUMN credyt.margin_by_customer.asset IS 'In which asset; money is in its currency.';
 COMMENT ON COLUMN credyt.margin_by_customer.customer IS 'Whose.';
@@ -374,7 +445,7 @@ CROSS JOIN LATERAL (
     SELECT n.at, n.at - interval '7 days' AS since,
            -- Ids begin with the time of the row: a debit was booked no earlier than it happened.
            rpad(lpad(to_hex((extract(epoch FROM n.at - interval '7 days') * 1000)::bigint), 12, '0'), 32, '0')::uuid AS id
-    FROM (SELECT coalesce((SELECT c.now FROM credyt.clock c WHERE c.one), statement_timestamp()) AS at) n
+    FROM (SELECT credyt.statement_time() AS at) n
 ) n
 CROSS JOIN LATERAL (
     SELECT coalesce(-sum(l.credits) FILTER (WHERE l.occurred_at >= n.since), 0) AS credits,

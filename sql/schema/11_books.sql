@@ -45,15 +45,9 @@ CREATE VIEW credyt.movements AS
 SELECT l.customer, l.asset, l.kind, l.accounted_at, l.revenue, l.allocations
 FROM credyt.ledger l
 UNION ALL
-SELECT w.customer, w.asset, d.kind, d.occurred_at, d.revenue, d.allocations
-FROM credyt.wallets w
-CROSS JOIN LATERAL (
-    SELECT greatest(coalesce((SELECT c.now FROM credyt.clock c WHERE c.one), statement_timestamp()),
-                    credyt.changed_at(w.state)) AS at
-) t
-CROSS JOIN LATERAL credyt.due(w.customer, w.asset, w.state, t.at) AS d
-WHERE w.next_due_at <= t.at;
-COMMENT ON VIEW credyt.movements IS 'Everything that moved credits, booked or decided by time alone. The reports of the books are made of it.';
+SELECT p.customer, p.asset, p.kind, p.accounted_at, p.revenue, p.allocations
+FROM credyt.pending_entries p;
+COMMENT ON VIEW credyt.movements IS 'Everything that moved credits, booked or due. The reports of the books are made of it.';
 COMMENT ON COLUMN credyt.movements.customer IS 'Whose wallet moved.';
 COMMENT ON COLUMN credyt.movements.asset IS 'In which asset.';
 COMMENT ON COLUMN credyt.movements.kind IS 'grant, debit, refund, expiry, revocation, settlement or transfer.';
@@ -129,12 +123,6 @@ RETURNING *
 $$;
 COMMENT ON FUNCTION credyt.keep_period(text, timestamptz, timestamptz, timestamptz) IS
     'For close_period alone: writes down what every grant had left. Owner only.';
-
--- Without a search_path, which would keep it from becoming part of the queries that use it: every name in it is qualified.
-CREATE FUNCTION credyt.as_money(amount numeric) RETURNS numeric
-    LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE
-    AS $$ SELECT pg_catalog.round(amount, greatest(2, pg_catalog.min_scale(amount))) $$;
-COMMENT ON FUNCTION credyt.as_money(numeric) IS 'Money as it is shown: at least two decimals, and no zeros behind them.';
 
 -- The reports add up many rows into few sums, which the planner, not knowing the moments, would sort first.
 CREATE FUNCTION credyt.deferred_revenue_at(

@@ -27,7 +27,7 @@ COMMENT ON COLUMN credyt.plans.created_at IS 'Periods that start from here on ar
 CREATE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON credyt.plans
     FOR EACH STATEMENT EXECUTE FUNCTION credyt.refuse_change();
 
-CREATE TABLE credyt.subscriptions (
+CREATE TABLE credyt.booked_subscriptions (
     customer         text NOT NULL,
     id               uuid NOT NULL,
     plan             text NOT NULL,
@@ -46,23 +46,23 @@ CREATE TABLE credyt.subscriptions (
     created_at       timestamptz NOT NULL,
     PRIMARY KEY (customer, id)
 ) WITH (fillfactor = 80);
-COMMENT ON TABLE credyt.subscriptions IS 'Who is subscribed to what, and how far each subscription has been booked; changed under the lock of the wallet. Read credyt.renewals instead.';
-COMMENT ON COLUMN credyt.subscriptions.customer IS 'Who is subscribed.';
-COMMENT ON COLUMN credyt.subscriptions.id IS 'UUIDv7.';
-COMMENT ON COLUMN credyt.subscriptions.plan IS 'To which plan.';
-COMMENT ON COLUMN credyt.subscriptions.asset IS 'The asset of its credits.';
-COMMENT ON COLUMN credyt.subscriptions.timezone IS 'Periods keep the local hour of this time zone.';
-COMMENT ON COLUMN credyt.subscriptions.starts_at IS 'When its first period starts.';
-COMMENT ON COLUMN credyt.subscriptions.anchor IS 'What periods are counted from: the first start, or the one at which months became days or days months.';
-COMMENT ON COLUMN credyt.subscriptions.steps IS 'So many days or months after the anchor the next period starts.';
-COMMENT ON COLUMN credyt.subscriptions.period_start IS 'When the last period that was booked started; NULL: none was.';
-COMMENT ON COLUMN credyt.subscriptions.version IS 'The version of the plan that it is on.';
-COMMENT ON COLUMN credyt.subscriptions.next_renewal_at IS 'When the period after it starts; NULL: after the year 9999.';
-COMMENT ON COLUMN credyt.subscriptions.paid_through IS 'Periods that start at or after this are not granted until paid; NULL: no gate.';
-COMMENT ON COLUMN credyt.subscriptions.ends_at IS 'Periods that start at or after this are not wanted; NULL: it goes on.';
-COMMENT ON COLUMN credyt.subscriptions.grants IS 'The grants of the period booked last: its own, and what rolled over into it. Empty once nothing of them can roll over.';
-COMMENT ON COLUMN credyt.subscriptions.waits_until IS 'That period is over and the next one not paid: what may roll over waits until then, or ends_at. NULL: nothing waits.';
-COMMENT ON COLUMN credyt.subscriptions.created_at IS 'When it was made.';
+COMMENT ON TABLE credyt.booked_subscriptions IS 'How far each subscription has been booked; changed under the lock of the wallet. Read credyt.subscriptions instead.';
+COMMENT ON COLUMN credyt.booked_subscriptions.customer IS 'Who is subscribed.';
+COMMENT ON COLUMN credyt.booked_subscriptions.id IS 'UUIDv7.';
+COMMENT ON COLUMN credyt.booked_subscriptions.plan IS 'To which plan.';
+COMMENT ON COLUMN credyt.booked_subscriptions.asset IS 'The asset of its credits.';
+COMMENT ON COLUMN credyt.booked_subscriptions.timezone IS 'Periods keep the local hour of this time zone.';
+COMMENT ON COLUMN credyt.booked_subscriptions.starts_at IS 'When its first period starts.';
+COMMENT ON COLUMN credyt.booked_subscriptions.anchor IS 'What periods are counted from: the first start, or the one at which months became days or days months.';
+COMMENT ON COLUMN credyt.booked_subscriptions.steps IS 'So many days or months after the anchor the next period starts.';
+COMMENT ON COLUMN credyt.booked_subscriptions.period_start IS 'When the last period that was booked started; NULL: none was.';
+COMMENT ON COLUMN credyt.booked_subscriptions.version IS 'The version of the plan that it is on.';
+COMMENT ON COLUMN credyt.booked_subscriptions.next_renewal_at IS 'When the period after it starts; NULL: after the year 9999.';
+COMMENT ON COLUMN credyt.booked_subscriptions.paid_through IS 'Periods that start at or after this are not granted until paid; NULL: no gate.';
+COMMENT ON COLUMN credyt.booked_subscriptions.ends_at IS 'Periods that start at or after this are not wanted; NULL: it goes on.';
+COMMENT ON COLUMN credyt.booked_subscriptions.grants IS 'The grants of the period booked last: its own, and what rolled over into it. Empty once nothing of them can roll over.';
+COMMENT ON COLUMN credyt.booked_subscriptions.waits_until IS 'That period is over and the next one not paid: what may roll over waits until then, or ends_at. NULL: nothing waits.';
+COMMENT ON COLUMN credyt.booked_subscriptions.created_at IS 'When it was made.';
 
 CREATE TABLE credyt.subscription_keys (
     customer         text NOT NULL,
@@ -188,28 +188,83 @@ CREATE FUNCTION credyt.unsubscribe(
 COMMENT ON FUNCTION credyt.unsubscribe(text, text, timestamptz) IS
     'Ends a subscription now (NULL, or a past moment) or later: periods that start from then on are not granted. What was granted stays until its period ends. Again on an ended one changes nothing. WC010, WC011 without a subscription, 22023.';
 
-CREATE FUNCTION credyt.renewal_at(customer text, subscription_id uuid, at timestamptz) RETURNS timestamptz
-    AS 'MODULE_PATHNAME', 'credyt_renewal_at' LANGUAGE c STABLE STRICT
-    SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_seqscan = off;
-COMMENT ON FUNCTION credyt.renewal_at(text, uuid, timestamptz) IS
-    'When the next period of a subscription starts, seen from a moment: what credyt.renewals shows where a renewal has come due and no call has booked it yet.';
+CREATE TYPE credyt.subscription_period AS (
+    version       int,
+    period_start  timestamptz,
+    period_end    timestamptz
+);
+COMMENT ON TYPE credyt.subscription_period IS 'The period that a subscription is in, booked or not.';
+COMMENT ON COLUMN credyt.subscription_period.version IS 'The version of the plan that it is on.';
+COMMENT ON COLUMN credyt.subscription_period.period_start IS 'When it started; NULL: none has.';
+COMMENT ON COLUMN credyt.subscription_period.period_end IS 'When the next one starts.';
 
-CREATE VIEW credyt.renewals AS
-SELECT r.customer, r.plan, r.next_renewal_at,
-       (SELECT p.credits FROM credyt.plans p WHERE p.plan = r.plan ORDER BY p.version DESC LIMIT 1) AS credits
+CREATE FUNCTION credyt.subscription_at(customer text, subscription_id uuid, at timestamptz) RETURNS credyt.subscription_period
+    AS 'MODULE_PATHNAME', 'credyt_subscription_at' LANGUAGE c STABLE STRICT
+    SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_seqscan = off;
+COMMENT ON FUNCTION credyt.subscription_at(text, uuid, timestamptz) IS
+    'The period that a subscription is in at a moment, where a renewal has come due and no call has booked it yet.';
+
+CREATE FUNCTION credyt.period_grant(subscription_id uuid, period_start timestamptz) RETURNS uuid
+    AS 'MODULE_PATHNAME', 'credyt_period_grant' LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE;
+COMMENT ON FUNCTION credyt.period_grant(uuid, timestamptz) IS 'The id of the grant that a period of a subscription brings.';
+
+CREATE VIEW credyt.subscriptions AS
+SELECT s.customer, s.plan, coalesce(p.version, n.version) AS version, 1::numeric AS quantity,
+       CASE WHEN s.ends_at <= s.at THEN 'ended'
+            WHEN p.period_end <= s.at AND (s.ends_at IS NULL OR p.period_end < s.ends_at) THEN 'unpaid'
+            WHEN p.period_start IS NULL THEN 'scheduled'
+            ELSE 'active' END AS status,
+       s.starts_at, p.period_start,
+       CASE WHEN p.period_start IS NOT NULL THEN p.period_end END AS period_end,
+       s.paid_through, NULL::text AS next_plan,
+       CASE WHEN (SELECT v.credits > 0 FROM credyt.plans v WHERE v.plan = s.plan AND v.version = p.version)
+            THEN credyt.period_grant(s.id, p.period_start) END AS grant_id
 FROM (
-    SELECT s.customer, s.plan, s.ends_at,
-           CASE WHEN s.next_renewal_at <= t.at THEN credyt.renewal_at(s.customer, s.id, t.at)
-                ELSE s.next_renewal_at END AS next_renewal_at
-    FROM credyt.subscriptions s
+    SELECT s.*, t.at,
+           s.next_renewal_at <= t.at AND (s.paid_through IS NULL OR s.next_renewal_at < s.paid_through)
+               AND (s.ends_at IS NULL OR s.next_renewal_at < s.ends_at) AS due
+    FROM credyt.booked_subscriptions s
     JOIN credyt.wallets w ON w.customer = s.customer AND w.asset = s.asset
     CROSS JOIN LATERAL (
-        SELECT greatest(coalesce((SELECT c.now FROM credyt.clock c WHERE c.one), statement_timestamp()),
-                        credyt.changed_at(w.state)) AS at
+        SELECT greatest((SELECT credyt.statement_time()), credyt.changed_at(w.state)) AS at OFFSET 0
+    ) t
+) s
+CROSS JOIN LATERAL (
+    SELECT s.version, s.period_start, s.next_renewal_at AS period_end WHERE s.due IS NOT TRUE
+    UNION ALL
+    SELECT p.version, p.period_start, p.period_end FROM credyt.subscription_at(s.customer, s.id, s.at) AS p WHERE s.due
+) p
+CROSS JOIN LATERAL (
+    SELECT max(v.version) AS version FROM credyt.plans v WHERE v.plan = s.plan
+) n;
+COMMENT ON VIEW credyt.subscriptions IS 'Who is on which plan, and until when?';
+COMMENT ON COLUMN credyt.subscriptions.customer IS 'Who is subscribed.';
+COMMENT ON COLUMN credyt.subscriptions.plan IS 'To which plan.';
+COMMENT ON COLUMN credyt.subscriptions.version IS 'The version of the plan that its period is on; before the first, the newest.';
+COMMENT ON COLUMN credyt.subscriptions.quantity IS 'How often the plan is taken: 1.';
+COMMENT ON COLUMN credyt.subscriptions.status IS 'scheduled: its first period is still to come; active; unpaid: a period has come that is not paid for; ended.';
+COMMENT ON COLUMN credyt.subscriptions.starts_at IS 'When its first period starts.';
+COMMENT ON COLUMN credyt.subscriptions.period_start IS 'When the last period that was granted started; NULL: none was.';
+COMMENT ON COLUMN credyt.subscriptions.period_end IS 'When that period ends.';
+COMMENT ON COLUMN credyt.subscriptions.paid_through IS 'Periods that start at or after this are not granted until paid; NULL: no gate.';
+COMMENT ON COLUMN credyt.subscriptions.next_plan IS 'The plan of the next period, where it is another one; NULL: the same.';
+COMMENT ON COLUMN credyt.subscriptions.grant_id IS 'What the period granted; NULL: nothing.';
+
+CREATE VIEW credyt.renewals AS
+SELECT s.customer, s.plan, s.next_renewal_at,
+       (SELECT p.credits FROM credyt.plans p WHERE p.plan = s.plan ORDER BY p.version DESC LIMIT 1) AS credits
+FROM (
+    SELECT s.customer, s.plan, s.ends_at,
+           CASE WHEN s.next_renewal_at <= t.at THEN (SELECT p.period_end FROM credyt.subscription_at(s.customer, s.id, t.at) AS p)
+                ELSE s.next_renewal_at END AS next_renewal_at
+    FROM credyt.booked_subscriptions s
+    JOIN credyt.wallets w ON w.customer = s.customer AND w.asset = s.asset
+    CROSS JOIN LATERAL (
+        SELECT greatest((SELECT credyt.statement_time()), credyt.changed_at(w.state)) AS at OFFSET 0
     ) t
     WHERE s.next_renewal_at < s.ends_at OR s.ends_at IS NULL
-) r
-WHERE r.next_renewal_at IS NOT NULL AND (r.next_renewal_at < r.ends_at OR r.ends_at IS NULL);
+) s
+WHERE s.next_renewal_at IS NOT NULL AND (s.next_renewal_at < s.ends_at OR s.ends_at IS NULL);
 COMMENT ON VIEW credyt.renewals IS 'Who gets credits by a plan next, when, and how many?';
 COMMENT ON COLUMN credyt.renewals.customer IS 'Who is subscribed.';
 COMMENT ON COLUMN credyt.renewals.plan IS 'To which plan.';

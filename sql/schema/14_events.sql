@@ -126,6 +126,60 @@ CREATE FUNCTION credyt.ack_events(
 COMMENT ON FUNCTION credyt.ack_events(uuid[]) IS
     'Says that these events have been dealt with: they do not come again. Again, for a day: harmless. WC011 for an id that is no event''s; then none is acknowledged. 22023.';
 
+CREATE TYPE credyt.alert_rule AS (
+    threshold  numeric,
+    balance    numeric,
+    reached    boolean
+);
+COMMENT ON TYPE credyt.alert_rule IS 'An alert in a wallet''s state.';
+COMMENT ON COLUMN credyt.alert_rule.threshold IS 'Credits: at this balance or below.';
+COMMENT ON COLUMN credyt.alert_rule.balance IS 'Credits that can be spent on anything without going into debt.';
+COMMENT ON COLUMN credyt.alert_rule.reached IS 'Is the balance there or below?';
+
+CREATE TYPE credyt.topup_rule AS (
+    threshold  numeric,
+    credits    numeric,
+    enabled    boolean,
+    balance    numeric,
+    in_flight  uuid
+);
+COMMENT ON TYPE credyt.topup_rule IS 'The rule for top-ups in a wallet''s state.';
+COMMENT ON COLUMN credyt.topup_rule.threshold IS 'Credits: at this balance or below.';
+COMMENT ON COLUMN credyt.topup_rule.credits IS 'Credits that are asked for.';
+COMMENT ON COLUMN credyt.topup_rule.enabled IS 'Ask, or not.';
+COMMENT ON COLUMN credyt.topup_rule.balance IS 'Credits that can be spent on anything without going into debt.';
+COMMENT ON COLUMN credyt.topup_rule.in_flight IS 'The request that is not answered yet; NULL: there is none.';
+
+CREATE FUNCTION credyt.alert_rules(state credyt.wallet, at timestamptz) RETURNS SETOF credyt.alert_rule
+    AS 'MODULE_PATHNAME', 'credyt_alert_rules' LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE ROWS 1;
+COMMENT ON FUNCTION credyt.alert_rules(credyt.wallet, timestamptz) IS 'The alerts in a wallet''s state, and where its balance stands.';
+
+CREATE FUNCTION credyt.topup_rules(state credyt.wallet, at timestamptz) RETURNS SETOF credyt.topup_rule
+    AS 'MODULE_PATHNAME', 'credyt_topup_rules' LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE ROWS 1;
+COMMENT ON FUNCTION credyt.topup_rules(credyt.wallet, timestamptz) IS 'The rule for top-ups in a wallet''s state, and where its balance stands.';
+
+CREATE VIEW credyt.alerts AS
+SELECT w.customer, w.asset, r.threshold, r.balance, r.reached
+FROM credyt.wallets_now w CROSS JOIN LATERAL credyt.alert_rules(w.state, w.at) AS r;
+COMMENT ON VIEW credyt.alerts IS 'Who is to be told of a low balance, and how low is it?';
+COMMENT ON COLUMN credyt.alerts.customer IS 'Whose wallet.';
+COMMENT ON COLUMN credyt.alerts.asset IS 'In which asset.';
+COMMENT ON COLUMN credyt.alerts.threshold IS 'Credits: the event balance.low is written when the balance falls to this or below.';
+COMMENT ON COLUMN credyt.alerts.balance IS 'Credits that can be spent on anything without going into debt: what is compared.';
+COMMENT ON COLUMN credyt.alerts.reached IS 'True: the balance is there or below; the next event comes after it has been above.';
+
+CREATE VIEW credyt.topups AS
+SELECT w.customer, w.asset, r.threshold, r.credits, r.enabled, r.balance, r.in_flight
+FROM credyt.wallets_now w CROSS JOIN LATERAL credyt.topup_rules(w.state, w.at) AS r;
+COMMENT ON VIEW credyt.topups IS 'For whom are credits to be bought, when and how many, and which requests are not answered yet?';
+COMMENT ON COLUMN credyt.topups.customer IS 'Whose wallet.';
+COMMENT ON COLUMN credyt.topups.asset IS 'In which asset.';
+COMMENT ON COLUMN credyt.topups.threshold IS 'Credits: asked for at this balance or below.';
+COMMENT ON COLUMN credyt.topups.credits IS 'Credits that are asked for.';
+COMMENT ON COLUMN credyt.topups.enabled IS 'False: nothing is asked for.';
+COMMENT ON COLUMN credyt.topups.balance IS 'Credits that can be spent on anything without going into debt: what is compared.';
+COMMENT ON COLUMN credyt.topups.in_flight IS 'The event topup.requested that is not answered yet, by a purchase or credyt.topup_failed; NULL: there is none.';
+
 CREATE VIEW credyt.events_pending AS
 SELECT e.id, e.customer, e.asset, e.type, e.payload, e.created_at
 FROM credyt.events e

@@ -55,7 +55,7 @@ COMMENT ON FUNCTION credyt.uncosted_since(timestamptz) IS
 
 CREATE VIEW credyt.health AS
 WITH clock AS MATERIALIZED (
-    SELECT coalesce((SELECT c.now FROM credyt.clock c WHERE c.one), statement_timestamp()) AS now
+    SELECT credyt.statement_time() AS now
 )
 SELECT f.severity, f.finding, f.detail, f.hint, f.since
 FROM (

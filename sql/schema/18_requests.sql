@@ -12,7 +12,7 @@ BEGIN
                split_part(pg_get_functiondef(p.oid), E'\nAS ', 1) AS declaration
         FROM pg_proc p
         WHERE p.pronamespace = 'credyt'::regnamespace AND p.proargnames[1] = 'customer'
-          AND NOT 'credyt.wallet'::regtype = ANY (p.proargtypes) AND p.proname NOT IN ('renewal_at')
+          AND NOT 'credyt.wallet'::regtype = ANY (p.proargtypes) AND p.proname NOT IN ('subscription_at')
     LOOP
         EXECUTE replace(replace(f.declaration, '(' || f.arguments || ')', '(request jsonb)'), E'\n LANGUAGE sql', E'\n LANGUAGE c')
             || format(' AS ''MODULE_PATHNAME'', %L', 'credyt_' || f.name || '_request');

@@ -39,7 +39,7 @@ impl Standing {
 
     /// Without locking: for answers that change nothing.
     pub fn now(store: &Store, customer: &str, asset: &str) -> Result<Standing> {
-        let view = wallets::look(store, customer, asset)?;
+        let view = wallets::look(store, customer, asset, None)?;
         Ok(view.map_or(Standing::NONE, |view| Standing {
             available: view.wallet.available(view.now, None, view.limit),
             held: view.wallet.held(),

@@ -6,7 +6,7 @@ use rust_decimal::Decimal;
 use crate::errors::{self, Result};
 use crate::ledger::Amount;
 use crate::ledger::watch::TopUp;
-use crate::sql_types::{Args, Row, args as arguments, value};
+use crate::sql_types::{Args, Row, args as arguments, row, value};
 use crate::store::wallets::{self, OpenWallet};
 use crate::store::{Store, books, events};
 
@@ -29,6 +29,36 @@ pub fn set_alert(args: &Args) -> Result<Option<pg_sys::Datum>> {
         threshold.and_then(value::credits),
     ])
     .datum(args)
+}
+
+/// `credyt.alert_rules(state, at)`: the alerts in a state.
+pub fn alert_rules(args: &Args) -> Result<Option<pg_sys::Datum>> {
+    let wallet = wallets::read_state(args.bytes(0, "state")?)?;
+    let balance = wallet.balance(args.moment(1, "at")?);
+    let rule = |threshold: Amount| {
+        Row::new(vec![
+            value::credits(threshold),
+            value::credits(balance),
+            value::bool(balance <= threshold),
+        ])
+    };
+    row::rows(args, wallet.watch.alert.into_iter().map(rule))
+}
+
+/// `credyt.topup_rules(state, at)`: the rule for top-ups in a state.
+pub fn topup_rules(args: &Args) -> Result<Option<pg_sys::Datum>> {
+    let wallet = wallets::read_state(args.bytes(0, "state")?)?;
+    let balance = wallet.balance(args.moment(1, "at")?);
+    let rule = |topup: &TopUp| {
+        Row::new(vec![
+            value::credits(topup.threshold),
+            value::credits(topup.credits),
+            value::bool(topup.enabled),
+            value::credits(balance),
+            value::optional_uuid(topup.in_flight),
+        ])
+    };
+    row::rows(args, wallet.watch.topup.iter().map(rule))
 }
 
 fn amount(open: &OpenWallet, name: &str, number: Decimal) -> Result<Amount> {

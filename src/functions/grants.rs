@@ -235,7 +235,7 @@ fn issued_first(now: GrantAnswer) -> GrantAnswer {
 /// A grant as it stands now, without locking.
 fn standing(store: &Store, customer: &str, id: Option<Uuid>) -> Result<GrantAnswer> {
     let grant = issued(store, customer, id)?;
-    let view = wallets::look(store, customer, &grant.asset)?.ok_or_else(lost)?;
+    let view = wallets::look(store, customer, &grant.asset, None)?.ok_or_else(lost)?;
     Ok(GrantAnswer::standing(customer, grant, &view.wallet))
 }
 

@@ -281,7 +281,7 @@ fn replay(
     customer: &str,
     authorization: Authorization,
 ) -> Result<AuthorizationAnswer> {
-    let view = wallets::look(store, customer, &authorization.asset)?
+    let view = wallets::look(store, customer, &authorization.asset, None)?
         .ok_or_else(|| errors::wallet_not_found(customer, &authorization.asset))?;
     let action = Some(authorization.action.as_str());
     let available = view.wallet.available(view.now, action, view.limit);

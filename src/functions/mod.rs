@@ -89,7 +89,11 @@ crate::sql_functions! {
     "credyt_revenue_rollforward" => books::revenue_rollforward;
     "credyt_grants_due" => reading::grants_due;
     "credyt_create_plan" => plans::create_plan;
-    "credyt_renewal_at" => plans::renewal_at;
+    "credyt_subscription_at" => plans::subscription_at;
+        "credyt_period_grant" => plans::period_grant;
+        "credyt_statement_time" => reading::statement_time;
+        "credyt_alert_rules" => events::alert_rules;
+        "credyt_topup_rules" => events::topup_rules;
     "credyt_allow" => access::allow;
     "credyt_disallow" => access::disallow;
     "credyt_spend" => wallet_type::spend;

@@ -10,7 +10,7 @@ use super::request;
 use crate::errors::{self, Result};
 use crate::ledger::Moment;
 use crate::ledger::period::{self, Every};
-use crate::ledger::plan::{Subscription, Terms};
+use crate::ledger::plan::{self, Subscription, Terms};
 use crate::sql_types::{Args, Row, args as arguments, value};
 use crate::store::Store;
 use crate::store::books;
@@ -274,21 +274,35 @@ fn lost() -> errors::Error {
     errors::corrupted("the books", "a subscription is not there")
 }
 
-/// `credyt.renewal_at(customer, subscription_id, at)`: when the next period starts, seen from then.
-pub fn renewal_at(args: &Args) -> Result<Option<pg_sys::Datum>> {
+/// `credyt.subscription_at(customer, subscription_id, at)`: how far it is, seen from then.
+pub fn subscription_at(args: &Args) -> Result<Option<pg_sys::Datum>> {
     let customer = args.name(0, "customer")?;
     let id = args.uuid(1, "subscription_id")?;
     let at = args.moment(2, "at")?;
     Store::read_for(&customer, |store| {
-        let Some(mut known) = plans::by_id(store, &customer, id)? else {
+        let Some(known) = plans::by_id(store, &customer, id)? else {
             return Ok(value::NULL);
         };
         let started = known.subscription.started.unwrap_or(known.starts_at);
         books::check_ahead(store, at, started)?;
-        let plan = plans::plan(store, &known.subscription.plan)?;
-        known.subscription.renew(&plan.versions, at);
-        Ok(value::optional_moment(known.subscription.next))
+        let mut known = known.subscription;
+        let plan = plans::plan(store, &known.plan)?;
+        known.renew(&plan.versions, at);
+        let version = known.terms.as_ref().map(|terms| terms.version);
+        Row::new(vec![
+            version.and_then(value::int),
+            value::optional_moment(known.started),
+            value::optional_moment(known.next),
+        ])
+        .datum(args)
     })
+}
+
+/// `credyt.period_grant(subscription_id, period_start)`: the id of what a period grants, if it does.
+pub fn period_grant(args: &Args) -> Result<Option<pg_sys::Datum>> {
+    let id = args.uuid(0, "subscription_id")?;
+    let starts = args.moment(1, "period_start")?;
+    Ok(value::uuid(plan::grant_id(id, starts, plan::OWN)))
 }
 
 /// A `credyt.subscription`.

@@ -3,7 +3,7 @@
 use pgrx::pg_sys;
 
 use super::answers::{GrantAnswer, open_grant_row};
-use crate::errors::{self, Result};
+use crate::errors::Result;
 use crate::ledger::interrupt::checked;
 use crate::ledger::wallet::{Decided, Due};
 use crate::ledger::{Amount, Moment, Wallet, packed};
@@ -17,23 +17,18 @@ pub fn balance(args: &Args) -> Result<Option<pg_sys::Datum>> {
     let asset = args.name(1, "asset")?;
     let at = args.optional_moment(2, "at")?;
     let row = Store::read_for(&customer, |store| {
-        let view = wallets::look(store, &customer, &asset)?;
-        match (view, at) {
-            (None, None) => {
-                books::asset(store, &asset)?;
-                Ok(Standing::default())
-            }
-            (None, Some(_)) => {
-                books::asset(store, &asset)?;
-                Ok(Standing {
-                    held: None,
-                    available: None,
-                    limit: None,
-                    ..Standing::default()
-                })
-            }
-            (Some(view), None) => Ok(Standing::now(&view)),
-            (Some(view), Some(at)) => Standing::past(store, &customer, &asset, &view, at),
+        let Some(view) = wallets::look(store, &customer, &asset, at)? else {
+            books::asset(store, &asset)?;
+            let now = books::statement_now(store)?;
+            return match at {
+                Some(at) if at < now => Ok(Standing::past(Amount::ZERO, Amount::ZERO)),
+                Some(at) => books::check_ahead(store, at, now).map(|()| Standing::default()),
+                None => Ok(Standing::default()),
+            };
+        };
+        match at {
+            Some(at) if at < view.now => Standing::at(store, &customer, &asset, &view, at),
+            _ => Ok(Standing::of(&view)),
         }
     })?;
     row.row().datum(args)
@@ -62,45 +57,45 @@ impl Default for Standing {
 }
 
 impl Standing {
-    fn now(view: &WalletView) -> Standing {
+    fn of(view: &WalletView) -> Standing {
         Standing {
-            settled: view.wallet.settled(view.now),
+            settled: view.wallet.settled(view.at),
             held: Some(view.wallet.held()),
-            available: Some(view.wallet.available(view.now, None, view.limit)),
+            available: Some(view.wallet.available(view.at, None, view.limit)),
             owed: view.wallet.owed,
             limit: Some(view.limit),
-            next_expiry: view.wallet.next_expiry(view.now),
+            next_expiry: view.wallet.next_expiry(view.at),
         }
     }
 
-    /// As the ledger's rows tell it, and what time has decided since then without being booked.
-    fn past(
+    /// At a past moment: as the ledger's rows tell it, with what is due and not booked yet.
+    fn at(
         store: &Store,
         customer: &str,
         asset: &str,
         view: &WalletView,
         at: Moment,
     ) -> Result<Standing> {
-        if at > view.now {
-            return Err(errors::invalid("at", format_args!("{at} is in the future")));
-        }
         let (mut settled, mut owed) = history::settled_at(store, customer, asset, at)?;
         for due in view.due.iter().filter(|due| due.at <= at) {
-            match &due.what {
-                Decided::Expired(part) | Decided::Revoked(part) => settled -= part.credits,
-                Decided::Renewed { part, .. } => settled += part.credits,
-                Decided::Settled { part, .. } => owed -= part.credits,
-                Decided::Moved { .. } => {}
+            settled += due.credits();
+            if let Decided::Settled { part, .. } = &due.what {
+                owed -= part.credits;
             }
         }
-        Ok(Standing {
+        Ok(Standing::past(settled, owed))
+    }
+
+    /// What was held at a past moment is not kept.
+    fn past(settled: Amount, owed: Amount) -> Standing {
+        Standing {
             settled,
             owed,
             held: None,
             available: None,
             limit: None,
             next_expiry: None,
-        })
+        }
     }
 
     fn row(self) -> Row {
@@ -113,6 +108,11 @@ impl Standing {
             value::optional_moment(self.next_expiry),
         ])
     }
+}
+
+/// `credyt.statement_time()`: the moment that readers read at.
+pub fn statement_time(_: &Args) -> Result<Option<pg_sys::Datum>> {
+    Store::read(|store| Ok(value::moment(books::statement_now(store)?)))
 }
 
 /// `credyt.grants(wallet)`: the open grants in burn order.
@@ -146,7 +146,7 @@ pub fn due(args: &Args) -> Result<Option<pg_sys::Datum>> {
     let customer = args.name(0, "customer")?;
     let asset = args.name(1, "asset")?;
     let (wallet, passed) = brought_to(args)?;
-    let mut balance = wallet.booked() - passed.due.iter().map(Due::credits).sum();
+    let mut balance = wallet.booked() - passed.due.iter().map(Due::credits).sum::<Amount>();
     Store::read(|store| {
         let first_open = periods::first_open(store, &asset)?;
         let movement = |due: &Due| {

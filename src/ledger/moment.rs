@@ -2,7 +2,8 @@
 
 use std::fmt;
 
-use jiff::Timestamp;
+use jiff::tz::TimeZone;
+use jiff::{Span, Timestamp};
 
 /// Microseconds between 1970-01-01 and 2000-01-01, where Postgres' clock starts.
 const UNIX_TO_POSTGRES: i64 = 946_684_800_000_000;
@@ -29,6 +30,13 @@ impl Moment {
     pub fn plus_seconds(self, seconds: i64) -> Option<Moment> {
         let moment = Moment(self.0.checked_add(seconds.checked_mul(1_000_000)?)?);
         moment.timestamp().map(|_| moment)
+    }
+
+    /// The same day so many years later, `None` beyond the year 9999.
+    pub fn plus_years(self, years: i16) -> Option<Moment> {
+        let years = Span::new().try_years(years).ok()?;
+        let here = self.timestamp()?.to_zoned(TimeZone::UTC);
+        Moment::of(here.checked_add(years).ok()?.timestamp())
     }
 
     /// Does it lie in the year 1 or later?
@@ -89,5 +97,8 @@ mod tests {
         assert_eq!(Moment::parse(&first.to_string()), Some(first));
         assert_eq!(Moment::parse("yesterday"), None);
         assert_eq!(Moment(i64::MAX).plus_seconds(1), None);
+        let leap = Moment::parse("2028-02-29T12:00:00Z").unwrap();
+        assert_eq!(leap.plus_years(10), Moment::parse("2038-02-28T12:00:00Z"));
+        assert_eq!(leap.plus_years(8000), None);
     }
 }

@@ -223,7 +223,7 @@ fn in_force(versions: &[Terms], start: Moment) -> Option<&Terms> {
 }
 
 /// The place of a period's own grant; what rolls over comes before it.
-const OWN: usize = 0xfff;
+pub const OWN: usize = 0xfff;
 
 /// The id of the nth grant of a period: the same for whoever reads it before it is booked, and once
 /// it is. A UUIDv7 of the period's start, so that of two grants that burn alike the earlier place

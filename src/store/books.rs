@@ -122,25 +122,39 @@ pub fn wall_clock() -> Moment {
     Moment(unsafe { pg_sys::GetCurrentTimestamp() })
 }
 
-/// What time it is for a reader: when the caller's statement began.
+/// What time it is for a reader: when the caller's statement began. What CALL and DO run are statements
+/// of their own, which see what was committed before them; to Postgres all of them began with the first.
 pub fn statement_now(store: &Store) -> Result<Moment> {
     // SAFETY: reads a variable of the backend.
     let began = || Moment(unsafe { pg_sys::GetCurrentStatementStartTimestamp() });
-    Ok(stands_in(store)?.unwrap_or_else(began))
+    let now = || {
+        if in_procedure() {
+            wall_clock()
+        } else {
+            began()
+        }
+    };
+    Ok(stands_in(store)?.unwrap_or_else(now))
+}
+
+/// Is CALL or DO what the client runs?
+fn in_procedure() -> bool {
+    use pg_sys::CommandTag::{CMDTAG_CALL, CMDTAG_DO};
+    // SAFETY: the portal that runs is there as long as it runs; outside of one there is none.
+    let running = unsafe { pg_sys::ActivePortal.as_ref() };
+    running.is_some_and(|portal| matches!(portal.commandTag, CMDTAG_CALL | CMDTAG_DO))
 }
 
 /// So far ahead a reader may look: all that comes due until then is worked through in memory.
-const MOST_YEARS_AHEAD: i64 = 10;
+const MOST_YEARS_AHEAD: i16 = 10;
 
-/// Refuses a moment that lies too far ahead of now, or of when what is looked at last changed.
+/// Refuses (22003) a moment that lies too far ahead of now, or of when what is looked at last changed.
 pub fn check_ahead(store: &Store, at: Moment, changed_at: Moment) -> Result<()> {
     let now = statement_now(store)?.max(changed_at);
-    let most = now.plus_seconds(MOST_YEARS_AHEAD * 366 * 86_400);
+    let most = now.plus_years(MOST_YEARS_AHEAD);
     if most.is_some_and(|most| at > most) {
-        return Err(errors::invalid(
-            "at",
-            format_args!("{at} lies more than {MOST_YEARS_AHEAD} years ahead"),
-        ));
+        let why = format_args!("{at} lies more than {MOST_YEARS_AHEAD} years ahead");
+        return Err(errors::out_of_range("at", why));
     }
     Ok(())
 }

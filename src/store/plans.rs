@@ -71,7 +71,7 @@ macro_rules! subscriptions {
                  CASE WHEN s.paid_through IS NULL OR s.next_renewal_at < s.paid_through
                       THEN s.next_renewal_at
                       ELSE least(coalesce(s.waits_until, s.next_renewal_at), s.ends_at) END
-             FROM credyt.subscriptions s WHERE s.customer = $1 AND ",
+             FROM credyt.booked_subscriptions s WHERE s.customer = $1 AND ",
             $condition
         )
     };
@@ -99,20 +99,20 @@ static BY_ID: Statement = Statement {
 };
 
 static RUNNING: Statement = Statement {
-    sql: "SELECT 1 FROM credyt.subscriptions s
+    sql: "SELECT 1 FROM credyt.booked_subscriptions s
           WHERE s.customer = $1 AND s.asset = $2 AND (s.ends_at IS NULL OR s.ends_at > $3)",
     args: &[TEXT, TEXT, TIME],
 };
 
 static INSERT: Statement = Statement {
-    sql: "INSERT INTO credyt.subscriptions (customer, id, plan, asset, timezone, starts_at, anchor,
+    sql: "INSERT INTO credyt.booked_subscriptions (customer, id, plan, asset, timezone, starts_at, anchor,
               steps, next_renewal_at, paid_through, grants, created_at)
           VALUES ($1, $2, $3, $4, $5, $6, $6, 0, $6, $7, '{}', $8)",
     args: &[TEXT, UUID, TEXT, TEXT, TEXT, TIME, TIME, TIME],
 };
 
 static UPDATE: Statement = Statement {
-    sql: "UPDATE credyt.subscriptions
+    sql: "UPDATE credyt.booked_subscriptions
           SET anchor = $3, steps = $4, period_start = $5, version = $6, next_renewal_at = $7,
               grants = $8, waits_until = $9
           WHERE customer = $1 AND id = $2",
@@ -120,14 +120,14 @@ static UPDATE: Statement = Statement {
 };
 
 static SET_ENDS: Statement = Statement {
-    sql: "UPDATE credyt.subscriptions SET paid_through = $3, ends_at = $4
+    sql: "UPDATE credyt.booked_subscriptions SET paid_through = $3, ends_at = $4
           WHERE customer = $1 AND id = $2",
     args: &[TEXT, UUID, TIME, TIME],
 };
 
 /// A period that waits for a payment is not wanted any more either.
 static END_ALL: Statement = Statement {
-    sql: "UPDATE credyt.subscriptions SET ends_at = least($3, next_renewal_at)
+    sql: "UPDATE credyt.booked_subscriptions SET ends_at = least($3, next_renewal_at)
           WHERE customer = $1 AND asset = $2
             AND (ends_at IS NULL OR ends_at > least($3, next_renewal_at))",
     args: &[TEXT, TEXT, TIME],

@@ -157,8 +157,7 @@ macro_rules! grouped {
 /// All that a report sums. $1 to $4: the assets, their time zones, first and last days; $5, $6: the
 /// first of the first days and the last of the last; $7, $8: head and tail; $9, $10: since and until;
 /// $21: the days are the same for all assets, so that the planner can tell how many there are.
-/// The rollups are summed by themselves, since only then can workers take a part of them. OFFSET 0:
-/// what is newer is looked up wallet by wallet.
+/// The rollups are summed by themselves, since only then can workers take a part of them.
 macro_rules! sums {
     ($what:literal, $($rollup:expr),+) => {
         concat!(
@@ -180,15 +179,8 @@ macro_rules! sums {
             grouped!(
                 // Newer than the rollups.
                 as_booked!(
-                    "JOIN credyt.wallets w ON w.asset = a.asset
-                     LEFT JOIN credyt.rollup_progress p ON p.customer = w.customer AND p.asset = w.asset
-                     CROSS JOIN LATERAL (
-                         SELECT * FROM credyt.margin_lines m
-                         WHERE m.customer = w.customer AND m.asset = w.asset AND m.seq > coalesce(p.seq, 0)
-                           AND m.id > coalesce(p.id, '00000000-0000-0000-0000-000000000000')
-                         OFFSET 0
-                     ) m",
-                    "credyt.seq(w.state) > coalesce(p.seq, 0) AND d.day >= a.first AND d.day < a.last"
+                    "JOIN credyt.margin_unrolled m ON m.asset = a.asset",
+                    "d.day >= a.first AND d.day < a.last"
                 ),
                 " UNION ALL ",
                 // From since to the first whole day, and from the last one to until.

@@ -75,8 +75,10 @@ struct TakenIn {
 pub struct WalletView {
     pub limit: Amount,
     pub now: Moment,
+    /// What it is seen at: now, or later.
+    pub at: Moment,
     pub wallet: Wallet,
-    /// What time has decided and no writer has booked yet.
+    /// What is due until then and no writer has booked yet.
     pub due: Vec<Due>,
 }
 
@@ -316,18 +318,27 @@ pub fn book_overdue(store: &Store, batch: i32) -> Result<usize> {
     Ok(booked)
 }
 
-/// Looks at a wallet as it is at the moment of the caller's statement.
-pub fn look(store: &Store, customer: &str, asset: &str) -> Result<Option<WalletView>> {
+/// Looks at a wallet as it is at the moment of the caller's statement, or as it will be at a later one if
+/// nothing is spent until then.
+pub fn look(
+    store: &Store,
+    customer: &str,
+    asset: &str,
+    at: Option<Moment>,
+) -> Result<Option<WalletView>> {
     let rows = LOOK.run(store, &[value::text(customer), value::text(asset)])?;
     let Some(row) = rows.first() else {
         return Ok(None);
     };
     let mut wallet = read_state(row.bytes(1)?)?;
     let now = books::statement_now(store)?.max(wallet.changed_at);
-    let due = as_of(store, customer, asset, &mut wallet, now)?.due;
+    let at = at.map_or(now, |at| at.max(now));
+    books::check_ahead(store, at, now)?;
+    let due = as_of(store, customer, asset, &mut wallet, at)?.due;
     Ok(Some(WalletView {
         limit: row.amount(4)?,
         now,
+        at,
         wallet,
         due,
     }))

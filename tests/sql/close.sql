@@ -45,7 +45,7 @@ SELECT type, payload->>'credits' AS credits, payload->>'expired_at' AS at FROM c
 SELECT status, status_reason FROM credyt.wallets WHERE customer = 'acme';
 SELECT * FROM credyt.balance('acme') \gx
 SELECT count(*) AS renewals FROM credyt.renewals WHERE customer = 'acme';
-SELECT plan, ends_at FROM credyt.subscriptions WHERE customer = 'acme' ORDER BY plan;
+SELECT plan, ends_at FROM credyt.booked_subscriptions WHERE customer = 'acme' ORDER BY plan;
 SELECT kind, remaining, held FROM credyt.grant_balances WHERE customer = 'acme' AND remaining > 0 ORDER BY id;
 SELECT * FROM credyt.verify();
 

@@ -63,7 +63,7 @@ GROUP BY p.proname HAVING count(*) > 1;
 -- Functions about a customer without a jsonb form of the same result, rights and settings; those that views call have none
 SELECT p.oid::regprocedure AS function FROM pg_proc p
 WHERE p.pronamespace = 'credyt'::regnamespace AND p.proargnames[1] = 'customer'
-  AND NOT 'credyt.wallet'::regtype = ANY (p.proargtypes) AND p.proname NOT IN ('renewal_at')
+  AND NOT 'credyt.wallet'::regtype = ANY (p.proargtypes) AND p.proname NOT IN ('subscription_at')
   AND NOT EXISTS (
       SELECT FROM pg_proc j
       WHERE j.pronamespace = p.pronamespace AND j.proname = p.proname AND j.pronargs = 1 AND j.proargnames[1] = 'request'

@@ -60,7 +60,7 @@ SELECT pg_temp.clock('2026-04-30 12:00Z');
 SELECT settled, next_expiry FROM credyt.balance('ann');
 SELECT FROM credyt.open_wallet('ann');
 SELECT kind, credits, occurred_at FROM credyt.ledger WHERE seq > 7 ORDER BY seq;
-SELECT version, period_start, next_renewal_at FROM credyt.subscriptions;
+SELECT version, period_start, next_renewal_at FROM credyt.booked_subscriptions;
 
 -- Unsubscribed later: renewals until then; at once: what was granted stays
 SELECT status, next_renewal_at, ends_at, replayed FROM credyt.unsubscribe('ann', 'pro', '2026-06-01Z');
@@ -74,7 +74,7 @@ SELECT pg_temp.clock('2026-06-30Z');
 SELECT settled FROM credyt.balance('ann');
 -- Subscribed again it is another subscription
 SELECT status, starts_at, replayed FROM credyt.subscribe('ann', 'pro');
-SELECT count(*), count(DISTINCT id) FROM credyt.subscriptions;
+SELECT count(*), count(DISTINCT id) FROM credyt.booked_subscriptions;
 
 -- A gate: nothing is granted before it is paid
 SELECT status, period_start, next_renewal_at FROM credyt.subscribe('bob', 'pro', paid_through => '2026-06-30Z');

@@ -18,7 +18,7 @@ SELECT credyt.grant_credits('bert', 7, asset => 'tokens');
 UPDATE credyt.clock SET now = '2026-01-03 00:30+00';
 \o
 
--- A balance: now, at a past moment, of someone unknown; not in the future
+-- A balance: now, at a past moment, of someone unknown, at a later moment
 SELECT * FROM credyt.balance('acme');
 SELECT at::date, settled, held, available, owed
 FROM unnest('{2025-12-31, 2026-01-01, 2026-01-02, 2026-01-03}'::timestamptz[]) AS at, credyt.balance('acme', at => at);
