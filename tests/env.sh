@@ -4,6 +4,7 @@
 #   tests/env.sh clang     libclang, for bindgen; prints the two settings of a build, as shell exports
 #   tests/env.sh cc        a C compiler, which rustc links with
 #   tests/env.sh genai     the Python package genai-prices; prints the folder for PYTHONPATH
+#   tests/env.sh litellm   the Python package litellm, for its file of prices; prints the file's path
 #   tests/env.sh pgspot    the Python package pgspot; prints the folder for PYTHONPATH
 #   tests/env.sh examples  a Python with what examples/requirements-test.txt names; prints its path
 #   tests/env.sh regress   pg_regress and pg_isolation_regress; prints the folder that has both
@@ -169,6 +170,10 @@ cc)
 genai)
     [ -d "$env/genai" ] || do_step "Fetching genai-prices 0.2.3" package "$env/genai" genai-prices==0.2.3
     echo "$env/genai" ;;
+litellm) # only the wheel: nothing of it is run
+    found=$env/litellm/litellm/model_prices_and_context_window_backup.json
+    [ -f "$found" ] || do_step "Fetching litellm 1.110.2" wheel "$env/litellm" litellm==1.110.2
+    echo "$found" ;;
 pgspot)
     [ -d "$env/pgspot" ] || do_step "Fetching pgspot 0.9.4" package "$env/pgspot" pgspot==0.9.4
     echo "$env/pgspot" ;;

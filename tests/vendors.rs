@@ -352,6 +352,63 @@ fn compare(client: &mut Client, cases: &[Value]) {
     assert!((overlaps + impossible) * 100 < cases.len());
 }
 
+/// LiteLLM's newest file: every model that it prices, so many calls in every way that it can be served.
+#[test]
+fn litellm_prices_come_to_an_independent_sum() {
+    // 100 take minutes where others work beside.
+    let calls = std::env::var("CALLS").unwrap_or_else(|_| "10".to_owned());
+    let environment = Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/env.sh"))
+        .arg("litellm")
+        .env("COUNTS", "")
+        .output()
+        .expect("tests/env.sh can be run");
+    assert!(environment.status.success(), "the package is not here");
+    let file = String::from_utf8(environment.stdout).expect("UTF-8");
+    let file = PathBuf::from(file.trim());
+    let database = Database::new("litellm");
+    let mut client = database.connect();
+    let sql = "SELECT skipped, unrecognised::text FROM credyt.import_vendor_rates($1, 'litellm')";
+    let imported = client
+        .query_one(sql, &[&Jsonb(read(&file))])
+        .expect("imported");
+    println!(
+        "skipped {}, unrecognised {}",
+        imported.get::<_, i32>(0),
+        imported.get::<_, String>(1)
+    );
+    let oracle = Command::new("python3")
+        .arg(concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/tests/litellm_oracle.py"
+        ))
+        .arg(&file)
+        .args([calls.as_str(), "1"])
+        .output()
+        .expect("python3 can be run");
+    let error = String::from_utf8_lossy(&oracle.stderr);
+    assert!(oracle.status.success(), "{error}");
+    let lines = String::from_utf8(oracle.stdout).expect("UTF-8");
+    let lines: Vec<&str> = lines.lines().collect();
+    let sql = "SELECT e.one || c.reason, e.one ->> 'price', c.cost::text
+               FROM unnest($1::text[]) t (line), jsonb(t.line) e (one),
+                    credyt.vendor_cost(e.one ->> 'vendor', e.one ->> 'model', e.one -> 'usage', at => (e.one ->> 'at')::timestamptz,
+                                       context => e.one -> 'context') c
+               WHERE c.cost IS NULL OR abs(c.cost - (e.one ->> 'price')::numeric) > 0.5e-12";
+    let sql = sql.replace("e.one || c.reason", "t.line || coalesce(c.reason, '')");
+    let mut differ = Vec::new();
+    for batch in lines.chunks(10_000) {
+        for row in client.query(&sql, &[&batch]).expect("costed") {
+            let found: Option<String> = row.get(2);
+            differ.push(format!("{} found {found:?}", row.get::<_, String>(0)));
+        }
+    }
+    println!("{} of {} equal", lines.len() - differ.len(), lines.len());
+    for one in differ.iter().step_by(differ.len() / 30 + 1) {
+        println!("{one}");
+    }
+    assert!(differ.is_empty(), "{} differ", differ.len());
+}
+
 // ---- made-up data ----------------------------------------------------------------------------------
 
 /// A file with one vendor that reads its usage, at this price of an input token.

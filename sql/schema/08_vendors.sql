@@ -122,6 +122,7 @@ SELECT b.vendor, b.model, b.unit || b.when_used AS unit, b.price, b.per, b.effec
 FROM (
     SELECT r.vendor, r.model, u.unit, t.price, (u.rate ->> 'per')::numeric AS per, r.source,
            concat(', from ' || (p.part ->> 'start_time') || ' to ' || (p.part ->> 'end_time'),
+                  ', on days ' || (p.part ->> 'weekdays'),
                   (SELECT string_agg(', ' || w.key || ' ' || w.value, '' ORDER BY w.key)
                    FROM jsonb_each_text(p.part -> 'when') w),
                   ', above ' || t.above || ' input tokens') AS when_used,

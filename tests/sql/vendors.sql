@@ -146,6 +146,25 @@ SELECT model, cost, usage FROM credyt.vendor_cost('lite', 'small', '{"input_toke
 SELECT cost FROM credyt.vendor_cost('lite', 'lite/small', '{"input_tokens": 1000, "output_tokens": 10}', context => '{"service_tier": "batch"}');
 SELECT cost FROM credyt.vendor_cost('lite', 'clip', '{"output_seconds": 3.5, "queries": 2}');
 
+-- Tiers of everything, places and speeds, hours, other names; what is not understood is not priced.
+SELECT * FROM credyt.import_vendor_rates('{
+    "tiered": {"litellm_provider": "lite", "input_cost_per_token": 9, "tiered_pricing": [
+        {"range": [0, 32000.0], "input_cost_per_token": 1e-06, "output_cost_per_token": 2e-06}, {"range": [32000.0, 64000.0], "input_cost_per_token": 3e-06, "output_cost_per_token": 4e-06}]},
+    "placed": {"litellm_provider": "lite", "input_cost_per_token": 1e-06, "output_cost_per_token": 2e-06, "output_cost_per_token_ultrafast": 5e-06,
+        "provider_specific_entry": {"us": 1.1, "fast": 2.0}},
+    "nightly": {"litellm_provider": "lite", "input_cost_per_token": 2e-06, "off_peak_pricing": {"input_cost_per_token": 1e-06, "windows": [{"hours_utc": "22:00-06:00", "weekdays": [1, 2, 3, 4, 5]}]}},
+    "other-name": {"alias_of": "placed"}, "lost": {"alias_of": "nobody"},
+    "odd": {"litellm_provider": "lite", "input_cost_per_token": 1e-06, "output_cost_per_token": 2e-06, "output_cost_per_token_per_moon_phase": 1, "input_cost_per_image": 0.1}}', 'litellm');
+SELECT t.model, t.usage, t.context, c.cost, c.reason FROM (VALUES
+    ('tiered', '{"prompt_tokens": 32000, "completion_tokens": 1000}', '{}'), ('tiered', '{"prompt_tokens": 32001, "completion_tokens": 1000}', '{}'), ('tiered', '{"prompt_tokens": 99999, "completion_tokens": 1000}', '{}'),
+    ('placed', '{"input_tokens": 1000, "output_tokens": 100}', '{}'), ('placed', '{"input_tokens": 1000, "output_tokens": 100, "inference_geo": "us"}', '{}'),
+    ('placed', '{"input_tokens": 1000, "output_tokens": 100, "speed": "fast", "inference_geo": "us"}', '{}'), ('placed', '{"input_tokens": 1000, "output_tokens": 100, "inference_geo": "eu"}', '{}'),
+    ('placed', '{"input_tokens": 1000, "output_tokens": 100, "service_tier": "ultrafast"}', '{}'), ('other-name', '{"input_tokens": 1000, "output_tokens": 100}', '{"service_tier": "ultrafast"}'),
+    ('odd', '{"input_tokens": 1000, "output_tokens": 100}', '{}'), ('odd', '{"input_tokens": 1000, "output_tokens": 0}', '{}'), ('odd', '{"input_images": 2}', '{}')) t (model, usage, context),
+    credyt.vendor_cost('lite', t.model, t.usage::jsonb, context => t.context::jsonb) c;
+SELECT t.at, c.cost FROM (VALUES ('2026-07-03 21:59Z'), ('2026-07-03 22:00Z'), ('2026-07-04 22:00Z')) t (at), -- a Friday and a Saturday
+    credyt.vendor_cost('lite', 'nightly', '{"input_tokens": 1000000}', at => t.at::timestamptz) c;
+
 -- What is refused.
 \set VERBOSITY verbose
 \set SHOW_CONTEXT never

@@ -282,7 +282,7 @@ impl Constraint {
 
 /// The day of the week, 1 is Monday.
 fn weekday(at: Moment, timezone: &TimeZone) -> i8 {
-    let stamp = jiff::Timestamp::from_microsecond(at.0).unwrap_or_default();
+    let stamp = at.timestamp().unwrap_or_default();
     let there = timezone.to_datetime(stamp);
     there.weekday().to_monday_one_offset()
 }

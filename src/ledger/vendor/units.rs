@@ -40,7 +40,7 @@ const fn unit(
 
 /// Every unit; at most as many as `Units` has bits.
 #[rustfmt::skip]
-pub static KINDS: [Kind; 59] = [
+pub static KINDS: [Kind; 60] = [
     unit("input_tokens", "input_mtok", 1_000_000, ["tokens", "input", "", "", ""]),
     unit("output_tokens", "output_mtok", 1_000_000, ["tokens", "output", "", "", ""]),
     unit("cache_read_tokens", "cache_read_mtok", 1_000_000, ["tokens", "input", "", "cache_read", ""]),
@@ -99,6 +99,7 @@ pub static KINDS: [Kind; 59] = [
     unit("social_searches", "social_searches_kcount", 1_000, ["tool_calls", "", "", "social_search", ""]),
     unit("storage_searches", "storage_searches_kcount", 1_000, ["tool_calls", "", "", "storage_search", ""]),
     unit("code_executions", "code_executions_kcount", 1_000, ["tool_calls", "", "", "code_execution", ""]),
+    unit("cache_write_12h_tokens", "cache_write_12h_mtok", 1_000_000, ["tokens", "input", "", "cache_write", "12h"]),
     unit("requests", "requests_kcount", 1_000, ["requests", "", "", "", ""]),
 ];
 
