@@ -19,6 +19,7 @@ use super::request::{Charge, hash};
 use crate::errors::{self, Result};
 use crate::ledger::Amount;
 use crate::ledger::costing;
+use crate::ledger::margin::Spent;
 use crate::ledger::price::{Price, PriceError};
 use crate::ledger::wallet::{Overrun, Part, Pin, total};
 use crate::sql_types::{Args, value};
@@ -59,6 +60,15 @@ struct Capture {
     metadata: Option<Json>,
 }
 
+/// What a capture tells.
+struct Told {
+    /// With what it leaves open from the authorization.
+    charge: Charge,
+    costing: Costing,
+    /// All counts are its own.
+    tells_counts: bool,
+}
+
 /// What the totals come to.
 struct Totals {
     credits: Amount,
@@ -90,22 +100,13 @@ impl Capture {
             return last_capture(store, open, &authorization);
         }
 
-        let told = Costing::of(store, &open.asset, &self.charge, open.now)?;
         let rule = rule(store, open, &authorization)?;
-        let reads_usage = self.charge.usage.is_some() && told.counts.unread.is_none();
-        let tells_counts = self.charge.names_dimensions() || reads_usage;
-        let price = rule.as_ref().map(|(_, price)| &**price);
-        let charge = self.charge.over(&authorization, price, tells_counts);
-        let totals = self.totals(
-            store,
-            open,
-            &authorization,
-            &rule,
-            &charge,
-            &told,
-            tells_counts,
-        )?;
-        let told = told.counted_once(store, &open.customer, Some(authorization.id))?;
+        let told = self.told(store, open, &authorization, &rule)?;
+        let totals = self.totals(store, open, &authorization, &rule, &told)?;
+        let Told {
+            charge, costing, ..
+        } = told;
+        let told = costing.counted_once(store, &open.customer, Some(authorization.id))?;
 
         let settled = authorization.captured + authorization.forgiven;
         let credits = (totals.credits - settled).or_zero();
@@ -115,14 +116,12 @@ impl Capture {
             .cost
             .map(|cost| (cost - booked_cost).max(Decimal::ZERO));
         let costs = costing::added(&told.spent, &authorization.captured_costs, cost);
-        let was_uncosted = authorization
-            .captured_costs
-            .iter()
-            .any(|one| one.cost.is_none());
+        let is_uncosted = |spent: &[Spent]| spent.iter().any(|one| one.cost.is_none());
+        let was_uncosted = is_uncosted(&authorization.captured_costs);
         let adds = credits.is_positive()
             || quantity > Decimal::ZERO
             || cost.is_some_and(|cost| cost > Decimal::ZERO)
-            || told.counts.unread.is_some() && !was_uncosted;
+            || is_uncosted(&told.spent) && !was_uncosted;
         if self.keep_open && !adds && authorization.last_capture.is_some() {
             return last_capture(store, open, &authorization);
         }
@@ -192,20 +191,36 @@ impl Capture {
         Ok(answer)
     }
 
+    fn told(
+        &self,
+        store: &Store,
+        open: &OpenWallet,
+        authorization: &Authorization,
+        rule: &Rule,
+    ) -> Result<Told> {
+        let costing = Costing::of(store, &open.asset, &self.charge, open.now)?;
+        let reads_usage = self.charge.usage.is_some() && costing.counts.unread.is_none();
+        let tells_counts = self.charge.names_dimensions() || reads_usage;
+        let price = rule.as_ref().map(|(_, price)| &**price);
+        Ok(Told {
+            charge: self.charge.over(authorization, price, tells_counts),
+            costing,
+            tells_counts,
+        })
+    }
+
     /// What the totals come to: the whole hold where nothing is given or the action has no price, the
     /// credits where they are, otherwise the price at the version that was authorized.
-    #[expect(clippy::too_many_arguments, reason = "what one capture is priced from")]
     fn totals(
         &self,
         store: &Store,
         open: &OpenWallet,
         authorization: &Authorization,
         rule: &Rule,
-        charge: &Charge,
-        told: &Costing,
-        tells_counts: bool,
+        told: &Told,
     ) -> Result<Totals> {
-        let unread = told.counts.unread.is_some();
+        let charge = &told.charge;
+        let unread = told.costing.counts.unread.is_some();
         let hold = Totals {
             credits: authorization.credits,
             quantity: charge.quantity.unwrap_or(Decimal::ONE),
@@ -245,7 +260,7 @@ impl Capture {
         let Some((version, price)) = rule else {
             return Ok(hold);
         };
-        let measured = measured(store, open, authorization, price, told, tells_counts)?;
+        let measured = measured(store, open, authorization, price, told)?;
         match charge.try_price(price, &open.asset, &measured) {
             Ok(credits) => Ok(Totals {
                 credits,
@@ -286,12 +301,11 @@ fn measured(
     open: &OpenWallet,
     authorization: &Authorization,
     price: &Price,
-    told: &Costing,
-    tells_counts: bool,
+    told: &Told,
 ) -> Result<Costing> {
-    let mut measured = told.clone();
-    let guesses_counts = !tells_counts && price.needs_usage();
-    let guesses_cost = told.cost.is_none() && price.needs_cost();
+    let mut measured = told.costing.clone();
+    let guesses_counts = !told.tells_counts && price.needs_usage();
+    let guesses_cost = measured.cost.is_none() && price.needs_cost();
     if !guesses_counts && !guesses_cost {
         return Ok(measured);
     }

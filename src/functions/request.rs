@@ -65,7 +65,7 @@ impl Charge {
     /// Nothing is given.
     pub fn is_empty(&self) -> bool {
         self.quantity.is_none()
-            && self.dimensions.is_none()
+            && !self.names_dimensions()
             && self.usage.is_none()
             && self.cost.is_none()
             && self.credits.is_none()

@@ -73,6 +73,8 @@ SELECT refused('SELECT credyt.capture(''ann'', $1, dimensions => ''{"size": "8k"
 -- Where it has one, other totals are priced
 SELECT id AS a FROM credyt.authorize('ann', 'image', credits => 50) \gset
 SELECT credits FROM credyt.capture('ann', :'a', quantity => 3);
+SELECT id AS a FROM credyt.authorize('ann', 'image', credits => 50) \gset
+SELECT credits, cost FROM credyt.capture('ann', :'a', dimensions => '{}');
 
 -- A stream: chunks without usage charge nothing; then the answer is charged whole
 SELECT id AS a FROM credyt.authorize('ann', 'chat', dimensions => '{"model": "gpt-4o", "input_tokens": 1000, "output_tokens": 8000}') \gset
