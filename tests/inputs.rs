@@ -325,6 +325,15 @@ const FUNCTIONS: &[Function] = &[
         ],
     },
     Function {
+        name: "history",
+        arguments: &[
+            ("customer", Text, "'ann'"),
+            ("asset", Text, "'credits'"),
+            ("before", Id, "NULL"),
+            ("count", Int, "5"),
+        ],
+    },
+    Function {
         name: "usage",
         arguments: &[
             ("customer", Text, "'ann'"),

@@ -20,6 +20,7 @@ FROM (VALUES
     ('function', 'quote', '{spend,operate}'),
     ('function', 'affordable', '{spend,operate}'),
     ('function', 'usage', '{spend,operate}'),
+    ('function', 'history', '{spend,operate}'),
     -- What a worker does that charges cards: it takes events, grants what was paid, or says that it was not.
     ('function', 'take_events', '{events,operate}'),
     ('function', 'ack_events', '{events,operate}'),

@@ -53,6 +53,7 @@ crate::sql_functions! {
         "credyt_topup_failed" => events::topup_failed;
         "credyt_affordable" => vary::affordable;
         "credyt_usage" => usage::usage;
+        "credyt_history" => usage::history;
         "credyt_balance" => reading::balance;
         "credyt_verify" => reading::verify;
         "credyt_subscribe" => plans::subscribe;

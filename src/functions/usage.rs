@@ -1,4 +1,4 @@
-//! The customer's own view: `usage`.
+//! The customer's own view: `usage` and `history`.
 
 use std::str::FromStr;
 
@@ -119,6 +119,33 @@ pub fn usage(args: &Args) -> Result<Option<pg_sys::Datum>> {
             ));
         }
         usage::answer(store, &customer, &asset.name, &range, by, args)
+    })?;
+    Ok(None)
+}
+
+/// The rows of a page at most.
+const MAX_ROWS: i32 = 10_000;
+
+pub fn history(args: &Args) -> Result<Option<pg_sys::Datum>> {
+    let customer = args.name(0, "customer")?;
+    let asset = args.name(1, "asset")?;
+    let before = args.optional_uuid(2, "before")?;
+    let count = args.int(3, "count")?;
+    if count < 1 {
+        return Err(errors::invalid(
+            "count",
+            format_args!("{count} is less than 1"),
+        ));
+    }
+    if count > MAX_ROWS {
+        return Err(errors::out_of_range(
+            "count",
+            format_args!("{count} is more than {MAX_ROWS}"),
+        ));
+    }
+    Store::read_for(&customer, |store| {
+        let asset = books::asset(store, &asset)?;
+        usage::history(store, &customer, &asset.name, before, count, args)
     })?;
     Ok(None)
 }

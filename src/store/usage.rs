@@ -1,6 +1,6 @@
-//! What a customer used, bucket by bucket, read from the ledger's rows.
+//! The customer's own view: what was used, bucket by bucket, and what happened, row by row.
 //!
-//! The statement reads the rows of one customer from the first that can lie in the range: ids ascend with
+//! The statement of `usage` reads the rows of one customer from the first that can lie in the range: ids ascend with
 //! the time of booking, and nothing occurs after it was booked.
 
 use super::ledger::first_id;
@@ -9,6 +9,7 @@ use crate::errors::Result;
 use crate::ledger::Moment;
 use crate::sql_types::Args;
 use crate::sql_types::value::{self, Value};
+use uuid::Uuid;
 
 /// What usage is broken down by.
 #[derive(Clone, Copy, Debug, Default)]
@@ -178,4 +179,40 @@ impl Range<'_> {
             value::text(self.timezone),
         ]
     }
+}
+
+/// $3 the id that the page before ended with, $4 how many rows. What is due and not booked yet is the newest.
+static HISTORY: Statement = Statement {
+    sql: "SELECT h.id, h.occurred_at, h.kind, h.action, h.quantity, h.credits, h.balance, h.reason
+          FROM (
+              SELECT NULL::uuid AS id, p.occurred_at, p.kind, p.action, NULL::numeric AS quantity, p.credits, p.balance,
+                     p.reason, row_number() OVER () AS place
+              FROM credyt.pending_entries p
+              WHERE $3 IS NULL AND p.customer = $1 AND p.asset = $2
+              UNION ALL
+              (SELECT l.id, l.occurred_at, l.kind, l.action, l.quantity, l.credits, l.balance, l.reason, NULL
+               FROM credyt.ledger l
+               WHERE l.customer = $1 AND l.asset = $2 AND ($3 IS NULL OR l.id < $3)
+               ORDER BY l.id DESC LIMIT $4)
+          ) h
+          ORDER BY h.place DESC NULLS LAST, h.id DESC LIMIT $4",
+    args: &[TEXT, TEXT, UUID, INT],
+};
+
+/// The rows of `credyt.history`, as the answer of the running function.
+pub fn history(
+    store: &Store,
+    customer: &str,
+    asset: &str,
+    before: Option<Uuid>,
+    count: i32,
+    function: &Args,
+) -> Result<()> {
+    let args = [
+        value::text(customer),
+        value::text(asset),
+        value::optional_uuid(before),
+        value::int(count),
+    ];
+    HISTORY.answer(store, &args, function)
 }
