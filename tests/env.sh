@@ -103,7 +103,7 @@ pgbouncer() { # the package starts one of its own: not what was wanted here
 python_env() { # folder requirements: complete when the requirements are in it
     rm -rf "$1"
     python3 -m venv "$1" || { apt python3-venv; python3 -m venv --clear "$1"; }
-    "$1/bin/python" -m pip install --disable-pip-version-check --no-input --only-binary=:all: -r "$2"
+    "$1/bin/python" -m pip install --disable-pip-version-check --no-input --no-compile --only-binary=:all: -r "$2"
     cat "${2%/*}"/*/requirements.txt "$2" > "$1/requirements"
 }
 

@@ -144,7 +144,7 @@ def test_packs_in_every_order(story: str, send: Callable[[Json], int], db: psyco
         customer = next(customers)
         told = events(customer)
         shuffled = [told[n] for n in order]
-        deliver(send, shuffled + random.sample(shuffled, min(2, len(shuffled))))
+        deliver(send, shuffled + random.sample(shuffled, 1))
         assert wallet(db, customer) == expected, [f"{e['type']} {e['data']['object'].get('status')}" for e in shuffled]
 
 
@@ -253,7 +253,7 @@ def test_plans_in_every_order(
         customer = next(customers)
         told = story(customer)
         events = [told[n] for n in order]
-        deliver(send, events + random.sample(events, 2))
+        deliver(send, events + random.sample(events, 1))
         billed = db.execute("SELECT sum(paid) FROM credyt.grant_balances WHERE customer = %s", [customer]).fetchone()
         plans = db.execute("SELECT plan FROM credyt.renewals WHERE customer = %s", [customer]).fetchall()
         assert len(plans) <= 1 and billed
