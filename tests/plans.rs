@@ -42,6 +42,27 @@ fn on_pro(name: &str) -> (Database, Client) {
 }
 
 #[test]
+fn a_renewal_brings_what_it_was_seen_to_bring() {
+    let (database, mut client) = on_pro("renew_seen");
+    let mut slow = database.connect();
+    rows(
+        &mut slow,
+        "BEGIN; SELECT credyt.create_plan('pro', 10, paid => 2, rollover => 0)",
+    );
+    // A renewal falls between the call and its commit, and nothing books it.
+    clock(&mut client, "2100-02-28 10:00Z");
+    assert_eq!(value(&mut client, BALANCE), "130 0 130 0");
+    rows(&mut slow, "COMMIT");
+    assert_eq!(value(&mut client, BALANCE), "130 0 130 0");
+    rows(&mut client, "SELECT credyt.subscribe('bob', 'pro')");
+    let bob = BALANCE.replace("ann", "bob");
+    assert_eq!(value(&mut client, &bob), "10 0 10 0");
+    clock(&mut client, "2100-03-31 10:00Z");
+    assert_eq!(value(&mut client, BALANCE), "40 0 40 0");
+    assert_eq!(database.broken_laws(), [""; 0]);
+}
+
+#[test]
 fn twenty_four_connections_renew_once() {
     let (database, mut client) = on_pro("renew_race");
     clock(&mut client, "2100-02-28 10:00Z");

@@ -11,6 +11,7 @@ CREATE TABLE credyt.plans (
     priority    int NOT NULL,
     applies_to  text[],
     created_at  timestamptz NOT NULL,
+    committed_at timestamptz,
     PRIMARY KEY (plan, version)
 );
 COMMENT ON TABLE credyt.plans IS 'Every version of every plan, append-only. Written by credyt.create_plan.';
@@ -23,9 +24,22 @@ COMMENT ON COLUMN credyt.plans.paid IS 'Money paid for each period, in the asset
 COMMENT ON COLUMN credyt.plans.rollover IS 'Up to so many unspent credits move to the next period; NULL: all.';
 COMMENT ON COLUMN credyt.plans.priority IS 'Of its grants: lower burns first.';
 COMMENT ON COLUMN credyt.plans.applies_to IS 'Patterns of the actions its grants may pay for; NULL: all.';
-COMMENT ON COLUMN credyt.plans.created_at IS 'Periods that start from here on are on these terms.';
-CREATE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON credyt.plans
-    FOR EACH STATEMENT EXECUTE FUNCTION credyt.refuse_change();
+COMMENT ON COLUMN credyt.plans.created_at IS 'When it was made.';
+COMMENT ON COLUMN credyt.plans.committed_at IS 'Renewals after this moment are on these terms; NULL until the transaction that made it commits.';
+CREATE TRIGGER append_only
+    BEFORE UPDATE OF plan, version, asset, credits, every, paid, rollover, priority, applies_to, created_at OR DELETE OR TRUNCATE
+    ON credyt.plans FOR EACH STATEMENT EXECUTE FUNCTION credyt.refuse_change();
+CREATE TRIGGER committed_once BEFORE UPDATE ON credyt.plans
+    FOR EACH ROW WHEN (OLD.committed_at IS NOT NULL) EXECUTE FUNCTION credyt.refuse_change();
+
+-- What a reader has seen a renewal bring, it brings: a new version counts from its commit, not from its
+-- call. A restored row has its moment already, so that nothing fires.
+CREATE FUNCTION credyt.commit_plans() RETURNS trigger
+    AS 'MODULE_PATHNAME', 'credyt_commit_plans' LANGUAGE c
+    SECURITY DEFINER SET search_path = pg_catalog, pg_temp;
+COMMENT ON FUNCTION credyt.commit_plans() IS 'Writes down when new versions of plans are committed.';
+CREATE CONSTRAINT TRIGGER committed AFTER INSERT ON credyt.plans DEFERRABLE INITIALLY DEFERRED
+    FOR EACH ROW WHEN (NEW.committed_at IS NULL) EXECUTE FUNCTION credyt.commit_plans();
 
 CREATE TABLE credyt.booked_subscriptions (
     customer         text NOT NULL,
@@ -103,7 +117,7 @@ COMMENT ON COLUMN credyt.plan.paid IS 'Money paid for each period, in the asset'
 COMMENT ON COLUMN credyt.plan.rollover IS 'Up to so many unspent credits move to the next period; NULL: all.';
 COMMENT ON COLUMN credyt.plan.priority IS 'Of its grants: lower burns first.';
 COMMENT ON COLUMN credyt.plan.applies_to IS 'Patterns of the actions its grants may pay for; NULL: all.';
-COMMENT ON COLUMN credyt.plan.created_at IS 'Periods that start from here on are on these terms.';
+COMMENT ON COLUMN credyt.plan.created_at IS 'When it was made. Periods that start after its commit are on these terms.';
 
 CREATE TYPE credyt.subscription AS (
     id               uuid,

@@ -102,6 +102,7 @@ FROM (VALUES
     ('function', 'rerated', '{}'),
     ('function', 'refuse_change', '{}'),
     ('function', 'announce_change', '{}'),
+    ('function', 'commit_plans', '{}'),
 
     ('view', 'wallets_now', '{report}'),
     ('view', 'pending_entries', '{report}'),

@@ -114,4 +114,5 @@ crate::sql_functions! {
     "credyt_wallet_next_expiry" => wallet_type::next_expiry;
     "credyt_refuse_change" => triggers::refuse_change;
     "credyt_announce_change" => triggers::announce_change;
+    "credyt_commit_plans" => triggers::commit_plans;
 }

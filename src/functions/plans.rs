@@ -54,6 +54,7 @@ pub fn create_plan(args: &Args) -> Result<Option<pg_sys::Datum>> {
             priority,
             applies_to,
             since: books::now(store)?,
+            committed_at: None,
         };
         check_asset(known.as_ref(), &name, &asset)?;
         if let Some(newest) = newest.filter(|newest| newest.same_terms(&terms)) {
@@ -178,6 +179,7 @@ impl Subscribed {
             subscription: Subscription {
                 id,
                 plan: plan.plan.clone(),
+                created_at: now,
                 zone,
                 anchor: starts_at,
                 steps: 0,

@@ -7,7 +7,7 @@ use pgrx::pg_sys;
 
 use crate::errors::{self, Result};
 use crate::sql_types::Args;
-use crate::store::{edition, erasure};
+use crate::store::{Store, edition, erasure, plans};
 
 /// Refuses UPDATE, DELETE and TRUNCATE with WC012, but for the UPDATEs of an erasure.
 pub fn refuse_change(args: &Args) -> Result<Option<pg_sys::Datum>> {
@@ -31,6 +31,14 @@ pub fn refuse_change(args: &Args) -> Result<Option<pg_sys::Datum>> {
 pub fn announce_change(args: &Args) -> Result<Option<pg_sys::Datum>> {
     // SAFETY: a trigger has a table.
     edition::announce(unsafe { (*trigger(args)?.tg_relation).rd_id });
+    // An AFTER trigger returns nothing.
+    Ok(Some(pg_sys::Datum::from(0_usize)))
+}
+
+/// Says of new versions of plans when they are committed: from then on renewals are on them.
+pub fn commit_plans(args: &Args) -> Result<Option<pg_sys::Datum>> {
+    trigger(args)?;
+    Store::write(plans::commit_versions)?;
     // An AFTER trigger returns nothing.
     Ok(Some(pg_sys::Datum::from(0_usize)))
 }

@@ -20,8 +20,11 @@ pub struct Terms {
     pub rollover: Option<Amount>,
     pub priority: i32,
     pub applies_to: Option<Vec<String>>,
-    /// Periods that start from here on are on these terms.
+    /// First periods that start from here on are on these terms.
     pub since: Moment,
+    /// Renewals after this moment are, too: it is when the version was committed, so that what a reader
+    /// has seen a renewal bring, it brings. `None`: not yet.
+    pub committed_at: Option<Moment>,
 }
 
 impl Terms {
@@ -38,6 +41,7 @@ impl Terms {
 pub struct Subscription {
     pub id: Uuid,
     pub plan: String,
+    pub created_at: Moment,
     pub zone: TimeZone,
     /// What its starts are counted from.
     pub anchor: Moment,
@@ -172,7 +176,9 @@ impl Subscription {
     /// Begins its next period, if that has come due.
     fn begin(&mut self, versions: &[Terms], now: Moment) -> Option<Period> {
         let starts = self.renews_at().filter(|start| *start <= now)?;
-        let terms = in_force(versions, starts)?.clone();
+        // The first period begins as it is subscribed to, unless it was to start later.
+        let renews = self.terms.is_some() || starts > self.created_at;
+        let terms = in_force(versions, starts, renews)?.clone();
         // Days cannot go on where months have led to: they count from this start.
         if let Some(before) = &self.terms
             && !before.every.same_unit(terms.every)
@@ -216,9 +222,15 @@ impl Subscription {
     }
 }
 
-/// The terms of a period that starts then: the newest that there were, or else the first.
-fn in_force(versions: &[Terms], start: Moment) -> Option<&Terms> {
-    let newest = versions.iter().rev().find(|terms| terms.since <= start);
+/// The terms of a period that starts then: the newest that there were, or else the first. Readers may
+/// have seen what a period that `renews` brings before any call books it.
+fn in_force(versions: &[Terms], start: Moment, renews: bool) -> Option<&Terms> {
+    let counts = |terms: &&Terms| match terms.committed_at {
+        Some(at) if renews => at < start,
+        None if renews => false,
+        _ => terms.since <= start,
+    };
+    let newest = versions.iter().rev().find(counts);
     newest.or(versions.first())
 }
 
@@ -260,6 +272,7 @@ mod tests {
             priority: 100,
             applies_to: None,
             since: at(since),
+            committed_at: Some(at(since)),
         }
     }
 
@@ -267,6 +280,7 @@ mod tests {
         Subscription {
             id: Uuid::from_u128(1),
             plan: "pro".to_owned(),
+            created_at: at(starts),
             zone: zone("UTC").unwrap(),
             anchor: at(starts),
             steps: 0,
@@ -319,6 +333,29 @@ mod tests {
             ]
         );
         assert_eq!(pro.next, Some(at("2026-12-14")));
+    }
+
+    #[test]
+    fn a_renewal_that_may_have_been_seen_keeps_its_terms() {
+        let mut late = terms(2, "1 month", "2026-02-10");
+        let versions = |late: &Terms, committed: Option<&str>| {
+            let mut late = late.clone();
+            late.committed_at = committed.map(at);
+            [terms(1, "1 month", "2026-01-31"), late]
+        };
+        let second = |versions: &[Terms]| {
+            let mut pro = subscription("2026-01-31");
+            pro.renew(versions, at("2026-02-28"));
+            pro.terms.map(|terms| terms.version)
+        };
+        assert_eq!(second(&versions(&late, Some("2026-02-27"))), Some(2));
+        assert_eq!(second(&versions(&late, Some("2026-02-28"))), Some(1));
+        assert_eq!(second(&versions(&late, None)), Some(1));
+        // Nobody has seen a first period before it was subscribed to.
+        late.since = at("2026-01-31");
+        let mut pro = subscription("2026-01-31");
+        pro.renew(&versions(&late, None), at("2026-01-31"));
+        assert_eq!(pro.terms.map(|terms| terms.version), Some(2));
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::str::FromStr;
 
 use uuid::Uuid;
 
+use super::books;
 use super::grants::{self, Issued};
 use super::ledger::{self, Key};
 use super::statement::{
@@ -47,7 +48,7 @@ pub struct Subscribed {
 
 static VERSIONS: Statement = Statement {
     sql: "SELECT p.asset, p.version, p.credits, p.every, p.paid, p.rollover, p.priority,
-              p.applies_to, p.created_at
+              p.applies_to, p.created_at, p.committed_at
           FROM credyt.plans p WHERE p.plan = $1 ORDER BY p.version",
     args: &[TEXT],
 };
@@ -60,6 +61,12 @@ static INSERT_VERSION: Statement = Statement {
     args: &[
         TEXT, INT, TEXT, NUMERIC, TEXT, NUMERIC, NUMERIC, INT, TEXTS, TIME,
     ],
+};
+
+/// Those that this transaction has made.
+static COMMIT: Statement = Statement {
+    sql: "UPDATE credyt.plans SET committed_at = $1 WHERE committed_at IS NULL",
+    args: &[TIME],
 };
 
 macro_rules! subscriptions {
@@ -177,6 +184,7 @@ fn read_terms(row: &RowRef) -> Result<Terms> {
         priority: row.int(7)?,
         applies_to: row.optional_texts(8),
         since: row.moment(9)?,
+        committed_at: row.optional_moment(10),
     })
 }
 
@@ -195,6 +203,20 @@ pub fn insert_version(store: &Store, plan: &str, asset: &str, terms: &Terms) -> 
         value::moment(terms.since),
     ];
     INSERT_VERSION.run(store, &args)?;
+    Ok(())
+}
+
+/// More than it takes to make a commit visible. Renewals of that time are on the old terms, since
+/// somebody may have read them so.
+const COMMIT_TAKES: i64 = 1;
+
+/// The transaction commits: from now on its versions count for renewals.
+pub fn commit_versions(store: &Store) -> Result<()> {
+    let at = match books::stands_in(store)? {
+        Some(at) => Some(at),
+        None => books::wall_clock().plus_seconds(COMMIT_TAKES),
+    };
+    COMMIT.run(store, &[value::optional_moment(at)])?;
     Ok(())
 }
 
@@ -226,6 +248,7 @@ fn read(row: &RowRef, plan: &Plan) -> Result<Subscribed> {
         subscription: Subscription {
             id: row.uuid(1)?,
             plan: row.text(2)?,
+            created_at: row.moment(14)?,
             zone: period::zone(&timezone).ok_or_else(|| damaged("its time zone is unknown"))?,
             anchor: row.moment(6)?,
             steps: row.int(7)?,
