@@ -422,7 +422,7 @@ fn short_of(customer: &str, asset: &str, short: Shortfall) -> Error {
 /// The wallet cannot pay. `over` is the debt that a grant has to pay before its credits can be spent.
 pub fn insufficient_credits(customer: &str, asset: &str, short: Shortfall, over: Amount) -> Error {
     let missing = short.needed - short.available + over;
-    short_of(customer, asset, short).hint(format!(
+    short_of(customer, asset, short).with("missing", missing).hint(format!(
         "Grant at least {missing} more: SELECT * FROM credyt.grant_credits({}, {missing}, asset => {});",
         literal(customer),
         literal(asset)
@@ -432,7 +432,7 @@ pub fn insufficient_credits(customer: &str, asset: &str, short: Shortfall, over:
 /// The wallet has not so many unheld credits of its own to give away.
 pub fn transfer_exceeds(customer: &str, asset: &str, short: Shortfall, owed: Amount) -> Error {
     let missing = short.needed - short.available + owed;
-    short_of(customer, asset, short).hint(format!(
+    short_of(customer, asset, short).with("missing", missing).hint(format!(
         "What is held or could only be owed cannot be given away. Grant at least {missing} more: SELECT * FROM credyt.grant_credits({}, {missing}, asset => {});",
         literal(customer),
         literal(asset)
@@ -455,7 +455,10 @@ pub fn capture_exceeds(
     short: Shortfall,
 ) -> Error {
     let payable = total - (short.needed - short.available);
-    short_of(customer, asset, short).with("authorization_id", &authorization).hint(format!(
+    let error = short_of(customer, asset, short)
+        .with("authorization_id", &authorization)
+        .with("payable", payable);
+    error.hint(format!(
         "The authorization stays open. Capture what can be paid: SELECT * FROM credyt.capture({}, '{authorization}', credits => {payable});",
         literal(customer)
     ))

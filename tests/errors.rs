@@ -63,7 +63,7 @@ fn remedied(client: &mut Client, call: &str, code: &str, slug: &str, keys: &[&st
 #[test]
 fn wc001_names_what_is_needed_and_grants_what_is_missing() {
     let (_database, mut client) = ann_has("wc001", 3);
-    let keys = ["customer", "asset", "needed", "available"];
+    let keys = ["customer", "asset", "needed", "available", "missing"];
     let debit = "debit_credits('ann', 'image', 7.25)";
     let told = refused(&mut client, debit, "WC001", "insufficient_credits", &keys).json();
     assert_eq!(
@@ -104,7 +104,7 @@ fn wc001_grants_what_is_missing_where_more_is_owed_than_may_be() {
         value(&mut client, "SELECT owed FROM credyt.balance('ann')"),
         "5"
     );
-    let keys = ["customer", "asset", "needed", "available"];
+    let keys = ["customer", "asset", "needed", "available", "missing"];
     remedied(
         &mut client,
         "debit_credits('ann', 'image', 2)",
@@ -136,6 +136,7 @@ fn wc001_of_a_capture_says_what_can_be_captured() {
         "authorization_id",
         "needed",
         "available",
+        "payable",
     ];
     let short = refused(&mut client, &call, "WC001", "insufficient_credits", &keys);
     // It is still open, with what it held.
@@ -413,7 +414,7 @@ fn wc001_of_a_transfer_grants_what_is_missing() {
         &mut client,
         "SELECT credyt.open_wallet('ann', overdraft_limit => 10); SELECT credyt.debit_credits('ann', 'image', 5)",
     );
-    let keys = ["customer", "asset", "needed", "available"];
+    let keys = ["customer", "asset", "needed", "available", "missing"];
     let call = "transfer('ann', 'bob', 4)";
     remedied(&mut client, call, "WC001", "insufficient_credits", &keys);
     assert_eq!(
