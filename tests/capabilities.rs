@@ -607,7 +607,7 @@ fn trade(client: &mut Client) -> Vec<String> {
         "SELECT asset, kind, credits, revenue FROM credyt.deferred_revenue_at(pg_catalog.now())".into(),
         "SELECT asset, opening, billed, earned, closing FROM credyt.revenue_rollforward(NULL, NULL)".into(),
         "SELECT asset, credits, deferred FROM credyt.close_period(pg_catalog.now())".into(),
-        "SELECT law FROM credyt.verify()".into(),
+        "SELECT invariant FROM credyt.verify()".into(),
         "SELECT customer, asset, settled, held, available, owed, status FROM credyt.wallet_balances".into(),
         "SELECT kind, remaining, held, deferred, applies_to FROM credyt.grant_balances ORDER BY id".into(),
         "SELECT position, kind, remaining FROM credyt.spend_order ORDER BY position".into(),
@@ -768,7 +768,7 @@ fn what_a_caller_puts_in_the_way_is_not_looked_at() {
     assert_eq!(
         value(
             &mut owner,
-            "SELECT law FROM credyt.verify() UNION ALL SELECT 0"
+            "SELECT invariant FROM credyt.verify() UNION ALL SELECT 0"
         ),
         "0"
     );

@@ -1,5 +1,5 @@
 //! Servers and sessions that end at the worst moment: what was answered is there, what was not is there once or not at
-//! all, and every law holds.
+//! all, and every invariant holds.
 //!
 //! CREDYT_KILLS, CREDYT_STOPS and CREDYT_CANCELS say how many there are to be.
 

@@ -1,6 +1,6 @@
 //! Hostile inputs over a connection (CREDYT_CASES=1000000 cargo test --test fuzz, for long): edited
 //! documents, forged wallets and odd texts into every argument of every SQL function. Whatever comes,
-//! it is answered or refused with a code of the caller's; no panic, no crash, and every law holds.
+//! it is answered or refused with a code of the caller's; no panic, no crash, and every invariant holds.
 
 mod support;
 

@@ -53,7 +53,7 @@ same_tour() {
     fi
 }
 
-# The demo runs through, and every law holds after it.
+# The demo runs through, and every invariant holds after it.
 demo_runs() {
     sql -d postgres -c "DROP DATABASE IF EXISTS $database" -c "CREATE DATABASE $database TEMPLATE template0"
     if sql -d $database -f examples/demo.sql > $out/demo.out 2>&1 &&

@@ -298,7 +298,10 @@ fn an_update_leads_to_what_a_fresh_install_has() {
         let sql =
             "SELECT credits FROM credyt.debit_credits('ann', 'image', idempotency_key => NULL)";
         assert_eq!(value(client, sql), "1.5");
-        assert_eq!(values(client, "SELECT law FROM credyt.verify()"), [""; 0]);
+        assert_eq!(
+            values(client, "SELECT invariant FROM credyt.verify()"),
+            [""; 0]
+        );
     }
     let capture =
         "SELECT c.credits FROM credyt.authorizations h, credyt.capture(h.customer, h.id) c";
@@ -311,7 +314,7 @@ fn an_update_leads_to_what_a_fresh_install_has() {
     );
     rows(&mut updated, "RESET ROLE");
     assert_eq!(
-        values(&mut updated, "SELECT law FROM credyt.verify()"),
+        values(&mut updated, "SELECT invariant FROM credyt.verify()"),
         [""; 0]
     );
 

@@ -1,5 +1,5 @@
 //! `credyt.verify()` finds damage. Each case damages one thing behind the extension's back and is
-//! rolled back; the row found has to name the law and the customer.
+//! rolled back; the row found has to name the invariant and the customer.
 
 mod support;
 
@@ -39,7 +39,7 @@ fn laws_broken(client: &mut Client, damage: &str, customer: &str) -> Vec<String>
     rows(client, damage);
     let found = values(
         client,
-        "SELECT DISTINCT law, customer FROM credyt.verify() ORDER BY 1",
+        "SELECT DISTINCT invariant, customer FROM credyt.verify() ORDER BY 1",
     );
     let named: Vec<String> = found
         .iter()
@@ -49,7 +49,7 @@ fn laws_broken(client: &mut Client, damage: &str, customer: &str) -> Vec<String>
         })
         .collect();
     // Asked for one customer it says the same, and of another nothing.
-    let one = format!("SELECT DISTINCT law FROM credyt.verify('{customer}') ORDER BY 1");
+    let one = format!("SELECT DISTINCT invariant FROM credyt.verify('{customer}') ORDER BY 1");
     assert_eq!(values(client, &one), named, "{damage}");
     assert_eq!(
         values(client, "SELECT * FROM credyt.verify('cy')"),
@@ -60,7 +60,7 @@ fn laws_broken(client: &mut Client, damage: &str, customer: &str) -> Vec<String>
     named
 }
 
-/// Each of these is found, under this law at least.
+/// Each of these is found, under this invariant at least.
 fn finds(client: &mut Client, customer: &str, cases: &[(&str, &str)]) {
     for (law, damage) in cases {
         let laws = laws_broken(client, damage, customer);
@@ -342,7 +342,7 @@ fn a_damaged_period_is_found() {
             "BEGIN; SET LOCAL session_replication_role = replica",
         );
         rows(&mut client, damage);
-        let one = "SELECT DISTINCT law FROM credyt.verify('ann') ORDER BY 1";
+        let one = "SELECT DISTINCT invariant FROM credyt.verify('ann') ORDER BY 1";
         let laws = values(&mut client, one);
         assert!(
             laws.iter().any(|found| found == law),
@@ -362,7 +362,7 @@ fn a_damaged_period_is_found() {
     assert_eq!(
         values(
             &mut client,
-            "SELECT DISTINCT law, asset FROM credyt.verify()"
+            "SELECT DISTINCT invariant, asset FROM credyt.verify()"
         ),
         ["4 credits"]
     );

@@ -118,7 +118,7 @@ fn verify(client: &mut Client) -> Result<bool> {
     let began = std::time::Instant::now();
     let broken = client
         .query(
-            "SELECT law::text, customer, asset, detail::text FROM credyt.verify()",
+            "SELECT invariant::text, customer, asset, detail::text FROM credyt.verify()",
             &[],
         )
         .map_err(said("credyt.verify()"))?;

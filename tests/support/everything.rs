@@ -136,7 +136,7 @@ pub fn hashes(client: &mut Client) -> Vec<String> {
     tables.iter().map(hash).collect()
 }
 
-/// A copy answers old keys as the original did, takes new debits, finishes what was held, and keeps every law.
+/// A copy answers old keys as the original did, takes new debits, finishes what was held, and keeps every invariant.
 pub fn goes_on(client: &mut Client) {
     lawful(client);
     assert_eq!(
@@ -182,6 +182,9 @@ pub fn goes_on(client: &mut Client) {
 
 /// `credyt.verify()` finds nothing.
 pub fn lawful(client: &mut Client) {
-    let broken = values(client, "SELECT law, customer, detail FROM credyt.verify()");
+    let broken = values(
+        client,
+        "SELECT invariant, customer, detail FROM credyt.verify()",
+    );
     assert!(broken.is_empty(), "{broken:#?}");
 }

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 /// One server for all tests of a program; `tests/server.sh` removes it when the program has ended.
 static SERVER: LazyLock<Server> = LazyLock::new(Server::start);
 
-/// A new database of one test. When the test is over, every law of the ledger has to hold in it.
+/// A new database of one test. When the test is over, every invariant of the ledger has to hold in it.
 pub struct Database {
     name: String,
     lawful: bool,
@@ -75,9 +75,9 @@ impl Database {
         SERVER.connect_str_to(&self.name)
     }
 
-    /// Every law that does not hold, as `law customer: detail`.
+    /// Every invariant that does not hold, as `invariant customer: detail`.
     pub fn broken_laws(&self) -> Vec<String> {
-        let sql = "SELECT law, customer, detail FROM credyt.verify()";
+        let sql = "SELECT invariant, customer, detail FROM credyt.verify()";
         let found = rows(&mut self.connect(), sql);
         let line = |row: SimpleQueryRow| [0, 1, 2].map(|at| cell(&row, at)).join(" ");
         found.into_iter().map(line).collect()
