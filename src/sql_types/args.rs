@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::cell::Cell;
 use std::ffi::{CStr, CString};
+use std::io::{BufReader, Read};
 
 use pgrx::{Array, FromDatum, PgTryBuilder, direct_function_call_as_datum, fcinfo, pg_sys};
 use rust_decimal::Decimal;
@@ -12,7 +13,7 @@ use uuid::Uuid;
 use crate::errors::{self, Result};
 use crate::ledger::amount::{DECIMALS, NotAnAmount};
 use crate::ledger::number::{parse_decimal, parse_measured};
-use crate::ledger::{Amount, Moment};
+use crate::ledger::{Amount, Moment, interrupt};
 use crate::sql_types::named::{Named, Signature, encoded_twice};
 use crate::sql_types::value::{self, Value};
 
@@ -322,7 +323,7 @@ impl Args<'_> {
         };
         let text = utf8(name, required(name, text)?.to_bytes())?;
         // A jsonb is well-formed: depth is all that can be wrong with it.
-        serde_json::from_str(text)
+        parsed(text)
             .map(Some)
             .map_err(|_| errors::invalid(name, "it is nested deeper than 127 levels"))
     }
@@ -391,6 +392,26 @@ fn quantity(name: &str, text: &str, decimals: Option<u32>) -> Result<Decimal> {
         return Err(errors::invalid(name, format_args!("{value} is negative")));
     }
     Ok(value)
+}
+
+/// A JSON text, read. A long one is read in pieces, between which the call can be interrupted; that takes longer
+/// as a whole.
+fn parsed(text: &str) -> serde_json::Result<Json> {
+    const SHORT: usize = 1 << 18;
+    if text.len() <= SHORT {
+        return serde_json::from_str(text);
+    }
+    serde_json::from_reader(BufReader::with_capacity(SHORT, InPieces(text.as_bytes())))
+}
+
+/// Bytes that are read piece by piece.
+struct InPieces<'a>(&'a [u8]);
+
+impl Read for InPieces<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        interrupt::check();
+        self.0.read(buffer)
+    }
 }
 
 /// A moment written as in SQL.
