@@ -456,6 +456,15 @@ fn an_import_adds_what_changed() {
     assert_eq!(run(COST), "3.00");
     assert_eq!(run(&import_sql(&file("4"), "")), "0 1 1 1 {}");
     assert_eq!(run(COST), "4.00");
+    // Read or recognised otherwise, a price is another one.
+    let mut read_otherwise = file("4");
+    read_otherwise[0]["extractors"][0]["mappings"][1]["path"] = json!("from_cache");
+    let rows = import_sql(&read_otherwise, "");
+    assert_eq!(run(&rows), "0 2 0 1 {}");
+    assert_eq!(run(&rows), "0 0 2 1 {}");
+    read_otherwise[0]["models"][1]["match"] = json!({"starts_with": "small"});
+    assert_eq!(run(&import_sql(&read_otherwise, "")), "0 1 1 1 {}");
+    assert_eq!(run(&import_sql(&file("4"), "")), "0 2 0 1 {}");
     // Vendors tell late: from a past moment on.
     assert_eq!(
         run(&import_sql(
@@ -496,6 +505,40 @@ fn many_models_are_imported_quickly() {
     assert_eq!(
         value(&mut client, "SELECT count(*) FROM credyt.vendor_rates"),
         "5000"
+    );
+}
+
+/// Regular expressions: quickly read where they are many, limited in sum, and not all kept.
+#[test]
+fn many_regular_expressions_are_imported_quickly() {
+    let database = Database::new("expressions");
+    let mut client = database.connect();
+    let file = |pattern: fn(usize) -> String, count: usize| {
+        let models: Vec<Value> = (0..count)
+            .map(|nth| json!({"id": format!("m{nth}"), "match": {"regex": pattern(nth)}, "prices": {"input_mtok": 1}}))
+            .collect();
+        json!([{"id": "acme", "models": models}])
+    };
+    let since = std::time::Instant::now();
+    import(
+        &mut client,
+        &file(|nth| format!("^model-{nth}-\\d{{4}}$"), 3000),
+    );
+    let took = since.elapsed();
+    assert!(took.as_secs_f64() < 10.0, "{took:?}");
+    let cost = "SELECT model, cost FROM credyt.vendor_cost('acme', 'model-2999-2026', '{\"input_tokens\": 1000000}')";
+    assert_eq!(value(&mut client, cost), "m2999 1.00");
+    // As large as they may be, they are too many.
+    let large = quoted(&file(|nth| format!("^\\w{{4}}{nth}$"), 3000).to_string());
+    let since = std::time::Instant::now();
+    let refused = refusal(
+        &mut client,
+        &format!("SELECT credyt.import_vendor_rates({large})"),
+    );
+    let took = since.elapsed();
+    assert!(
+        refused.code == "22023" && took.as_secs_f64() < 10.0,
+        "{took:?}"
     );
 }
 

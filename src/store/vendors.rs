@@ -2,7 +2,7 @@
 //! again is kept compiled, edition by edition.
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::rc::Rc;
 
 use rust_decimal::Decimal;
@@ -674,13 +674,27 @@ pub fn import(
         let found = (row.int(3)?, row.bool(4)?, row.optional_json(5)?);
         known.insert((row.text(1)?, row.text(2)?), found);
     }
+    let definitions = known_definitions(store)?;
+    let mut rules = HashMap::new();
+    for one in &import.vendors {
+        let known = definitions.get(&one.vendor).map(|(_, known)| known);
+        rules.insert(
+            one.vendor.as_str(),
+            known.map(|known| reading_changed(known, &one.definition)),
+        );
+    }
     let mut imported = Imported::default();
     let mut new = Vec::new();
     for one in &import.models {
         let key = (one.vendor.clone(), one.model.clone());
         let (version, first) = match known.get(&key) {
             Some((_, _, Some(rates))) if *rates == one.rates => {
-                imported.unchanged += 1;
+                // The same price of counts that are read otherwise is another price.
+                let changed = rules.get(one.vendor.as_str()).and_then(Option::as_ref);
+                match changed.is_some_and(|changed| changed.has(&one.model)) {
+                    true => imported.changed += 1,
+                    false => imported.unchanged += 1,
+                }
                 continue;
             }
             Some((version, of_source, _)) => {
@@ -716,15 +730,63 @@ pub fn import(
             return Err(errors::rates_changed());
         }
     }
-    add_definitions(store, source, import, now)?;
+    add_definitions(store, source, import, &definitions, now)?;
     Ok(imported)
 }
 
-fn add_definitions(store: &Store, source: &str, import: &Import, now: Moment) -> Result<()> {
+/// The models of a vendor that are read or recognised otherwise than before.
+enum Changed {
+    All,
+    Models(HashSet<String>),
+}
+
+impl Changed {
+    fn has(&self, model: &str) -> bool {
+        match self {
+            Changed::All => true,
+            Changed::Models(models) => models.contains(model),
+        }
+    }
+}
+
+fn reading_changed(known: &Json, new: &Json) -> Changed {
+    if ["match", "fallback", "extractors"]
+        .iter()
+        .any(|key| known.get(key) != new.get(key))
+    {
+        return Changed::All;
+    }
+    let matches = |definition: &Json| -> HashMap<String, Json> {
+        let models = definition.get("models").and_then(Json::as_array);
+        let models = models.into_iter().flatten().filter_map(|model| {
+            let id = model.get("id")?.as_str()?.to_owned();
+            Some((id, model.get("match").cloned().unwrap_or_default()))
+        });
+        models.collect()
+    };
+    let known = matches(known);
+    let changed = matches(new)
+        .into_iter()
+        .filter(|(id, rule)| known.get(id) != Some(rule));
+    Changed::Models(changed.map(|(id, _)| id).collect())
+}
+
+/// Every vendor's last definition and its version.
+fn known_definitions(store: &Store) -> Result<HashMap<String, (i32, Json)>> {
     let mut known = HashMap::new();
     for row in DEFINITIONS.run(store, &[])?.iter() {
         known.insert(row.text(1)?, (row.int(2)?, row.json(3)?));
     }
+    Ok(known)
+}
+
+fn add_definitions(
+    store: &Store,
+    source: &str,
+    import: &Import,
+    known: &HashMap<String, (i32, Json)>,
+    now: Moment,
+) -> Result<()> {
     let mut new = Vec::new();
     for one in &import.vendors {
         let version = match known.get(&one.vendor) {

@@ -2,7 +2,7 @@
 
 use serde_json::Value as Json;
 
-use super::rules::Rule;
+use super::rules::{Budget, Rule};
 use super::units::{self, Unit};
 use super::usage::{Counts, count};
 use super::{Found, at, expected, list, object, text};
@@ -90,6 +90,20 @@ impl Extractor {
                 .map(|(nth, mapping)| Mapping::read(mapping, &format!("{place}.mappings[{nth}]")))
                 .collect::<Found<_>>()?,
         })
+    }
+
+    /// Checks the rules in its paths, as those of models are.
+    pub fn check(&self, place: &str, budget: &mut Budget) -> Found<()> {
+        let paths = self.mappings.iter().map(|mapping| &mapping.path);
+        let steps = paths
+            .chain([&self.root, &self.model_path])
+            .flat_map(|path| &path.steps);
+        for step in checked(steps) {
+            if let Step::Element { rule, .. } = step {
+                rule.check(place, budget)?;
+            }
+        }
+        Ok(())
     }
 
     /// The model that an answer names.

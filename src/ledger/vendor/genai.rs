@@ -6,7 +6,7 @@ use serde_json::{Map, Value as Json, json};
 
 use super::extract::Extractor;
 use super::rates::{Rates, stored_price};
-use super::rules::Rule;
+use super::rules::{Budget, Rule};
 use super::units;
 use super::{Found, Import, ModelRead, VendorRead, at, list, name, object, text};
 use crate::ledger::interrupt::checked;
@@ -49,6 +49,7 @@ const MINIMUMS: [(&str, &str, &str, u32); 4] = [
 pub fn read(file: &Json) -> Found<Import> {
     let mut import = Import::default();
     let mut vendors = HashSet::new();
+    let mut budget = Budget::new();
     for (position, provider) in checked(list(file, "rates")?).enumerate() {
         let place = format!("provider {position}");
         let provider = object(provider, &place)?;
@@ -56,7 +57,8 @@ pub fn read(file: &Json) -> Found<Import> {
         if !vendors.insert(vendor) {
             return Err(at(&format!("provider {vendor}: id"), "it occurs twice"));
         }
-        read_provider(vendor, position, provider, &mut import)
+        budget.next_vendor();
+        read_provider(vendor, position, provider, &mut budget, &mut import)
             .map_err(|why| format!("provider {vendor}: {why}"))?;
     }
     Ok(import)
@@ -66,13 +68,14 @@ fn read_provider(
     vendor: &str,
     position: usize,
     provider: &Map<String, Json>,
+    budget: &mut Budget,
     import: &mut Import,
 ) -> Found<()> {
     note_unknown(provider, &OF_PROVIDER, "provider", import);
     let mut definition = Map::new();
     definition.insert("position".into(), json!(position));
     if let Some(rule) = there(provider, "provider_match") {
-        Rule::read(rule, "provider_match")?;
+        Rule::read(rule, "provider_match")?.check("provider_match", budget)?;
         definition.insert("match".into(), rule.clone());
     }
     if let Some(fallback) = there(provider, "fallback_model_providers") {
@@ -83,7 +86,8 @@ fn read_provider(
     }
     if let Some(extractors) = there(provider, "extractors") {
         for (nth, extractor) in list(extractors, "extractors")?.iter().enumerate() {
-            Extractor::read(extractor, &format!("extractors[{nth}]"))?;
+            let place = format!("extractors[{nth}]");
+            Extractor::read(extractor, &place)?.check(&place, budget)?;
             note_unknown_units(extractor, import);
         }
         definition.insert("extractors".into(), extractors.clone());
@@ -104,7 +108,8 @@ fn read_provider(
         }
         note_unknown(model, &OF_MODEL, "model", import);
         let rule = model.get("match").unwrap_or(&Json::Null);
-        Rule::read(rule, "match").map_err(named)?;
+        let read = Rule::read(rule, "match").and_then(|rule| rule.check("match.regex", budget));
+        read.map_err(named)?;
         models.push(json!({"id": id, "match": rule}));
         match read_rates(vendor, id, model, import).map_err(named)? {
             None => import.skipped += 1,
