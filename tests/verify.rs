@@ -137,7 +137,10 @@ fn a_damaged_subscription_is_found() {
         ("3", edit("dee", "next_renewal", "null")),
         ("3", edit("dee", "next_renewal", "\"2020-01-01T00:00:00Z\"")),
         ("3", set("next_renewal_at = next_renewal_at + interval '1 us'")),
-        ("3", set("paid_through = now()")),
+        // Unpaid, what may roll over begins to wait at the same moment.
+        ("3", set("paid_through = now(), grants = '{}'")),
+        ("3", set("paid_through = now(), waits_until = now()")),
+        ("7", edit("dee", "grants,0,waiting", "\"1\"")),
         ("3", set("ends_at = now()")),
         ("3", "DELETE FROM credyt.booked_subscriptions".to_owned()),
         // What rolled over into a grant is what it was issued with.
