@@ -29,7 +29,7 @@ mod wallet_type;
 
 // A function whose first argument is `customer` goes into the first list: it has a jsonb form as well
 // (see sql/schema/18_requests.sql), which needs nothing else.
-crate::sql_functions! {
+crate::sql_types::sql_functions! {
     customer {
         "credyt_open_wallet" => grants::open_wallet;
         "credyt_grant_credits" => grants::grant_credits;

@@ -107,7 +107,7 @@ pub fn give_back<E>(
         if credits.is_positive() {
             left -= credits;
             let revenue = paid.give_back(credits);
-            refund.to_grant(paid.grant, credits, revenue, None)?;
+            refund.give_to(paid.grant, credits, revenue, None)?;
         }
     }
     Ok(refund.backs)
@@ -129,7 +129,7 @@ struct Detour {
 
 impl<E, L: FnMut(Uuid) -> Result<Revoked, E>> Refund<L> {
     /// Gives a grant credits back that have earned so much, unless they were revoked.
-    fn to_grant(
+    fn give_to(
         &mut self,
         grant: (Uuid, Kind),
         credits: Amount,
@@ -196,7 +196,7 @@ impl<E, L: FnMut(Uuid) -> Result<Revoked, E>> Refund<L> {
             });
         }
         for (grant, credits, revenue, detour) in others {
-            self.to_grant(grant, credits, revenue, Some(detour))?;
+            self.give_to(grant, credits, revenue, Some(detour))?;
         }
         Ok(())
     }

@@ -100,20 +100,18 @@ pub fn check_for_interrupts() {
 
 /// Exports functions to Postgres under the names that `sql/schema/*.sql` gives them. Those of
 /// `customer` are exported a second time, as `..._request`: the jsonb form.
-#[macro_export]
 macro_rules! sql_functions {
     (customer { $($both:literal => $of_customer:path;)* } $($symbol:literal => $body:path;)*) => {
         $(
-            $crate::sql_function!($both, |fcinfo| $crate::sql_types::call(fcinfo, $both, $of_customer));
-            $crate::sql_function!(concat!($both, "_request"), |fcinfo| {
+            $crate::sql_types::sql_function!($both, |fcinfo| $crate::sql_types::call(fcinfo, $both, $of_customer));
+            $crate::sql_types::sql_function!(concat!($both, "_request"), |fcinfo| {
                 $crate::sql_types::call_by_name(fcinfo, $both, $of_customer)
             });
         )*
-        $($crate::sql_function!($symbol, |fcinfo| $crate::sql_types::call(fcinfo, $symbol, $body));)*
+        $($crate::sql_types::sql_function!($symbol, |fcinfo| $crate::sql_types::call(fcinfo, $symbol, $body));)*
     };
 }
 
-#[macro_export]
 macro_rules! sql_function {
     ($symbol:expr, |$fcinfo:ident| $call:expr) => {
         const _: () = {
@@ -133,3 +131,5 @@ macro_rules! sql_function {
         };
     };
 }
+
+pub(crate) use {sql_function, sql_functions};

@@ -87,7 +87,7 @@ SELECT kind, occurred_at, credits, allocations->0->>'deferred' AS breakage
 FROM credyt.ledger WHERE customer = 'acme' AND seq > 9 ORDER BY seq;
 SELECT state::jsonb->'grants' AS grants, state::jsonb->'closed' AS closed FROM credyt.wallets WHERE customer = 'acme';
 SELECT DISTINCT type FROM credyt.events WHERE customer = 'acme';
-SELECT kind, credits, amount FROM credyt.deferred_revenue WHERE asset = 'credits';
+SELECT kind, credits, revenue FROM credyt.deferred_revenue WHERE asset = 'credits';
 SELECT * FROM credyt.verify();
 
 -- Debt stays owed, and the overdraft that is held may still be taken

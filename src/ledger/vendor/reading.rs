@@ -140,10 +140,10 @@ pub fn read(readers: Readers, answer: &Answer, rates: Option<&Rates>, at: Moment
     // Units that are known, or have a price.
     let is_priced = |counts: &Counts| rates.is_some_and(|rates| rates.has_all(counts, at));
     let own = match &flat {
-        Ok(counts) if counts.len() > 0 && (is_priced(counts) || counts.own.is_empty()) => {
+        Ok(counts) if counts.number() > 0 && (is_priced(counts) || counts.own.is_empty()) => {
             Some(Reading {
                 counts: Ok(counts.clone()),
-                accounted: counts.len(),
+                accounted: counts.number(),
             })
         }
         _ => None,
@@ -182,7 +182,7 @@ pub fn read(readers: Readers, answer: &Answer, rates: Option<&Rates>, at: Moment
         (Err(_), None) if readers.all.is_empty() => Some(Counts::read_any(answer.usage())),
         _ => None,
     };
-    if let Some(counts) = counts.filter(|counts| counts.len() > 0) {
+    if let Some(counts) = counts.filter(|counts| counts.number() > 0) {
         return Ok(Found { counts, by_file });
     }
     let why = match (unfit, flat) {

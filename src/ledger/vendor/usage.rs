@@ -106,8 +106,8 @@ impl Counts {
         }
     }
 
-    /// How many counts there are.
-    pub fn len(&self) -> usize {
+    /// The number of counts.
+    pub fn number(&self) -> usize {
         self.known.len() + self.own.len()
     }
 
