@@ -525,7 +525,7 @@ fn many_regular_expressions_are_imported_quickly() {
         &file(|nth| format!("^model-{nth}-\\d{{4}}$"), 3000),
     );
     let took = since.elapsed();
-    assert!(took.as_secs_f64() < 10.0, "{took:?}");
+    assert!(took.as_secs_f64() < 30.0, "{took:?}");
     let cost = "SELECT model, cost FROM credyt.vendor_cost('acme', 'model-2999-2026', '{\"input_tokens\": 1000000}')";
     assert_eq!(value(&mut client, cost), "m2999 1.00");
     // As large as they may be, they are too many.
