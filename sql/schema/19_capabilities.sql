@@ -149,6 +149,7 @@ FROM (VALUES
     ('table', 'clock', '{}'),
     ('table', 'vendors', '{}'),
     ('table', 'vendor_rates', '{}'),
+    ('table', 'exchange_rates', '{}'),
     ('table', 'vendor_costs', '{}'),
     ('table', 'vendor_requests', '{}'),
     ('table', 'cost_postings', '{}'),
