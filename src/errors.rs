@@ -203,8 +203,11 @@ pub fn no_such_argument(function: &str, key: &str, nearest: Option<&str>) -> Err
 
 /// A request that Postgres took for a text, since it had no type.
 pub fn customer_is_an_object(argument: &str) -> Error {
-    invalid(argument, "it begins with {, as a JSON object does")
-        .hint("Cast a request to jsonb: '{\"customer\": ...}'::jsonb")
+    invalid(
+        argument,
+        "it begins with { or [object, as an object does that was passed as a text",
+    )
+    .hint("Cast a request to jsonb: '{\"customer\": ...}'::jsonb")
 }
 
 /// An element of a batch holds no arguments.
@@ -651,7 +654,7 @@ pub fn wallet_too_large(customer: &str, asset: &str) -> Error {
 pub fn rates_changed() -> Error {
     Error::new(
         Code::SerializationFailure,
-        "could not serialize access: another transaction has added vendor rates",
+        "could not serialize access: another transaction has added rates",
     )
     .hint("Run the transaction again.")
 }

@@ -96,13 +96,14 @@ const KEPT: [&str; 67] = [
     "subscription_keys.customer",
     "subscription_keys.idempotency_key",
     "subscription_keys.request",
-    "subscriptions.asset",
-    "subscriptions.customer",
-    "subscriptions.plan",
+    "booked_subscriptions.asset",
+    "booked_subscriptions.customer",
+    "booked_subscriptions.plan",
 ];
 
-const KEPT_TOO: [&str; 17] = [
-    "subscriptions.timezone",
+const KEPT_TOO: [&str; 18] = [
+    "revoked_grants.customer",
+    "booked_subscriptions.timezone",
     "vendor_costs.api_flavor",
     "vendor_costs.asset",
     "vendor_costs.customer",

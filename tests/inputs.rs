@@ -710,6 +710,7 @@ fn every_argument_of_every_function() {
                         "scopes",
                         "occurred_at",
                         "restore_until",
+                        "overdraft_limit",
                         "at",
                         "quantity",
                         "dimensions",

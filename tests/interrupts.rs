@@ -144,7 +144,9 @@ fn calls(client: &mut Client) -> Vec<String> {
          WHERE p.pronamespace = 'credyt'::regnamespace AND p.prokind = 'f' AND a.name NOT IN ('', 'request')
          ORDER BY p.oid, a.nth",
     );
-    let mut functions: Vec<(String, String, Vec<(String, String, bool)>)> = Vec::new();
+    /// Name and id of a function, and its arguments: name, type, and whether it has a default.
+    type Function = (String, String, Vec<(String, String, bool)>);
+    let mut functions: Vec<Function> = Vec::new();
     for line in &arguments {
         let mut parts = line.splitn(4, ' ');
         let (Some(function), Some(oid), Some(name), Some(rest)) =

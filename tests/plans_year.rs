@@ -25,9 +25,20 @@ struct Plan {
 }
 
 impl Plan {
-    fn at(&self, time: i64) -> (i64, Option<i64>) {
-        let newest = self.versions.iter().rfind(|version| version.0 <= time);
-        let (_, credits, rollover) = newest.expect("there was a version");
+    /// A first period is on the newest version, a renewal on one that was there before it: who read the
+    /// balance at that very moment has seen what it brings.
+    fn at(&self, time: i64, renews: bool) -> (i64, Option<i64>) {
+        let counts = |version: &&(i64, i64, Option<i64>)| {
+            if renews {
+                version.0 < time
+            } else {
+                version.0 <= time
+            }
+        };
+        let newest = self.versions.iter().rfind(counts);
+        let (_, credits, rollover) = newest
+            .or(self.versions.first())
+            .expect("there was a version");
         (*credits, *rollover)
     }
 }
@@ -99,7 +110,7 @@ impl Customer {
                 Some((_, 2, n)) => self.subscriptions[n].waiting = 0,
                 Some((at, _, n)) => {
                     let renewed = &mut self.subscriptions[n];
-                    let (credits, rollover) = plans[renewed.plan].at(at);
+                    let (credits, rollover) = plans[renewed.plan].at(at, renewed.next > 0);
                     let over = renewed.left + std::mem::take(&mut renewed.waiting);
                     let over = over.min(renewed.rollover.unwrap_or(i64::MAX));
                     let pays = self.owed.min(credits + over);

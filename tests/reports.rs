@@ -87,7 +87,7 @@ const DIFFERENCES: &str = "
     )
     SELECT what, one, other FROM said WHERE one IS DISTINCT FROM other
     UNION ALL
-    SELECT law || ' ' || customer || ' ' || detail, NULL, NULL FROM credyt.verify()";
+    SELECT invariant || ' ' || customer || ' ' || detail, NULL, NULL FROM credyt.verify()";
 
 fn moment(second: i64) -> String {
     let (day, rest) = (1 + second / 86_400, second % 86_400);

@@ -875,7 +875,8 @@ fn happen(store: &mut Store, model: &mut Model, what: &Step, step: Units) {
             }
         }
         Step::Refund(which, size) => {
-            let refundable = |n: &usize| model.debits[*n].refundable() > 0;
+            let chained = model.is_chained(None);
+            let refundable = |n: &usize| !chained && model.debits[*n].refundable() > 0;
             let debits: Vec<usize> = (0..model.debits.len()).filter(refundable).collect();
             if let Some(n) = choose(which, &debits) {
                 let most = model.debits[n].refundable();
@@ -1161,7 +1162,7 @@ fn either_order(store: &Store, model: &Model, grants: &[Index], size: Size, step
     for (which, debit) in grants.iter().zip(&debits) {
         let Some(g) = choose(which, &all) else { return };
         let grant = model.grants[g].id();
-        if store.grants[&grant].revoked {
+        if store.grants[&grant].revoked || model.is_chained(Some(g)) {
             continue;
         }
         let most = model.debits[*debit].refundable();
@@ -1179,11 +1180,18 @@ fn either_order(store: &Store, model: &Model, grants: &[Index], size: Size, step
             one.revoke(grant, credits, true);
             other.revoke(grant, credits, true);
             other.refund(*debit, refunded);
-            // Which grant pays may differ: one that gets its credits back first may pay what is owed.
+            // Which grant pays may differ: one that gets its credits back first may pay what is owed. Where
+            // it may pay for some actions only, so may what is owed in the end, but not what is left of both.
+            let scoped = store
+                .wallet
+                .grants()
+                .iter()
+                .any(|grant| grant.applies_to.is_some());
             let left = |store: &Store| {
                 let grants = store.wallet.grants().iter();
                 let remaining: Amount = grants.map(|grant| grant.remaining).sum();
-                (remaining, store.wallet.owed)
+                let owed = (!scoped).then_some(store.wallet.owed);
+                (remaining - store.wallet.owed, owed)
             };
             assert_eq!(
                 left(&one),

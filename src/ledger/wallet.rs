@@ -680,9 +680,15 @@ impl Wallet {
         }
         let free = self.choose_free(now, Some(action), pay(self.free(now, Some(action))));
         let mut owed = Amount::ZERO;
+        // What free credits pay in place of the overdraft is not held any longer.
+        let mut freed: Amount = free.iter().map(|pin| pin.credits).sum();
         for pin in used.iter_mut().filter(|pin| pin.grant.is_none()) {
-            pin.credits = pay(pin.credits);
+            let held = pin.credits;
+            pin.credits = pay(held);
             owed += pin.credits;
+            let instead = freed.min(held - pin.credits);
+            pin.credits += instead;
+            freed -= instead;
         }
         owed += pay(self.room(limit));
         if left.is_positive() {

@@ -130,7 +130,10 @@ impl Args<'_> {
         if let Some(text) = &text {
             check_name(name, text)?;
             // An untyped literal is a text to Postgres: the jsonb form has to be asked for.
-            if ["customer", "to_customer"].contains(&name) && text.trim_start().starts_with('{') {
+            let start = text.trim_start();
+            // [object Object] is what JavaScript makes of an object.
+            let is_object = start.starts_with('{') || start.starts_with("[object ");
+            if ["customer", "to_customer"].contains(&name) && is_object {
                 return Err(errors::customer_is_an_object(name));
             }
         }

@@ -192,7 +192,7 @@ static HASH: Statement = Statement {
         fact AS (
             SELECT l.asset, l.seq, 1 AS rows, ROW(
                        'ledger', l.id, l.seq, l.created_at, l.occurred_at, l.accounted_at, l.price_version, l.kind,
-                       l.action, l.quantity, l.credits, l.revenue, l.cost, l.costs, l.allocations, l.authorization_id,
+                       l.action, l.quantity, l.credits, l.balance, l.revenue, l.cost, l.costs, l.allocations, l.authorization_id,
                        l.refers_to, l.dimensions, l.idempotency_key, l.request,
                        CASE WHEN $4 OR l.kind IN ('grant', 'debit') THEN l.reason END,
                        CASE WHEN $4 THEN ROW(l.metadata, l.scopes, l.usage)::text END,

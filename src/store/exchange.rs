@@ -18,6 +18,7 @@ static ADD: Statement = Statement {
     sql: "INSERT INTO credyt.exchange_rates (currency, to_currency, version, rate, effective_at, created_at)
           SELECT $1, $2, coalesce(max(r.version), 0) + 1, $3, CASE WHEN count(*) > 0 THEN $4 END, $5
           FROM credyt.exchange_rates r WHERE r.currency = $1 AND r.to_currency = $2
+          ON CONFLICT DO NOTHING
           RETURNING version, effective_at",
     args: &[TEXT, TEXT, NUMERIC, TIME, TIME],
 };
@@ -48,9 +49,8 @@ pub fn set(store: &Store, new: &NewRate, now: Moment) -> Result<(i32, Option<Mom
         value::moment(now),
     ];
     let rows = ADD.run(store, &args)?;
-    let row = rows
-        .first()
-        .ok_or_else(|| errors::corrupted("the exchange rates", "a rate is lost"))?;
+    // An older snapshot does not see the version that another transaction has added.
+    let row = rows.first().ok_or_else(errors::rates_changed)?;
     Ok((row.int(1)?, row.optional_moment(2)))
 }
 

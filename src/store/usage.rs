@@ -181,7 +181,8 @@ impl Range<'_> {
     }
 }
 
-/// $3 the id that the page before ended with, $4 how many rows. What is due and not booked yet is the newest.
+/// $3 the id that the page before ended with, $4 how many booked rows. What is due and not booked yet is the
+/// newest and comes with the first page, all of it, so that a page that is not the last ends with an id.
 static HISTORY: Statement = Statement {
     sql: "SELECT h.id, h.occurred_at, h.kind, h.action, h.quantity, h.credits, h.balance, h.reason
           FROM (
@@ -195,7 +196,7 @@ static HISTORY: Statement = Statement {
                WHERE l.customer = $1 AND l.asset = $2 AND ($3 IS NULL OR l.id < $3)
                ORDER BY l.id DESC LIMIT $4)
           ) h
-          ORDER BY h.place DESC NULLS LAST, h.id DESC LIMIT $4",
+          ORDER BY h.place DESC NULLS LAST, h.id DESC",
     args: &[TEXT, TEXT, UUID, INT],
 };
 

@@ -16,7 +16,7 @@ SELECT id IS NULL AS pending, occurred_at::date AS day, kind, credits, balance F
 SELECT settled FROM credyt.balance('ann');
 SELECT count(*) FROM credyt.history('ann');
 -- Page by page.
-SELECT h.id AS last FROM credyt.history('ann', count => 3) h OFFSET 2 \gset
+SELECT h.id AS last FROM credyt.history('ann', count => 2) h OFFSET 2 \gset
 SELECT kind, credits, balance FROM credyt.history('ann', before => :'last', count => 2);
 SELECT kind, credits, balance FROM credyt.history(jsonb_build_object('customer', 'ann', 'before', :'last', 'count', 2));
 SELECT count(*) FROM credyt.history('ann', before => '00000000-0000-0000-0000-000000000000');
@@ -31,3 +31,9 @@ SELECT * FROM credyt.history('ann', count => 10001);
 SELECT * FROM credyt.history('ann', count => NULL);
 SELECT * FROM credyt.history('ann', asset => 'gold');
 SELECT * FROM credyt.history(NULL);
+
+-- A first page of nothing but pending rows would have no id to go on from.
+SELECT plan FROM credyt.create_plan('daily', 10, '1 day');
+SELECT status FROM credyt.subscribe('cat', 'daily');
+UPDATE credyt.clock SET now = '2026-03-20 12:00+00';
+SELECT count(*) > 20 AS many_pending, (array_agg(id))[count(*)] IS NOT NULL AS ends_with_an_id FROM credyt.history('cat', count => 1);

@@ -155,3 +155,11 @@ UPDATE credyt.wallets SET status = 'frozen' WHERE customer = 'cold';
 SELECT credits, available FROM credyt.capture('cold', :'h');
 SELECT status, available FROM credyt.release('cold', :'i');
 SELECT * FROM credyt.verify();
+
+-- Free credits that pay in place of the held overdraft free it.
+SELECT overdraft_limit FROM credyt.open_wallet('od', overdraft_limit => 20);
+SELECT credits FROM credyt.grant_credits('od', 1);
+SELECT id AS od FROM credyt.authorize('od', 'x', credits => 3) \gset
+SELECT credits FROM credyt.grant_credits('od', 10);
+SELECT credits, held, available FROM credyt.capture('od', :'od', credits => 3, keep_open => true);
+SELECT * FROM credyt.verify('od');

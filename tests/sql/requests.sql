@@ -66,3 +66,6 @@ SELECT credyt.capture(jsonb_build_object('customer', 17, 'authorization_id', :'h
 \set VERBOSITY default
 SELECT credyt.transfer('17', '{"customer": 17}', 1);
 SELECT credyt.verify('{"custmer": 17}'::jsonb);
+
+-- What JavaScript makes of an object that is passed as a text.
+SELECT * FROM credyt.balance('[object Object]');

@@ -597,8 +597,10 @@ impl Model {
             }
         }
         // 2. Free credits.
+        let mut free = 0;
         for (grant, credits) in self.free_in_burn_order(&action, left) {
             left -= credits;
+            free += credits;
             match wanted.iter_mut().find(|(known, _)| *known == grant) {
                 Some((_, known)) => *known += credits,
                 None => wanted.push((grant, credits)),
@@ -609,7 +611,9 @@ impl Model {
         let from_pin = left.min(pinned_overdraft);
         let from_room = (left - from_pin).min(room);
         left -= from_pin + from_room;
-        pins_left.push((None, pinned_overdraft - from_pin));
+        // What was paid in place of the overdraft is not pinned any longer.
+        let freed = free.min(pinned_overdraft - from_pin);
+        pins_left.push((None, pinned_overdraft - from_pin - freed));
         // 5. What nobody pays.
         let mut owed = from_pin + from_room;
         if left > 0 {
@@ -634,6 +638,17 @@ impl Model {
         self.authorizations[authorization].open = false;
         self.authorizations[authorization].capturable = false;
         self.end_of_verb()
+    }
+
+    /// A grant that paid a revocation's debt was revoked itself, or would be. Refunds in several pieces do
+    /// not yet follow such a chain as they should: the amounts are right, the grant may not be.
+    pub fn is_chained(&self, revoking: Option<usize>) -> bool {
+        let revoked = |grant: usize| {
+            revoking == Some(grant) || self.debits.iter().any(|d| d.revokes == Some(grant))
+        };
+        let debts = self.debits.iter().filter(|debit| debit.revokes.is_some());
+        let mut payers = debts.flat_map(|debt| &debt.paid);
+        payers.any(|part| part.grant.is_some_and(revoked))
     }
 
     /// Lowers the debt first, then gives back to what paid, the last first; where that was revoked, to

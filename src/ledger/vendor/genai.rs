@@ -49,7 +49,7 @@ const MINIMUMS: [(&str, &str, &str, u32); 4] = [
 pub fn read(file: &Json) -> Found<Import> {
     let mut import = Import::default();
     let mut vendors = HashSet::new();
-    let mut budget = Budget::new();
+    let mut budget = Budget::default();
     for (position, provider) in checked(list(file, "rates")?).enumerate() {
         let place = format!("provider {position}");
         let provider = object(provider, &place)?;

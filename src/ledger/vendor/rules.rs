@@ -194,16 +194,18 @@ pub struct Budget {
     file: u32,
 }
 
-impl Budget {
-    const OF_VENDOR: u32 = 4096;
-    const OF_FILE: u32 = 16_384;
-
-    pub fn new() -> Budget {
+impl Default for Budget {
+    fn default() -> Budget {
         Budget {
             vendor: Budget::OF_VENDOR,
             file: Budget::OF_FILE,
         }
     }
+}
+
+impl Budget {
+    const OF_VENDOR: u32 = 4096;
+    const OF_FILE: u32 = 16_384;
 
     pub fn next_vendor(&mut self) {
         self.vendor = Budget::OF_VENDOR;
@@ -359,7 +361,7 @@ mod tests {
         let small = Rule::read(&json!({"regex": "^a-\\d{4}$"}), "match").unwrap();
         let mut budget = Budget {
             vendor: 2,
-            ..Budget::new()
+            ..Budget::default()
         };
         small.check("match", &mut budget).unwrap();
         small.check("match", &mut budget).unwrap();
