@@ -90,6 +90,7 @@ fn calls(client: &mut Client, volatile: bool) -> Vec<(String, String)> {
                     WHEN a.name = 'rounding' THEN '''up''' WHEN a.name = 'price' THEN '''2'''
                     WHEN p.proname = 'import_vendor_rates' THEN
                         '''[{{"id": "acme", "models": [{{"id": "m", "match": {{"equals": "m"}}, "prices": {{"input_mtok": 2}}}}]}}]'''
+                    WHEN a.name = 'currency' THEN '''EUR''' WHEN a.name = 'to_currency' THEN '''USD'''
                     WHEN a.name = 'rates' THEN '''{{"gpu_second": 2}}''' WHEN a.name = 'usage' THEN '''{{"gpu_second": 3}}'''
                     WHEN a.name IN ('allocations', 'costs', 'lines') THEN '''[]'''
                     WHEN a.name = 'grant_id' THEN '(SELECT id FROM credyt.grant_balances WHERE customer = ''ann'' AND remaining > 100)'
