@@ -25,6 +25,7 @@ for major; do
         export CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16
         # Fewer customers for the year that one test goes through.
         export CREDYT_CUSTOMERS=${CREDYT_CUSTOMERS:-100}
+        export CREDYT_SCALE=${CREDYT_SCALE:-5000}
         # And fewer crashes.
         export CREDYT_KILLS=${CREDYT_KILLS:-20} CREDYT_STOPS=${CREDYT_STOPS:-5} CREDYT_CANCELS=${CREDYT_CANCELS:-50}
     fi
