@@ -11,10 +11,10 @@ use serde_json::Value;
 /// How much of a caller's own text an error message repeats, in characters.
 const SHOWN: usize = 40;
 
-/// Counts, quantities and vendor costs are kept with so many decimals.
+/// The decimals with which counts, quantities and vendor costs are kept.
 pub const MEASURED_DECIMALS: u32 = 12;
 
-/// So many digits always fit a [`Decimal`].
+/// This number of digits always fits a [`Decimal`].
 const DIGITS: i64 = 28;
 
 /// Reads a decimal number, exactly: `12`, `-0.5`, `.5`, `1e-3`. The result is normalised, and a
