@@ -14,6 +14,8 @@
 //! order of their names: schema, wallet type, tables, result types, functions, views, verify; then what
 //! is known of vendors, costs, margin and the books; access last.
 
+#![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::float_arithmetic))]
+
 pub mod ledger;
 
 #[cfg(feature = "extension")]
