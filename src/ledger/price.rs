@@ -16,8 +16,8 @@
 //! - A tier reaches up to and including `up_to`. `graduated` charges each slice of the quantity at
 //!   its own rate, `volume` the whole quantity at the rate of the tier it reaches.
 //! - `meters` are read from the dimensions, else from the usage, else they are 0, and are summed,
-//!   pro rata. `cost_plus` is cost x (1 + markup) / credit_value, the money one credit stands for.
-//!   Both ignore the quantity.
+//!   pro rata. `cost_plus` is cost x (1 + markup) / credit_value, the money one credit stands for; with
+//!   `margin`, a share of the price, it is cost / (1 - margin) / credit_value. Both ignore the quantity.
 //! - `match` takes the case with the most conditions of those whose conditions all hold. It is an
 //!   error if there is none, or if two have equally many.
 //! - Any rule may carry `minimum` and `maximum`. Where the quantity decides, quantity 0 is free,
@@ -121,8 +121,8 @@ impl Price {
     /// Reads a rule, and refuses whatever is not exactly one of the shapes above.
     ///
     /// Numbers are JSON numbers or strings with a number, read exactly. They are not negative;
-    /// `size`, `per`, `credit_value` and `up_to` are more than 0, `markup` is more than -1. JSON
-    /// null, which withdraws a price, is the caller's to notice.
+    /// `size`, `per`, `credit_value` and `up_to` are more than 0, `markup` is more than -1 and
+    /// `margin` less than 1. JSON null, which withdraws a price, is the caller's to notice.
     ///
     /// # Errors
     /// [`PriceError::Invalid`] with the place (`match[1].price.graduated[0].up_to`) and the reason.
@@ -205,13 +205,19 @@ enum Shape {
     Volume(Vec<Tier>),
     /// The sum over the meters, by name.
     Meters(Vec<Meter>),
-    /// cost x (1 + markup) / credit_value, money per credit. `markup` > -1, `credit_value` > 0.
-    CostPlus {
-        markup: Decimal,
-        credit_value: Decimal,
-    },
+    /// The cost and what is added to it, over the money one credit stands for, which is more than 0.
+    CostPlus { added: Added, credit_value: Decimal },
     /// The price of the most specific case that applies.
     Match(Vec<Case>),
+}
+
+/// What a price adds to the vendor cost.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Added {
+    /// A share of the cost, more than -1: cost x (1 + markup).
+    Markup(Decimal),
+    /// A share of the price, less than 1: cost / (1 - margin).
+    Margin(Decimal),
 }
 
 /// A rate up to and including a quantity; the last tier, and only it, has no end. Ends ascend

@@ -4,7 +4,9 @@ use rust_decimal::Decimal;
 use serde_json::{Map, Value};
 
 use super::exact::{Fraction, product_in_units};
-use super::{Case, Conditions, Measure, Meter, PriceError, Quoted, Rounding, Rule, Shape, Tier};
+use super::{
+    Added, Case, Conditions, Measure, Meter, PriceError, Quoted, Rounding, Rule, Shape, Tier,
+};
 use crate::ledger::interrupt::checked;
 use crate::ledger::number::{json_measured, plain, quoted};
 
@@ -98,10 +100,10 @@ fn charge(rule: &Rule, measure: &Measure, breakdown: &mut Breakdown) -> Result<C
         Shape::Volume(tiers) => by_quantity(volume_credits(tiers, quantity, breakdown)),
         Shape::Meters(meters) => whatever_quantity(meters_credits(meters, measure, breakdown)?),
         Shape::CostPlus {
-            markup,
+            added,
             credit_value,
         } => whatever_quantity(cost_plus_credits(
-            *markup,
+            added,
             *credit_value,
             measure.cost,
             breakdown,
@@ -248,7 +250,7 @@ fn read_meter(name: &str, measure: &Measure) -> Result<Decimal, PriceError> {
 }
 
 fn cost_plus_credits(
-    markup: Decimal,
+    added: &Added,
     credit_value: Decimal,
     cost: Option<Decimal>,
     breakdown: &mut Breakdown,
@@ -256,12 +258,18 @@ fn cost_plus_credits(
     let cost = cost.ok_or(PriceError::CostMissing)?;
     breakdown.note("rule", || "cost_plus".into());
     breakdown.note("cost", || plain(cost).into());
-    breakdown.note("markup", || plain(markup).into());
+    let charged = match *added {
+        Added::Markup(markup) => {
+            breakdown.note("markup", || plain(markup).into());
+            Fraction::from(cost).times(&Fraction::one().plus(&markup.into()))
+        }
+        Added::Margin(margin) => {
+            breakdown.note("margin", || plain(margin).into());
+            Fraction::from(cost).over(&Fraction::one().minus(&margin.into()))
+        }
+    };
     breakdown.note("credit_value", || plain(credit_value).into());
-    let factor = Fraction::one().plus(&markup.into());
-    Ok(Fraction::from(cost)
-        .times(&factor)
-        .over(&credit_value.into()))
+    Ok(charged.over(&credit_value.into()))
 }
 
 /// The case with the most conditions among those whose conditions all hold.

@@ -6,7 +6,7 @@ use std::fmt;
 use rust_decimal::Decimal;
 use serde_json::{Map, Value};
 
-use super::{Case, Conditions, Meter, PriceError, Rule, Scalar, Shape, Tier};
+use super::{Added, Case, Conditions, Meter, PriceError, Rule, Scalar, Shape, Tier};
 use crate::ledger::interrupt;
 use crate::ledger::number::{json_decimal, kind_of, plain, quoted};
 
@@ -121,9 +121,11 @@ fn read_rule_object(
         "volume" => Shape::Volume(read_tiers(value, &at)?),
         "meters" => Shape::Meters(read_meters(value, &at)?),
         "cost_plus" => {
-            let [markup, credit_value] = read_fields(value, &at, ["markup", "credit_value"])?;
+            let fields = read_object(value, &at, &["markup", "margin", "credit_value"])?;
+            let added = read_added(fields, &at)?;
+            let credit_value = read_field(fields, &at, "credit_value")?;
             Shape::CostPlus {
-                markup: read_markup(markup, &at.key("markup"))?,
+                added,
                 credit_value: read_positive(credit_value, &at.key("credit_value"))?,
             }
         }
@@ -302,6 +304,30 @@ fn read_markup(value: &Value, path: &Path) -> Result<Decimal, PriceError> {
         )));
     }
     Ok(number)
+}
+
+/// A share of the price that is not cost.
+fn read_margin(value: &Value, path: &Path) -> Result<Decimal, PriceError> {
+    let number = json_decimal(value).map_err(|why| path.invalid(why))?;
+    if number >= Decimal::ONE {
+        return Err(path.invalid(format_args!(
+            "must be less than 1 (\"0.40\" leaves 40 % of the price), and is {}",
+            plain(number)
+        )));
+    }
+    Ok(number)
+}
+
+/// What is added to the cost: a markup or a margin.
+fn read_added(fields: &Map<String, Value>, path: &Path) -> Result<Added, PriceError> {
+    match (fields.get("markup"), fields.get("margin")) {
+        (Some(markup), None) => read_markup(markup, &path.key("markup")).map(Added::Markup),
+        (None, Some(margin)) => read_margin(margin, &path.key("margin")).map(Added::Margin),
+        (Some(_), Some(_)) => Err(path.invalid(
+            "has both markup and margin; markup is a share of the cost, margin one of the price",
+        )),
+        (None, None) => Err(path.invalid("has neither markup nor margin; it needs one of them")),
+    }
 }
 
 /// The values of an object that has exactly these keys.

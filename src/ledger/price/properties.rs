@@ -70,10 +70,12 @@ fn naive_exact(rule: &Value, call: &Call) -> Option<(BigRational, bool)> {
         (total, false)
     } else if let Some(cost_plus) = rule.get("cost_plus") {
         let cost = ratio_of(call.cost?);
-        (
-            (&cost + &cost * ratio(&cost_plus["markup"])) / ratio(&cost_plus["credit_value"]),
-            false,
-        )
+        let money = match cost_plus.get("margin") {
+            // What is left of the price beside the margin is the cost.
+            Some(margin) => cost / (BigRational::one() - ratio(margin)),
+            None => &cost + &cost * ratio(&cost_plus["markup"]),
+        };
+        (money / ratio(&cost_plus["credit_value"]), false)
     } else {
         let cases = rule["match"].as_array().unwrap();
         let when = |case: &Value| {
@@ -188,14 +190,27 @@ fn simple_rule() -> impl Strategy<Value = Value> {
         tiers().prop_map(|tiers| json!({"volume": tiers})),
         prop::collection::btree_map("[abc]", meter(), 1..4)
             .prop_map(|meters| json!({"meters": meters})),
-        (number(20_000, 4), any::<bool>(), positive(1000, 4)).prop_map(|(markup, lower, value)| {
-            let markup = if lower {
-                format!("-0.{}", markup.replace('.', ""))
-            } else {
-                markup
-            };
-            json!({"cost_plus": {"markup": markup, "credit_value": value}})
-        }),
+        (
+            number(20_000, 4),
+            any::<bool>(),
+            any::<bool>(),
+            positive(1000, 4)
+        )
+            .prop_map(|(share, is_margin, is_small, value)| {
+                let small = format!("0.{}", share.replace('.', ""));
+                match (is_margin, is_small) {
+                    (true, true) => json!({"cost_plus": {"margin": small, "credit_value": value}}),
+                    (true, false) => {
+                        json!({"cost_plus": {"margin": format!("-{share}"), "credit_value": value}})
+                    }
+                    (false, true) => {
+                        json!({"cost_plus": {"markup": format!("-{small}"), "credit_value": value}})
+                    }
+                    (false, false) => {
+                        json!({"cost_plus": {"markup": share, "credit_value": value}})
+                    }
+                }
+            },),
     ])
 }
 
@@ -263,6 +278,7 @@ fn nearly_a_rule() -> impl Strategy<Value = Value> {
         "up_to",
         "per",
         "markup",
+        "margin",
         "credit_value",
         "x",
     ]);

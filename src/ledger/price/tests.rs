@@ -309,6 +309,12 @@ fn cost_plus_turns_money_into_credits() {
             .credits(&json!({"cost_plus": {"markup": 0, "credit_value": 1}, "minimum": 2})),
         "2"
     );
+    // A margin is a share of the price: of 0.02 / 0.60 the cost is 60 %.
+    let margin = json!({"cost_plus": {"margin": "0.40", "credit_value": "0.01"}});
+    assert_eq!(Call::of("1").costing("0.03").credits(&margin), "5");
+    assert_eq!(Call::of("1").costing("0.02").credits(&margin), "3.34");
+    let below_cost = json!({"cost_plus": {"margin": "-1", "credit_value": 1}});
+    assert_eq!(Call::of("1").costing("3").credits(&below_cost), "1.5");
     // A markup of as many digits as there can be: 1 + markup does not fit a Decimal.
     let fine = json!({"cost_plus": {"markup": "7.9228162514264337593543950335", "credit_value": "0.0000000000000000000000000001"}});
     let quoted = Call::of("1")
@@ -898,7 +904,15 @@ fn refusals_say_where_and_why() {
         ),
         (
             r#"{"cost_plus": {"credit_value": 1}}"#,
-            "cost_plus.markup: is missing",
+            "cost_plus: has neither markup nor margin; it needs one of them",
+        ),
+        (
+            r#"{"cost_plus": {"markup": 1, "margin": "0.5", "credit_value": 1}}"#,
+            "cost_plus: has both markup and margin; markup is a share of the cost, margin one of the price",
+        ),
+        (
+            r#"{"cost_plus": {"margin": 1, "credit_value": 1}}"#,
+            "cost_plus.margin: must be less than 1 (\"0.40\" leaves 40 % of the price), and is 1",
         ),
         (
             r#"{"cost_plus": {"markup": -1, "credit_value": 1}}"#,
