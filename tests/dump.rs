@@ -151,7 +151,8 @@ fn rows_that_are_restored_are_heard_of() {
         &copy,
     );
     assert_eq!([last(), last(), last()], ["7 0.10"; 3]);
-    let price = "INSERT INTO credyt.prices SELECT 'gems', 'image', 2, NULL, '8', now(), now()";
+    let price =
+        "INSERT INTO credyt.prices SELECT 'gems', 'image', 2, NULL, NULL, '8', now(), now()";
     rows(&mut copy.connect(), price);
     assert_eq!(last(), "8 0.10");
     goes_on(&mut there);

@@ -7,7 +7,7 @@ use postgres::Client;
 use support::sql::{Database, attempt, refusal, rows, value, values};
 
 /// What an erasure blanks.
-const BLANKED: [&str; 18] = [
+const BLANKED: &[&str] = &[
     "authorizations.metadata",
     "authorizations.reason",
     "authorizations.scopes",
@@ -30,7 +30,7 @@ const BLANKED: [&str; 18] = [
 
 /// Texts of a customer that stay: names of what was bought and of who charges it, words of ours, keys
 /// and ids that decide replays, amounts and terms; of a wallet's state the limits of somebody go.
-const KEPT: [&str; 67] = [
+const KEPT: &[&str] = &[
     "authorizations.action",
     "authorizations.asset",
     "authorizations.captured_costs",
@@ -84,6 +84,9 @@ const KEPT: [&str; 67] = [
     "margin_scopes.kind",
     "margin_scopes.model",
     "margin_scopes.vendor",
+    "customer_price_lists.asset",
+    "customer_price_lists.customer",
+    "customer_price_lists.price_list",
     "period_grants.asset",
     "period_grants.customer",
     "period_grants.kind",
@@ -91,6 +94,7 @@ const KEPT: [&str; 67] = [
     "prices.asset",
     "prices.customer",
     "prices.price",
+    "prices.price_list",
     "rollup_progress.asset",
     "rollup_progress.customer",
     "subscription_keys.customer",
@@ -101,7 +105,7 @@ const KEPT: [&str; 67] = [
     "booked_subscriptions.plan",
 ];
 
-const KEPT_TOO: [&str; 18] = [
+const KEPT_TOO: &[&str] = &[
     "revoked_grants.customer",
     "booked_subscriptions.timezone",
     "vendor_costs.api_flavor",

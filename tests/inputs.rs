@@ -94,6 +94,16 @@ const FUNCTIONS: &[Function] = &[
             ("asset", Text, "'credits'"),
             ("customer", Text, "NULL"),
             ("effective_at", Time, "NULL"),
+            ("price_list", Text, "NULL"),
+        ],
+    },
+    Function {
+        name: "set_price_list",
+        arguments: &[
+            ("customer", Text, "'ann'"),
+            ("price_list", Text, "'enterprise'"),
+            ("as_of", Time, "NULL"),
+            ("asset", Text, "'credits'"),
         ],
     },
     Function {
@@ -697,6 +707,7 @@ fn every_argument_of_every_function() {
                         "cost",
                         "credits",
                         "customer",
+                        "price_list",
                         "effective_at",
                         "expires_at",
                         "applies_to",

@@ -382,3 +382,35 @@ fn a_clock_set_elsewhere_counts_here_when_it_is_committed() {
     let granted = "SELECT extract(year FROM effective_at) FROM credyt.grant_credits('bob', 1)";
     assert_eq!(value(&mut here, granted), true_year);
 }
+
+#[test]
+fn a_price_list_counts_in_other_sessions_from_its_commit() {
+    let (_database, mut here, mut there) = two_sessions("lists");
+    rows(
+        &mut there,
+        "SELECT credyt.set_price('image', '7', price_list => 'enterprise')",
+    );
+    assert_eq!(value(&mut here, DEBIT), "1");
+    rows(&mut there, "BEGIN");
+    rows(
+        &mut there,
+        "SELECT credyt.set_price_list('ann', 'enterprise')",
+    );
+    assert_eq!(value(&mut there, QUOTE), "7");
+    // Spending does not wait for it.
+    assert_eq!(value(&mut here, DEBIT), "1");
+    rows(&mut there, "COMMIT");
+    assert_eq!(value(&mut here, DEBIT), "7");
+    assert_eq!(value(&mut here, QUOTE), "7");
+
+    rows(&mut here, "BEGIN");
+    rows(&mut here, "SELECT credyt.set_price_list('ann')");
+    assert_eq!(value(&mut here, DEBIT), "1");
+    rows(&mut here, "ROLLBACK");
+    assert_eq!(value(&mut here, DEBIT), "7");
+    rows(
+        &mut there,
+        "SELECT credyt.set_price('image', '9', price_list => 'enterprise')",
+    );
+    assert_eq!(value(&mut here, DEBIT), "9");
+}

@@ -22,17 +22,20 @@ CREATE TABLE credyt.prices (
     action        text NOT NULL,
     version       int NOT NULL,
     customer      text,
+    price_list    text,
     price         jsonb NOT NULL,
     effective_at  timestamptz NOT NULL,
     created_at    timestamptz NOT NULL,
-    PRIMARY KEY (asset, action, version)
+    PRIMARY KEY (asset, action, version),
+    CHECK (customer IS NULL OR price_list IS NULL)
 );
-CREATE INDEX prices_customer ON credyt.prices (asset, action, customer, effective_at, version);
+CREATE INDEX prices_customer ON credyt.prices (asset, action, customer, price_list, effective_at, version);
 COMMENT ON TABLE credyt.prices IS 'The price book: every version of every rule, append-only. Written by credyt.set_price.';
 COMMENT ON COLUMN credyt.prices.asset IS 'The asset it is charged in.';
 COMMENT ON COLUMN credyt.prices.action IS 'What the customer does.';
-COMMENT ON COLUMN credyt.prices.version IS 'Counts up from 1 within asset and action, list prices and customers'' own together.';
-COMMENT ON COLUMN credyt.prices.customer IS 'Whose own price it is; NULL: the list price.';
+COMMENT ON COLUMN credyt.prices.version IS 'Counts up from 1 within asset and action, prices for all, of lists and customers'' own together.';
+COMMENT ON COLUMN credyt.prices.customer IS 'Whose own price it is; NULL: a list''s, or for all.';
+COMMENT ON COLUMN credyt.prices.price_list IS 'The price list that it belongs to; NULL: a customer''s own, or for all.';
 COMMENT ON COLUMN credyt.prices.price IS 'The rule, in credits. JSON null: withdrawn.';
 COMMENT ON COLUMN credyt.prices.effective_at IS 'From when it counts, until a later version does.';
 COMMENT ON COLUMN credyt.prices.created_at IS 'When it was set.';

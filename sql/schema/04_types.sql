@@ -177,6 +177,7 @@ CREATE TYPE credyt.price AS (
     action        text,
     version       int,
     customer      text,
+    price_list    text,
     price         jsonb,
     effective_at  timestamptz,
     created_at    timestamptz
@@ -185,7 +186,8 @@ COMMENT ON TYPE credyt.price IS 'One version of a price.';
 COMMENT ON COLUMN credyt.price.asset IS 'The asset it is charged in.';
 COMMENT ON COLUMN credyt.price.action IS 'What the customer does.';
 COMMENT ON COLUMN credyt.price.version IS 'Counts up from 1 within asset and action.';
-COMMENT ON COLUMN credyt.price.customer IS 'Whose own price it is; NULL: the list price.';
+COMMENT ON COLUMN credyt.price.customer IS 'Whose own price it is; NULL: a list''s, or for all.';
+COMMENT ON COLUMN credyt.price.price_list IS 'The price list that it belongs to; NULL: a customer''s own, or for all.';
 COMMENT ON COLUMN credyt.price.price IS 'The rule; JSON null: withdrawn.';
 COMMENT ON COLUMN credyt.price.effective_at IS 'From when it counts.';
 COMMENT ON COLUMN credyt.price.created_at IS 'When it was set.';

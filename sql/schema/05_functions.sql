@@ -21,12 +21,13 @@ CREATE FUNCTION credyt.set_price(
     price         jsonb,
     asset         text DEFAULT 'credits',
     customer      text DEFAULT NULL,
-    effective_at  timestamptz DEFAULT NULL
+    effective_at  timestamptz DEFAULT NULL,
+    price_list    text DEFAULT NULL
 ) RETURNS credyt.price
     AS 'MODULE_PATHNAME', 'credyt_set_price' LANGUAGE c VOLATILE
     SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_seqscan = off;
-COMMENT ON FUNCTION credyt.set_price(text, jsonb, text, text, timestamptz) IS
-    'Sets what an action costs in credits, for all or for one customer, from now (NULL) or a later moment on. JSON null withdraws it. Rules: 4, {"per_unit"}, {"package"}, {"graduated"}, {"volume"}, {"meters"}, {"cost_plus"}, {"match"}; see docs/prices.md. 22023 for a bad rule, says where; WC009.';
+COMMENT ON FUNCTION credyt.set_price(text, jsonb, text, text, timestamptz, text) IS
+    'Sets what an action costs in credits, for all, one price list or one customer; JSON null withdraws it.';
 
 CREATE FUNCTION credyt.quote(
     action      text,

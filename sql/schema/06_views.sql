@@ -171,14 +171,15 @@ COMMENT ON COLUMN credyt.statement.scopes IS 'Spend limits it counts under.';
 COMMENT ON COLUMN credyt.statement.grant_id IS 'The grant that came, went or paid; NULL: several, or the overdraft.';
 
 CREATE VIEW credyt.price_book AS
-SELECT p.action, p.asset, p.customer, p.version, p.price, p.effective_at,
-       lead(p.effective_at) OVER (PARTITION BY p.asset, p.action, p.customer
+SELECT p.action, p.asset, p.customer, p.price_list, p.version, p.price, p.effective_at,
+       lead(p.effective_at) OVER (PARTITION BY p.asset, p.action, p.customer, p.price_list
                                   ORDER BY p.effective_at, p.version) AS superseded_at
 FROM credyt.prices p;
 COMMENT ON VIEW credyt.price_book IS 'What does an action cost, now, before and later?';
 COMMENT ON COLUMN credyt.price_book.action IS 'What the customer does.';
 COMMENT ON COLUMN credyt.price_book.asset IS 'The asset it is charged in.';
-COMMENT ON COLUMN credyt.price_book.customer IS 'Whose own price it is; NULL: the list price.';
+COMMENT ON COLUMN credyt.price_book.customer IS 'Whose own price it is; NULL: a list''s, or for all.';
+COMMENT ON COLUMN credyt.price_book.price_list IS 'The price list that it belongs to; NULL: a customer''s own, or for all.';
 COMMENT ON COLUMN credyt.price_book.version IS 'Counts up from 1 within asset and action.';
 COMMENT ON COLUMN credyt.price_book.price IS 'The rule, in credits; JSON null: withdrawn.';
 COMMENT ON COLUMN credyt.price_book.effective_at IS 'From when it counts ...';

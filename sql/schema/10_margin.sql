@@ -519,7 +519,7 @@ CREATE TYPE credyt.simulated_price AS (
 COMMENT ON TYPE credyt.simulated_price IS 'A row of credyt.simulate_price.';
 COMMENT ON COLUMN credyt.simulated_price.asset IS 'In which asset; money is in its currency.';
 COMMENT ON COLUMN credyt.simulated_price.action IS 'What customers did.';
-COMMENT ON COLUMN credyt.simulated_price.debits IS 'Debits that were rated anew.';
+COMMENT ON COLUMN credyt.simulated_price.debits IS 'Debits that were rated again. Those at a customer''s own price, a price list''s or one that a customer is kept on cost what they did.';
 COMMENT ON COLUMN credyt.simulated_price.unpriced IS 'Debits that the rule cannot price, such as those without a known cost; they are in no other column.';
 COMMENT ON COLUMN credyt.simulated_price.credits_before IS 'Credits that they cost.';
 COMMENT ON COLUMN credyt.simulated_price.credits_after IS 'Credits that they would have cost.';
@@ -539,7 +539,7 @@ CREATE FUNCTION credyt.simulate_price(
     AS 'MODULE_PATHNAME', 'credyt_simulate_price' LANGUAGE c STABLE
     SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET jit = off SET work_mem = '64MB';
 COMMENT ON FUNCTION credyt.simulate_price(text, jsonb, timestamptz) IS
-    'What the debits of an action since then would have cost under another rule, each rated by itself, for each asset. Refunds are left out. 22023 for a bad rule.';
+    'What the debits of an action since then would have cost under another price for all, by asset.';
 
 CREATE TYPE credyt.maintained AS (
     booked     bigint,

@@ -29,6 +29,7 @@ FROM (VALUES
     -- What runs the business.
     ('function', 'create_asset', '{operate}'),
     ('function', 'set_price', '{operate}'),
+    ('function', 'set_price_list', '{operate}'),
     ('function', 'open_wallet', '{operate}'),
     ('function', 'grant_many', '{operate}'),
     ('function', 'revoke_grant', '{operate}'),
@@ -140,6 +141,7 @@ FROM (VALUES
     -- Reports name the currency.
     ('table', 'assets', '{report}'),
     ('table', 'prices', '{}'),
+    ('table', 'customer_price_lists', '{}'),
     ('table', 'wallets', '{}'),
     ('table', 'grants', '{}'),
     ('table', 'authorizations', '{}'),

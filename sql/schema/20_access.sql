@@ -11,6 +11,7 @@ GRANT EXECUTE ON FUNCTION credyt.wallet_in(cstring), credyt.wallet_out(credyt.wa
 
 SELECT pg_catalog.pg_extension_config_dump('credyt.assets', '');
 SELECT pg_catalog.pg_extension_config_dump('credyt.prices', '');
+SELECT pg_catalog.pg_extension_config_dump('credyt.customer_price_lists', '');
 SELECT pg_catalog.pg_extension_config_dump('credyt.wallets', '');
 SELECT pg_catalog.pg_extension_config_dump('credyt.grants', '');
 SELECT pg_catalog.pg_extension_config_dump('credyt.authorizations', '');

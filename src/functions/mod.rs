@@ -32,6 +32,7 @@ mod wallet_type;
 crate::sql_types::sql_functions! {
     customer {
         "credyt_open_wallet" => grants::open_wallet;
+        "credyt_set_price_list" => setup::set_price_list;
         "credyt_grant_credits" => grants::grant_credits;
         "credyt_revoke_grant" => grants::revoke_grant;
         "credyt_debit_credits" => debit::debit_credits;

@@ -1,4 +1,4 @@
-//! Assets and prices: `create_asset`, `set_price`, `quote`.
+//! Assets and prices: `create_asset`, `set_price`, `set_price_list`, `quote`.
 
 use std::str::FromStr;
 
@@ -15,7 +15,8 @@ use crate::ledger::price::{Price, Rounding};
 use crate::sql_types::{Args, Row, value};
 use crate::store::Store;
 use crate::store::books::{self, Definition};
-use crate::store::prices;
+use crate::store::price_lists;
+use crate::store::prices::{self, NewPrice};
 
 pub fn create_asset(args: &Args) -> Result<Option<pg_sys::Datum>> {
     let new = Definition {
@@ -68,6 +69,13 @@ pub fn set_price(args: &Args) -> Result<Option<pg_sys::Datum>> {
     let asset = args.name(2, "asset")?;
     let customer = args.optional_name(3, "customer")?;
     let effective_at = args.optional_moment(4, "effective_at")?;
+    let price_list = args.optional_name(5, "price_list")?;
+    if customer.is_some() && price_list.is_some() {
+        return Err(errors::invalid(
+            "price_list",
+            "a price is one customer's own, or a list's, not both",
+        ));
+    }
     if rule != Json::Null {
         Price::parse(&rule).map_err(|why| errors::invalid("price", why))?;
     }
@@ -81,25 +89,52 @@ pub fn set_price(args: &Args) -> Result<Option<pg_sys::Datum>> {
                 format_args!("{from} is in the past: a price takes effect now or later"),
             ));
         }
-        let version = prices::set(
-            store,
-            &asset,
-            &action,
-            customer.as_deref(),
-            &rule,
-            from,
-            now,
-        )?;
-        Ok((version, from, now))
+        let new = NewPrice {
+            asset: &asset,
+            action: &action,
+            customer: customer.as_deref(),
+            price_list: price_list.as_deref(),
+            price: &rule,
+            effective_at: from,
+        };
+        Ok((prices::set(store, &new, now)?, from, now))
     })?;
     Row::new(vec![
         value::text(&asset),
         value::text(&action),
         value::int(version),
         value::optional_text(customer.as_deref()),
+        value::optional_text(price_list.as_deref()),
         value::json("price", &rule)?,
         value::moment(effective_at),
         value::moment(now),
+    ])
+    .datum(args)
+}
+
+pub fn set_price_list(args: &Args) -> Result<Option<pg_sys::Datum>> {
+    let customer = args.name(0, "customer")?;
+    let price_list = args.optional_name(1, "price_list")?;
+    let as_of = args.optional_moment(2, "as_of")?;
+    let asset = args.name(3, "asset")?;
+    let set = Store::write_for(&customer, |store| {
+        books::asset(store, &asset)?;
+        let now = books::now(store)?;
+        if let Some(as_of) = as_of.filter(|as_of| *as_of > now) {
+            return Err(errors::invalid(
+                "as_of",
+                format_args!("{as_of} is in the future"),
+            ));
+        }
+        price_lists::set(store, &customer, &asset, price_list.as_deref(), as_of, now)
+    })?;
+    Row::new(vec![
+        value::text(&customer),
+        value::text(&asset),
+        value::int(set.version),
+        value::optional_text(set.price_list.as_deref()),
+        value::optional_moment(set.as_of),
+        value::moment(set.effective_at),
     ])
     .datum(args)
 }

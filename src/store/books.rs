@@ -9,6 +9,7 @@ use std::str::FromStr;
 use pgrx::pg_sys;
 
 use super::edition;
+use super::price_lists;
 use super::prices::Book;
 use super::statement::{INT, Statement, Store, TEXT, TIME};
 use crate::errors::{self, Result};
@@ -27,6 +28,8 @@ pub struct Asset {
     pub(super) edition: u64,
     /// Compiled prices by action.
     pub(super) prices: RefCell<HashMap<String, Book>>,
+    /// Which price lists customers are on.
+    pub(super) price_lists: RefCell<price_lists::Known>,
 }
 
 /// An asset as it was defined.
@@ -94,6 +97,7 @@ pub fn asset(store: &Store, name: &str) -> Result<Rc<Asset>> {
         timezone: row.text(4)?,
         edition,
         prices: RefCell::default(),
+        price_lists: RefCell::default(),
     });
     if edition::remembers() {
         ASSETS.with_borrow_mut(|assets| {

@@ -11,7 +11,14 @@ use std::ffi::CStr;
 use pgrx::pg_sys;
 
 /// The tables whose changes are announced.
-const ANNOUNCED: [&CStr; 5] = [c"assets", c"prices", c"vendors", c"vendor_rates", c"clock"];
+const ANNOUNCED: [&CStr; 6] = [
+    c"assets",
+    c"prices",
+    c"customer_price_lists",
+    c"vendors",
+    c"vendor_rates",
+    c"clock",
+];
 
 thread_local! {
     static EDITION: Cell<u64> = const { Cell::new(0) };

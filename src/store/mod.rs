@@ -15,6 +15,7 @@ pub mod ledger;
 pub mod limits;
 pub mod periods;
 pub mod plans;
+pub mod price_lists;
 pub mod prices;
 pub mod rollups;
 pub mod signatures;

@@ -7,6 +7,7 @@ use serde_json::Value as Json;
 
 use super::books::Asset;
 use super::edition;
+use super::price_lists::{self, Assignment};
 use super::statement::{INT, JSONB, RowRef, Statement, Store, TEXT, TIME};
 use crate::errors::{self, Result};
 use crate::ledger::Moment;
@@ -24,47 +25,76 @@ pub struct Version {
     pub price: Option<Rc<Price>>,
 }
 
-/// The versions of one action's price, the latest first: the list's, or one customer's own.
+/// The versions of one action's price, the latest first: one customer's own, a price list's, or those for all.
 type Versions = Rc<[Version]>;
 
 /// The prices of one action.
 pub(super) struct Book {
-    list: Versions,
+    for_all: Versions,
     /// Has any customer a price of their own?
     has_own: bool,
     own: HashMap<String, Versions>,
+    /// By price list.
+    lists: HashMap<String, Versions>,
 }
 
 /// The prices of an action that may apply to a customer, whenever it is.
 #[derive(Clone)]
 pub struct Applicable {
     own: Option<Versions>,
-    list: Versions,
+    /// What the customer is kept on, the latest first.
+    kept: Vec<Kept>,
+    for_all: Versions,
+}
+
+/// An assignment of the customer, and the prices of its list.
+#[derive(Clone)]
+struct Kept {
+    assignment: Assignment,
+    list: Option<Versions>,
 }
 
 impl Applicable {
-    /// What counts at a moment: the customer's own price, or else the list's. `now`: the first one that
-    /// has taken effect by then holds from the beginning.
+    /// What counts at a moment: the customer's own price, or else that of his price list, or else that for
+    /// all; the latter two as they were at the moment that he is kept on. `now`: the first price that has
+    /// taken effect by then holds from the beginning.
     pub fn at(&self, at: Moment, now: Moment) -> Option<Version> {
-        let versions = || self.own.iter().chain([&self.list]);
-        let before = |moment| {
-            versions()
-                .flat_map(|v| v.iter())
-                .filter(move |v| v.effective_at <= moment)
-        };
-        if before(at).next().is_some() {
-            return versions().find_map(|versions| in_force(versions, at));
+        let kept = self
+            .kept
+            .iter()
+            .find(|kept| kept.assignment.effective_at <= at);
+        let shared_at = kept.and_then(|kept| kept.assignment.as_of).unwrap_or(at);
+        let own = || self.own.iter();
+        let list = kept.and_then(|kept| kept.list.as_ref());
+        let shared = || list.into_iter().chain([&self.for_all]);
+        if let Some(found) = own().find_map(|own| in_force(own, at)) {
+            return Some(found);
         }
-        let first = before(now).map(|version| version.effective_at).min()?;
-        versions().find_map(|versions| in_force(versions, first))
+        if shared().any(|versions| started(versions, shared_at).next().is_some()) {
+            return shared().find_map(|versions| in_force(versions, shared_at));
+        }
+        let unstarted = own().filter(|own| started(own, at).next().is_none());
+        let layers: Vec<&Versions> = unstarted.chain(shared()).collect();
+        let first = layers.iter().flat_map(|versions| started(versions, now));
+        let first = first.map(|version| version.effective_at).min()?;
+        layers
+            .into_iter()
+            .find_map(|versions| in_force(versions, first))
     }
 }
 
-static LIST: Statement = Statement {
+static FOR_ALL: Statement = Statement {
     sql: "SELECT p.version, p.effective_at, p.price FROM credyt.prices p
-          WHERE p.asset = $1 AND p.action = $2 AND p.customer IS NULL
+          WHERE p.asset = $1 AND p.action = $2 AND p.customer IS NULL AND p.price_list IS NULL
           ORDER BY p.effective_at DESC, p.version DESC",
     args: &[TEXT, TEXT],
+};
+
+static LISTED: Statement = Statement {
+    sql: "SELECT p.version, p.effective_at, p.price FROM credyt.prices p
+          WHERE p.asset = $1 AND p.action = $2 AND p.customer IS NULL AND p.price_list = $3
+          ORDER BY p.effective_at DESC, p.version DESC",
+    args: &[TEXT, TEXT, TEXT],
 };
 
 static OWN: Statement = Statement {
@@ -87,11 +117,11 @@ static VERSION: Statement = Statement {
 };
 
 static INSERT: Statement = Statement {
-    sql: "INSERT INTO credyt.prices (asset, action, version, customer, price, effective_at, created_at)
-          SELECT $1, $2, coalesce(max(p.version), 0) + 1, $3, $4, $5, $6
+    sql: "INSERT INTO credyt.prices (asset, action, version, customer, price_list, price, effective_at, created_at)
+          SELECT $1, $2, coalesce(max(p.version), 0) + 1, $3, $7, $4, $5, $6
           FROM credyt.prices p WHERE p.asset = $1 AND p.action = $2
           RETURNING version",
-    args: &[TEXT, TEXT, TEXT, JSONB, TIME, TIME],
+    args: &[TEXT, TEXT, TEXT, JSONB, TIME, TIME, TEXT],
 };
 
 /// The prices of an action that may apply to a customer.
@@ -101,20 +131,42 @@ pub fn applicable(
     action: &str,
     customer: Option<&str>,
 ) -> Result<Applicable> {
+    let assignments = match customer {
+        Some(customer) => price_lists::of(store, asset, customer)?,
+        None => None,
+    };
+    let assignments = assignments.as_deref().unwrap_or_default();
     let known = asset.prices.borrow().get(action).and_then(|book| {
         let own = match customer.filter(|_| book.has_own) {
             None => None,
             Some(customer) => Some(book.own.get(customer)?.clone()),
         };
+        let list = |name: &str| book.lists.get(name).cloned();
         Some(Applicable {
             own,
-            list: book.list.clone(),
+            kept: kept(assignments, |name| list(name).ok_or(())).ok()?,
+            for_all: book.for_all.clone(),
         })
     });
     match known {
         Some(known) => Ok(known),
-        None => read_applicable(store, asset, action, customer),
+        None => read_applicable(store, asset, action, customer, assignments),
     }
+}
+
+/// Each assignment with the prices of its list.
+fn kept<E>(
+    assignments: &[Assignment],
+    list: impl Fn(&str) -> std::result::Result<Versions, E>,
+) -> std::result::Result<Vec<Kept>, E> {
+    let kept = |assignment: &Assignment| {
+        let list = assignment.price_list.as_deref().map(&list).transpose()?;
+        Ok(Kept {
+            assignment: assignment.clone(),
+            list,
+        })
+    };
+    assignments.iter().map(kept).collect()
 }
 
 fn read_applicable(
@@ -122,13 +174,14 @@ fn read_applicable(
     asset: &Asset,
     action: &str,
     customer: Option<&str>,
+    assignments: &[Assignment],
 ) -> Result<Applicable> {
     let args = [
         value::text(&asset.name),
         value::text(action),
         value::optional_text(customer),
     ];
-    let list = read_all(LIST.run(store, &args[..2])?.iter())?;
+    let for_all = read_all(FOR_ALL.run(store, &args[..2])?.iter())?;
     let has_own = match ANY_OWN.run(store, &args[..2])?.first() {
         Some(row) => row.bool(1)?,
         None => false,
@@ -137,6 +190,10 @@ fn read_applicable(
         Some(_) => Some(read_all(OWN.run(store, &args)?.iter())?),
         None => None,
     };
+    let kept = kept(assignments, |list| {
+        let args = [args[0], args[1], value::text(list)];
+        read_all(LISTED.run(store, &args)?.iter())
+    })?;
     // What was announced while it was read, or since the reader's snapshot was taken, may or may not
     // be in it: then it is used once.
     if edition::current() == asset.edition && store.sees_latest() {
@@ -145,9 +202,10 @@ fn read_applicable(
             prices.clear();
         }
         let book = prices.entry(action.to_owned()).or_insert_with(|| Book {
-            list: list.clone(),
+            for_all: for_all.clone(),
             has_own,
             own: HashMap::new(),
+            lists: HashMap::new(),
         });
         if let (Some(customer), Some(own)) = (customer, &own) {
             if book.own.len() >= MAX_KEPT {
@@ -155,8 +213,16 @@ fn read_applicable(
             }
             book.own.insert(customer.to_owned(), own.clone());
         }
+        for Kept { assignment, list } in &kept {
+            if book.lists.len() >= MAX_KEPT {
+                book.lists.clear();
+            }
+            if let (Some(name), Some(list)) = (&assignment.price_list, list) {
+                book.lists.insert(name.clone(), list.clone());
+            }
+        }
     }
-    Ok(Applicable { own, list })
+    Ok(Applicable { own, kept, for_all })
 }
 
 /// One version of a price, whenever it counts.
@@ -166,8 +232,8 @@ pub fn version(
     action: &str,
     version: i32,
 ) -> Result<Option<Version>> {
-    let list = applicable(store, asset, action, None)?.list;
-    if let Some(found) = list.iter().find(|v| v.version == version) {
+    let for_all = applicable(store, asset, action, None)?.for_all;
+    if let Some(found) = for_all.iter().find(|v| v.version == version) {
         return Ok(Some(found.clone()));
     }
     let args = [
@@ -182,31 +248,41 @@ pub fn version(
         .transpose()
 }
 
+/// A price that is set: for one customer, for those on a price list, or for all.
+pub struct NewPrice<'a> {
+    pub asset: &'a str,
+    pub action: &'a str,
+    pub customer: Option<&'a str>,
+    pub price_list: Option<&'a str>,
+    pub price: &'a Json,
+    pub effective_at: Moment,
+}
+
 /// Sets a price; the version it became.
-pub fn set(
-    store: &Store,
-    asset: &str,
-    action: &str,
-    customer: Option<&str>,
-    price: &Json,
-    effective_at: Moment,
-    now: Moment,
-) -> Result<i32> {
+pub fn set(store: &Store, new: &NewPrice, now: Moment) -> Result<i32> {
     let rows = INSERT.run(
         store,
         &[
-            value::text(asset),
-            value::text(action),
-            value::optional_text(customer),
-            value::json("price", price)?,
-            value::moment(effective_at),
+            value::text(new.asset),
+            value::text(new.action),
+            value::optional_text(new.customer),
+            value::json("price", new.price)?,
+            value::moment(new.effective_at),
             value::moment(now),
+            value::optional_text(new.price_list),
         ],
     )?;
     let row = rows
         .first()
         .ok_or_else(|| errors::corrupted("the price book", "a price is lost"))?;
     row.int(1)
+}
+
+/// The versions that have taken effect by this moment.
+fn started(versions: &[Version], at: Moment) -> impl Iterator<Item = &Version> {
+    versions
+        .iter()
+        .filter(move |version| version.effective_at <= at)
 }
 
 /// The latest version that counts at this moment, unless it withdraws the price.

@@ -353,8 +353,16 @@ fn arguments(
 static SIMULATE: Statement = Statement {
     sql: "WITH costed AS (
               SELECT l.asset, l.customer, l.seq, l.authorization_id, -l.credits AS before, l.revenue, k.cost,
-                     k.costed > 0 AS costed, l.quantity, l.dimensions, l.usage, l.occurred_at
+                     k.costed > 0 AS costed, l.quantity, l.dimensions, l.usage, l.occurred_at,
+                     -- A new price for all leaves these as they are: a customer's own, a list's, one that is kept.
+                     p.customer IS NOT NULL OR p.price_list IS NOT NULL
+                     OR (l.customer, l.asset) IN (SELECT a.customer, a.asset FROM credyt.customer_price_lists a
+                                                  WHERE a.as_of IS NOT NULL)
+                        AND (SELECT a.as_of FROM credyt.customer_price_lists a
+                             WHERE a.customer = l.customer AND a.asset = l.asset AND a.effective_at <= l.occurred_at
+                             ORDER BY a.version DESC LIMIT 1) IS NOT NULL AS stays
               FROM credyt.ledger l
+              LEFT JOIN credyt.prices p ON p.asset = l.asset AND p.action = l.action AND p.version = l.price_version
               LEFT JOIN (
                   SELECT v.customer, v.debit_id, sum(p.costed) AS costed,
                          sum((SELECT sum((e.line->>'cost')::numeric) FROM jsonb_array_elements(p.lines) AS e (line))) AS cost
@@ -404,17 +412,18 @@ static SIMULATE: Statement = Statement {
                          sum(r.after) FILTER (WHERE r.before = 0) AS free
                   FROM (
                       SELECT d.asset, d.customer, d.debits, d.before, d.revenue, d.cost,
-                             credyt.rerated($2, a.scale, a.rounding, d.quantity, d.dimensions, d.usage,
-                                            CASE WHEN d.costed THEN d.cost END, d.occurred_at) AS after
+                             CASE WHEN d.stays THEN d.before
+                                  ELSE credyt.rerated($2, a.scale, a.rounding, d.quantity, d.dimensions, d.usage,
+                                                      CASE WHEN d.costed THEN d.cost END, d.occurred_at) END AS after
                       FROM (
                           SELECT c.asset, c.customer, 1 AS debits, c.before, c.revenue, c.cost, c.costed, c.quantity,
-                                 c.dimensions, c.usage, c.occurred_at
+                                 c.dimensions, c.usage, c.occurred_at, c.stays
                           FROM costed c WHERE c.authorization_id IS NULL
                           UNION ALL
                           -- Captures tell totals so far: the last one tells all.
                           SELECT c.asset, c.customer, count(*), sum(c.before), sum(c.revenue), sum(c.cost), bool_and(c.costed),
                                  sum(c.quantity), (array_agg(c.dimensions ORDER BY c.seq DESC))[1],
-                                 (array_agg(c.usage ORDER BY c.seq DESC))[1], max(c.occurred_at)
+                                 (array_agg(c.usage ORDER BY c.seq DESC))[1], max(c.occurred_at), bool_or(c.stays)
                           FROM costed c WHERE c.authorization_id IS NOT NULL
                           GROUP BY c.asset, c.customer, c.authorization_id
                       ) d

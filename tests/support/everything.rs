@@ -13,6 +13,8 @@ const LIFE: &[(&str, &str)] = &[
            SELECT credyt.set_price('image', '1');
            SELECT credyt.set_price('image', '{"match": [{"when": {"model": "x"}, "price": "1.50"}, {"price": 2}]}', customer => 'ann');
            SELECT credyt.set_price('chat', '0.0000000001', asset => 'tokens');
+           SELECT credyt.set_price('image', '3', price_list => 'enterprise');
+           SELECT credyt.set_price_list('bob', 'enterprise', as_of => '2025-01-01');
            SELECT credyt.set_vendor_rate('gpu-cloud', 'a100', '{"gpu_second": "0.0011", "currency": "EUR"}');
            SELECT credyt.set_exchange_rate('EUR', 'USD', '1.0857');
            SELECT credyt.import_vendor_rates('[{"id": "acme", "models": [{"id": "m", "match": {"equals": "m"}, "prices": {"input_mtok": 1}}]}]')"#,

@@ -1,0 +1,135 @@
+//! Which prices a customer is kept on: a price list, the prices of an earlier moment, or both. Versions
+//! are added, never changed: late usage finds the one of its moment.
+
+use std::collections::HashMap;
+use std::rc::Rc;
+
+use super::books::Asset;
+use super::edition;
+use super::statement::{RowRef, Statement, Store, TEXT, TIME};
+use crate::errors::Result;
+use crate::ledger::Moment;
+use crate::ledger::interrupt;
+use crate::sql_types::value;
+
+/// More customers than this are not remembered.
+const MAX_KEPT: usize = 1000;
+
+/// From `effective_at` on a customer has the prices of this list, and what prices there were at `as_of`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Assignment {
+    /// `None`: no list but that for all.
+    pub price_list: Option<String>,
+    /// `None`: the prices of now.
+    pub as_of: Option<Moment>,
+    pub version: i32,
+    pub effective_at: Moment,
+}
+
+/// A customer's assignments in one asset, the latest first.
+pub type Assignments = Rc<[Assignment]>;
+
+/// What is remembered with an asset.
+#[derive(Default)]
+pub(super) struct Known {
+    /// Has any customer one?
+    any: Option<bool>,
+    of: HashMap<String, Assignments>,
+}
+
+static ANY: Statement = Statement {
+    sql: "SELECT EXISTS (SELECT 1 FROM credyt.customer_price_lists)",
+    args: &[],
+};
+
+static OF_CUSTOMER: Statement = Statement {
+    sql:
+        "SELECT l.price_list, l.as_of, l.version, l.effective_at FROM credyt.customer_price_lists l
+          WHERE l.customer = $1 AND l.asset = $2 ORDER BY l.version DESC",
+    args: &[TEXT, TEXT],
+};
+
+/// Who sets one at the same moment makes the version that this one would be: then nothing is added.
+static ADD: Statement = Statement {
+    sql: "INSERT INTO credyt.customer_price_lists (customer, asset, version, price_list, as_of, effective_at)
+          SELECT $1, $2, coalesce(max(l.version), 0) + 1, $3, $4, greatest(max(l.effective_at), $5)
+          FROM credyt.customer_price_lists l WHERE l.customer = $1 AND l.asset = $2
+          ON CONFLICT DO NOTHING
+          RETURNING price_list, as_of, version, effective_at",
+    args: &[TEXT, TEXT, TEXT, TIME, TIME],
+};
+
+/// The assignments of a customer; `None` where no customer has any.
+pub(super) fn of(store: &Store, asset: &Asset, customer: &str) -> Result<Option<Assignments>> {
+    {
+        let known = asset.price_lists.borrow();
+        if known.any == Some(false) {
+            return Ok(None);
+        }
+        if let Some(found) = known.of.get(customer) {
+            return Ok(Some(found.clone()));
+        }
+    }
+    let any = match ANY.run(store, &[])?.first() {
+        Some(row) => row.bool(1)?,
+        None => false,
+    };
+    let found = match any {
+        true => Some(read(store, customer, &asset.name)?),
+        false => None,
+    };
+    if edition::current() == asset.edition && store.sees_latest() {
+        let mut known = asset.price_lists.borrow_mut();
+        known.any = Some(any);
+        if known.of.len() >= MAX_KEPT {
+            known.of.clear();
+        }
+        if let Some(found) = &found {
+            known.of.insert(customer.to_owned(), found.clone());
+        }
+    }
+    Ok(found)
+}
+
+/// Assigns a customer; the version in force stays where it says the same.
+pub fn set(
+    store: &Store,
+    customer: &str,
+    asset: &str,
+    price_list: Option<&str>,
+    as_of: Option<Moment>,
+    now: Moment,
+) -> Result<Assignment> {
+    let args = [
+        value::text(customer),
+        value::text(asset),
+        value::optional_text(price_list),
+        value::optional_moment(as_of),
+        value::moment(now),
+    ];
+    loop {
+        interrupt::check();
+        let latest = read(store, customer, asset)?.first().cloned();
+        let same = |one: &Assignment| one.price_list.as_deref() == price_list && one.as_of == as_of;
+        if let Some(latest) = latest.filter(same) {
+            return Ok(latest);
+        }
+        if let Some(row) = ADD.run(store, &args)?.first() {
+            return read_row(&row);
+        }
+    }
+}
+
+fn read(store: &Store, customer: &str, asset: &str) -> Result<Assignments> {
+    let rows = OF_CUSTOMER.run(store, &[value::text(customer), value::text(asset)])?;
+    rows.iter().map(|row| read_row(&row)).collect()
+}
+
+fn read_row(row: &RowRef) -> Result<Assignment> {
+    Ok(Assignment {
+        price_list: row.optional_text(1),
+        as_of: row.optional_moment(2),
+        version: row.int(3)?,
+        effective_at: row.moment(4)?,
+    })
+}
