@@ -1,5 +1,7 @@
 //! The rows that callers get: `credyt.debit`, `credyt.authorization`, `credyt.grant`.
 
+use std::borrow::Cow;
+
 use pgrx::pg_sys;
 use rust_decimal::Decimal;
 use uuid::Uuid;
@@ -13,7 +15,7 @@ use crate::sql_types::{Args, Row, value};
 use crate::store::Store;
 use crate::store::authorizations::Authorization;
 use crate::store::grants::Issued;
-use crate::store::ledger::{Booked, Entry};
+use crate::store::ledger::Entry;
 use crate::store::wallets::{self, OpenWallet};
 
 /// What is free and what is held in a wallet, as of now.
@@ -54,7 +56,7 @@ pub struct DebitAnswer {
     asset: String,
     /// `None`: refused.
     id: Option<Uuid>,
-    kind: String,
+    kind: Cow<'static, str>,
     action: Option<String>,
     quantity: Option<Decimal>,
     credits: Amount,
@@ -75,7 +77,7 @@ impl DebitAnswer {
             customer: open.customer.clone(),
             asset: open.asset.name.clone(),
             id: Some(entry.id),
-            kind: entry.kind.to_owned(),
+            kind: entry.kind,
             action: entry.action,
             quantity: entry.quantity,
             credits: positive(entry.credits),
@@ -91,13 +93,13 @@ impl DebitAnswer {
     }
 
     /// The first answer again.
-    pub fn replayed(store: &Store, customer: &str, first: Booked) -> Result<DebitAnswer> {
+    pub fn replayed(store: &Store, customer: &str, first: Entry) -> Result<DebitAnswer> {
         let standing = Standing::now(store, customer, &first.asset)?;
         Ok(DebitAnswer::first(customer, first, standing))
     }
 
     /// The same, as of now in one of many open wallets.
-    pub fn replayed_in(open: &OpenWallet, first: Booked) -> DebitAnswer {
+    pub fn replayed_in(open: &OpenWallet, first: Entry) -> DebitAnswer {
         DebitAnswer::first(&open.customer, first, Standing::of(open))
     }
 
@@ -116,7 +118,7 @@ impl DebitAnswer {
             customer: request.customer.clone(),
             asset: request.asset.clone(),
             id: None,
-            kind: "debit".to_owned(),
+            kind: "debit".into(),
             action: Some(request.action.clone()),
             quantity: request.quantity(),
             credits: Amount::ZERO,
@@ -131,7 +133,7 @@ impl DebitAnswer {
         }
     }
 
-    fn first(customer: &str, first: Booked, standing: Standing) -> DebitAnswer {
+    fn first(customer: &str, first: Entry, standing: Standing) -> DebitAnswer {
         DebitAnswer {
             standing,
             customer: customer.to_owned(),
@@ -143,7 +145,7 @@ impl DebitAnswer {
             credits: positive(first.credits),
             revenue: positive(first.revenue),
             cost: first.cost,
-            allocations: value::jsonb(&first.allocations.to_string()),
+            allocations: first.allocations,
             authorization_id: first.authorization_id,
             reason: first.reason,
             created_at: Some(first.created_at),
@@ -264,7 +266,6 @@ impl AuthorizationAnswer {
 /// A `credyt.grant`.
 #[derive(Clone)]
 pub struct GrantAnswer {
-    pub customer: String,
     pub grant: Issued,
     pub remaining: Amount,
     pub held: Amount,
@@ -275,13 +276,12 @@ pub struct GrantAnswer {
 impl GrantAnswer {
     /// A grant as it stands in an open wallet.
     pub fn of(open: &OpenWallet, grant: Issued) -> GrantAnswer {
-        GrantAnswer::standing(&open.customer, grant, &open.wallet)
+        GrantAnswer::standing(grant, &open.wallet)
     }
 
-    pub fn standing(customer: &str, grant: Issued, wallet: &crate::ledger::Wallet) -> GrantAnswer {
+    pub fn standing(grant: Issued, wallet: &crate::ledger::Wallet) -> GrantAnswer {
         let open = wallet.grant(grant.id);
         GrantAnswer {
-            customer: customer.to_owned(),
             remaining: open.map_or(Amount::ZERO, |g| g.remaining),
             held: open.map_or(Amount::ZERO, |g| g.held),
             deferred: open.map_or(Amount::ZERO, |g| g.deferred),
@@ -298,7 +298,7 @@ impl GrantAnswer {
         let grant = self.grant;
         Row::new(vec![
             value::uuid(grant.id),
-            value::text(&self.customer),
+            value::text(&grant.customer),
             value::text(&grant.asset),
             value::text(grant.kind.as_str()),
             value::int(grant.priority),

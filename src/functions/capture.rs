@@ -25,7 +25,7 @@ use crate::ledger::wallet::{Overrun, Part, Pin, total};
 use crate::sql_types::{Args, value};
 use crate::store::Store;
 use crate::store::authorizations::{self, Authorization};
-use crate::store::ledger::{Documents, Entry};
+use crate::store::ledger::Entry;
 use crate::store::limits;
 use crate::store::prices;
 use crate::store::wallets::OpenWallet;
@@ -146,17 +146,12 @@ impl Capture {
             authorization_id: Some(authorization.id),
             scopes: authorization.scopes.clone(),
             reason: if late { Some(LATE) } else { totals.reason }.map(str::to_owned),
-            documents: Documents {
-                dimensions: value::optional_json(
-                    "dimensions",
-                    charge.stored_dimensions().as_ref(),
-                )?,
-                usage: value::optional_json("usage", self.charge.usage.as_ref())?,
-                metadata: value::optional_json(
-                    "metadata",
-                    self.metadata.as_ref().or(authorization.metadata.as_ref()),
-                )?,
-            },
+            dimensions: value::optional_json("dimensions", charge.stored_dimensions().as_ref())?,
+            usage: value::optional_json("usage", self.charge.usage.as_ref())?,
+            metadata: value::optional_json(
+                "metadata",
+                self.metadata.as_ref().or(authorization.metadata.as_ref()),
+            )?,
             ..debit_entry(&parts, open.now)
         };
         authorization.captured += total(&parts);
@@ -183,7 +178,7 @@ impl Capture {
         told.claim(store, &open.customer, entry.id, Some(authorization.id))?;
         authorization.first_capture = authorization.first_capture.or(Some(entry.id));
         authorization.last_capture = Some(entry.id);
-        authorizations::update(store, &open.customer, &authorization)?;
+        authorizations::update(store, &authorization)?;
         let answer = DebitAnswer::booked(open, entry.clone());
         if was_uncosted && (told.cost.is_some() || !told.spent.is_empty()) {
             costs::take_over_uncosted(store, open, authorization.id, entry.id)?;

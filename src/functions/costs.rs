@@ -19,7 +19,7 @@ use crate::store::Store;
 use crate::store::authorizations::{self, Authorization};
 use crate::store::books::{self, Asset};
 use crate::store::costs::{self, Claim, Cost, Posting};
-use crate::store::ledger::{self, Booked, Entry, row_id};
+use crate::store::ledger::{self, Entry, row_id};
 use crate::store::periods;
 use crate::store::vendors::{self, Asked};
 use crate::store::wallets::{self, OpenWallet};
@@ -91,7 +91,7 @@ fn read(args: &Args) -> Result<Request> {
 
 /// What a cost is of.
 enum Subject {
-    Debit(Box<Booked>),
+    Debit(Box<Entry>),
     /// Not captured yet.
     Authorization(Box<Authorization>),
     /// Neither: it counts for the customer alone.
@@ -176,7 +176,7 @@ fn recorded_before(store: &Store, request: &Request) -> Result<Option<Cost>> {
         (None, Some(debit)) => {
             let debit = ledger::by_id(store, customer, debit)?.ok_or_else(lost)?;
             let part = debit
-                .spent()?
+                .spent()
                 .into_iter()
                 .find(|part| part.request.as_ref() == Some(id))
                 .ok_or_else(lost)?;
@@ -187,7 +187,7 @@ fn recorded_before(store: &Store, request: &Request) -> Result<Option<Cost>> {
 }
 
 /// A cost that came with a debit, as if it had been recorded.
-fn with_debit(debit: &Booked, part: Spent, request: &Request) -> Cost {
+fn with_debit(debit: &Entry, part: Spent, request: &Request) -> Cost {
     Cost {
         id: debit.id,
         seq: 0,
@@ -369,7 +369,7 @@ fn book(
 }
 
 /// The debits that a cost changes: of a request that goes through several captures, all of them.
-fn captures_with(store: &Store, customer: &str, debit: &Booked, new: &Cost) -> Result<Vec<Booked>> {
+fn captures_with(store: &Store, customer: &str, debit: &Entry, new: &Cost) -> Result<Vec<Entry>> {
     match (debit.authorization_id, &new.spent.request) {
         (Some(held), Some(_)) => ledger::captures_of(store, customer, held),
         _ => Ok(vec![debit.clone()]),
@@ -435,12 +435,12 @@ impl Postings<'_> {
     }
 
     /// A debit, and what was refunded and settled of it, as shared over the vendors' models.
-    fn of_debit(&mut self, debit: &Booked, before: &[Known], after: &[Known]) -> Result<()> {
+    fn of_debit(&mut self, debit: &Entry, before: &[Known], after: &[Known]) -> Result<()> {
         let (before, after) = (costing::counting(before), costing::counting(after));
         if before == after {
             return Ok(());
         }
-        let of = |row: &Booked, debits| Head {
+        let of = |row: &Entry, debits| Head {
             at: row.accounted_at,
             action: debit.action.as_deref(),
             scopes: debit.scopes.as_deref(),
@@ -598,11 +598,11 @@ pub fn take_over_uncosted(
 ) -> Result<()> {
     let customer = open.customer.as_str();
     for debit in ledger::captures_of(store, customer, authorization)? {
-        if debit.id == capture || debit.costs.is_none() {
+        if debit.id == capture || debit.costs.is_empty() {
             continue;
         }
         let known = costs::known_of(store, customer, &debit)?;
-        for part in costs::given(debit.id, debit.spent()?) {
+        for part in costs::given(debit.id, debit.spent()) {
             let is_known = part.spent.cost.is_some();
             if is_known || known.iter().any(|other| other.replaces(&part)) {
                 continue;
@@ -697,12 +697,13 @@ fn recost_debit(
     dry_run: bool,
 ) -> Result<Vec<Corrected>> {
     let debit = movement(store, customer, id, "debit")?;
-    let (Some(usage), Some(_)) = (&debit.usage, &debit.costs) else {
+    let usage = debit.read_usage()?.filter(|_| !debit.costs.is_empty());
+    let Some(usage) = usage else {
         return Ok(Vec::new());
     };
     let asset = books::asset(store, &debit.asset)?;
     let at = debit.occurred_at;
-    let mut fresh = computed_all(store, &asset, &read_usage(usage)?, at)?;
+    let mut fresh = computed_all(store, &asset, &read_usage(&usage)?, at)?;
     // The usage of a capture is the total of all captures so far.
     if let Some(held) = debit.authorization_id
         && let Some(earlier) = ledger::usage_before(store, customer, held, debit.seq)?
@@ -710,7 +711,7 @@ fn recost_debit(
         let before = computed_all(store, &asset, &read_usage(&earlier)?, at)?;
         fresh = costing::added(&fresh, &before, None);
     }
-    let given = debit.spent()?;
+    let given = debit.spent();
     if given.len() != fresh.len() {
         return Ok(Vec::new());
     }

@@ -16,7 +16,7 @@ use crate::sql_types::{Args, value};
 use crate::store::Store;
 use crate::store::batch::Batch;
 use crate::store::books;
-use crate::store::ledger::{self, Booked, Documents, Entry, Key, allocations};
+use crate::store::ledger::{self, Documents, Entry, Key, allocations};
 use crate::store::spending::{self, Spend};
 use crate::store::wallets::{self, OpenWallet};
 
@@ -181,9 +181,10 @@ impl Request {
             costs: costing.spent.clone(),
             price_version,
             scopes: self.scopes.clone(),
-            documents: self.documents,
-            key: self.key.clone(),
-            ..debit_entry(parts, self.occurred_at.unwrap_or(now))
+            dimensions: self.documents.dimensions,
+            usage: self.documents.usage,
+            metadata: self.documents.metadata,
+            ..debit_entry(parts, self.occurred_at.unwrap_or(now)).under(self.key.as_ref())
         }
     }
 }
@@ -222,7 +223,7 @@ pub fn once<A>(
     customer: &str,
     key: Option<&Key>,
     call: impl FnOnce(&Store) -> Result<Option<A>>,
-    again: impl FnOnce(&Store, Booked) -> Result<A>,
+    again: impl FnOnce(&Store, Entry) -> Result<A>,
 ) -> Result<A> {
     Store::write_for(customer, |store| {
         let refused = match call(store) {
@@ -242,7 +243,7 @@ pub fn once<A>(
 }
 
 /// The movement that a key stands for; WC005 when it is another request's.
-fn first(store: &Store, customer: &str, key: &Key) -> Result<Option<Booked>> {
+fn first(store: &Store, customer: &str, key: &Key) -> Result<Option<Entry>> {
     match ledger::by_key(store, customer, &key.text)? {
         Some(booked) if booked.request.as_deref() == Some(&key.request) => Ok(Some(booked)),
         Some(_) => Err(errors::idempotency_conflict(customer, &key.text)),
@@ -259,6 +260,6 @@ fn unbooked() -> Error {
 }
 
 /// A movement of this customer, or WC011.
-pub fn movement(store: &Store, customer: &str, id: Uuid, what: &str) -> Result<Booked> {
+pub fn movement(store: &Store, customer: &str, id: Uuid, what: &str) -> Result<Entry> {
     ledger::by_id(store, customer, id)?.ok_or_else(|| errors::not_found(what, customer, id))
 }

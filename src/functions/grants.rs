@@ -135,7 +135,7 @@ fn issue(store: &Store, request: &NewGrant) -> Result<Option<GrantAnswer>> {
     if !open.book(store, &mut entry, paid_debts)? {
         return Ok(None);
     }
-    grants::insert(store, &request.customer, &grant)?;
+    grants::insert(store, &grant)?;
     Ok(Some(GrantAnswer::of(&open, grant)))
 }
 
@@ -168,6 +168,7 @@ fn put(
         }
     }
     let mut grant = Issued {
+        customer: request.customer.clone(),
         id: Uuid::now_v7(),
         asset: request.asset.clone(),
         kind: request.kind,
@@ -206,8 +207,7 @@ fn put(
         credits,
         allocations: value::jsonb(&allocations(&[part], "deferred")),
         refers_to: Some(grant.id),
-        key: request.key.clone(),
-        ..Entry::new("grant", open.now)
+        ..Entry::new("grant", open.now).under(request.key.as_ref())
     };
     Ok((grant, entry, paid_debts))
 }
@@ -236,7 +236,7 @@ fn issued_first(now: GrantAnswer) -> GrantAnswer {
 fn standing(store: &Store, customer: &str, id: Option<Uuid>) -> Result<GrantAnswer> {
     let grant = issued(store, customer, id)?;
     let view = wallets::look(store, customer, &grant.asset, None)?.ok_or_else(lost)?;
-    Ok(GrantAnswer::standing(customer, grant, &view.wallet))
+    Ok(GrantAnswer::standing(grant, &view.wallet))
 }
 
 /// The grant that a ledger row refers to.
@@ -390,8 +390,7 @@ fn revoke(store: &Store, request: &Revoke) -> Result<Option<GrantAnswer>> {
         owed,
         refers_to: Some(grant.id),
         reason: request.reason.clone(),
-        key: request.key.clone(),
-        ..Entry::new("revocation", open.now)
+        ..Entry::new("revocation", open.now).under(request.key.as_ref())
     };
     if !open.book(store, &mut entry, Vec::new())? {
         return Ok(None);

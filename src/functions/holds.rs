@@ -188,6 +188,8 @@ fn hold(store: &Store, request: &Request) -> Result<Option<AuthorizationAnswer>>
     };
     let expires_at = ends(open.now, request.ttl_seconds)?;
     let authorization = Authorization {
+        customer: request.customer.clone(),
+        idempotency_key: request.key.as_ref().map(|key| key.text.clone()),
         id: Uuid::now_v7(),
         asset: open.asset.name.clone(),
         action: request.action.clone(),
@@ -219,12 +221,7 @@ fn hold(store: &Store, request: &Request) -> Result<Option<AuthorizationAnswer>>
     };
     // A wallet that cannot be written holds nothing.
     open.state()?;
-    if !authorizations::insert(
-        store,
-        &request.customer,
-        &authorization,
-        request.key.as_ref(),
-    )? {
+    if !authorizations::insert(store, &authorization)? {
         return Ok(None);
     }
     open.holds_until(expires_at);
@@ -338,7 +335,7 @@ pub fn release(args: &Args) -> Result<Option<pg_sys::Datum>> {
         authorization.status = "released".to_owned();
         authorization.reason = reason;
         open.write_back(store)?;
-        authorizations::update(store, &customer, &authorization)?;
+        authorizations::update(store, &authorization)?;
         Ok(standing(&open, authorization))
     })?;
     answer.row(args)
@@ -359,7 +356,7 @@ pub fn extend(args: &Args) -> Result<Option<pg_sys::Datum>> {
         authorization.expires_at = ends(open.now, ttl_seconds)?;
         open.holds_until(authorization.expires_at);
         open.write_back(store)?;
-        authorizations::update(store, &customer, &authorization)?;
+        authorizations::update(store, &authorization)?;
         Ok(standing(&open, authorization))
     })?;
     answer.row(args)

@@ -21,7 +21,7 @@ use crate::sql_types::{Args, row};
 use crate::store::Store;
 use crate::store::batch::{Batch, Wanted};
 use crate::store::grants as grant_rows;
-use crate::store::ledger::{self, Booked, Key};
+use crate::store::ledger::{self, Entry, Key};
 use crate::store::signatures;
 use crate::store::wallets::OpenWallet;
 
@@ -51,8 +51,7 @@ pub fn grant_many(args: &Args) -> Result<Option<pg_sys::Datum>> {
         let batch = Batch::open_or_create(store, &wanted(&requests))?;
         let answers = answer(store, &requests, batch, false)?;
         let new = answers.iter().filter(|answer| !answer.replayed);
-        let new = new.map(|answer| (answer.customer.as_str(), &answer.grant));
-        grant_rows::insert_all(store, new)?;
+        grant_rows::insert_all(store, new.map(|answer| &answer.grant))?;
         Ok(answers)
     })?;
     row::rows(args, answers.into_iter().map(GrantAnswer::into_row))
@@ -105,7 +104,7 @@ trait Call {
     /// Applies it to its wallet, to be written with the others.
     fn make(&self, store: &Store, batch: &mut Batch) -> Result<Self::Answer>;
     /// The first answer again, where its key was used before this batch, or in it.
-    fn replay(&self, store: &Store, first: &Booked, open: &OpenWallet) -> Result<Self::Answer>;
+    fn replay(&self, store: &Store, first: &Entry, open: &OpenWallet) -> Result<Self::Answer>;
     fn repeat(&self, first: &Self::Answer, open: &OpenWallet) -> Self::Answer;
     /// What is said of one that is refused and left out.
     fn refused(&self, reason: &str, open: Option<&OpenWallet>) -> Option<Self::Answer>;
@@ -138,7 +137,7 @@ impl Call for Request {
         debit::spend_later(store, self, batch)
     }
 
-    fn replay(&self, _: &Store, first: &Booked, open: &OpenWallet) -> Result<DebitAnswer> {
+    fn replay(&self, _: &Store, first: &Entry, open: &OpenWallet) -> Result<DebitAnswer> {
         Ok(DebitAnswer::replayed_in(open, first.clone()))
     }
 
@@ -170,7 +169,7 @@ impl Call for NewGrant {
         grants::issue_later(store, self, batch)
     }
 
-    fn replay(&self, store: &Store, first: &Booked, open: &OpenWallet) -> Result<GrantAnswer> {
+    fn replay(&self, store: &Store, first: &Entry, open: &OpenWallet) -> Result<GrantAnswer> {
         grants::issued_before_in(store, open, first.refers_to)
     }
 
@@ -196,7 +195,7 @@ fn wanted<C: Call>(calls: &[C]) -> Wanted<'_> {
 
 /// What a key stands for.
 enum Known {
-    Before(Box<Booked>),
+    Before(Box<Entry>),
     /// The call of this batch at this place.
     Now(usize),
 }
@@ -309,7 +308,7 @@ fn keys<'a, C: Call>(store: &Store, calls: &'a [C]) -> Result<HashMap<(&'a str, 
     Ok(known)
 }
 
-fn same_request<C: Call>(call: &C, first: &Booked) -> bool {
+fn same_request<C: Call>(call: &C, first: &Entry) -> bool {
     call.key().map(|key| &key.request) == first.request.as_ref()
 }
 

@@ -154,14 +154,14 @@ pub fn due(args: &Args) -> Result<Option<pg_sys::Datum>> {
             let at = entry.occurred_at;
             balance += entry.credits;
             Ok(Row::new(vec![
-                value::text(entry.kind),
+                value::text(&entry.kind),
                 value::moment(at),
                 value::moment(first_open.map_or(at, |first| first.max(at))),
                 value::optional_text(entry.action.as_deref()),
                 value::credits(entry.credits),
                 value::credits(balance),
                 value::money(entry.revenue),
-                ledger::costs(&entry.costs),
+                ledger::stored_costs(&entry.costs),
                 entry.allocations,
                 value::optional_uuid(entry.refers_to),
                 value::optional_text(entry.reason.as_deref()),
@@ -181,8 +181,8 @@ pub fn grants_due(args: &Args) -> Result<Option<pg_sys::Datum>> {
     let settled = plans::settled_by(&passed.due);
     let issues = (passed.renewals.renewing.iter()).flat_map(|renewing| &renewing.issued);
     let grants = checked(issues).map(|issue| {
-        let terms = issue.terms(&asset, at, &settled);
-        GrantAnswer::standing(&customer, terms, &wallet).into_row()
+        let terms = issue.terms(&customer, &asset, at, &settled);
+        GrantAnswer::standing(terms, &wallet).into_row()
     });
     row::rows(args, grants)
 }

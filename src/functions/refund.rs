@@ -15,7 +15,7 @@ use crate::sql_types::{Args, args, value};
 use crate::store::Store;
 use crate::store::costs;
 use crate::store::grants::{self, Issued};
-use crate::store::ledger::{self, Booked, Entry, Key, given_back};
+use crate::store::ledger::{self, Entry, Key, given_back};
 use crate::store::wallets::{self, OpenWallet};
 
 struct Request {
@@ -130,14 +130,13 @@ fn give_back(store: &Store, request: &Request) -> Result<Option<DebitAnswer>> {
         allocations: value::jsonb(&given_back(&parts)),
         refers_to: Some(request.debit_id),
         reason: reason(request.reason.as_deref(), forfeits),
-        key: request.key.clone(),
-        ..Entry::new("refund", open.now)
+        ..Entry::new("refund", open.now).under(request.key.as_ref())
     };
     if !open.book(store, &mut entry, moved)? {
         return Ok(None);
     }
     for grant in &reissued {
-        grants::insert(store, customer, grant)?;
+        grants::insert(store, grant)?;
     }
     Ok(Some(DebitAnswer::booked(&open, entry)))
 }
@@ -243,7 +242,7 @@ struct Refundable {
 }
 
 /// `history` are the rows that refer to the debit: refunds, and settlements of its debt.
-fn refundable(debit: &Booked, history: &[Booked]) -> Result<Refundable> {
+fn refundable(debit: &Entry, history: &[Entry]) -> Result<Refundable> {
     let mut grants: Vec<Paid> = Vec::new();
     let mut left = -debit.credits;
     for row in std::iter::once(debit).chain(history) {

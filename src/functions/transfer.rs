@@ -2,7 +2,6 @@
 
 use pgrx::pg_sys;
 use rust_decimal::Decimal;
-use serde_json::Value as Json;
 use uuid::Uuid;
 
 use super::answers::{Standing, wallet_row};
@@ -15,7 +14,7 @@ use crate::sql_types::value::Value;
 use crate::sql_types::{Args, Row, args as arguments, value};
 use crate::store::Store;
 use crate::store::grants::{self, Issued};
-use crate::store::ledger::{self, Booked, Entry, Key, Transferred};
+use crate::store::ledger::{self, Entry, Key, Transferred};
 use crate::store::wallets::{self, OpenWallet};
 
 // ---- transfer ---------------------------------------------------------------------------------
@@ -115,8 +114,7 @@ fn give(store: &Store, request: &Request) -> Result<Option<Answer>> {
         credits: -credits,
         allocations,
         reason: request.reason.clone(),
-        key: request.key.clone(),
-        ..Entry::new("transfer", from.now)
+        ..Entry::new("transfer", from.now).under(request.key.as_ref())
     };
     if !from.book(store, &mut sent, Vec::new())? {
         return Ok(None);
@@ -133,7 +131,7 @@ fn give(store: &Store, request: &Request) -> Result<Option<Answer>> {
         return Err(errors::corrupted("the ledger", "a transfer did not arrive"));
     }
     for one in &moves {
-        grants::insert(store, to_customer, &one.issued(&request.asset, to.now))?;
+        grants::insert(store, &one.issued(to_customer, &request.asset, to.now))?;
     }
     Ok(Some(Answer {
         id: sent.id,
@@ -198,8 +196,9 @@ impl Move {
         }
     }
 
-    fn issued(&self, asset: &str, now: Moment) -> Issued {
+    fn issued(&self, customer: &str, asset: &str, now: Moment) -> Issued {
         Issued {
+            customer: customer.to_owned(),
             id: self.grant.id,
             asset: asset.to_owned(),
             kind: self.grant.kind,
@@ -220,7 +219,7 @@ impl Move {
 
 impl Answer {
     /// The first answer again, with what is available now.
-    fn replayed(store: &Store, request: &Request, first: Booked) -> Result<Answer> {
+    fn replayed(store: &Store, request: &Request, first: Entry) -> Result<Answer> {
         Ok(Answer {
             id: first.id,
             customer: request.customer.clone(),
@@ -228,7 +227,7 @@ impl Answer {
             available: Standing::now(store, &request.customer, &first.asset)?.available,
             asset: first.asset,
             credits: -first.credits,
-            allocations: value::jsonb(&Json::to_string(&first.allocations)),
+            allocations: first.allocations,
             reason: first.reason,
             replayed: true,
             created_at: first.created_at,

@@ -1,6 +1,6 @@
 //! Values that go to Postgres: arguments of statements and columns of rows.
 
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 
 use pgrx::{IntoDatum, direct_function_call_as_datum, pg_sys};
 use rust_decimal::Decimal;
@@ -187,4 +187,19 @@ pub fn jsonb(text: &str) -> Value {
             &[Some(pg_sys::Datum::from(text.as_ptr()))],
         )
     }
+}
+
+/// A jsonb, read.
+pub fn read_json(jsonb: Value) -> Result<Option<Json>> {
+    let Some(jsonb) = jsonb else {
+        return Ok(None);
+    };
+    // SAFETY: an output function takes a value of its type and returns a C string.
+    let text = unsafe {
+        let text = direct_function_call_as_datum(pg_sys::jsonb_out, &[Some(jsonb)]);
+        text.map(|text| CStr::from_ptr(text.cast_mut_ptr()).to_bytes())
+    };
+    serde_json::from_slice(text.unwrap_or_default())
+        .map(Some)
+        .map_err(|why| errors::corrupted("a document", why))
 }

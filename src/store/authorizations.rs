@@ -1,84 +1,82 @@
 //! Authorizations: credits held for actions that have not finished.
 
-use std::str::FromStr;
-
 use rust_decimal::Decimal;
 use serde_json::{Value as Json, json};
 use uuid::Uuid;
 
-use super::ledger::{self, Key, read_parts};
-use super::statement::{
-    BOOL, BYTES, INT, JSONB, NUMERIC, RowRef, Statement, Store, TEXT, TEXTS, TIME, UUID,
-};
-use crate::errors::{self, Result};
+use super::ledger::read_parts;
+use super::statement::{RowRef, Statement, Store, TEXT, TIME, UUID};
+use super::table::{Field, sql, table, types};
+use crate::errors::Result;
 use crate::ledger::margin::Spent;
 use crate::ledger::wallet::{EndedHold, Overrun, Part, Pin};
 use crate::ledger::{Amount, Moment};
-use crate::sql_types::value;
+use crate::sql_types::value::{self, Value};
 
-/// An authorization as it is kept.
-#[derive(Clone, Debug)]
-pub struct Authorization {
-    pub id: Uuid,
-    pub asset: String,
-    pub action: String,
-    /// open, captured, released or expired.
-    pub status: String,
-    pub overrun: Overrun,
-    pub quantity: Decimal,
-    pub credits: Amount,
-    pub captured: Amount,
-    /// What captures cost beyond what the customer could pay, and nobody will charge.
-    pub forgiven: Amount,
-    pub captured_quantity: Decimal,
-    pub captured_cost: Option<Decimal>,
-    /// By vendor and model.
-    pub captured_costs: Vec<Spent>,
-    pub cost: Option<Decimal>,
-    pub price_version: Option<i32>,
-    /// Credits came from the price; otherwise they were given.
-    pub priced: bool,
-    pub created_at: Moment,
-    pub expires_at: Moment,
-    /// What is still pinned.
-    pub pins: Vec<Pin>,
-    pub first_capture: Option<Uuid>,
-    pub last_capture: Option<Uuid>,
-    pub last_request: Option<Vec<u8>>,
-    /// Hash of what was asked, where a key came with it.
-    pub request: Option<Vec<u8>>,
-    pub dimensions: Option<Json>,
-    /// The amount that was approved of what varies; `None`: nothing did.
-    pub granted: Option<Decimal>,
-    pub usage: Option<Json>,
-    pub scopes: Option<Vec<String>>,
-    pub reason: Option<String>,
-    pub metadata: Option<Json>,
+table! {
+    /// An authorization as it is kept.
+    #[derive(Clone, Debug)]
+    pub struct Authorization {
+        customer: String as text,
+        id: Uuid as uuid,
+        asset: String as text,
+        action: String as text,
+        overrun: Overrun as text,
+        quantity: Decimal as numeric,
+        credits: Amount as credits,
+        cost: Option<Decimal> as numeric,
+        price_version: Option<i32> as int,
+        /// Credits came from the price; otherwise they were given.
+        priced: bool as boolean,
+        created_at: Moment as timestamptz,
+        /// Hash of what was asked, where a key came with it.
+        request: Option<Vec<u8>> as bytea,
+        dimensions: Option<Json> as jsonb,
+        usage: Option<Json> as jsonb,
+        scopes: Option<Vec<String>> as texts,
+        idempotency_key: Option<String> as text,
+        metadata: Option<Json> as jsonb,
+        /// The amount that was approved of what varies; `None`: nothing did.
+        granted: Option<Decimal> as numeric,
+    }
+    changing {
+        /// open, captured, released or expired.
+        status: String as text,
+        captured: Amount as credits,
+        /// What captures cost beyond what the customer could pay, and nobody will charge.
+        forgiven: Amount as credits,
+        captured_quantity: Decimal as numeric,
+        captured_cost: Option<Decimal> as numeric,
+        /// By vendor and model.
+        captured_costs: Vec<Spent> as jsonb,
+        expires_at: Moment as timestamptz,
+        /// What is still pinned.
+        pins: Vec<Pin> as jsonb,
+        first_capture: Option<Uuid> as uuid,
+        last_capture: Option<Uuid> as uuid,
+        last_request: Option<Vec<u8>> as bytea,
+        reason: Option<String> as text,
+    }
 }
 
 static INSERT: Statement = Statement {
-    sql: "INSERT INTO credyt.authorizations (customer, id, asset, action, status, overrun, quantity,
-              credits, captured, forgiven, captured_quantity, cost, price_version, priced, created_at,
-              expires_at, pins, request, dimensions, usage, scopes, idempotency_key, metadata, granted)
-          VALUES ($1, $2, $3, $4, 'open', $5, $6, $7, 0, 0, 0, $8, $9, $10, $11, $12, $13, $14, $15,
-              $16, $17, $18, $19, $20)
-          ON CONFLICT (customer, idempotency_key) WHERE idempotency_key IS NOT NULL DO NOTHING",
-    args: &[
-        TEXT, UUID, TEXT, TEXT, TEXT, NUMERIC, NUMERIC, NUMERIC, INT, BOOL, TIME, TIME, JSONB,
-        BYTES, JSONB, JSONB, TEXTS, TEXT, JSONB, NUMERIC,
-    ],
+    sql: sql!(
+        "INSERT INTO credyt.authorizations (",
+        Authorization::COLUMNS,
+        ") VALUES (",
+        Authorization::PLACES,
+        ") ON CONFLICT (customer, idempotency_key) WHERE idempotency_key IS NOT NULL DO NOTHING"
+    ),
+    args: Authorization::TYPES,
 };
 
 static UPDATE: Statement = Statement {
-    sql: "UPDATE credyt.authorizations
-          SET status = $3, captured = $4, captured_quantity = $5, captured_cost = $6,
-              expires_at = $7, pins = $8, last_capture = $9, last_request = $10, reason = $11,
-              forgiven = $12, captured_costs = $13, first_capture = $14
-          WHERE customer = $1 AND id = $2",
-    args: &[
-        TEXT, UUID, TEXT, NUMERIC, NUMERIC, NUMERIC, TIME, JSONB, UUID, BYTES, TEXT, NUMERIC,
-        JSONB, UUID,
-    ],
+    sql: sql!(
+        "UPDATE credyt.authorizations SET ",
+        Authorization::CHANGES,
+        " WHERE customer = $1 AND id = $2"
+    ),
+    args: Authorization::CHANGE_TYPES,
 };
 
 static MARK_EXPIRED: Statement = Statement {
@@ -107,13 +105,10 @@ static ASSET_OF: Statement = Statement {
 
 macro_rules! authorization {
     ($condition:literal) => {
-        concat!(
-            "SELECT h.id, h.asset, h.action, h.status, h.overrun, h.quantity, h.credits, h.captured,
-                 h.captured_quantity, h.captured_cost, h.cost, h.price_version, h.priced,
-                 h.created_at, h.expires_at, h.pins, h.last_capture, h.last_request, h.request,
-                 h.dimensions, h.usage, h.scopes, h.reason, h.metadata, h.forgiven,
-                 h.captured_costs, h.first_capture, h.granted
-             FROM credyt.authorizations h WHERE h.customer = $1 AND ",
+        sql!(
+            "SELECT ",
+            Authorization::COLUMNS,
+            " FROM credyt.authorizations h WHERE h.customer = $1 AND ",
             $condition
         )
     };
@@ -130,55 +125,14 @@ static BY_KEY: Statement = Statement {
 };
 
 /// Keeps a new authorization. False, and nothing is written, when its key is taken.
-pub fn insert(
-    store: &Store,
-    customer: &str,
-    new: &Authorization,
-    key: Option<&Key>,
-) -> Result<bool> {
-    let args = [
-        value::text(customer),
-        value::uuid(new.id),
-        value::text(&new.asset),
-        value::text(&new.action),
-        value::text(new.overrun.as_str()),
-        value::decimal(new.quantity),
-        value::credits(new.credits),
-        new.cost.and_then(value::decimal),
-        new.price_version.and_then(value::int),
-        value::bool(new.priced),
-        value::moment(new.created_at),
-        value::moment(new.expires_at),
-        value::jsonb(&print_pins(&new.pins)),
-        new.request.as_deref().and_then(value::bytes),
-        value::optional_json("dimensions", new.dimensions.as_ref())?,
-        value::optional_json("usage", new.usage.as_ref())?,
-        value::texts(new.scopes.as_deref()),
-        key.and_then(|key| value::text(&key.text)),
-        value::optional_json("metadata", new.metadata.as_ref())?,
-        new.granted.and_then(value::decimal),
-    ];
-    Ok(INSERT.run(store, &args)?.count() > 0)
+pub fn insert(store: &Store, new: &Authorization) -> Result<bool> {
+    Ok(INSERT.run(store, &new.values()?)?.count() > 0)
 }
 
 /// Writes what captures, releases and extensions change.
-pub fn update(store: &Store, customer: &str, changed: &Authorization) -> Result<()> {
-    let args = [
-        value::text(customer),
-        value::uuid(changed.id),
-        value::text(&changed.status),
-        value::credits(changed.captured),
-        value::decimal(changed.captured_quantity),
-        changed.captured_cost.and_then(value::decimal),
-        value::moment(changed.expires_at),
-        value::jsonb(&print_pins(&changed.pins)),
-        value::optional_uuid(changed.last_capture),
-        changed.last_request.as_deref().and_then(value::bytes),
-        value::optional_text(changed.reason.as_deref()),
-        value::credits(changed.forgiven),
-        ledger::costs(&changed.captured_costs),
-        value::optional_uuid(changed.first_capture),
-    ];
+pub fn update(store: &Store, changed: &Authorization) -> Result<()> {
+    let mut args = vec![value::text(&changed.customer), value::uuid(changed.id)];
+    args.extend(changed.changes()?);
     UPDATE.run(store, &args)?;
     Ok(())
 }
@@ -232,51 +186,26 @@ pub fn asset_of(store: &Store, customer: &str, id: Uuid) -> Result<Option<String
 
 pub fn by_id(store: &Store, customer: &str, id: Uuid) -> Result<Option<Authorization>> {
     let rows = BY_ID.run(store, &[value::text(customer), value::uuid(id)])?;
-    rows.first().map(|row| read(&row)).transpose()
+    rows.first()
+        .map(|row| Authorization::read(&row))
+        .transpose()
 }
 
 pub fn by_key(store: &Store, customer: &str, key: &str) -> Result<Option<Authorization>> {
     let rows = BY_KEY.run(store, &[value::text(customer), value::text(key)])?;
-    rows.first().map(|row| read(&row)).transpose()
+    rows.first()
+        .map(|row| Authorization::read(&row))
+        .transpose()
 }
 
-fn read(row: &RowRef) -> Result<Authorization> {
-    let overrun = row.text(5)?;
-    Ok(Authorization {
-        id: row.uuid(1)?,
-        asset: row.text(2)?,
-        action: row.text(3)?,
-        status: row.text(4)?,
-        overrun: Overrun::from_str(&overrun)
-            .map_err(|_| errors::corrupted("an authorization", overrun))?,
-        quantity: row.decimal(6)?,
-        credits: row.amount(7)?,
-        captured: row.amount(8)?,
-        captured_quantity: row.decimal(9)?,
-        captured_cost: row.optional_decimal(10)?,
-        cost: row.optional_decimal(11)?,
-        price_version: row.optional_int(12),
-        priced: row.bool(13)?,
-        created_at: row.moment(14)?,
-        expires_at: row.moment(15)?,
-        pins: read_pins(&row.json(16)?)?,
-        last_capture: row.optional_uuid(17),
-        last_request: row.optional_bytes(18),
-        request: row.optional_bytes(19),
-        dimensions: row.optional_json(20)?,
-        usage: row.optional_json(21)?,
-        scopes: row.optional_texts(22),
-        reason: row.optional_text(23),
-        metadata: row.optional_json(24)?,
-        forgiven: row.amount(25)?,
-        captured_costs: match row.optional_json(26)? {
-            Some(costs) => Spent::read_all(Some(&costs), None)
-                .ok_or_else(|| errors::corrupted("the costs of an authorization", costs))?,
-            None => Vec::new(),
-        },
-        first_capture: row.optional_uuid(27),
-        granted: row.optional_decimal(28)?,
-    })
+impl Field<types::jsonb> for Vec<Pin> {
+    fn value(&self, _: &str) -> Result<Value> {
+        Ok(value::jsonb(&print_pins(self)))
+    }
+
+    fn read(row: &RowRef, at: usize) -> Result<Vec<Pin>> {
+        read_pins(&row.json(at)?)
+    }
 }
 
 /// Pins as JSON: `[{"grant": "...", "kind": "included", "credits": "3"}]`, grant null for overdraft.

@@ -7,7 +7,7 @@ use serde_json::Value as Json;
 use uuid::Uuid;
 
 use super::authorizations::{self, Authorization};
-use super::ledger::Booked;
+use super::ledger::Entry;
 use super::statement::{
     BIGINT, INT, JSONB, NUMERIC, RowRef, Statement, Store, TEXT, TEXTS, TIME, UUID,
 };
@@ -346,7 +346,7 @@ pub fn of_request(
 
 /// Every cost that is known of a debit, in the order it became known: what came with it, and what
 /// was recorded.
-pub fn known_of(store: &Store, customer: &str, debit: &Booked) -> Result<Vec<Known>> {
+pub fn known_of(store: &Store, customer: &str, debit: &Entry) -> Result<Vec<Known>> {
     // What was recorded for an authorization counts with its first capture.
     let held = match debit.authorization_id {
         Some(id) => authorizations::by_id(store, customer, id)?,
@@ -358,7 +358,7 @@ pub fn known_of(store: &Store, customer: &str, debit: &Booked) -> Result<Vec<Kno
         None => (None, Vec::new()),
     };
     let recorded = of_debit(store, customer, debit.id, own)?;
-    let mut known = given(debit.id, debit.spent()?);
+    let mut known = given(debit.id, debit.spent());
     known.extend(recorded.iter().map(Cost::known));
     known.extend(elsewhere);
     Ok(known)
@@ -396,7 +396,7 @@ pub fn given(debit: Uuid, spent: Vec<Spent>) -> Vec<Known> {
 }
 
 /// By what the revenue of a debit that comes or goes later is shared: its costs as known now.
-pub fn weights_of(store: &Store, customer: &str, debit: &Booked) -> Result<Vec<Spent>> {
+pub fn weights_of(store: &Store, customer: &str, debit: &Entry) -> Result<Vec<Spent>> {
     Ok(costing::weights(&costing::counting(&known_of(
         store, customer, debit,
     )?)))

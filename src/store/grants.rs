@@ -1,38 +1,38 @@
 //! Grants as they were issued.
 
 use std::borrow::Borrow;
-use std::str::FromStr;
 
 use serde_json::Value as Json;
 use uuid::Uuid;
 
-use super::statement::{
-    Columns, INT, INTS, JSONB, JSONBS, NUMERIC, NUMERICS, RowRef, Statement, Store, TEXT, TEXTS,
-    TIME, TIMES, UUID, UUIDS,
-};
-use crate::errors::{self, Result};
+use super::statement::{Columns, Statement, Store, TEXT, TIME, UUID};
+use super::table::{sql, table};
+use crate::errors::Result;
 use crate::ledger::interrupt::checked;
 use crate::ledger::{Amount, Grant, Kind, Moment};
-use crate::sql_types::value::{self, Value};
+use crate::sql_types::value;
 
-/// The terms of a grant.
-#[derive(Clone, Debug)]
-pub struct Issued {
-    pub id: Uuid,
-    pub asset: String,
-    pub kind: Kind,
-    pub priority: i32,
-    pub credits: Amount,
-    pub paid: Amount,
-    /// Credits of it that paid debt the moment it was issued, and the revenue earned by them.
-    pub settled: Amount,
-    pub settled_revenue: Amount,
-    pub effective_at: Moment,
-    pub expires_at: Option<Moment>,
-    pub applies_to: Option<Vec<String>>,
-    pub origin: Option<Uuid>,
-    pub created_at: Moment,
-    pub metadata: Option<Json>,
+table! {
+    /// The terms of a grant.
+    #[derive(Clone, Debug)]
+    pub struct Issued {
+        customer: String as text,
+        id: Uuid as uuid,
+        asset: String as text,
+        kind: Kind as text,
+        priority: i32 as int,
+        credits: Amount as credits,
+        paid: Amount as money,
+        /// Credits of it that paid debt the moment it was issued, and the revenue earned by them.
+        settled: Amount as credits,
+        settled_revenue: Amount as money,
+        effective_at: Moment as timestamptz,
+        expires_at: Option<Moment> as timestamptz,
+        applies_to: Option<Vec<String>> as texts,
+        origin: Option<Uuid> as uuid,
+        created_at: Moment as timestamptz,
+        metadata: Option<Json> as jsonb,
+    }
 }
 
 impl Issued {
@@ -55,36 +55,32 @@ impl Issued {
 }
 
 static INSERT: Statement = Statement {
-    sql: "INSERT INTO credyt.grants (customer, id, asset, kind, priority, credits, paid, settled,
-              settled_revenue, effective_at, expires_at, applies_to, origin, created_at, metadata)
-          VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)",
-    args: &[
-        TEXT, UUID, TEXT, TEXT, INT, NUMERIC, NUMERIC, NUMERIC, NUMERIC, TIME, TIME, TEXTS, UUID,
-        TIME, JSONB,
-    ],
+    sql: sql!(
+        "INSERT INTO credyt.grants (",
+        Issued::COLUMNS,
+        ") VALUES (",
+        Issued::PLACES,
+        ")"
+    ),
+    args: Issued::TYPES,
 };
 
-/// The same for many; `applies_to` comes printed.
 static INSERT_ALL: Statement = Statement {
-    sql: "INSERT INTO credyt.grants (customer, id, asset, kind, priority, credits, paid, settled,
-              settled_revenue, effective_at, expires_at, applies_to, origin, created_at, metadata)
-          SELECT unnest($1), unnest($2), unnest($3), unnest($4), unnest($5), unnest($6), unnest($7),
-              unnest($8), unnest($9), unnest($10), unnest($11), unnest($12)::text[], unnest($13),
-              unnest($14), unnest($15)",
-    args: &[
-        TEXTS, UUIDS, TEXTS, TEXTS, INTS, NUMERICS, NUMERICS, NUMERICS, NUMERICS, TIMES, TIMES,
-        TEXTS, UUIDS, TIMES, JSONBS,
-    ],
+    sql: sql!(
+        "INSERT INTO credyt.grants (",
+        Issued::COLUMNS,
+        ") SELECT ",
+        Issued::UNNESTED
+    ),
+    args: Issued::LISTS,
 };
-
-/// The place of `applies_to` among a grant's values.
-const PATTERNS: usize = 11;
 
 static BY_ID: Statement = Statement {
-    sql:
-        "SELECT g.id, g.asset, g.kind, g.priority, g.credits, g.paid, g.settled, g.settled_revenue,
-              g.effective_at, g.expires_at, g.applies_to, g.origin, g.created_at, g.metadata
-          FROM credyt.grants g WHERE g.customer = $1 AND g.id = $2",
+    sql: sql!(
+        "SELECT ",
+        Issued::COLUMNS,
+        " FROM credyt.grants g WHERE g.customer = $1 AND g.id = $2"
+    ),
     args: &[TEXT, UUID],
 };
 
@@ -113,27 +109,16 @@ static SPENT: Statement = Statement {
     args: &[TEXT, UUID],
 };
 
-pub fn insert(store: &Store, customer: &str, grant: &Issued) -> Result<()> {
-    INSERT.run(store, &values(customer, grant)?)?;
+pub fn insert(store: &Store, grant: &Issued) -> Result<()> {
+    INSERT.run(store, &grant.values()?)?;
     Ok(())
 }
 
-/// Inserts grants together, each a customer's.
-pub fn insert_all<'a>(
-    store: &Store,
-    grants: impl Iterator<Item = (&'a str, impl Borrow<Issued>)>,
-) -> Result<()> {
-    let mut columns = Columns::new(&[
-        TEXT, UUID, TEXT, TEXT, INT, NUMERIC, NUMERIC, NUMERIC, NUMERIC, TIME, TIME, TEXT, UUID,
-        TIME, JSONB,
-    ]);
-    for (customer, grant) in checked(grants) {
-        let grant = grant.borrow();
-        let mut values = values(customer, grant)?;
-        if let Some(patterns) = values.get_mut(PATTERNS) {
-            *patterns = value::printed_texts(grant.applies_to.as_deref());
-        }
-        columns.push(values);
+/// Inserts grants together.
+pub fn insert_all(store: &Store, grants: impl Iterator<Item = impl Borrow<Issued>>) -> Result<()> {
+    let mut columns = Columns::new(Issued::ELEMENTS);
+    for grant in checked(grants) {
+        columns.push(grant.borrow().elements()?);
     }
     if !columns.is_empty() {
         INSERT_ALL.run(store, &columns.args())?;
@@ -141,29 +126,9 @@ pub fn insert_all<'a>(
     Ok(())
 }
 
-fn values(customer: &str, grant: &Issued) -> Result<Vec<Value>> {
-    Ok(vec![
-        value::text(customer),
-        value::uuid(grant.id),
-        value::text(&grant.asset),
-        value::text(grant.kind.as_str()),
-        value::int(grant.priority),
-        value::credits(grant.credits),
-        value::money(grant.paid),
-        value::credits(grant.settled),
-        value::money(grant.settled_revenue),
-        value::moment(grant.effective_at),
-        value::optional_moment(grant.expires_at),
-        value::texts(grant.applies_to.as_deref()),
-        value::optional_uuid(grant.origin),
-        value::moment(grant.created_at),
-        value::optional_json("metadata", grant.metadata.as_ref())?,
-    ])
-}
-
 pub fn by_id(store: &Store, customer: &str, id: Uuid) -> Result<Option<Issued>> {
     let rows = BY_ID.run(store, &[value::text(customer), value::uuid(id)])?;
-    rows.first().map(|row| read(&row)).transpose()
+    rows.first().map(|row| Issued::read(&row)).transpose()
 }
 
 /// Writes down that a grant is revoked as a whole.
@@ -186,24 +151,4 @@ pub fn spent(store: &Store, customer: &str, id: Uuid) -> Result<(Amount, Amount)
         Some(row) => Ok((row.amount(1)?, row.amount(2)?)),
         None => Ok((Amount::ZERO, Amount::ZERO)),
     }
-}
-
-fn read(row: &RowRef) -> Result<Issued> {
-    let kind = row.text(3)?;
-    Ok(Issued {
-        id: row.uuid(1)?,
-        asset: row.text(2)?,
-        kind: Kind::from_str(&kind).map_err(|_| errors::corrupted("a grant", kind))?,
-        priority: row.int(4)?,
-        credits: row.amount(5)?,
-        paid: row.amount(6)?,
-        settled: row.amount(7)?,
-        settled_revenue: row.amount(8)?,
-        effective_at: row.moment(9)?,
-        expires_at: row.optional_moment(10),
-        applies_to: row.optional_texts(11),
-        origin: row.optional_uuid(12),
-        created_at: row.moment(13)?,
-        metadata: row.optional_json(14)?,
-    })
 }

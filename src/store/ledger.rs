@@ -1,5 +1,6 @@
 //! The ledger's rows.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::str::FromStr;
 
@@ -8,10 +9,8 @@ use serde_json::{Value as Json, json};
 use uuid::Uuid;
 
 use super::periods;
-use super::statement::{
-    BIGINT, BIGINTS, BYTES, BYTES_LIST, Columns, INT, INTS, JSONB, JSONBS, NUMERIC, NUMERICS,
-    RowRef, Statement, Store, TEXT, TEXTS, TIME, TIMES, UUID, UUIDS,
-};
+use super::statement::{BIGINT, Columns, RowRef, Statement, Store, TEXT, TEXTS, UUID};
+use super::table::{Field, sql, table, types};
 use crate::errors::{self, Result};
 use crate::ledger::margin::{self, Paid, Spent};
 use crate::ledger::refund::Back;
@@ -26,37 +25,47 @@ pub struct Key {
     pub request: Vec<u8>,
 }
 
-/// A movement, ready to be booked.
-#[derive(Clone, Debug)]
-pub struct Entry {
-    /// Nil until it is booked.
-    pub id: Uuid,
-    /// Its number among the wallet's rows, once it is booked.
-    pub seq: u64,
-    /// The sum of the wallet's rows up to this one, once it is booked.
-    pub balance: Amount,
-    pub kind: &'static str,
-    pub action: Option<String>,
-    pub quantity: Option<Decimal>,
-    /// What comes is positive, what goes negative.
-    pub credits: Amount,
-    /// Earned is positive, given back negative.
-    pub revenue: Amount,
-    pub cost: Option<Decimal>,
-    /// By vendor and model; nothing where no usage tells.
-    pub costs: Vec<Spent>,
-    /// jsonb.
-    pub allocations: Value,
-    /// The part of it that is owed.
-    pub owed: Amount,
-    pub authorization_id: Option<Uuid>,
-    pub refers_to: Option<Uuid>,
-    pub price_version: Option<i32>,
-    pub scopes: Option<Vec<String>>,
-    pub reason: Option<String>,
-    pub documents: Documents,
-    pub key: Option<Key>,
-    pub occurred_at: Moment,
+table! {
+    /// A movement: to be booked, or as it was booked.
+    #[derive(Clone, Debug)]
+    pub struct Entry {
+        customer: String as text,
+        asset: String as text,
+        /// Nil until it is booked.
+        id: Uuid as uuid,
+        /// Its number among the wallet's rows.
+        seq: u64 as bigint,
+        created_at: Moment as timestamptz,
+        occurred_at: Moment as timestamptz,
+        accounted_at: Moment as timestamptz,
+        price_version: Option<i32> as int,
+        kind: Cow<'static, str> as text,
+        action: Option<String> as text,
+        quantity: Option<Decimal> as numeric,
+        /// What comes is positive, what goes negative.
+        credits: Amount as credits,
+        /// The sum of the wallet's rows up to this one.
+        balance: Amount as credits,
+        /// Earned is positive, given back negative.
+        revenue: Amount as money,
+        cost: Option<Decimal> as money,
+        /// By vendor and model; nothing where no usage tells.
+        costs: Vec<Spent> as jsonb,
+        allocations: Value as jsonb,
+        authorization_id: Option<Uuid> as uuid,
+        refers_to: Option<Uuid> as uuid,
+        scopes: Option<Vec<String>> as texts,
+        reason: Option<String> as text,
+        dimensions: Value as jsonb,
+        usage: Value as jsonb,
+        idempotency_key: Option<String> as text,
+        request: Option<Vec<u8>> as bytea,
+        metadata: Value as jsonb,
+    }
+    beside {
+        /// The part of it that is owed when it is booked.
+        owed: Amount = Amount::ZERO,
+    }
 }
 
 /// What the caller tells about a movement, as it is stored: jsonb, or NULL. Made before the wallet is
@@ -72,26 +81,42 @@ impl Entry {
     /// An entry of this kind that moves nothing yet.
     pub fn new(kind: &'static str, occurred_at: Moment) -> Entry {
         Entry {
+            customer: String::new(),
+            asset: String::new(),
             id: Uuid::nil(),
             seq: 0,
-            balance: Amount::ZERO,
-            kind,
+            created_at: occurred_at,
+            occurred_at,
+            accounted_at: occurred_at,
+            price_version: None,
+            kind: Cow::Borrowed(kind),
             action: None,
             quantity: None,
             credits: Amount::ZERO,
+            balance: Amount::ZERO,
             revenue: Amount::ZERO,
             cost: None,
             costs: Vec::new(),
             allocations: value::NULL,
-            owed: Amount::ZERO,
             authorization_id: None,
             refers_to: None,
-            price_version: None,
             scopes: None,
             reason: None,
-            documents: Documents::default(),
-            key: None,
-            occurred_at,
+            dimensions: value::NULL,
+            usage: value::NULL,
+            idempotency_key: None,
+            request: None,
+            metadata: value::NULL,
+            owed: Amount::ZERO,
+        }
+    }
+
+    /// The same under the key of a call.
+    pub fn under(self, key: Option<&Key>) -> Entry {
+        Entry {
+            idempotency_key: key.map(|key| key.text.clone()),
+            request: key.map(|key| key.request.clone()),
+            ..self
         }
     }
 
@@ -128,59 +153,104 @@ impl Entry {
         }
     }
 
-    /// Gives the entry its place among the wallet's rows, which add up to `balance` with it.
-    pub fn number(&mut self, now: Moment, seq: u64, balance: Amount) {
+    /// Gives the entry its place among the rows of a wallet whose time is `now`; they add up to
+    /// `balance` with it.
+    pub fn number(&mut self, customer: &str, asset: &str, now: Moment, seq: u64, balance: Amount) {
+        customer.clone_into(&mut self.customer);
+        asset.clone_into(&mut self.asset);
+        self.created_at = now;
         self.id = row_id(now, seq);
         self.seq = seq;
         self.balance = balance;
     }
 
-    /// The arguments of the INSERT statements, in the order of the columns.
-    pub fn values(
-        &self,
-        customer: &str,
-        asset: &str,
-        now: Moment,
-        accounted_at: Moment,
-    ) -> Result<Vec<Value>> {
-        Ok(vec![
-            value::text(customer),
-            value::text(asset),
-            value::uuid(self.id),
-            value::bigint(self.seq as i64),
-            value::moment(now),
-            value::moment(self.occurred_at),
-            self.price_version.and_then(value::int),
-            value::text(self.kind),
-            value::optional_text(self.action.as_deref()),
-            self.quantity.and_then(value::decimal),
-            value::credits(self.credits),
-            value::money(self.revenue),
-            self.cost.and_then(value::money_decimal),
-            costs(&self.costs),
-            self.allocations,
-            value::optional_uuid(self.authorization_id),
-            value::optional_uuid(self.refers_to),
-            value::texts(self.scopes.as_deref()),
-            value::optional_text(self.reason.as_deref()),
-            self.documents.dimensions,
-            self.documents.usage,
-            self.key.as_ref().and_then(|key| value::text(&key.text)),
-            self.key.as_ref().and_then(|key| value::bytes(&key.request)),
-            self.documents.metadata,
-            value::moment(accounted_at),
-            value::credits(self.balance),
-        ])
+    /// Its allocations, read back; unearned money that moved counts as revenue zero.
+    pub fn parts(&self) -> Result<Vec<Part>> {
+        read_parts(&self.allocations()?, "the allocations of a ledger row")
+    }
+
+    fn allocations(&self) -> Result<Json> {
+        let missing = || errors::corrupted("a ledger row", "it has no allocations");
+        value::read_json(self.allocations)?.ok_or_else(missing)
+    }
+
+    /// The usage that came with it, read back.
+    pub fn read_usage(&self) -> Result<Option<Json>> {
+        value::read_json(self.usage)
+    }
+
+    /// The part of it that was owed when it was booked.
+    pub fn was_owed(&self) -> Result<Amount> {
+        let parts = self.parts()?;
+        let owed = parts.iter().filter(|part| part.grant.is_none());
+        Ok(owed.map(|part| part.credits).sum())
+    }
+
+    /// The parts of a refund, read back.
+    pub fn backs(&self) -> Result<Vec<Back>> {
+        let allocations = self.allocations()?;
+        let damaged = || errors::corrupted("the allocations of a refund", &allocations);
+        let id = |part: &Json, name: &str| match part.get(name) {
+            Some(id) => id
+                .as_str()
+                .and_then(|id| Uuid::parse_str(id).ok())
+                .ok_or_else(damaged)
+                .map(Some),
+            None => Ok(None),
+        };
+        let list = allocations.as_array().ok_or_else(damaged)?;
+        list.iter()
+            .map(|part| {
+                Ok(Back {
+                    part: read_part(part).ok_or_else(damaged)?,
+                    instead_of: id(part, "instead_of")?,
+                    debt: id(part, "debt")?,
+                })
+            })
+            .collect()
+    }
+
+    /// What each kind of grant paid, as reports count it.
+    pub fn paid(&self) -> Result<Vec<Paid>> {
+        let allocations = self.allocations()?;
+        margin::paid(&self.kind, &allocations)
+            .ok_or_else(|| errors::corrupted("the allocations of a ledger row", &allocations))
+    }
+
+    /// The costs that came with it, by vendor and model; where no usage tells, the cost that was given,
+    /// of no vendor.
+    pub fn spent(&self) -> Vec<Spent> {
+        match self.costs.is_empty() {
+            true => vec![Spent {
+                cost: self.cost,
+                ..Spent::default()
+            }],
+            false => self.costs.clone(),
+        }
     }
 }
 
-/// What vendors charge for a movement, as the ledger keeps it.
-pub fn costs(spent: &[Spent]) -> Value {
+/// What vendors charge for a movement, as the ledger keeps it: NULL where no usage tells.
+pub fn stored_costs(spent: &[Spent]) -> Value {
     if spent.is_empty() {
         return value::NULL;
     }
     let list = spent.iter().map(Spent::json).collect();
     value::jsonb(&Json::Array(list).to_string())
+}
+
+impl Field<types::jsonb> for Vec<Spent> {
+    fn value(&self, _: &str) -> Result<Value> {
+        Ok(stored_costs(self))
+    }
+
+    fn read(row: &RowRef, at: usize) -> Result<Vec<Spent>> {
+        match row.optional_json(at)? {
+            Some(costs) => Spent::read_all(Some(&costs), None)
+                .ok_or_else(|| errors::corrupted("the vendors' costs", costs)),
+            None => Ok(Vec::new()),
+        }
+    }
 }
 
 /// The id of a wallet's row: a UUIDv7 of the wallet's time to the microsecond, then the row's number
@@ -300,78 +370,53 @@ pub fn join(one: &str, other: &str) -> String {
     }
 }
 
-/// The columns of a new row; $1 to $26 are their values.
-macro_rules! insert {
-    ($conflict:literal) => {
-        concat!(
-            "INSERT INTO credyt.ledger (customer, asset, id, seq, created_at, occurred_at,
-                 accounted_at, price_version, kind, action, quantity, credits, revenue, cost, costs,
-                 allocations, authorization_id, refers_to, scopes, reason, dimensions, usage,
-                 idempotency_key, request, metadata, balance)
-             VALUES ($1, $2, $3, $4, $5, $6, $25, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17,
-                 $18, $19, $20, $21, $22, $23, $24, $26)",
-            $conflict
-        )
-    };
-}
-
-const ENTRY: &[pgrx::pg_sys::Oid] = &[
-    TEXT, TEXT, UUID, BIGINT, TIME, TIME, INT, TEXT, TEXT, NUMERIC, NUMERIC, NUMERIC, NUMERIC,
-    JSONB, JSONB, UUID, UUID, TEXTS, TEXT, JSONB, JSONB, TEXT, BYTES, JSONB, TIME, NUMERIC,
-];
-
 static INSERT: Statement = Statement {
-    sql: insert!(""),
-    args: ENTRY,
+    sql: sql!(
+        "INSERT INTO credyt.ledger (",
+        Entry::COLUMNS,
+        ") VALUES (",
+        Entry::PLACES,
+        ")"
+    ),
+    args: Entry::TYPES,
 };
 
 static INSERT_ONCE: Statement = Statement {
-    sql: insert!(
-        " ON CONFLICT (customer, idempotency_key) WHERE idempotency_key IS NOT NULL DO NOTHING"
+    sql: sql!(
+        "INSERT INTO credyt.ledger (",
+        Entry::COLUMNS,
+        ") VALUES (",
+        Entry::PLACES,
+        ")
+         ON CONFLICT (customer, idempotency_key) WHERE idempotency_key IS NOT NULL DO NOTHING"
     ),
-    args: ENTRY,
+    args: Entry::TYPES,
 };
 
-/// Books a movement of a locked wallet whose time is `now`. False, and nothing is written, when its
-/// key is taken.
-pub fn insert(
-    store: &Store,
-    customer: &str,
-    asset: &str,
-    now: Moment,
-    entry: &Entry,
-) -> Result<bool> {
-    let accounted_at = periods::accounted_at(store, asset, entry.occurred_at, now)?;
-    let values = entry.values(customer, asset, now, accounted_at)?;
-    let statement = if entry.key.is_some() {
+/// In the list of columns the arrays are read in step, and none of them is copied.
+static INSERT_ALL: Statement = Statement {
+    sql: sql!(
+        "INSERT INTO credyt.ledger (",
+        Entry::COLUMNS,
+        ") SELECT ",
+        Entry::UNNESTED,
+        "
+         ON CONFLICT (customer, idempotency_key) WHERE idempotency_key IS NOT NULL DO NOTHING"
+    ),
+    args: Entry::LISTS,
+};
+
+/// Books a numbered movement of a locked wallet. False, and nothing is written, when its key is taken.
+pub fn insert(store: &Store, entry: &mut Entry) -> Result<bool> {
+    let (occurred_at, now) = (entry.occurred_at, entry.created_at);
+    entry.accounted_at = periods::accounted_at(store, &entry.asset, occurred_at, now)?;
+    let statement = if entry.idempotency_key.is_some() {
         &INSERT_ONCE
     } else {
         &INSERT
     };
-    Ok(statement.run(store, &values)?.count() > 0)
+    Ok(statement.run(store, &entry.values()?)?.count() > 0)
 }
-
-/// The same for many rows; scopes come printed. In the list of columns the arrays are read in step,
-/// and none of them is copied.
-static INSERT_ALL: Statement = Statement {
-    sql: "INSERT INTO credyt.ledger
-             (customer, asset, id, seq, created_at, occurred_at, price_version, kind, action,
-              quantity, credits, revenue, cost, costs, allocations, authorization_id, refers_to,
-              scopes, reason, dimensions, usage, idempotency_key, request, metadata, accounted_at, balance)
-          SELECT unnest($1), unnest($2), unnest($3), unnest($4), unnest($5), unnest($6), unnest($7),
-              unnest($8), unnest($9), unnest($10), unnest($11), unnest($12), unnest($13),
-              unnest($14), unnest($15), unnest($16), unnest($17), unnest($18)::text[], unnest($19),
-              unnest($20), unnest($21), unnest($22), unnest($23), unnest($24), unnest($25), unnest($26)
-          ON CONFLICT (customer, idempotency_key) WHERE idempotency_key IS NOT NULL DO NOTHING",
-    args: &[
-        TEXTS, TEXTS, UUIDS, BIGINTS, TIMES, TIMES, INTS, TEXTS, TEXTS, NUMERICS, NUMERICS,
-        NUMERICS, NUMERICS, JSONBS, JSONBS, UUIDS, UUIDS, TEXTS, TEXTS, JSONBS, JSONBS, TEXTS,
-        BYTES_LIST, JSONBS, TIMES, NUMERICS,
-    ],
-};
-
-/// The place of the scopes among an entry's values.
-const SCOPES: usize = 17;
 
 /// Rows that are to be inserted together, while all their wallets are locked.
 pub struct NewRows {
@@ -382,40 +427,24 @@ pub struct NewRows {
 
 impl Default for NewRows {
     fn default() -> NewRows {
-        const KINDS: &[pgrx::pg_sys::Oid] = &[
-            TEXT, TEXT, UUID, BIGINT, TIME, TIME, INT, TEXT, TEXT, NUMERIC, NUMERIC, NUMERIC,
-            NUMERIC, JSONB, JSONB, UUID, UUID, TEXT, TEXT, JSONB, JSONB, TEXT, BYTES, JSONB, TIME,
-            NUMERIC,
-        ];
         NewRows {
-            columns: Columns::new(KINDS),
+            columns: Columns::new(Entry::ELEMENTS),
             first_open: HashMap::new(),
         }
     }
 }
 
 impl NewRows {
-    /// One more movement, of a wallet whose time is `now`.
-    pub fn add(
-        &mut self,
-        store: &Store,
-        customer: &str,
-        asset: &str,
-        now: Moment,
-        entry: &Entry,
-    ) -> Result<()> {
-        let occurred_at = entry.occurred_at;
-        let accounted_at = if occurred_at >= now {
+    /// One more numbered movement.
+    pub fn add(&mut self, store: &Store, entry: &mut Entry) -> Result<()> {
+        let (occurred_at, now) = (entry.occurred_at, entry.created_at);
+        entry.accounted_at = if occurred_at >= now {
             occurred_at
         } else {
-            self.first_open(store, asset)?
+            self.first_open(store, &entry.asset)?
                 .map_or(occurred_at, |first| first.max(occurred_at))
         };
-        let mut values = entry.values(customer, asset, now, accounted_at)?;
-        if let Some(scopes) = values.get_mut(SCOPES) {
-            *scopes = value::printed_texts(entry.scopes.as_deref());
-        }
-        self.columns.push(values);
+        self.columns.push(entry.elements()?);
         Ok(())
     }
 
@@ -435,80 +464,6 @@ impl NewRows {
         }
         let inserted = INSERT_ALL.run(store, &self.columns.args())?.count();
         Ok(inserted == self.columns.count())
-    }
-}
-
-/// A booked row, as its answer needs it.
-#[derive(Clone)]
-pub struct Booked {
-    pub id: Uuid,
-    pub asset: String,
-    pub kind: String,
-    pub action: Option<String>,
-    pub quantity: Option<Decimal>,
-    pub credits: Amount,
-    pub revenue: Amount,
-    pub cost: Option<Decimal>,
-    pub costs: Option<Json>,
-    pub allocations: Json,
-    pub authorization_id: Option<Uuid>,
-    pub refers_to: Option<Uuid>,
-    pub reason: Option<String>,
-    pub created_at: Moment,
-    pub request: Option<Vec<u8>>,
-    pub seq: i64,
-    pub scopes: Option<Vec<String>>,
-    pub usage: Option<Json>,
-    pub occurred_at: Moment,
-    pub accounted_at: Moment,
-}
-
-impl Booked {
-    /// Its allocations, read back; unearned money that moved counts as revenue zero.
-    pub fn parts(&self) -> Result<Vec<Part>> {
-        read_parts(&self.allocations, "the allocations of a ledger row")
-    }
-
-    /// The part of it that was owed when it was booked.
-    pub fn owed(&self) -> Result<Amount> {
-        let parts = self.parts()?;
-        let owed = parts.iter().filter(|part| part.grant.is_none());
-        Ok(owed.map(|part| part.credits).sum())
-    }
-
-    /// The parts of a refund, read back.
-    pub fn backs(&self) -> Result<Vec<Back>> {
-        let damaged = || errors::corrupted("the allocations of a refund", &self.allocations);
-        let id = |part: &Json, name: &str| match part.get(name) {
-            Some(id) => id
-                .as_str()
-                .and_then(|id| Uuid::parse_str(id).ok())
-                .ok_or_else(damaged)
-                .map(Some),
-            None => Ok(None),
-        };
-        let list = self.allocations.as_array().ok_or_else(damaged)?;
-        list.iter()
-            .map(|part| {
-                Ok(Back {
-                    part: read_part(part).ok_or_else(damaged)?,
-                    instead_of: id(part, "instead_of")?,
-                    debt: id(part, "debt")?,
-                })
-            })
-            .collect()
-    }
-
-    /// What each kind of grant paid, as reports count it.
-    pub fn paid(&self) -> Result<Vec<Paid>> {
-        margin::paid(&self.kind, &self.allocations)
-            .ok_or_else(|| errors::corrupted("the allocations of a ledger row", &self.allocations))
-    }
-
-    /// The costs that came with it, by vendor and model.
-    pub fn spent(&self) -> Result<Vec<Spent>> {
-        Spent::read_all(self.costs.as_ref(), self.cost)
-            .ok_or_else(|| errors::corrupted("the costs of a ledger row", self.id))
     }
 }
 
@@ -543,14 +498,10 @@ fn read_part(part: &Json) -> Option<Part> {
 
 macro_rules! booked {
     ($condition:literal) => {
-        booked!(" FROM credyt.ledger l WHERE ", $condition)
-    };
-    ($from:literal, $condition:literal) => {
-        concat!(
-            "SELECT l.id, l.asset, l.kind, l.action, l.quantity, l.credits, l.revenue, l.cost,
-                 l.allocations, l.authorization_id, l.refers_to, l.reason, l.created_at, l.request, l.seq,
-                 l.costs, l.scopes, l.usage, l.occurred_at, l.accounted_at",
-            $from,
+        sql!(
+            "SELECT ",
+            Entry::COLUMNS,
+            " FROM credyt.ledger l WHERE ",
             $condition
         )
     };
@@ -562,11 +513,14 @@ static BY_KEY: Statement = Statement {
 };
 
 static BY_KEYS: Statement = Statement {
-    sql: booked!(
-        ", k.nth FROM unnest($1, $2) WITH ORDINALITY AS k (customer, key, nth)
-             CROSS JOIN LATERAL ",
-        "(SELECT f.* FROM credyt.ledger f
-          WHERE f.customer = k.customer AND f.idempotency_key = k.key LIMIT 1) l"
+    sql: sql!(
+        "SELECT ",
+        Entry::COLUMNS,
+        ", k.nth
+         FROM unnest($1, $2) WITH ORDINALITY AS k (of_customer, of_key, nth)
+             CROSS JOIN LATERAL (SELECT f.* FROM credyt.ledger f
+                                 WHERE f.customer = k.of_customer AND f.idempotency_key = k.of_key
+                                 LIMIT 1) l"
     ),
     args: &[TEXTS, TEXTS],
 };
@@ -581,32 +535,32 @@ static REFERRING: Statement = Statement {
     args: &[TEXT, UUID],
 };
 
-pub fn by_key(store: &Store, customer: &str, key: &str) -> Result<Option<Booked>> {
+pub fn by_key(store: &Store, customer: &str, key: &str) -> Result<Option<Entry>> {
     let rows = BY_KEY.run(store, &[value::text(customer), value::text(key)])?;
-    rows.first().map(|row| read(&row)).transpose()
+    rows.first().map(|row| Entry::read(&row)).transpose()
 }
 
 /// The movements of these keys, each of a customer, that there are: with the place of its key.
-pub fn by_keys(store: &Store, keys: &[(&str, &str)]) -> Result<Vec<(usize, Booked)>> {
+pub fn by_keys(store: &Store, keys: &[(&str, &str)]) -> Result<Vec<(usize, Entry)>> {
     let mut columns = Columns::new(&[TEXT, TEXT]);
     for (customer, key) in keys {
         columns.push(vec![value::text(customer), value::text(key)]);
     }
     let rows = BY_KEYS.run(store, &columns.args())?;
     rows.iter()
-        .map(|row| Ok((row.place(21)?, read(&row)?)))
+        .map(|row| Ok((row.place(Entry::TYPES.len() + 1)?, Entry::read(&row)?)))
         .collect()
 }
 
-pub fn by_id(store: &Store, customer: &str, id: Uuid) -> Result<Option<Booked>> {
+pub fn by_id(store: &Store, customer: &str, id: Uuid) -> Result<Option<Entry>> {
     let rows = BY_ID.run(store, &[value::text(customer), value::uuid(id)])?;
-    rows.first().map(|row| read(&row)).transpose()
+    rows.first().map(|row| Entry::read(&row)).transpose()
 }
 
 /// The rows that refer to a debit or a grant, in the order they were booked.
-pub fn referring_to(store: &Store, customer: &str, id: Uuid) -> Result<Vec<Booked>> {
+pub fn referring_to(store: &Store, customer: &str, id: Uuid) -> Result<Vec<Entry>> {
     let rows = REFERRING.run(store, &[value::text(customer), value::uuid(id)])?;
-    rows.iter().map(|row| read(&row)).collect()
+    rows.iter().map(|row| Entry::read(&row)).collect()
 }
 
 static CAPTURES: Statement = Statement {
@@ -615,10 +569,10 @@ static CAPTURES: Statement = Statement {
 };
 
 /// The captures of an authorization, in the order they were booked.
-pub fn captures_of(store: &Store, customer: &str, authorization: Uuid) -> Result<Vec<Booked>> {
+pub fn captures_of(store: &Store, customer: &str, authorization: Uuid) -> Result<Vec<Entry>> {
     let args = [value::text(customer), value::uuid(authorization)];
     let rows = CAPTURES.run(store, &args)?;
-    rows.iter().map(|row| read(&row)).collect()
+    rows.iter().map(|row| Entry::read(&row)).collect()
 }
 
 static USAGE_BEFORE: Statement = Statement {
@@ -633,40 +587,15 @@ pub fn usage_before(
     store: &Store,
     customer: &str,
     authorization: Uuid,
-    seq: i64,
+    seq: u64,
 ) -> Result<Option<Json>> {
     let args = [
         value::text(customer),
         value::uuid(authorization),
-        value::bigint(seq),
+        value::bigint(seq as i64),
     ];
     match USAGE_BEFORE.run(store, &args)?.first() {
         Some(row) => row.optional_json(1),
         None => Ok(None),
     }
-}
-
-fn read(row: &RowRef) -> Result<Booked> {
-    Ok(Booked {
-        id: row.uuid(1)?,
-        asset: row.text(2)?,
-        kind: row.text(3)?,
-        action: row.optional_text(4),
-        quantity: row.optional_decimal(5)?,
-        credits: row.amount(6)?,
-        revenue: row.amount(7)?,
-        cost: row.optional_decimal(8)?,
-        allocations: row.json(9)?,
-        authorization_id: row.optional_uuid(10),
-        refers_to: row.optional_uuid(11),
-        reason: row.optional_text(12),
-        created_at: row.moment(13)?,
-        request: row.optional_bytes(14),
-        seq: row.bigint(15)?,
-        costs: row.optional_json(16)?,
-        scopes: row.optional_texts(17),
-        usage: row.optional_json(18)?,
-        occurred_at: row.moment(19)?,
-        accounted_at: row.moment(20)?,
-    })
 }

@@ -327,7 +327,7 @@ impl Place {
 /// has no room; a capture, which never is; a refund, in the period of its debit. What is returned has
 /// to be undone where the movement is not booked; then the wallet is not written either.
 pub fn count(store: &Store, open: &mut OpenWallet, entry: &Entry) -> Result<Option<Counting>> {
-    match (entry.kind, entry.refers_to) {
+    match (&*entry.kind, entry.refers_to) {
         ("debit", _) => {
             let (action, scopes) = (entry.action.as_deref(), entry.scopes.as_deref());
             let counting = Counting::of_spend(open, action, scopes, -entry.credits)?;

@@ -21,6 +21,7 @@ pub mod rollups;
 pub mod signatures;
 pub mod spending;
 mod statement;
+mod table;
 pub mod usage;
 pub mod vendors;
 mod version;

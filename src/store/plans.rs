@@ -405,8 +405,8 @@ impl Renewals {
         for (mut subscription, renewing) in self.changed.into_iter().zip(self.renewing) {
             for issues in renewing.issued.chunks(ROWS_AT_ONCE) {
                 let _scratch = Scratch::new();
-                let terms = issues.iter().map(|issue| issue.terms(asset, now, &settled));
-                grants::insert_all(store, terms.map(|terms| (customer, terms)))?;
+                let terms = |issue: &Issue| issue.terms(customer, asset, now, &settled);
+                grants::insert_all(store, issues.iter().map(terms))?;
             }
             subscription.grants = renewing.grants;
             let version = subscription.terms.as_ref().map(|terms| terms.version);
@@ -447,10 +447,11 @@ pub fn settled_by(due: &[Due]) -> Settled {
 
 impl Issue {
     /// The terms of the grant that was made.
-    pub fn terms(&self, asset: &str, now: Moment, settled: &Settled) -> Issued {
+    pub fn terms(&self, customer: &str, asset: &str, now: Moment, settled: &Settled) -> Issued {
         let grant = &self.grant;
         let (settled, settled_revenue) = settled.get(&grant.id).copied().unwrap_or_default();
         Issued {
+            customer: customer.to_owned(),
             id: grant.id,
             asset: asset.to_owned(),
             kind: grant.kind,

@@ -217,8 +217,9 @@ impl Spent {
         if let Some(counting) = &self.in_rows {
             limits::count_in_rows(store, open, counting)?;
         }
-        entry.number(open.now, open.wallet.seq, open.wallet.booked());
-        let booked = ledger::insert(store, &open.customer, &open.asset.name, open.now, entry);
+        let (seq, balance) = (open.wallet.seq, open.wallet.booked());
+        entry.number(&open.customer, &open.asset.name, open.now, seq, balance);
+        let booked = ledger::insert(store, entry);
         if let (Some(counting), Ok(false) | Err(_)) = (&self.in_rows, &booked) {
             counting.undo(store, open)?;
         }

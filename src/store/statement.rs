@@ -29,9 +29,6 @@ pub const UUID: pg_sys::Oid = pg_sys::UUIDOID;
 pub const UUIDS: pg_sys::Oid = pg_sys::UUIDARRAYOID;
 pub const JSONB: pg_sys::Oid = pg_sys::JSONBOID;
 pub const BYTES: pg_sys::Oid = pg_sys::BYTEAOID;
-pub const INTS: pg_sys::Oid = pg_sys::INT4ARRAYOID;
-pub const BIGINTS: pg_sys::Oid = pg_sys::INT8ARRAYOID;
-pub const NUMERICS: pg_sys::Oid = pg_sys::NUMERICARRAYOID;
 pub const TIMES: pg_sys::Oid = pg_sys::TIMESTAMPTZARRAYOID;
 pub const JSONBS: pg_sys::Oid = pg_sys::JSONBARRAYOID;
 pub const BYTES_LIST: pg_sys::Oid = pg_sys::BYTEAARRAYOID;
@@ -423,6 +420,23 @@ impl RowRef<'_> {
         there(self.get(column))
     }
 
+    pub fn texts(&self, column: usize) -> Result<Vec<String>> {
+        there(self.get(column))
+    }
+
+    /// A jsonb as it is stored, in the memory that is current.
+    pub fn jsonb(&self, column: usize) -> Result<pg_sys::Datum> {
+        let datum = there(self.value(column))?;
+        // SAFETY: a jsonb is a varlena, which is copied as it is: perhaps out of line.
+        unsafe {
+            let from = datum.cast_mut_ptr::<pg_sys::varlena>();
+            let size = pgrx::varlena::varsize_any(from);
+            let copy = pg_sys::palloc(size);
+            std::ptr::copy_nonoverlapping(from.cast::<u8>(), copy.cast::<u8>(), size);
+            Ok(pg_sys::Datum::from(copy))
+        }
+    }
+
     pub fn bool(&self, column: usize) -> Result<bool> {
         there(self.get(column))
     }
@@ -507,13 +521,7 @@ impl RowRef<'_> {
     }
 
     pub fn optional_json(&self, column: usize) -> Result<Option<Json>> {
-        match self.printed(column, pg_sys::jsonb_out)? {
-            None => Ok(None),
-            Some(text) => match serde_json::from_str(&text) {
-                Ok(json) => Ok(Some(json)),
-                Err(why) => Err(errors::corrupted("a document", why)),
-            },
-        }
+        value::read_json(self.value(column))
     }
 
     pub fn json(&self, column: usize) -> Result<Json> {

@@ -651,14 +651,14 @@ impl OpenWallet {
     pub fn revoked(&self, store: &Store, grant: Uuid) -> Result<Revoked> {
         let mut revoked = Revoked::default();
         for row in ledger::referring_to(store, &self.customer, grant)? {
-            let owed = row.owed()?;
+            let owed = row.was_owed()?;
             if row.kind != "revocation" || owed.is_zero() {
                 continue;
             }
             let args = [
                 value::text(&self.customer),
                 value::text(&self.asset.name),
-                value::bigint(row.seq),
+                value::bigint(row.seq as i64),
             ];
             let rows = DEBT.run(store, &args)?;
             let debt = rows
@@ -692,10 +692,9 @@ impl OpenWallet {
     pub fn book(&mut self, store: &Store, entry: &mut Entry, after: Vec<Due>) -> Result<bool> {
         let taken = self.take_in(store, entry, after)?;
         // The state first: a wallet that is too large books nothing.
-        let booked = self.state().and_then(|state| {
-            let booked = ledger::insert(store, &self.customer, &self.asset.name, self.now, entry)?;
-            Ok(booked.then_some(state))
-        });
+        let booked = self
+            .state()
+            .and_then(|state| Ok(ledger::insert(store, entry)?.then_some(state)));
         let Ok(Some(state)) = booked else {
             if let Some(counted) = taken.counted {
                 counted.undo(store, self)?;
@@ -717,7 +716,7 @@ impl OpenWallet {
         rows: &mut NewRows,
     ) -> Result<()> {
         let taken = self.take_in(store, entry, after)?;
-        rows.add(store, &self.customer, &self.asset.name, self.now, entry)?;
+        rows.add(store, entry)?;
         self.book_with(store, entry, &taken)
     }
 
@@ -734,7 +733,8 @@ impl OpenWallet {
         let seq = first + before.len() as u64;
         let booked = self.booked;
         let sum = |due: &[Due]| due.iter().map(Due::credits).sum::<Amount>();
-        entry.number(self.now, seq, booked + sum(&before) + entry.credits);
+        let balance = booked + sum(&before) + entry.credits;
+        entry.number(&self.customer, &self.asset.name, self.now, seq, balance);
         if self.debts.is_some() || self.wallet.may_settle(self.now) {
             let mut debts = self.take_debts(store)?;
             if entry.owed.is_positive() {
@@ -893,14 +893,14 @@ impl OpenWallet {
         for (seq, due) in (first..).zip(checked(due)) {
             let mut entry = entry_of(store, &self.customer, due)?;
             *balance += entry.credits;
-            entry.number(self.now, seq, *balance);
+            entry.number(&self.customer, &self.asset.name, self.now, seq, *balance);
             if let Decided::Renewed { .. } = &due.what
                 && self.key.is_some()
             {
-                entry.key = self.key.take();
-                key = entry.key.clone();
+                key = self.key.take();
+                entry = entry.under(key.as_ref());
             }
-            rows.add(store, &self.customer, &self.asset.name, self.now, &entry)?;
+            rows.add(store, &mut entry)?;
         }
         if !rows.insert(store)? {
             let key = key.map(|key| key.text).unwrap_or_default();
