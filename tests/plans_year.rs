@@ -75,6 +75,19 @@ impl Subscription {
         self.left = 0;
     }
 
+    /// Does it run then, or is that within a period that it grants before its end?
+    fn lasts_at(&self, at: i64) -> bool {
+        let Some(end) = self.ends_at.filter(|end| *end <= at) else {
+            return true;
+        };
+        let grants = |start: i64| start < end && self.paid_through.is_none_or(|paid| start < paid);
+        let mut next = self.next;
+        while grants(self.starts[next]) {
+            next += 1;
+        }
+        next > 0 && self.starts[next] > at
+    }
+
     fn waits_until(&self) -> i64 {
         let until = self.starts[self.next + 1];
         self.ends_at.map_or(until, |end| end.min(until))
@@ -301,6 +314,15 @@ impl Year {
         );
         rows(&mut self.client, &sql);
         let customer = &mut self.customers[n];
+        let mut known = customer.subscriptions.iter();
+        // Who comes back within a period that was granted goes on as before.
+        if let Some(place) = known.rposition(|s| s.plan == plan && s.lasts_at(start)) {
+            let mut resumed = customer.subscriptions.remove(place);
+            resumed.ends_at = None;
+            customer.subscriptions.push(resumed);
+            customer.pass_to(now, &self.plans);
+            return;
+        }
         customer.subscriptions.push(Subscription {
             plan,
             starts: starts.iter().map(|s| s.parse().expect("seconds")).collect(),

@@ -179,7 +179,7 @@ CREATE FUNCTION credyt.subscribe(
     AS 'MODULE_PATHNAME', 'credyt_subscribe' LANGUAGE c VOLATILE
     SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_seqscan = off;
 COMMENT ON FUNCTION credyt.subscribe(text, text, timestamptz, timestamptz, text, text) IS
-    'Grants a plan''s credits period by period, from now (NULL) or starts_at on; months count from there, in timezone (NULL: the asset''s). Periods that start at or after paid_through wait for credyt.pay_subscription (NULL: none does). Where the customer is subscribed already, the running subscription is answered, and goes on if it was to end. WC005, WC006 where the wallet is closed, WC010, 22023, 54000.';
+    'Grants a plan''s credits period by period, from now (NULL) or starts_at on; months count from there, in timezone (NULL: the asset''s). Periods that start at or after paid_through wait for credyt.pay_subscription (NULL: none does). Where the customer is subscribed already, the running subscription is answered, and goes on if it was to end; one that has ended within a period already granted is resumed without a second grant. WC005, WC006 where the wallet is closed, WC010, 22023, 54000.';
 
 CREATE FUNCTION credyt.pay_subscription(
     customer         text,

@@ -102,10 +102,9 @@ pub fn subscribe(args: &Args) -> Result<Option<pg_sys::Datum>> {
         let plan = plans::plan(store, &plan)?;
         let mut open = wallets::open_or_create(store, &customer, &plan.asset)?;
         open.book_due_now(store)?;
-        // One that has ended by then is over, and this is another one.
         let start = starts_at.unwrap_or(open.now).max(open.now);
-        let running = plans::latest(store, &customer, &plan)?
-            .filter(|known| known.subscription.ends_at.is_none_or(|end| end > start));
+        let mut known = plans::all(store, &customer, &plan)?.into_iter();
+        let running = known.find(|known| known.subscription.lasts_at(&plan.versions, start));
         let id = running
             .as_ref()
             .map_or_else(Uuid::now_v7, |running| running.subscription.id);
@@ -242,14 +241,20 @@ pub fn unsubscribe(args: &Args) -> Result<Option<pg_sys::Datum>> {
     answer.row(args)
 }
 
-/// The wallet of a plan, with all that was due booked, and the customer's latest subscription to it;
-/// WC010, WC011.
+/// The wallet of a plan, with all that was due booked, and the customer's subscription to it: the one
+/// that runs, or else the latest; WC010, WC011.
 fn opened(store: &Store, customer: &str, plan: &str) -> Result<(wallets::OpenWallet, Subscribed)> {
     let plan = plans::plan(store, plan)?;
     let missing = || errors::not_subscribed(customer, &plan.plan);
     let mut open = wallets::find(store, customer, &plan.asset)?.ok_or_else(missing)?;
     open.book_due_now(store)?;
-    let subscribed = plans::latest(store, customer, &plan)?.ok_or_else(missing)?;
+    let mut known = plans::all(store, customer, &plan)?;
+    let runs = |known: &Subscribed| known.subscription.ends_at.is_none_or(|end| end > open.now);
+    let place = known.iter().position(runs).unwrap_or(0);
+    if known.is_empty() {
+        return Err(missing());
+    }
+    let subscribed = known.swap_remove(place);
     Ok((open, subscribed))
 }
 

@@ -119,6 +119,17 @@ impl Subscription {
         })
     }
 
+    /// Does it go on at a moment, or has it ended within a period, granted or yet to come, that lasts
+    /// beyond that moment? Then who comes back resumes it: a period is granted once.
+    pub fn lasts_at(&self, versions: &[Terms], at: Moment) -> bool {
+        let Some(end) = self.ends_at.filter(|end| *end <= at) else {
+            return true;
+        };
+        let mut ended = self.clone();
+        ended.renew(versions, end);
+        ended.started.is_some() && ended.next.is_some_and(|next| next > at)
+    }
+
     /// Goes on through all periods that have come due by now. `versions` are those of its plan, the
     /// oldest first.
     pub fn renew(&mut self, versions: &[Terms], now: Moment) -> Renewing {
@@ -371,6 +382,29 @@ mod tests {
         (pro.paid_through, pro.ends_at) = (None, Some(at("2026-08-31")));
         assert_eq!(pro.renews_at(), Some(at("2026-07-31")));
         assert_eq!((periods(&mut pro), pro.renews_at()), (1, None));
+    }
+
+    #[test]
+    fn a_granted_period_outlasts_the_end() {
+        let versions = [terms(1, "1 month", "2026-01-31")];
+        let lasts = |pro: &Subscription, on: &str| pro.lasts_at(&versions, at(on));
+        let mut pro = subscription("2026-01-31");
+        // Nothing was granted before it ended.
+        pro.ends_at = Some(at("2026-01-31"));
+        assert!(!lasts(&pro, "2026-01-31"));
+        pro.ends_at = None;
+        pro.renew(&versions, at("2026-02-10"));
+        assert!(lasts(&pro, "2036-02-10"));
+        pro.ends_at = Some(at("2026-02-10"));
+        assert!(lasts(&pro, "2026-02-10") && lasts(&pro, "2026-02-27"));
+        assert!(!lasts(&pro, "2026-02-28"));
+        // It ends later: the last period begins before that.
+        pro.ends_at = Some(at("2026-04-01"));
+        assert!(lasts(&pro, "2026-04-01") && lasts(&pro, "2026-04-29"));
+        assert!(!lasts(&pro, "2026-04-30"));
+        // A period that is not paid for is not granted.
+        pro.paid_through = Some(at("2026-03-31"));
+        assert!(lasts(&pro, "2026-03-31") && !lasts(&pro, "2026-04-01"));
     }
 
     #[test]

@@ -95,8 +95,8 @@ static RENEWABLE: Statement = Statement {
     args: &[TEXT, TEXT],
 };
 
-static LATEST: Statement = Statement {
-    sql: subscriptions!("s.plan = $2 ORDER BY s.id DESC LIMIT 1"),
+static ALL: Statement = Statement {
+    sql: subscriptions!("s.plan = $2 ORDER BY s.id DESC"),
     args: &[TEXT, TEXT],
 };
 
@@ -222,10 +222,10 @@ pub fn commit_versions(store: &Store) -> Result<()> {
 
 // ---- subscriptions ------------------------------------------------------------------------------
 
-/// The customer's latest subscription to a plan.
-pub fn latest(store: &Store, customer: &str, plan: &Plan) -> Result<Option<Subscribed>> {
-    let rows = LATEST.run(store, &[value::text(customer), value::text(&plan.plan)])?;
-    rows.first().map(|row| read(&row, plan)).transpose()
+/// The customer's subscriptions to a plan, the latest first.
+pub fn all(store: &Store, customer: &str, plan: &Plan) -> Result<Vec<Subscribed>> {
+    let rows = ALL.run(store, &[value::text(customer), value::text(&plan.plan)])?;
+    rows.iter().map(|row| read(&row, plan)).collect()
 }
 
 pub fn by_id(store: &Store, customer: &str, id: Uuid) -> Result<Option<Subscribed>> {
