@@ -23,7 +23,7 @@ CREATE TYPE credyt.wallet (
     STORAGE = external
 );
 COMMENT ON TYPE credyt.wallet IS
-    'The state of one wallet, packed and versioned, with a checksum. Prints and reads as JSON, casts to jsonb, opens with credyt.grants(wallet). Amounts are strings, times RFC 3339.';
+    'The packed state of one wallet; prints and reads as JSON, casts to jsonb, opens with credyt.grants(wallet).';
 COMMENT ON FUNCTION credyt.wallet_in(cstring) IS 'Reads the JSON text of a wallet. 22P02 when it is no possible wallet.';
 COMMENT ON FUNCTION credyt.wallet_out(credyt.wallet) IS 'Prints a wallet as JSON text.';
 COMMENT ON FUNCTION credyt.wallet_recv(internal) IS 'Reads the packed bytes of a wallet. 22P02 when a byte is wrong.';
@@ -53,7 +53,7 @@ COMMENT ON FUNCTION credyt.seq(credyt.wallet) IS 'The number of the wallet''s la
 CREATE FUNCTION credyt.next_due(credyt.wallet) RETURNS timestamptz
     AS 'MODULE_PATHNAME', 'credyt_wallet_next_due' LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE;
 COMMENT ON FUNCTION credyt.next_due(credyt.wallet) IS
-    'The next moment at which time alone changes the wallet: a grant starts or ends, a hold ends, a subscription renews. NULL: never.';
+    'When time alone next changes the wallet: a grant starts or ends, a hold ends, a plan renews.';
 CREATE FUNCTION credyt.settled(state credyt.wallet, at timestamptz) RETURNS numeric
     AS 'MODULE_PATHNAME', 'credyt_wallet_settled' LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE;
 COMMENT ON FUNCTION credyt.settled(credyt.wallet, timestamptz) IS

@@ -14,7 +14,7 @@ CREATE FUNCTION credyt.create_asset(
     AS 'MODULE_PATHNAME', 'credyt_create_asset' LANGUAGE c VOLATILE
     SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_seqscan = off;
 COMMENT ON FUNCTION credyt.create_asset(text, int, text, text, text) IS
-    'Creates a unit of value. scale: decimal places, 0 to 10. rounding of prices: up, down, half_up, half_even. Again with the same definition is harmless; with another one 22023.';
+    'Creates a unit of value: decimal places, rounding of prices, currency, time zone of its days.';
 
 CREATE FUNCTION credyt.set_price(
     action        text,
@@ -55,7 +55,7 @@ CREATE FUNCTION credyt.open_wallet(
     AS 'MODULE_PATHNAME', 'credyt_open_wallet' LANGUAGE c VOLATILE
     SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_seqscan = off;
 COMMENT ON FUNCTION credyt.open_wallet(text, text, numeric, jsonb) IS
-    'Opens a wallet (a grant does, too), or sets the overdraft limit (credits that may be owed) and metadata of one; NULL leaves either, and is 0 for a new wallet. WC006 where it is closed, WC009, 22023.';
+    'Opens a wallet, or sets the overdraft limit and metadata of one; a grant opens a wallet, too.';
 
 CREATE FUNCTION credyt.grant_credits(
     customer         text,
@@ -107,7 +107,7 @@ CREATE FUNCTION credyt.debit_credits(
     AS 'MODULE_PATHNAME', 'credyt_debit_credits' LANGUAGE c VOLATILE
     SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_seqscan = off;
 COMMENT ON FUNCTION credyt.debit_credits(text, text, numeric, jsonb, jsonb, numeric, numeric, text, text, text[], timestamptz, jsonb) IS
-    'Spends credits on an action, all or nothing, in the caller''s transaction: what the price says, or credits. cost: what it cost the vendor''s customer, us, in the asset''s currency. The same idempotency_key again changes nothing. WC001 (needed and available in DETAIL), WC002, WC003, WC005, WC006, WC009, 22003, 22023.';
+    'Spends credits on an action, all or nothing, in the caller''s transaction.';
 
 CREATE FUNCTION credyt.spend(state credyt.wallet, next_due_at timestamptz, status text, overdraft_limit numeric)
     RETURNS credyt.wallet
@@ -136,7 +136,7 @@ CREATE FUNCTION credyt.authorize(
     AS 'MODULE_PATHNAME', 'credyt_authorize' LANGUAGE c VOLATILE
     SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_seqscan = off;
 COMMENT ON FUNCTION credyt.authorize(text, text, numeric, jsonb, jsonb, numeric, numeric, int, text, text, text, text[], jsonb, text, numeric, numeric) IS
-    'Holds credits for an action that has not finished, for ttl_seconds. A refusal is an answer (approved false, with reason), not an error. overrun says what a capture above the hold does: reject, clamp or overdraft. WC003, WC005, WC009, 22003, 22023.';
+    'Holds credits for an action that has not finished; a refusal is an answer with a reason, not an error.';
 
 CREATE FUNCTION credyt.capture(
     customer          text,
@@ -203,12 +203,12 @@ CREATE FUNCTION credyt.balance(
     AS 'MODULE_PATHNAME', 'credyt_balance' LANGUAGE c STABLE
     SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_seqscan = off;
 COMMENT ON FUNCTION credyt.balance(text, text, timestamptz) IS
-    'A customer''s balance in credits, now or at a past moment. Zeros without a wallet. Changes nothing; a standby answers too. WC009, 22023 for a moment in the future.';
+    'A customer''s balance in credits, now or at another moment; zeros without a wallet.';
 
 CREATE FUNCTION credyt.grants(wallet credyt.wallet) RETURNS SETOF credyt.grant
     AS 'MODULE_PATHNAME', 'credyt_grants_of' LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE ROWS 3;
 COMMENT ON FUNCTION credyt.grants(credyt.wallet) IS
-    'The open grants in a wallet''s state, in burn order; what the state does not keep (customer, asset, credits, paid, origin) is NULL.';
+    'The open grants in a wallet''s state, in burn order; what the state does not keep is NULL.';
 
 CREATE FUNCTION credyt.advanced(customer text, asset text, state credyt.wallet, at timestamptz) RETURNS credyt.wallet
     AS 'MODULE_PATHNAME', 'credyt_advanced' LANGUAGE c STABLE

@@ -114,7 +114,7 @@ CROSS JOIN LATERAL credyt.grants(w.state) WITH ORDINALITY AS
        expires_at, applies_to, origin, replayed, place)
 WHERE w.status = 'active' AND o.remaining > o.held
   AND o.effective_at <= w.at AND (o.expires_at IS NULL OR o.expires_at > w.at);
-COMMENT ON VIEW credyt.spend_order IS 'Which grant burns next? What can be spent, in the order debits take it; one with applies_to pays only for matching actions.';
+COMMENT ON VIEW credyt.spend_order IS 'Which grant burns next? Those with applies_to pay for matching actions only.';
 COMMENT ON COLUMN credyt.spend_order.customer IS 'Whose wallet.';
 COMMENT ON COLUMN credyt.spend_order.asset IS 'In which asset.';
 COMMENT ON COLUMN credyt.spend_order.position IS '1 burns first.';
@@ -152,7 +152,7 @@ UNION ALL
 SELECT p.customer, p.asset, NULL::bigint, NULL::uuid, p.occurred_at, NULL::timestamptz, p.kind, p.action, NULL::numeric,
        p.credits, p.balance, p.revenue, NULL::numeric, p.reason, NULL::text[], (p.allocations->0->>'grant')::uuid
 FROM credyt.pending_entries p;
-COMMENT ON VIEW credyt.statement IS 'What happened in a wallet? Ask for one customer, ORDER BY seq: what is due and not booked yet comes last, without seq and id.';
+COMMENT ON VIEW credyt.statement IS 'What happened in a wallet? Ask for one customer, ORDER BY seq; what is due and not booked yet is last.';
 COMMENT ON COLUMN credyt.statement.customer IS 'Whose wallet.';
 COMMENT ON COLUMN credyt.statement.asset IS 'In which asset.';
 COMMENT ON COLUMN credyt.statement.seq IS 'The number of the row in its wallet; NULL: not booked yet.';

@@ -8,7 +8,7 @@ CREATE TABLE credyt.vendors (
     created_at  timestamptz NOT NULL,
     PRIMARY KEY (vendor, version)
 );
-COMMENT ON TABLE credyt.vendors IS 'How vendors, their models and their usage objects are recognised and read, append-only; the last version counts. Written by credyt.import_vendor_rates.';
+COMMENT ON TABLE credyt.vendors IS 'How vendors, models and usage are recognized and read, append-only; the last version counts.';
 COMMENT ON COLUMN credyt.vendors.vendor IS 'The vendor''s id.';
 COMMENT ON COLUMN credyt.vendors.version IS 'Counts up from 1 within the vendor.';
 COMMENT ON COLUMN credyt.vendors.source IS 'The format of the file it came from.';
@@ -26,7 +26,7 @@ CREATE TABLE credyt.vendor_rates (
     created_at    timestamptz NOT NULL,
     PRIMARY KEY (vendor, model, version)
 );
-COMMENT ON TABLE credyt.vendor_rates IS 'Every version of every model''s rates, append-only. Written by credyt.import_vendor_rates and credyt.set_vendor_rate; read credyt.vendor_rate_book.';
+COMMENT ON TABLE credyt.vendor_rates IS 'Every version of every model''s rates, append-only; read credyt.vendor_rate_book.';
 COMMENT ON COLUMN credyt.vendor_rates.vendor IS 'Who charges it.';
 COMMENT ON COLUMN credyt.vendor_rates.model IS 'For which model.';
 COMMENT ON COLUMN credyt.vendor_rates.version IS 'Counts up from 1 within vendor and model.';
@@ -90,7 +90,7 @@ CREATE FUNCTION credyt.import_vendor_rates(
     AS 'MODULE_PATHNAME', 'credyt_import_vendor_rates' LANGUAGE c VOLATILE
     SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_seqscan = off;
 COMMENT ON FUNCTION credyt.import_vendor_rates(jsonb, text, timestamptz, boolean) IS
-    'Imports vendors and rates, in USD, from a file of the genai-prices project or LiteLLM''s model_prices_and_context_window.json (format litellm). Adds only what changed; a model''s first rate counts from the beginning, a changed one from effective_at (NULL: now; may be past). dry_run: only says what it would do. 22023 for a bad file, names provider, model and field; nothing is imported then.';
+    'Imports vendors and rates, in USD, from a file of genai-prices or LiteLLM; adds only what changed.';
 
 CREATE FUNCTION credyt.set_vendor_rate(
     vendor        text,
@@ -101,7 +101,7 @@ CREATE FUNCTION credyt.set_vendor_rate(
     AS 'MODULE_PATHNAME', 'credyt_set_vendor_rate' LANGUAGE c VOLATILE
     SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_seqscan = off;
 COMMENT ON FUNCTION credyt.set_vendor_rate(text, text, jsonb, timestamptz) IS
-    'Sets what a vendor charges you, before any imported rate: {"gpu_second": "0.0011"}, money for one of a unit, or {"input_tokens": {"price": "3", "per": 1000000}}; "currency" beside the units if not USD. JSON null withdraws it. A model''s first rate counts from the beginning, a changed one from effective_at (NULL: now; may be past). 22023.';
+    'Sets what a vendor charges you for a model; it counts before any imported rate.';
 
 CREATE FUNCTION credyt.vendor_cost(
     vendor      text,
@@ -114,7 +114,7 @@ CREATE FUNCTION credyt.vendor_cost(
     AS 'MODULE_PATHNAME', 'credyt_vendor_cost' LANGUAGE c VOLATILE
     SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_seqscan = off;
 COMMENT ON FUNCTION credyt.vendor_cost(text, text, jsonb, text, timestamptz, jsonb) IS
-    'What a vendor charges for some usage, at a moment (NULL: now): the vendor''s answer or its usage object; {unit: count} for a vendor without extractors. model NULL: as the answer says. context: what variants of a price go by, such as {"service_tier": "batch"}. Changes nothing. An unknown vendor or model has cost NULL and a reason; counts that cannot be are 22023.';
+    'What a vendor charges for some usage at a moment; NULL with a reason where that is not known.';
 
 -- One line of a model's rates is one source; the prices within one version are dated, too.
 CREATE VIEW credyt.vendor_rate_book AS
@@ -153,7 +153,7 @@ FROM (
     ) t
 ) b
 WHERE b.superseded_at IS NULL OR b.effective_at IS NULL OR b.effective_at < b.superseded_at;
-COMMENT ON VIEW credyt.vendor_rate_book IS 'What does a vendor charge for a model, now, before and later? One row a unit, and one more for each tier, hour of the day or variant in which it costs something else.';
+COMMENT ON VIEW credyt.vendor_rate_book IS 'What does a vendor charge for a model? A row for each unit, tier, hour and variant.';
 COMMENT ON COLUMN credyt.vendor_rate_book.vendor IS 'Who charges it.';
 COMMENT ON COLUMN credyt.vendor_rate_book.model IS 'For which model.';
 COMMENT ON COLUMN credyt.vendor_rate_book.unit IS 'For what: input_tokens, gpu_second; followed by the tier (input_tokens, above 200000 input tokens), the hours or the variant, if it is the price of one.';

@@ -85,7 +85,7 @@ CREATE TABLE credyt.cost_postings (
     PRIMARY KEY (customer, asset, seq, nth)
 );
 CREATE INDEX cost_postings_accounted_at ON credyt.cost_postings (asset, accounted_at);
-COMMENT ON TABLE credyt.cost_postings IS 'What a recorded cost changes in margin, append-only: reports add these to the ledger''s rows. A cost of a debit takes the debit out as it was reported before, and puts it in as it is known now.';
+COMMENT ON TABLE credyt.cost_postings IS 'What a recorded cost changes in margin, append-only: reports add these to the ledger''s rows.';
 COMMENT ON COLUMN credyt.cost_postings.customer IS 'Whose.';
 COMMENT ON COLUMN credyt.cost_postings.asset IS 'In which asset; money is in its currency.';
 COMMENT ON COLUMN credyt.cost_postings.seq IS 'The cost''s number among the rows of the wallet.';
@@ -159,7 +159,7 @@ CREATE FUNCTION credyt.record_cost(
     AS 'MODULE_PATHNAME', 'credyt_record_cost' LANGUAGE c VOLATILE
     SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_seqscan = off;
 COMMENT ON FUNCTION credyt.record_cost(text, text, text, jsonb, numeric, uuid, uuid, text, text, text, timestamptz, jsonb, jsonb) IS
-    'Records what a vendor charges for a debit, an authorization, or a customer alone: cost (money, in the asset''s currency), or what its usage comes to. source: estimated, reported or invoiced; the strongest counts, once, in place of what came with the debit. The same vendor_request_id and source again: the first answer. WC009, WC011, 22003, 22023.';
+    'Records what a vendor charges for a debit, an authorization, or a customer alone; each call counts once.';
 
 CREATE TYPE credyt.recosted AS (
     customer     text,
@@ -192,7 +192,7 @@ CREATE FUNCTION credyt.recost(
     AS 'MODULE_PATHNAME', 'credyt_recost' LANGUAGE c VOLATILE
     SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_seqscan = off;
 COMMENT ON FUNCTION credyt.recost(text, text, timestamptz, boolean) IS
-    'Computes again what was computed by another rate of a vendor (and model), or not at all, and records what differs; what was given as cost stays. A row for each. dry_run: only shows it. 22023.';
+    'Computes again what was costed by another rate, or not at all, and records what differs.';
 
 CREATE VIEW credyt.uncosted_usage AS
 SELECT l.customer, p.part->>'vendor' AS vendor, p.part->>'model' AS model,

@@ -213,7 +213,7 @@ CREATE INDEX margin_scopes_day ON credyt.margin_scopes USING brin (day) WITH (au
 ALTER TABLE credyt.margin_days REPLICA IDENTITY FULL;
 ALTER TABLE credyt.margin_customers REPLICA IDENTITY FULL;
 ALTER TABLE credyt.margin_scopes REPLICA IDENTITY FULL;
-COMMENT ON TABLE credyt.margin_scopes IS 'Rollup of the credyt.margin_lines that have scopes, by customer, day and scope: once under each. Written by credyt.maintain, read by credyt.margin.';
+COMMENT ON TABLE credyt.margin_scopes IS 'Rollup of the credyt.margin_lines that have scopes, by customer, day and scope: once under each.';
 COMMENT ON COLUMN credyt.margin_scopes.customer IS 'Whose.';
 COMMENT ON COLUMN credyt.margin_scopes.asset IS 'In which asset; money is in its currency.';
 COMMENT ON COLUMN credyt.margin_scopes.day IS 'The day in the time zone of the asset.';
@@ -327,7 +327,7 @@ CREATE FUNCTION credyt.margin(
     AS 'MODULE_PATHNAME', 'credyt_margin' LANGUAGE c STABLE
     SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET jit = off SET work_mem = '64MB';
 COMMENT ON FUNCTION credyt.margin(text[], timestamptz, timestamptz, text) IS
-    'Revenue, vendor cost and margin by any of day, action, customer, vendor, model, kind and scope; ''{}'': one row for each asset. since <= accounted_at < until; asset NULL: each of them. Days are those of the asset''s time zone. Over kinds cost is shared by credits, over models revenue by cost; a debit counts under each of its scopes. WC009, 22023.';
+    'Revenue, vendor cost and margin by any of day, action, customer, vendor, model, kind and scope.';
 
 CREATE VIEW credyt.margin_by_action AS
 SELECT m.asset, m.action,
@@ -385,7 +385,7 @@ CREATE VIEW credyt.margin_by_model AS
 SELECT m.asset, m.vendor, m.model,
        m.debits, m.quantity, m.credits, m.revenue, m.cost, m.margin, m.margin_ratio, m.cost_coverage
 FROM credyt.margin(ARRAY['vendor', 'model']) AS m;
-COMMENT ON VIEW credyt.margin_by_model IS 'What is earned with each vendors models, and what do they cost? All time; a debits revenue is shared over its models by cost.';
+COMMENT ON VIEW credyt.margin_by_model IS 'What is earned with each vendor''s models, and what do they cost? All time.';
 COMMENT ON COLUMN credyt.margin_by_model.asset IS 'In which asset; money is in its currency.';
 COMMENT ON COLUMN credyt.margin_by_model.vendor IS 'Who charges the cost; NULL: not known.';
 COMMENT ON COLUMN credyt.margin_by_model.model IS 'For what; NULL: not known.';
@@ -494,7 +494,7 @@ CREATE FUNCTION credyt.suggest_price(
     AS 'MODULE_PATHNAME', 'credyt_suggest_price' LANGUAGE c STABLE
     SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET jit = off SET work_mem = '64MB';
 COMMENT ON FUNCTION credyt.suggest_price(text, numeric, timestamptz) IS
-    'The price per unit that would have reached a margin (0.4: 40 % of revenue) on what was really used since then, for each asset. No row where no debit''s cost is known. 22023.';
+    'The price per unit that would have reached a margin on what was used since then.';
 
 CREATE FUNCTION credyt.rerated(price jsonb, scale int, rounding text, quantity numeric, dimensions jsonb, usage jsonb, cost numeric, at timestamptz) RETURNS numeric
     AS 'MODULE_PATHNAME', 'credyt_rerated' LANGUAGE c STABLE PARALLEL SAFE COST 100;
@@ -555,4 +555,4 @@ CREATE FUNCTION credyt.maintain(batch int DEFAULT 1000) RETURNS credyt.maintaine
     AS 'MODULE_PATHNAME', 'credyt_maintain' LANGUAGE c VOLATILE
     SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET jit = off SET work_mem = '64MB';
 COMMENT ON FUNCTION credyt.maintain(int) IS
-    'Books what time has decided for so many wallets at most (renewals, ends of grants and holds), and takes new rows of as many wallets, and a hundred times as many rows, into the rollups of margin; forgets as many acknowledged events and counts of past periods under spend limits. Changes no balance and no report: call it every minute, or never. 22023.';
+    'Books what is due, keeps reports fast, forgets old events; optional: results are the same without it.';

@@ -27,7 +27,7 @@ CREATE TABLE credyt.period_grants (
 );
 -- Period after period is written in one go, so a few pages answer for each.
 CREATE INDEX period_grants_through ON credyt.period_grants USING brin (through) WITH (autosummarize = on);
-COMMENT ON TABLE credyt.period_grants IS 'Every grant with something left at the end of a closed period, append-only, so that later reports need no older ledger. Written by credyt.close_period.';
+COMMENT ON TABLE credyt.period_grants IS 'Every grant with something left at the end of a closed period, append-only.';
 COMMENT ON COLUMN credyt.period_grants.customer IS 'Whose grant.';
 COMMENT ON COLUMN credyt.period_grants.asset IS 'In which asset.';
 COMMENT ON COLUMN credyt.period_grants.through IS 'The period that ends before this moment.';
@@ -89,7 +89,7 @@ CREATE FUNCTION credyt.close_period(
     AS 'MODULE_PATHNAME', 'credyt_close_period' LANGUAGE c VOLATILE
     SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_seqscan = off;
 COMMENT ON FUNCTION credyt.close_period(timestamptz, text) IS
-    'Closes an asset''s books for all that is accounted before through (a past moment after the last close): it never changes again, and what comes late counts from through on. Books what has fallen due and keeps what every grant had left. The same through again changes nothing. Waits for running transactions of the asset''s wallets, and lets new ones wait. WC009, 22023.';
+    'Closes an asset''s books before a past moment: they never change again, what comes late counts later.';
 
 -- What every grant had left: at the last close, and what moved it since.
 CREATE FUNCTION credyt.keep_period(asset text, since timestamptz, through timestamptz, closed_at timestamptz)
@@ -132,7 +132,7 @@ CREATE FUNCTION credyt.deferred_revenue_at(
     AS 'MODULE_PATHNAME', 'credyt_deferred_revenue_at' LANGUAGE c STABLE
     SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_sort = off SET jit = off;
 COMMENT ON FUNCTION credyt.deferred_revenue_at(timestamptz, text) IS
-    'What was paid for credits that were not spent yet at a past moment? Like the view deferred_revenue, by what is accounted up to that moment, itself included. WC009, 22023 for a moment in the future.';
+    'What was paid for credits that were not spent yet at a past moment, by kind.';
 
 CREATE TYPE credyt.rollforward AS (
     asset     text,
@@ -160,4 +160,4 @@ CREATE FUNCTION credyt.revenue_rollforward(
     AS 'MODULE_PATHNAME', 'credyt_revenue_rollforward' LANGUAGE c STABLE
     SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_sort = off SET jit = off;
 COMMENT ON FUNCTION credyt.revenue_rollforward(timestamptz, timestamptz, text) IS
-    'How did deferred revenue come from opening to closing? What is accounted from since (NULL: the beginning) until just before until (NULL: now), a row for each asset. WC009, 22023.';
+    'How deferred revenue came from opening to closing between two moments, by asset.';

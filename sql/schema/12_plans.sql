@@ -200,7 +200,7 @@ CREATE FUNCTION credyt.unsubscribe(
     AS 'MODULE_PATHNAME', 'credyt_unsubscribe' LANGUAGE c VOLATILE
     SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_seqscan = off;
 COMMENT ON FUNCTION credyt.unsubscribe(text, text, timestamptz) IS
-    'Ends a subscription now (NULL, or a past moment) or later: periods that start from then on are not granted. What was granted stays until its period ends. Again on an ended one changes nothing. WC010, WC011 without a subscription, 22023.';
+    'Ends a subscription now or later; what was granted stays until its period ends.';
 
 CREATE TYPE credyt.subscription_period AS (
     version       int,

@@ -35,7 +35,7 @@ CREATE FUNCTION credyt.transfer(
     AS 'MODULE_PATHNAME', 'credyt_transfer' LANGUAGE c VOLATILE
     SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_seqscan = off;
 COMMENT ON FUNCTION credyt.transfer(text, text, numeric, text, text, text) IS
-    'Moves unheld credits to another customer''s wallet, which it opens, in burn order, on the same terms and with what was paid for them. There they pay debt first. The key is the sender''s. WC001 for more than is unheld (overdraft cannot be given), WC002, WC005, WC006 where the sender is frozen or one of them closed, WC009, 22003, 22023, 54000.';
+    'Moves unheld credits to another customer''s wallet, on the same terms and with what was paid for them.';
 
 CREATE FUNCTION credyt.freeze_wallet(
     customer  text,
@@ -45,7 +45,7 @@ CREATE FUNCTION credyt.freeze_wallet(
     AS 'MODULE_PATHNAME', 'credyt_freeze_wallet' LANGUAGE c VOLATILE
     SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_seqscan = off;
 COMMENT ON FUNCTION credyt.freeze_wallet(text, text, text) IS
-    'From now on debit_credits, authorize and transfer out are refused; captures, releases, refunds, grants and renewals go on. Again: the newer reason counts. WC002, WC006 on a closed one, WC009, 22023.';
+    'Refuses debits, holds and transfers out until it is unfrozen; captures, refunds and renewals go on.';
 
 CREATE FUNCTION credyt.unfreeze_wallet(
     customer  text,

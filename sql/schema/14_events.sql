@@ -18,7 +18,7 @@ CREATE INDEX events_first ON credyt.events (id) WHERE acknowledged_at IS NULL;
 CREATE INDEX events_waiting ON credyt.events (customer, id) WHERE acknowledged_at IS NULL;
 CREATE INDEX events_id ON credyt.events (id);
 CREATE INDEX events_done ON credyt.events (acknowledged_at) WHERE acknowledged_at IS NOT NULL;
-COMMENT ON TABLE credyt.events IS 'What the application is told, written in the transaction that it is about. Take them with credyt.take_events; read credyt.events_pending.';
+COMMENT ON TABLE credyt.events IS 'The outbox of events; take them with credyt.take_events, read credyt.events_pending.';
 COMMENT ON COLUMN credyt.events.customer IS 'Whom it is about.';
 COMMENT ON COLUMN credyt.events.id IS 'UUIDv7, ascending in each wallet.';
 COMMENT ON COLUMN credyt.events.asset IS 'In which asset.';
@@ -124,7 +124,7 @@ CREATE FUNCTION credyt.ack_events(
     AS 'MODULE_PATHNAME', 'credyt_ack_events' LANGUAGE c VOLATILE
     SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_seqscan = off;
 COMMENT ON FUNCTION credyt.ack_events(uuid[]) IS
-    'Says that these events have been dealt with: they do not come again. Again, for a day: harmless. WC011 for an id that is no event''s; then none is acknowledged. 22023.';
+    'Acknowledges events: they do not come again.';
 
 CREATE TYPE credyt.alert_rule AS (
     threshold  numeric,

@@ -8,7 +8,7 @@ CREATE FUNCTION credyt.close_wallet(
     AS 'MODULE_PATHNAME', 'credyt_close_wallet' LANGUAGE c VOLATILE
     SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_seqscan = off;
 COMMENT ON FUNCTION credyt.close_wallet(text, text, text) IS
-    'Lets all that is left expire now, future grants too, and ends the subscriptions; no overdraft any more. For good: whatever spends or brings credits is WC006 from then on. What is held can still be captured, what comes back of it expires; what is owed stays owed; refunds are lost. Again: harmless. WC002, WC009, 22023.';
+    'Closes a wallet for good: what is left expires now, what is held can still be captured.';
 
 CREATE TABLE credyt.erasures (
     customer    text NOT NULL,
@@ -36,7 +36,7 @@ CREATE FUNCTION credyt.erase_customer(
     AS 'MODULE_PATHNAME', 'credyt_erase_customer' LANGUAGE c VOLATILE
     SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_seqscan = off;
 COMMENT ON FUNCTION credyt.erase_customer(text, text) IS
-    'Blanks what may say who a customer is: metadata, scopes, the vendors'' usage objects and the reasons that callers gave, wherever they are kept; limits of named users and keys go. Amounts, times, ids and idempotency keys stay, and no total of any report changes; under margin by scope it has no scope any more. Again: harmless. WC002 without any wallet, 22023.';
+    'Blanks what may say who a customer is, wherever it is kept; amounts, times, ids and keys stay.';
 
 CREATE TYPE credyt.hashed AS (
     customer  text,
@@ -63,4 +63,4 @@ CREATE FUNCTION credyt.ledger_hash(
     -- The same text everywhere.
     SET datestyle = 'ISO, YMD' SET timezone = 'UTC' SET bytea_output = 'hex';
 COMMENT ON FUNCTION credyt.ledger_hash(text, text, bigint, boolean) IS
-    'A hash of each wallet''s ledger (asset NULL: all of the customer''s), with the grants it issued and the costs recorded, up to row number through (NULL: all). Keep it elsewhere: whoever changes one of these rows later changes it. It survives erase_customer, dump and restore, settings and versions of Postgres; with contents it also covers what an erasure blanks, and survives all but that. No rows without a wallet. WC009, 22023.';
+    'A hash over each of a customer''s ledgers, for an auditor to keep: it finds any later change.';

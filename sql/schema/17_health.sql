@@ -30,7 +30,7 @@ AS $$
     WHERE s.xmin IS NOT NULL
 $$;
 COMMENT ON FUNCTION credyt.old_snapshots() IS
-    'Who keeps Postgres from forgetting old versions of rows in this database: sessions, prepared transactions and replication slots, since when, how many transactions ago, and how to end it. For credyt.health.';
+    'Sessions, prepared transactions and replication slots that keep old row versions from being removed.';
 
 -- A function, so that the planner asks the index by time however few rows it expects to leave out.
 CREATE FUNCTION credyt.uncosted_since(since timestamptz)
@@ -51,7 +51,7 @@ AS $$
     WHERE c.cost IS NULL AND c.occurred_at >= $1 AND c.debit_id IS NULL
 $$;
 COMMENT ON FUNCTION credyt.uncosted_since(timestamptz) IS
-    'What credyt.uncosted_usage has since then, without whose it is: found by time, not by reading the whole ledger. For credyt.health.';
+    'What credyt.uncosted_usage has since a moment, without customers, found by time.';
 
 CREATE VIEW credyt.health AS
 WITH clock AS MATERIALIZED (

@@ -168,7 +168,7 @@ FROM (VALUES
     ('table', 'events', '{}'),
     ('table', 'erasures', '{}')
 ) AS o (kind, name, given);
-COMMENT ON VIEW credyt.capabilities IS 'What does credyt.allow let a role do? EXECUTE on functions, SELECT on views and tables; no other right is given to anyone.';
+COMMENT ON VIEW credyt.capabilities IS 'What does credyt.allow let a role do? EXECUTE on functions, SELECT on views and tables.';
 COMMENT ON COLUMN credyt.capabilities.kind IS 'function, view or table.';
 COMMENT ON COLUMN credyt.capabilities.name IS 'Its name in schema credyt.';
 COMMENT ON COLUMN credyt.capabilities.everyone IS 'True: everyone may.';
