@@ -641,6 +641,16 @@ pub fn too_many_subscriptions(customer: &str, asset: &str, most: usize) -> Error
     .hint("End those that are not needed with credyt.unsubscribe.")
 }
 
+pub fn too_many_alerts(customer: &str, asset: &str, most: usize) -> Error {
+    invalid(
+        "threshold",
+        format_args!("the wallet of customer {customer} for {asset} has {most} alerts already"),
+    )
+    .with("customer", customer)
+    .with("asset", asset)
+    .hint("Take all of them away with a threshold of NULL, then set those that are needed.")
+}
+
 pub fn wallet_too_large(customer: &str, asset: &str) -> Error {
     Error::new(
         Code::OutOfRange,

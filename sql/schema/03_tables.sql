@@ -59,7 +59,7 @@ COMMENT ON TABLE credyt.wallets IS 'One hot row per customer and asset; a debit 
 COMMENT ON COLUMN credyt.wallets.customer IS 'Whose wallet it is.';
 COMMENT ON COLUMN credyt.wallets.asset IS 'In which asset.';
 COMMENT ON COLUMN credyt.wallets.created_at IS 'When it was opened.';
-COMMENT ON COLUMN credyt.wallets.next_due_at IS 'Before this moment time alone changes nothing in the state; NULL: never. A debit leaves it as it is, so it may be early.';
+COMMENT ON COLUMN credyt.wallets.next_due_at IS 'Before this moment time alone changes nothing in the state and asks for no top-up; NULL: never. A debit leaves it as it is, so it may be early.';
 COMMENT ON COLUMN credyt.wallets.overdraft_limit IS 'Credits that may be owed.';
 COMMENT ON COLUMN credyt.wallets.status IS 'active, frozen or closed.';
 COMMENT ON COLUMN credyt.wallets.status_reason IS 'Why it was frozen or closed.';

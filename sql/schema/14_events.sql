@@ -11,6 +11,7 @@ CREATE TABLE credyt.events (
     created_at       timestamptz NOT NULL,
     leased_until     timestamptz,
     acknowledged_at  timestamptz,
+    failed_at        timestamptz,
     failure          text,
     PRIMARY KEY (customer, id)
 ) WITH (fillfactor = 50, autovacuum_vacuum_threshold = 1000, autovacuum_vacuum_scale_factor = 0.05);
@@ -22,11 +23,12 @@ COMMENT ON TABLE credyt.events IS 'The outbox of events; take them with credyt.t
 COMMENT ON COLUMN credyt.events.customer IS 'Whom it is about.';
 COMMENT ON COLUMN credyt.events.id IS 'UUIDv7, ascending in each wallet.';
 COMMENT ON COLUMN credyt.events.asset IS 'In which asset.';
-COMMENT ON COLUMN credyt.events.type IS 'balance.low, balance.depleted, topup.requested, grant.expired or plan.renewed.';
+COMMENT ON COLUMN credyt.events.type IS 'balance.low, balance.depleted, topup.requested, topup.capped, grant.expired or plan.renewed.';
 COMMENT ON COLUMN credyt.events.payload IS 'The numbers, as strings.';
 COMMENT ON COLUMN credyt.events.created_at IS 'When it happened.';
 COMMENT ON COLUMN credyt.events.leased_until IS 'A worker has it until then; NULL: none has had it.';
 COMMENT ON COLUMN credyt.events.acknowledged_at IS 'When it was done with; NULL: it comes again.';
+COMMENT ON COLUMN credyt.events.failed_at IS 'When credyt.topup_failed said that a top-up failed; NULL: it has not.';
 COMMENT ON COLUMN credyt.events.failure IS 'Why a top-up failed, as credyt.topup_failed was told.';
 
 CREATE TYPE credyt.event AS (
@@ -41,7 +43,7 @@ COMMENT ON TYPE credyt.event IS 'Something that happened to a wallet.';
 COMMENT ON COLUMN credyt.event.id IS 'What ack_events and topup_failed ask for.';
 COMMENT ON COLUMN credyt.event.customer IS 'Whom it is about.';
 COMMENT ON COLUMN credyt.event.asset IS 'In which asset.';
-COMMENT ON COLUMN credyt.event.type IS 'balance.low, balance.depleted, topup.requested, grant.expired or plan.renewed.';
+COMMENT ON COLUMN credyt.event.type IS 'balance.low, balance.depleted, topup.requested, topup.capped, grant.expired or plan.renewed.';
 COMMENT ON COLUMN credyt.event.payload IS 'The numbers, as strings.';
 COMMENT ON COLUMN credyt.event.created_at IS 'When it happened.';
 
@@ -54,50 +56,70 @@ COMMENT ON COLUMN credyt.acknowledged.events IS 'How many were acknowledged by t
 CREATE TYPE credyt.alert AS (
     customer   text,
     asset      text,
-    threshold  numeric
+    threshold  numeric,
+    unit       text,
+    enabled    boolean
 );
 COMMENT ON TYPE credyt.alert IS 'When to say that a balance is low.';
-COMMENT ON COLUMN credyt.alert.customer IS 'Whose wallet.';
+COMMENT ON COLUMN credyt.alert.customer IS 'Customer.';
 COMMENT ON COLUMN credyt.alert.asset IS 'In which asset.';
-COMMENT ON COLUMN credyt.alert.threshold IS 'Credits: at this balance or below; NULL: never.';
+COMMENT ON COLUMN credyt.alert.threshold IS 'At this balance or below; NULL: all alerts were removed.';
+COMMENT ON COLUMN credyt.alert.unit IS 'credits, or percent of the balance right after credits last came in.';
+COMMENT ON COLUMN credyt.alert.enabled IS 'False: no event is written.';
 
 CREATE TYPE credyt.topup AS (
-    customer   text,
-    asset      text,
-    threshold  numeric,
-    credits    numeric,
-    enabled    boolean,
-    in_flight  uuid
+    customer          text,
+    asset             text,
+    threshold         numeric,
+    credits           numeric,
+    enabled           boolean,
+    to_balance        numeric,
+    max_credits       numeric,
+    every             text,
+    cooldown_seconds  int,
+    in_flight         uuid,
+    cooldown_until    timestamptz
 );
 COMMENT ON TYPE credyt.topup IS 'When to ask for more credits.';
-COMMENT ON COLUMN credyt.topup.customer IS 'Whose wallet.';
+COMMENT ON COLUMN credyt.topup.customer IS 'Customer.';
 COMMENT ON COLUMN credyt.topup.asset IS 'In which asset.';
 COMMENT ON COLUMN credyt.topup.threshold IS 'Credits: at this balance or below.';
-COMMENT ON COLUMN credyt.topup.credits IS 'Credits that are asked for.';
-COMMENT ON COLUMN credyt.topup.enabled IS 'Ask, or not.';
-COMMENT ON COLUMN credyt.topup.in_flight IS 'The request that nobody has answered yet; NULL: there is none.';
+COMMENT ON COLUMN credyt.topup.credits IS 'Credits to ask for; NULL: what lacks to to_balance.';
+COMMENT ON COLUMN credyt.topup.enabled IS 'False: nothing is asked for.';
+COMMENT ON COLUMN credyt.topup.to_balance IS 'The balance to refill to; NULL: credits says how many to ask for.';
+COMMENT ON COLUMN credyt.topup.max_credits IS 'Credits that are asked for in a period at most; NULL: no cap.';
+COMMENT ON COLUMN credyt.topup.every IS 'The period: hour, day, week or month, in the asset''s time zone.';
+COMMENT ON COLUMN credyt.topup.cooldown_seconds IS 'Seconds after a failure in which nothing is asked for.';
+COMMENT ON COLUMN credyt.topup.in_flight IS 'The request that is not answered yet; NULL: there is none.';
+COMMENT ON COLUMN credyt.topup.cooldown_until IS 'The end of the cooldown after the last failure; NULL: none has failed since the last request.';
 
 CREATE FUNCTION credyt.set_alert(
     customer   text,
     threshold  numeric,
-    asset      text DEFAULT 'credits'
+    asset      text DEFAULT 'credits',
+    unit       text DEFAULT 'credits',
+    enabled    boolean DEFAULT true
 ) RETURNS credyt.alert
     AS 'MODULE_PATHNAME', 'credyt_set_alert' LANGUAGE c VOLATILE
     SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_seqscan = off;
-COMMENT ON FUNCTION credyt.set_alert(text, numeric, text) IS
-    'Writes an event balance.low whenever the balance (what can be spent on anything without going into debt) falls to this many credits or below; again after it has been above. NULL: no more. Opens the wallet. WC009, 22003, 22023.';
+COMMENT ON FUNCTION credyt.set_alert(text, numeric, text, text, boolean) IS
+    'Sets an alert: the event balance.low when the balance falls to a threshold. NULL removes all alerts.';
 
 CREATE FUNCTION credyt.set_topup(
-    customer   text,
-    threshold  numeric,
-    credits    numeric,
-    asset      text DEFAULT 'credits',
-    enabled    boolean DEFAULT true
+    customer          text,
+    threshold         numeric,
+    credits           numeric DEFAULT NULL,
+    asset             text DEFAULT 'credits',
+    enabled           boolean DEFAULT true,
+    to_balance        numeric DEFAULT NULL,
+    max_credits       numeric DEFAULT NULL,
+    every             text DEFAULT 'month',
+    cooldown_seconds  int DEFAULT 3600
 ) RETURNS credyt.topup
     AS 'MODULE_PATHNAME', 'credyt_set_topup' LANGUAGE c VOLATILE
     SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_seqscan = off;
-COMMENT ON FUNCTION credyt.set_topup(text, numeric, numeric, text, boolean) IS
-    'Writes an event topup.requested when spending leaves a balance of threshold credits or less; not again until credits were purchased or credyt.topup_failed was called. Turning it off forgets a request in flight. Opens the wallet. WC009, 22003, 22023.';
+COMMENT ON FUNCTION credyt.set_topup(text, numeric, numeric, text, boolean, numeric, numeric, text, int) IS
+    'Sets the rule for top-ups: the event topup.requested whenever the balance is at a threshold or below.';
 
 CREATE FUNCTION credyt.topup_failed(
     customer  text,
@@ -107,7 +129,7 @@ CREATE FUNCTION credyt.topup_failed(
     AS 'MODULE_PATHNAME', 'credyt_topup_failed' LANGUAGE c VOLATILE
     SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_seqscan = off;
 COMMENT ON FUNCTION credyt.topup_failed(text, uuid, text) IS
-    'Says that a requested top-up will not come: the next spend that leaves the balance low asks again. Acknowledge the event as well. Again: harmless. WC011 where it is no such event of this customer, 22023.';
+    'Says that a requested top-up failed: after the cooldown it is asked for again. Acknowledge the event as well.';
 
 CREATE FUNCTION credyt.take_events(
     batch          int DEFAULT 100,
@@ -128,27 +150,47 @@ COMMENT ON FUNCTION credyt.ack_events(uuid[]) IS
 
 CREATE TYPE credyt.alert_rule AS (
     threshold  numeric,
+    unit       text,
+    enabled    boolean,
+    level      numeric,
     balance    numeric,
     reached    boolean
 );
 COMMENT ON TYPE credyt.alert_rule IS 'An alert in a wallet''s state.';
-COMMENT ON COLUMN credyt.alert_rule.threshold IS 'Credits: at this balance or below.';
+COMMENT ON COLUMN credyt.alert_rule.threshold IS 'Credits or percent.';
+COMMENT ON COLUMN credyt.alert_rule.unit IS 'credits or percent.';
+COMMENT ON COLUMN credyt.alert_rule.enabled IS 'False: no event is written.';
+COMMENT ON COLUMN credyt.alert_rule.level IS 'Credits: the balance at which it is reached.';
 COMMENT ON COLUMN credyt.alert_rule.balance IS 'Credits that can be spent on anything without going into debt.';
 COMMENT ON COLUMN credyt.alert_rule.reached IS 'Is the balance there or below?';
 
 CREATE TYPE credyt.topup_rule AS (
-    threshold  numeric,
-    credits    numeric,
-    enabled    boolean,
-    balance    numeric,
-    in_flight  uuid
+    threshold         numeric,
+    credits           numeric,
+    enabled           boolean,
+    to_balance        numeric,
+    max_credits       numeric,
+    every             text,
+    cooldown_seconds  int,
+    balance           numeric,
+    in_flight         uuid,
+    cooldown_until    timestamptz,
+    requested         numeric,
+    resets_at         timestamptz
 );
 COMMENT ON TYPE credyt.topup_rule IS 'The rule for top-ups in a wallet''s state.';
 COMMENT ON COLUMN credyt.topup_rule.threshold IS 'Credits: at this balance or below.';
-COMMENT ON COLUMN credyt.topup_rule.credits IS 'Credits that are asked for.';
-COMMENT ON COLUMN credyt.topup_rule.enabled IS 'Ask, or not.';
+COMMENT ON COLUMN credyt.topup_rule.credits IS 'Credits to ask for; NULL: what lacks to to_balance.';
+COMMENT ON COLUMN credyt.topup_rule.enabled IS 'False: nothing is asked for.';
+COMMENT ON COLUMN credyt.topup_rule.to_balance IS 'The balance to refill to; NULL: credits says how many to ask for.';
+COMMENT ON COLUMN credyt.topup_rule.max_credits IS 'Credits that are asked for in a period at most; NULL: no cap.';
+COMMENT ON COLUMN credyt.topup_rule.every IS 'The period: hour, day, week or month.';
+COMMENT ON COLUMN credyt.topup_rule.cooldown_seconds IS 'Seconds after a failure in which nothing is asked for.';
 COMMENT ON COLUMN credyt.topup_rule.balance IS 'Credits that can be spent on anything without going into debt.';
 COMMENT ON COLUMN credyt.topup_rule.in_flight IS 'The request that is not answered yet; NULL: there is none.';
+COMMENT ON COLUMN credyt.topup_rule.cooldown_until IS 'Until then nothing is asked for; NULL: no cooldown runs.';
+COMMENT ON COLUMN credyt.topup_rule.requested IS 'Credits that were asked for in this period and have not failed.';
+COMMENT ON COLUMN credyt.topup_rule.resets_at IS 'The end of this period; NULL: nothing was asked for in it.';
 
 CREATE FUNCTION credyt.alert_rules(state credyt.wallet, at timestamptz) RETURNS SETOF credyt.alert_rule
     AS 'MODULE_PATHNAME', 'credyt_alert_rules' LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE ROWS 1;
@@ -159,26 +201,37 @@ CREATE FUNCTION credyt.topup_rules(state credyt.wallet, at timestamptz) RETURNS 
 COMMENT ON FUNCTION credyt.topup_rules(credyt.wallet, timestamptz) IS 'The rule for top-ups in a wallet''s state, and where its balance stands.';
 
 CREATE VIEW credyt.alerts AS
-SELECT w.customer, w.asset, r.threshold, r.balance, r.reached
+SELECT w.customer, w.asset, r.threshold, r.unit, r.enabled, r.level, r.balance, r.reached
 FROM credyt.wallets_now w CROSS JOIN LATERAL credyt.alert_rules(w.state, w.at) AS r;
 COMMENT ON VIEW credyt.alerts IS 'Who is to be told of a low balance, and how low is it?';
-COMMENT ON COLUMN credyt.alerts.customer IS 'Whose wallet.';
+COMMENT ON COLUMN credyt.alerts.customer IS 'Customer.';
 COMMENT ON COLUMN credyt.alerts.asset IS 'In which asset.';
-COMMENT ON COLUMN credyt.alerts.threshold IS 'Credits: the event balance.low is written when the balance falls to this or below.';
+COMMENT ON COLUMN credyt.alerts.threshold IS 'The event balance.low is written when the balance falls to this or below.';
+COMMENT ON COLUMN credyt.alerts.unit IS 'credits, or percent of the balance right after credits last came in.';
+COMMENT ON COLUMN credyt.alerts.enabled IS 'False: no event is written.';
+COMMENT ON COLUMN credyt.alerts.level IS 'Credits: the balance at which it is reached.';
 COMMENT ON COLUMN credyt.alerts.balance IS 'Credits that can be spent on anything without going into debt: what is compared.';
 COMMENT ON COLUMN credyt.alerts.reached IS 'True: the balance is there or below; the next event comes after it has been above.';
 
 CREATE VIEW credyt.topups AS
-SELECT w.customer, w.asset, r.threshold, r.credits, r.enabled, r.balance, r.in_flight
+SELECT w.customer, w.asset, r.threshold, r.credits, r.enabled, r.balance, r.in_flight, r.to_balance, r.max_credits,
+       r.every, r.requested, r.resets_at, r.cooldown_seconds, r.cooldown_until
 FROM credyt.wallets_now w CROSS JOIN LATERAL credyt.topup_rules(w.state, w.at) AS r;
 COMMENT ON VIEW credyt.topups IS 'For whom are credits to be bought, when and how many, and which requests are not answered yet?';
-COMMENT ON COLUMN credyt.topups.customer IS 'Whose wallet.';
+COMMENT ON COLUMN credyt.topups.customer IS 'Customer.';
 COMMENT ON COLUMN credyt.topups.asset IS 'In which asset.';
 COMMENT ON COLUMN credyt.topups.threshold IS 'Credits: asked for at this balance or below.';
-COMMENT ON COLUMN credyt.topups.credits IS 'Credits that are asked for.';
+COMMENT ON COLUMN credyt.topups.credits IS 'Credits to ask for; NULL: what lacks to to_balance.';
 COMMENT ON COLUMN credyt.topups.enabled IS 'False: nothing is asked for.';
 COMMENT ON COLUMN credyt.topups.balance IS 'Credits that can be spent on anything without going into debt: what is compared.';
 COMMENT ON COLUMN credyt.topups.in_flight IS 'The event topup.requested that is not answered yet, by a purchase or credyt.topup_failed; NULL: there is none.';
+COMMENT ON COLUMN credyt.topups.to_balance IS 'The balance to refill to; NULL: credits says how many to ask for.';
+COMMENT ON COLUMN credyt.topups.max_credits IS 'Credits that are asked for in a period at most; NULL: no cap.';
+COMMENT ON COLUMN credyt.topups.every IS 'The period: hour, day, week or month, in the asset''s time zone.';
+COMMENT ON COLUMN credyt.topups.requested IS 'Credits that were asked for in this period and have not failed.';
+COMMENT ON COLUMN credyt.topups.resets_at IS 'The end of this period; NULL: nothing was asked for in it.';
+COMMENT ON COLUMN credyt.topups.cooldown_seconds IS 'Seconds after a failure in which nothing is asked for.';
+COMMENT ON COLUMN credyt.topups.cooldown_until IS 'Until then nothing is asked for; NULL: no cooldown runs.';
 
 CREATE VIEW credyt.events_pending AS
 SELECT e.id, e.customer, e.asset, e.type, e.payload, e.created_at
@@ -188,6 +241,6 @@ COMMENT ON VIEW credyt.events_pending IS 'What has nobody acknowledged yet? Even
 COMMENT ON COLUMN credyt.events_pending.id IS 'The event.';
 COMMENT ON COLUMN credyt.events_pending.customer IS 'Whom it is about.';
 COMMENT ON COLUMN credyt.events_pending.asset IS 'In which asset.';
-COMMENT ON COLUMN credyt.events_pending.type IS 'balance.low, balance.depleted, topup.requested, grant.expired or plan.renewed.';
+COMMENT ON COLUMN credyt.events_pending.type IS 'balance.low, balance.depleted, topup.requested, topup.capped, grant.expired or plan.renewed.';
 COMMENT ON COLUMN credyt.events_pending.payload IS 'The numbers, as strings.';
 COMMENT ON COLUMN credyt.events_pending.created_at IS 'When it happened.';

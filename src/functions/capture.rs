@@ -22,6 +22,7 @@ use crate::ledger::costing;
 use crate::ledger::margin::Spent;
 use crate::ledger::price::{Price, PriceError};
 use crate::ledger::wallet::{Overrun, Part, Pin, total};
+use crate::ledger::watch::Asks;
 use crate::sql_types::{Args, value};
 use crate::store::Store;
 use crate::store::authorizations::{self, Authorization};
@@ -126,6 +127,7 @@ impl Capture {
             return last_capture(store, open, &authorization);
         }
 
+        open.asks = Asks::Always;
         let late = authorization.status == "expired" || authorization.expires_at <= open.now;
         let mut pins = if late {
             Vec::new()

@@ -1,62 +1,116 @@
 //! Telling the application: `set_alert`, `set_topup`, `topup_failed`, `take_events`, `ack_events`.
 
+use std::str::FromStr;
+
 use pgrx::pg_sys;
 use rust_decimal::Decimal;
 
 use crate::errors::{self, Result};
 use crate::ledger::Amount;
-use crate::ledger::watch::TopUp;
+use crate::ledger::amount::DECIMALS;
+use crate::ledger::limit::Every;
+use crate::ledger::watch::{Alert, Asked, Asks, HUNDRED, MAX_ALERTS, Refill, TopUp, Unit};
+use crate::sql_types::value::Value;
 use crate::sql_types::{Args, Row, args as arguments, row, value};
 use crate::store::wallets::{self, OpenWallet};
-use crate::store::{Store, books, events};
+use crate::store::{Store, books, events, limits};
 
 pub fn set_alert(args: &Args) -> Result<Option<pg_sys::Datum>> {
     let customer = args.name(0, "customer")?;
     let threshold = args.optional_quantity(1, "threshold")?;
     let asset = args.name(2, "asset")?;
-    let threshold = Store::write_for(&customer, |store| {
-        let mut open = wallets::open_or_create(store, &customer, &asset)?;
-        let threshold = threshold
-            .map(|threshold| amount(&open, "threshold", threshold))
-            .transpose()?;
-        open.wallet.watch.alert = threshold;
-        open.write_back(store)?;
-        Ok(threshold)
+    let unit_text = args.name(3, "unit")?;
+    let unit = Unit::from_str(&unit_text).map_err(|_| {
+        errors::invalid(
+            "unit",
+            format_args!("{unit_text:?} is neither credits nor percent"),
+        )
     })?;
+    let enabled = args.bool(4, "enabled")?;
+    let alert = Store::write_for(&customer, |store| {
+        let mut open = wallets::open_or_create(store, &customer, &asset)?;
+        // What has happened before is told to those that were there before.
+        open.book_due_now(store)?;
+        let alert = match threshold {
+            None => {
+                open.wallet.watch.alerts.clear();
+                None
+            }
+            Some(threshold) => {
+                let alert = Alert {
+                    threshold: alert_threshold(&open, threshold, unit)?,
+                    unit,
+                    enabled,
+                };
+                let set = open.wallet.watch.set_alert(alert.clone());
+                set.ok_or_else(|| errors::too_many_alerts(&customer, &asset, MAX_ALERTS))?;
+                Some(alert)
+            }
+        };
+        open.write_back(store)?;
+        Ok(alert)
+    })?;
+    let alert = alert.as_ref();
     Row::new(vec![
         value::text(&customer),
         value::text(&asset),
-        threshold.and_then(value::credits),
+        alert.and_then(|alert| value::credits(alert.threshold)),
+        alert.and_then(|alert| value::text(alert.unit.as_str())),
+        alert.and_then(|alert| value::bool(alert.enabled)),
     ])
     .datum(args)
+}
+
+fn alert_threshold(open: &OpenWallet, threshold: Decimal, unit: Unit) -> Result<Amount> {
+    match unit {
+        Unit::Credits => amount(open, "threshold", threshold),
+        Unit::Percent => {
+            let percent = arguments::amount("threshold", threshold, DECIMALS)?;
+            if percent > HUNDRED {
+                return Err(errors::invalid(
+                    "threshold",
+                    format_args!("{percent} percent are more than all"),
+                ));
+            }
+            Ok(percent)
+        }
+    }
 }
 
 /// `credyt.alert_rules(state, at)`: the alerts in a state.
 pub fn alert_rules(args: &Args) -> Result<Option<pg_sys::Datum>> {
     let wallet = wallets::read_state(args.bytes(0, "state")?)?;
     let balance = wallet.balance(args.moment(1, "at")?);
-    let rule = |threshold: Amount| {
+    let rule = |alert: &Alert| {
+        let level = alert.level(wallet.watch.refilled);
         Row::new(vec![
-            value::credits(threshold),
+            value::credits(alert.threshold),
+            value::text(alert.unit.as_str()),
+            value::bool(alert.enabled),
+            value::credits(level),
             value::credits(balance),
-            value::bool(balance <= threshold),
+            value::bool(balance <= level),
         ])
     };
-    row::rows(args, wallet.watch.alert.into_iter().map(rule))
+    row::rows(args, wallet.watch.alerts.iter().map(rule))
 }
 
 /// `credyt.topup_rules(state, at)`: the rule for top-ups in a state.
 pub fn topup_rules(args: &Args) -> Result<Option<pg_sys::Datum>> {
     let wallet = wallets::read_state(args.bytes(0, "state")?)?;
-    let balance = wallet.balance(args.moment(1, "at")?);
+    let at = args.moment(1, "at")?;
+    let balance = wallet.balance(at);
     let rule = |topup: &TopUp| {
-        Row::new(vec![
-            value::credits(topup.threshold),
-            value::credits(topup.credits),
-            value::bool(topup.enabled),
+        let mut columns = terms(topup);
+        let asked = topup.asked_in(at);
+        columns.extend([
             value::credits(balance),
             value::optional_uuid(topup.in_flight),
-        ])
+            value::optional_moment(topup.waits_until.filter(|until| *until > at)),
+            value::credits(asked.map_or(Amount::ZERO, |asked| asked.credits)),
+            value::optional_moment(asked.map(|asked| asked.until)),
+        ]);
+        Row::new(columns)
     };
     row::rows(args, wallet.watch.topup.iter().map(rule))
 }
@@ -65,29 +119,140 @@ fn amount(open: &OpenWallet, name: &str, number: Decimal) -> Result<Amount> {
     arguments::amount(name, number, open.asset.scale)
 }
 
+/// What `set_topup` is told, but for whose wallet it is.
+struct Rule {
+    threshold: Decimal,
+    refill: Wanted,
+    enabled: bool,
+    max_credits: Option<Decimal>,
+    every: Every,
+    cooldown_seconds: i32,
+}
+
+enum Wanted {
+    Credits(Decimal),
+    ToBalance(Decimal),
+}
+
 pub fn set_topup(args: &Args) -> Result<Option<pg_sys::Datum>> {
     let customer = args.name(0, "customer")?;
-    let threshold = args.quantity(1, "threshold")?;
-    let credits = args.quantity(2, "credits")?;
-    if credits.is_zero() {
-        return Err(errors::invalid("credits", "a top-up of zero credits"));
-    }
     let asset = args.name(3, "asset")?;
-    let enabled = args.bool(4, "enabled")?;
+    let rule = read_rule(args)?;
     let open = Store::write_for(&customer, |store| {
         let mut open = wallets::open_or_create(store, &customer, &asset)?;
+        open.book_due_now(store)?;
         let known = open.wallet.watch.topup.take();
-        open.wallet.watch.topup = Some(TopUp {
-            threshold: amount(&open, "threshold", threshold)?,
-            credits: amount(&open, "credits", credits)?,
-            enabled,
-            // What is asked for already goes on; a rule that is turned off forgets it.
-            in_flight: known.and_then(|topup| topup.in_flight).filter(|_| enabled),
-        });
+        let mut topup = rule.topup(&open)?;
+        if let Some(known) = known {
+            // What is asked for already goes on.
+            topup.in_flight = known.in_flight;
+            topup.waits_until = known.waits_until;
+            topup.asked = match known.every == topup.every {
+                true => known.asked,
+                false => asked_instead(store, &open, &known, topup.every)?,
+            };
+        }
+        open.wallet.watch.topup = Some(topup);
+        open.asks = Asks::Always;
         open.write_back(store)?;
         Ok(open)
     })?;
     topup_row(&open).datum(args)
+}
+
+fn read_rule(args: &Args) -> Result<Rule> {
+    let threshold = args.quantity(1, "threshold")?;
+    let credits = args.optional_quantity(2, "credits")?;
+    let to_balance = args.optional_quantity(5, "to_balance")?;
+    let refill = match (credits, to_balance) {
+        (Some(credits), None) if credits.is_zero() => {
+            return Err(errors::invalid("credits", "a top-up of zero credits"));
+        }
+        (Some(credits), None) => Wanted::Credits(credits),
+        (None, Some(target)) if target <= threshold => {
+            return Err(errors::invalid(
+                "to_balance",
+                format_args!("{target} is not above the threshold of {threshold}"),
+            ));
+        }
+        (None, Some(target)) => Wanted::ToBalance(target),
+        (None, None) => {
+            return Err(errors::invalid(
+                "credits",
+                "it may not be NULL without to_balance",
+            ));
+        }
+        (Some(_), Some(_)) => {
+            return Err(errors::invalid(
+                "to_balance",
+                "a top-up is of so many credits or to a balance, not both",
+            ));
+        }
+    };
+    let every_text = args.name(7, "every")?;
+    let cooldown_seconds = args.int(8, "cooldown_seconds")?;
+    if cooldown_seconds < 0 {
+        return Err(errors::invalid(
+            "cooldown_seconds",
+            format_args!("{cooldown_seconds} is negative"),
+        ));
+    }
+    Ok(Rule {
+        threshold,
+        refill,
+        enabled: args.bool(4, "enabled")?,
+        max_credits: args.optional_quantity(6, "max_credits")?,
+        every: Every::from_str(&every_text).map_err(|_| {
+            errors::invalid(
+                "every",
+                format_args!("{every_text:?} is none of hour, day, week, month"),
+            )
+        })?,
+        cooldown_seconds,
+    })
+}
+
+impl Rule {
+    fn topup(&self, open: &OpenWallet) -> Result<TopUp> {
+        // Where the calendar has no such period, it is said now and not to who spends.
+        limits::period(open, self.every, open.now)?;
+        let max_credits = self.max_credits.map(|max| amount(open, "max_credits", max));
+        Ok(TopUp {
+            threshold: amount(open, "threshold", self.threshold)?,
+            refill: match self.refill {
+                Wanted::Credits(credits) => Refill::Credits(amount(open, "credits", credits)?),
+                Wanted::ToBalance(target) => Refill::ToBalance(amount(open, "to_balance", target)?),
+            },
+            enabled: self.enabled,
+            max_credits: max_credits.transpose()?,
+            every: self.every,
+            cooldown_seconds: self.cooldown_seconds,
+            in_flight: None,
+            waits_until: None,
+            asked: None,
+        })
+    }
+}
+
+/// What was asked for in another period than it was counted in.
+fn asked_instead(
+    store: &Store,
+    open: &OpenWallet,
+    known: &TopUp,
+    every: Every,
+) -> Result<Option<Asked>> {
+    let period = limits::period(open, every, open.now)?;
+    let counted = limits::period(open, known.every, open.now)?;
+    let within = known
+        .asked_in(open.now)
+        .filter(|_| counted.start >= period.start);
+    let counted = within.map_or(Amount::ZERO, |asked| asked.credits);
+    let asked = events::asked_since(store, open, period.start)?;
+    Ok(Some(Asked {
+        until: period.end,
+        credits: asked.max(counted),
+        capped: false,
+    }))
 }
 
 pub fn topup_failed(args: &Args) -> Result<Option<pg_sys::Datum>> {
@@ -95,14 +260,24 @@ pub fn topup_failed(args: &Args) -> Result<Option<pg_sys::Datum>> {
     let event_id = args.uuid(1, "event_id")?;
     let reason = args.text(2, "reason")?;
     let open = Store::write_for(&customer, |store| {
-        let missing = || errors::not_found("event", &customer, event_id);
-        let asset = events::topup_asset(store, &customer, event_id)?.ok_or_else(missing)?;
-        let mut open = wallets::open(store, &customer, &asset)?;
-        if let Some(topup) = &mut open.wallet.watch.topup {
-            // Another one may be in flight by now.
-            topup.in_flight = topup.in_flight.filter(|id| *id != event_id);
+        let mut open = match events::request(store, &customer, event_id)? {
+            Some(request) => wallets::open(store, &customer, &request.asset)?,
+            None => wallets::in_flight(store, &customer, event_id)?
+                .ok_or_else(|| errors::not_found("event", &customer, event_id))?,
+        };
+        open.asks = Asks::Never;
+        // Read under the lock: told again, it fails once.
+        let request = events::request(store, &customer, event_id)?;
+        let period = events::topup_period(&open)?;
+        let failed_before = request.as_ref().is_some_and(|one| one.failed_at.is_some());
+        if let Some(topup) = open.wallet.watch.topup.as_mut().filter(|_| !failed_before) {
+            let (credits, asked_at) = match &request {
+                Some(request) => (request.credits, request.asked_at),
+                None => (Amount::ZERO, open.now),
+            };
+            topup.fail(event_id, credits, asked_at, open.now, period);
         }
-        events::fail(store, &customer, event_id, reason.as_deref())?;
+        events::fail(store, &customer, event_id, open.now, reason.as_deref())?;
         open.write_back(store)?;
         Ok(open)
     })?;
@@ -112,14 +287,35 @@ pub fn topup_failed(args: &Args) -> Result<Option<pg_sys::Datum>> {
 /// A `credyt.topup`; without a rule its terms are NULL.
 fn topup_row(open: &OpenWallet) -> Row {
     let topup = open.wallet.watch.topup.as_ref();
-    Row::new(vec![
-        value::text(&open.customer),
-        value::text(&open.asset.name),
-        topup.and_then(|topup| value::credits(topup.threshold)),
-        topup.and_then(|topup| value::credits(topup.credits)),
-        value::bool(topup.is_some_and(|topup| topup.enabled)),
-        value::optional_uuid(topup.and_then(|topup| topup.in_flight)),
-    ])
+    let mut columns = vec![value::text(&open.customer), value::text(&open.asset.name)];
+    columns.extend(topup.map_or_else(|| vec![value::NULL; TERMS], terms));
+    columns.push(value::optional_uuid(
+        topup.and_then(|topup| topup.in_flight),
+    ));
+    columns.push(value::optional_moment(
+        topup.and_then(|topup| topup.waits_until),
+    ));
+    Row::new(columns)
+}
+
+/// How many `terms` there are.
+const TERMS: usize = 7;
+
+/// The terms of a rule for top-ups, as types and views have them.
+fn terms(topup: &TopUp) -> Vec<Value> {
+    let (credits, to_balance) = match topup.refill {
+        Refill::Credits(credits) => (value::credits(credits), value::NULL),
+        Refill::ToBalance(target) => (value::NULL, value::credits(target)),
+    };
+    vec![
+        value::credits(topup.threshold),
+        credits,
+        value::bool(topup.enabled),
+        to_balance,
+        topup.max_credits.and_then(value::credits),
+        value::text(topup.every.as_str()),
+        value::int(topup.cooldown_seconds),
+    ]
 }
 
 pub fn take_events(args: &Args) -> Result<Option<pg_sys::Datum>> {

@@ -11,6 +11,7 @@ use super::debit::once;
 use super::request::{self, number};
 use crate::errors::{self, Error, Result};
 use crate::ledger::wallet::{Decided, Due, Part, Shortfall, total};
+use crate::ledger::watch::Asks;
 use crate::ledger::{Amount, Kind, Moment};
 use crate::sql_types::{Args, args as arguments, value};
 use crate::store::Store;
@@ -154,6 +155,7 @@ fn put(
     open: &mut OpenWallet,
 ) -> Result<(Issued, Entry, Vec<Due>)> {
     open.not_closed()?;
+    open.asks = Asks::Never;
     let credits = arguments::amount("credits", request.credits, open.asset.scale)?;
     let effective_at = request.effective_at.unwrap_or(open.now);
     if let Some(end) = request.expires_at {
@@ -197,6 +199,9 @@ fn put(
     }
     if request.kind == Kind::Purchased {
         open.wallet.watch.purchased();
+    }
+    if effective_at <= open.now {
+        open.refilled();
     }
     let part = Part {
         grant: Some((grant.id, grant.kind)),

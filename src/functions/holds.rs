@@ -15,6 +15,7 @@ use super::vary::{Budget, Varying};
 use crate::errors::{self, Result};
 use crate::ledger::price::Affordable;
 use crate::ledger::wallet::Overrun;
+use crate::ledger::watch::Asks;
 use crate::ledger::{Amount, Moment};
 use crate::sql_types::Args;
 use crate::store::Store;
@@ -145,6 +146,7 @@ fn hold(store: &Store, request: &Request) -> Result<Option<AuthorizationAnswer>>
             Amount::ZERO,
         )));
     };
+    open.asks = Asks::Always;
     let (mut credits, priced) = pricing.at(None, open.now)?;
     let available = open.wallet.available(open.now, Some(action), open.limit);
     if open.active().is_err() {
@@ -156,11 +158,10 @@ fn hold(store: &Store, request: &Request) -> Result<Option<AuthorizationAnswer>>
         let budget = Budget::of(store, &open, action, request.scopes.as_deref())?;
         let found = pricing.largest(&varying.what, &varying.search(asked, budget), open.now)?;
         let Some(Affordable { amount, units }) = found else {
-            let reason = match budget.is_limited() {
-                true => "limit_exceeded",
-                false => "insufficient_credits",
-            };
-            return Ok(Some(refusal(request, reason, credits, available)));
+            if budget.is_limited() {
+                return Ok(Some(refusal(request, "limit_exceeded", credits, available)));
+            }
+            return insufficient(store, request, &mut open, credits, available).map(Some);
         };
         let amount = amount.unwrap_or(asked);
         credits = Amount::from_units(units);
@@ -168,12 +169,7 @@ fn hold(store: &Store, request: &Request) -> Result<Option<AuthorizationAnswer>>
         granted = Some(amount);
     }
     let Ok(pins) = open.wallet.hold(open.now, action, credits, open.limit) else {
-        return Ok(Some(refusal(
-            request,
-            "insufficient_credits",
-            credits,
-            available,
-        )));
+        return insufficient(store, request, &mut open, credits, available).map(Some);
     };
     let scopes = request.scopes.as_deref();
     if limits::exceeded(store, &open, action, scopes, credits)?.is_some() {
@@ -233,6 +229,20 @@ fn hold(store: &Store, request: &Request) -> Result<Option<AuthorizationAnswer>>
         available,
         open.now,
     )))
+}
+
+/// A refusal for lack of credits: all that it may write is that they are to be bought.
+fn insufficient(
+    store: &Store,
+    request: &Request,
+    open: &mut OpenWallet,
+    credits: Amount,
+    available: Amount,
+) -> Result<AuthorizationAnswer> {
+    if open.wants_topup() && held_before(store, request)?.is_none() {
+        open.write_back(store)?;
+    }
+    Ok(refusal(request, "insufficient_credits", credits, available))
 }
 
 /// A refusal is an answer, not an error: the caller's transaction goes on.

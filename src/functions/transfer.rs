@@ -103,6 +103,7 @@ fn give(store: &Store, request: &Request) -> Result<Option<Answer>> {
         .collect();
     let arriving = moves.iter().map(|one| one.grant.clone()).collect();
     let paid_debts = to.issue_all(store, arriving)?;
+    to.refilled();
     for one in &mut moves {
         one.count_settled(&paid_debts);
     }

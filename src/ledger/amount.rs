@@ -126,6 +126,18 @@ impl Amount {
         Amount(units.as_i128())
     }
 
+    /// So many percent of this amount, rounded down at ten decimals. None may be negative, and `percent` is
+    /// at most 100.
+    pub fn percent(self, percent: Amount) -> Amount {
+        assert!(
+            self.0 >= 0 && percent.0 >= 0 && percent.0 <= 100 * ONE,
+            "a share lies within its whole"
+        );
+        let product = U256::from(self.0.unsigned_abs()) * U256::from(percent.0.unsigned_abs());
+        // At most an i128, as its whole is.
+        Amount((product / U256::from(100 * ONE.unsigned_abs())).as_i128())
+    }
+
     /// The text with at least `decimals` decimals and no trailing zeros behind them.
     pub fn text(self, decimals: usize) -> String {
         let size = self.0.unsigned_abs();

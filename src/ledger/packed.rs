@@ -10,9 +10,12 @@
 //! limits    varint   how many
 //!   scope: varint length and bytes | every and flag u8 | cap varint | spilled i64 (flag)
 //!   | counts: varint how many, each scope, since i64, credits varint
-//! watch     u8       flags: alert, top-up, enabled, in flight; the wallet is closed
-//!   alert varint (flag) | threshold and credits as varints (flag) | event 16 bytes (flag)
-//!   | events varint
+//! watch     u8       flags: top-up, enabled, to a balance, capped in all, in flight, waits, asked; the
+//!                    wallet is closed
+//!   refilled varint | alerts: varint how many, each unit and enabled u8, threshold varint
+//!   | top-up (flag): threshold, credits and cooldown as varints, every: text
+//!   | max_credits varint (flag) | event 16 bytes (flag) | waits until i64 (flag)
+//!   | asked until i64, credits and capped as varints (flag) | events varint
 //! checksum  u32      CRC-32 of everything before and after it
 //! changed   i64
 //! seq       varint
@@ -32,7 +35,7 @@ use uuid::Uuid;
 use super::interrupt::checked;
 use super::limit::{Count, Every};
 use super::wallet::{Corrupt, MAX_GRANTS};
-use super::watch::TopUp;
+use super::watch::{Alert, Asked, MAX_ALERTS, Refill, TopUp, Unit};
 use super::{Amount, Grant, Kind, Limit, Moment, Wallet, Watch};
 
 const VERSION: u8 = 1;
@@ -46,11 +49,17 @@ const UNKNOWN_FLAGS: u8 = 0b1100_0000;
 
 const SPILLED: u8 = 0b1000_0000;
 
-const HAS_ALERT: u8 = 0b0001;
-const HAS_TOPUP: u8 = 0b0010;
-const ENABLED: u8 = 0b0100;
-const IN_FLIGHT: u8 = 0b1000;
-const CLOSED: u8 = 0b1_0000;
+const HAS_TOPUP: u8 = 0b0000_0001;
+const ENABLED: u8 = 0b0000_0010;
+const TO_BALANCE: u8 = 0b0000_0100;
+const HAS_MAX: u8 = 0b0000_1000;
+const IN_FLIGHT: u8 = 0b0001_0000;
+const WAITS: u8 = 0b0010_0000;
+const HAS_ASKED: u8 = 0b0100_0000;
+const CLOSED: u8 = 0b1000_0000;
+
+const ALERT_ENABLED: u8 = 0b01;
+const ALERT_PERCENT: u8 = 0b10;
 
 /// The bytes of a wallet.
 pub fn pack(wallet: &Wallet) -> Vec<u8> {
@@ -291,12 +300,18 @@ fn put_text(out: &mut Vec<u8>, text: &str) {
 
 fn put_watch(out: &mut Vec<u8>, watch: &Watch, closed: bool) {
     let topup = watch.topup.as_ref();
-    let in_flight = topup.and_then(|topup| topup.in_flight);
+    let is = |flag: fn(&TopUp) -> bool| topup.is_some_and(flag);
     let flags = [
-        (watch.alert.is_some(), HAS_ALERT),
         (topup.is_some(), HAS_TOPUP),
-        (topup.is_some_and(|topup| topup.enabled), ENABLED),
-        (in_flight.is_some(), IN_FLIGHT),
+        (is(|topup| topup.enabled), ENABLED),
+        (
+            is(|topup| matches!(topup.refill, Refill::ToBalance(_))),
+            TO_BALANCE,
+        ),
+        (is(|topup| topup.max_credits.is_some()), HAS_MAX),
+        (is(|topup| topup.in_flight.is_some()), IN_FLIGHT),
+        (is(|topup| topup.waits_until.is_some()), WAITS),
+        (is(|topup| topup.asked.is_some()), HAS_ASKED),
         (closed, CLOSED),
     ];
     out.push(
@@ -306,55 +321,125 @@ fn put_watch(out: &mut Vec<u8>, watch: &Watch, closed: bool) {
             .map(|(_, flag)| flag)
             .sum(),
     );
-    if let Some(threshold) = watch.alert {
-        put_amount(out, threshold);
+    put_amount(out, watch.refilled);
+    put_varint(out, watch.alerts.len() as u128);
+    for alert in &watch.alerts {
+        let unit = match alert.unit {
+            Unit::Credits => 0,
+            Unit::Percent => ALERT_PERCENT,
+        };
+        out.push(unit | if alert.enabled { ALERT_ENABLED } else { 0 });
+        put_amount(out, alert.threshold);
     }
     if let Some(topup) = topup {
-        put_amount(out, topup.threshold);
-        put_amount(out, topup.credits);
-    }
-    if let Some(event) = in_flight {
-        out.extend(event.as_bytes());
+        put_topup(out, topup);
     }
     put_varint(out, watch.events.into());
+}
+
+fn put_topup(out: &mut Vec<u8>, topup: &TopUp) {
+    put_amount(out, topup.threshold);
+    let (Refill::Credits(amount) | Refill::ToBalance(amount)) = topup.refill;
+    put_amount(out, amount);
+    put_varint(out, topup.cooldown_seconds.max(0) as u128);
+    put_text(out, topup.every.as_str());
+    if let Some(max) = topup.max_credits {
+        put_amount(out, max);
+    }
+    if let Some(event) = topup.in_flight {
+        out.extend(event.as_bytes());
+    }
+    if let Some(until) = topup.waits_until {
+        put_i64(out, until.0);
+    }
+    if let Some(asked) = topup.asked {
+        put_i64(out, asked.until.0);
+        put_amount(out, asked.credits);
+        put_varint(out, asked.capped.into());
+    }
 }
 
 fn take_watch(input: &mut Input) -> Result<(Watch, bool), Corrupt> {
     let flags = input.byte()?;
     let set = |flag| flags & flag != 0;
-    if flags & !(HAS_ALERT | HAS_TOPUP | ENABLED | IN_FLIGHT | CLOSED) != 0
-        || !set(HAS_TOPUP) && (set(ENABLED) || set(IN_FLIGHT))
-    {
+    if !set(HAS_TOPUP) && flags & !CLOSED != 0 {
         return Err(Corrupt("unknown flags"));
     }
-    let alert = if set(HAS_ALERT) {
-        Some(input.amount()?)
-    } else {
-        None
-    };
+    let refilled = input.amount()?;
+    let count = input.length()?;
+    let mut alerts = Vec::with_capacity(count.min(MAX_ALERTS));
+    for _ in 0..count {
+        let flags = input.byte()?;
+        if flags & !(ALERT_ENABLED | ALERT_PERCENT) != 0 {
+            return Err(Corrupt("unknown flags"));
+        }
+        alerts.push(Alert {
+            unit: match flags & ALERT_PERCENT {
+                0 => Unit::Credits,
+                _ => Unit::Percent,
+            },
+            enabled: flags & ALERT_ENABLED != 0,
+            threshold: input.amount()?,
+        });
+    }
     let topup = if set(HAS_TOPUP) {
-        let (threshold, credits) = (input.amount()?, input.amount()?);
-        let in_flight = if set(IN_FLIGHT) {
-            Some(Uuid::from_bytes(input.array()?))
-        } else {
-            None
-        };
-        Some(TopUp {
-            threshold,
-            credits,
-            enabled: set(ENABLED),
-            in_flight,
-        })
+        Some(take_topup(input, set)?)
     } else {
         None
     };
     let events = u64::try_from(input.varint()?).map_err(|_| Corrupt("events is out of range"))?;
     let watch = Watch {
-        alert,
+        alerts,
+        refilled,
         topup,
         events,
     };
     Ok((watch, set(CLOSED)))
+}
+
+fn take_topup(input: &mut Input, set: impl Fn(u8) -> bool) -> Result<TopUp, Corrupt> {
+    let threshold = input.amount()?;
+    let amount = input.amount()?;
+    let cooldown = i32::try_from(input.varint()?);
+    let every = input.text()?.parse();
+    Ok(TopUp {
+        threshold,
+        refill: match set(TO_BALANCE) {
+            true => Refill::ToBalance(amount),
+            false => Refill::Credits(amount),
+        },
+        enabled: set(ENABLED),
+        cooldown_seconds: cooldown.map_err(|_| Corrupt("a cooldown is out of range"))?,
+        every: every.map_err(|_| Corrupt("an unknown period"))?,
+        max_credits: if set(HAS_MAX) {
+            Some(input.amount()?)
+        } else {
+            None
+        },
+        in_flight: if set(IN_FLIGHT) {
+            Some(Uuid::from_bytes(input.array()?))
+        } else {
+            None
+        },
+        waits_until: if set(WAITS) {
+            Some(Moment(input.i64()?))
+        } else {
+            None
+        },
+        asked: if set(HAS_ASKED) {
+            Some(Asked {
+                until: Moment(input.i64()?),
+                credits: input.amount()?,
+                capped: match input.varint()? {
+                    0 => false,
+                    1 => true,
+                    _ => return Err(Corrupt("unknown flags")),
+                },
+            })
+        } else {
+            None
+        },
+    })
 }
 
 fn put_i64(out: &mut Vec<u8>, value: i64) {
@@ -524,8 +609,13 @@ mod tests {
         #[test]
         fn limits_and_watch_both_ways(
             limits in prop::collection::vec((prop::sample::select(&["user:alice", "user:*", "action:image.*"][..]), 0..4_usize, 0..Amount::MAX_WALLET.units(), prop::option::of(0..Amount::MAX_WALLET.units())), 0..5),
-            alert in prop::option::of(0..Amount::MAX_WALLET.units()),
-            topup in prop::option::of((0..Amount::MAX_ISSUE.units(), 0..Amount::MAX_ISSUE.units(), any::<bool>(), prop::option::of(any::<u128>()))),
+            refilled in 0..Amount::MAX_WALLET.units(),
+            alerts in prop::collection::vec((0..Amount::MAX_ISSUE.units(), any::<bool>(), any::<bool>()), 0..4),
+            topup in prop::option::of((
+                (0..Amount::MAX_ISSUE.units(), 0..Amount::MAX_ISSUE.units(), any::<bool>(), any::<bool>(), 0..4_usize),
+                (0..i32::MAX, prop::option::of(0..Amount::MAX_ISSUE.units()), prop::option::of(any::<u128>())),
+                (prop::option::of(0..1_i64 << 57), prop::option::of((0..1_i64 << 57, 0..Amount::MAX_WALLET.units(), any::<bool>()))),
+            )),
             events in any::<u64>(), closed in any::<bool>(), flip in 1..=255_u8, at in any::<prop::sample::Index>(),
         ) {
             let mut wallet = wallet(Vec::new(), 7, 12, None);
@@ -538,12 +628,22 @@ mod tests {
                 limit
             }).collect();
             wallet.watch = Watch {
-                alert: alert.map(Amount::from_units),
-                topup: topup.map(|(threshold, credits, enabled, in_flight)| TopUp {
-                    threshold: Amount::from_units(threshold),
-                    credits: Amount::from_units(credits),
+                refilled: Amount::from_units(refilled),
+                alerts: alerts.into_iter().enumerate().map(|(at, (threshold, percent, enabled))| Alert {
+                    threshold: Amount::from_units(if percent { at as i128 } else { threshold - threshold % 10 + at as i128 }),
+                    unit: if percent { Unit::Percent } else { Unit::Credits },
                     enabled,
+                }).collect(),
+                topup: topup.map(|((threshold, credits, to_balance, enabled, every), (cooldown_seconds, max, in_flight), (waits, asked))| TopUp {
+                    threshold: Amount::from_units(threshold),
+                    refill: if to_balance { Refill::ToBalance(Amount::from_units(threshold + 1)) } else { Refill::Credits(Amount::from_units(credits + 1)) },
+                    enabled,
+                    max_credits: max.map(Amount::from_units),
+                    every: Every::ALL[every],
+                    cooldown_seconds,
                     in_flight: in_flight.map(Uuid::from_u128),
+                    waits_until: waits.map(Moment),
+                    asked: asked.map(|(until, credits, capped)| Asked { until: Moment(until), credits: Amount::from_units(credits), capped }),
                 }),
                 events,
             };

@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use super::limit::Count;
 use super::wallet::Corrupt;
-use super::watch::TopUp;
+use super::watch::{Alert, Asked, Refill, TopUp};
 use super::{Amount, Grant, Kind, Limit, Moment, Wallet, Watch};
 
 #[derive(Serialize, Deserialize)]
@@ -21,8 +21,10 @@ struct WalletText {
     next_renewal: Option<String>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     limits: Vec<LimitText>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    alerts: Vec<AlertText>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    alert: Option<String>,
+    refilled: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     topup: Option<TopUpText>,
     #[serde(default, skip_serializing_if = "is_zero")]
@@ -54,11 +56,38 @@ struct CountText {
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
+struct AlertText {
+    threshold: String,
+    unit: String,
+    enabled: bool,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 struct TopUpText {
     threshold: String,
-    credits: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    credits: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    to_balance: Option<String>,
     enabled: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    max_credits: Option<String>,
+    every: String,
+    cooldown_seconds: i32,
     in_flight: Option<Uuid>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    waits_until: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    asked: Option<AskedText>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct AskedText {
+    until: String,
+    credits: String,
+    capped: bool,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -89,7 +118,8 @@ pub fn print(wallet: &Wallet) -> String {
         next_hold_end: wallet.next_hold_end.map(|at| at.to_string()),
         next_renewal: wallet.next_renewal.map(|at| at.to_string()),
         limits: wallet.limits.iter().map(limit_text).collect(),
-        alert: wallet.watch.alert.map(|threshold| threshold.to_string()),
+        alerts: wallet.watch.alerts.iter().map(alert_text).collect(),
+        refilled: (!wallet.watch.refilled.is_zero()).then(|| wallet.watch.refilled.to_string()),
         topup: wallet.watch.topup.as_ref().map(topup_text),
         events: wallet.watch.events,
         closed: wallet.closed,
@@ -141,13 +171,70 @@ fn count_text(count: &Count) -> CountText {
     }
 }
 
+fn alert_text(alert: &Alert) -> AlertText {
+    AlertText {
+        threshold: alert.threshold.to_string(),
+        unit: alert.unit.to_string(),
+        enabled: alert.enabled,
+    }
+}
+
 fn topup_text(topup: &TopUp) -> TopUpText {
+    let (credits, to_balance) = match topup.refill {
+        Refill::Credits(credits) => (Some(credits.to_string()), None),
+        Refill::ToBalance(target) => (None, Some(target.to_string())),
+    };
     TopUpText {
         threshold: topup.threshold.to_string(),
-        credits: topup.credits.to_string(),
+        credits,
+        to_balance,
         enabled: topup.enabled,
+        max_credits: topup.max_credits.map(|max| max.to_string()),
+        every: topup.every.to_string(),
+        cooldown_seconds: topup.cooldown_seconds,
         in_flight: topup.in_flight,
+        waits_until: topup.waits_until.map(|until| until.to_string()),
+        asked: topup.asked.map(|asked| AskedText {
+            until: asked.until.to_string(),
+            credits: asked.credits.to_string(),
+            capped: asked.capped,
+        }),
     }
+}
+
+fn alert(text: &AlertText) -> Result<Alert, String> {
+    Ok(Alert {
+        threshold: not_negative(&text.threshold)?,
+        unit: (text.unit.parse()).map_err(|_| format!("{:?} is no unit", text.unit))?,
+        enabled: text.enabled,
+    })
+}
+
+fn topup(text: &TopUpText) -> Result<TopUp, String> {
+    let refill = match (&text.credits, &text.to_balance) {
+        (Some(credits), None) => Refill::Credits(not_negative(credits)?),
+        (None, Some(target)) => Refill::ToBalance(not_negative(target)?),
+        _ => return Err("a top-up has either credits or to_balance".to_owned()),
+    };
+    let asked = |text: &AskedText| {
+        Ok::<Asked, String>(Asked {
+            until: moment(&text.until)?,
+            credits: not_negative(&text.credits)?,
+            capped: text.capped,
+        })
+    };
+    Ok(TopUp {
+        threshold: not_negative(&text.threshold)?,
+        refill,
+        enabled: text.enabled,
+        max_credits: text.max_credits.as_deref().map(not_negative).transpose()?,
+        every: (text.every.parse())
+            .map_err(|_| format!("{:?} is no period of a top-up", text.every))?,
+        cooldown_seconds: text.cooldown_seconds,
+        in_flight: text.in_flight,
+        waits_until: text.waits_until.as_deref().map(moment).transpose()?,
+        asked: text.asked.as_ref().map(asked).transpose()?,
+    })
 }
 
 /// The wallet of a JSON text, or why it is none.
@@ -202,17 +289,11 @@ pub fn parse(text: &str) -> Result<Wallet, String> {
         .into_iter()
         .map(limit)
         .collect::<Result<Vec<Limit>, String>>()?;
-    let topup = |topup: TopUpText| {
-        Ok::<TopUp, String>(TopUp {
-            threshold: not_negative(&topup.threshold)?,
-            credits: not_negative(&topup.credits)?,
-            enabled: topup.enabled,
-            in_flight: topup.in_flight,
-        })
-    };
+    let alerts = text.alerts.iter().map(alert);
     let watch = Watch {
-        alert: text.alert.as_deref().map(not_negative).transpose()?,
-        topup: text.topup.map(topup).transpose()?,
+        alerts: alerts.collect::<Result<_, String>>()?,
+        refilled: (text.refilled.as_deref()).map_or(Ok(Amount::ZERO), not_negative)?,
+        topup: text.topup.as_ref().map(topup).transpose()?,
         events: text.events,
     };
     let mut wallet = Wallet::new(moment(&text.changed_at)?);
@@ -241,11 +322,16 @@ fn objects(text: &str) -> Result<Value, String> {
         Some(grants) if all(grants) => {}
         _ => return Err("grants is no list of objects".to_owned()),
     }
-    if text.get("limits").is_some_and(|limits| !all(limits)) {
-        return Err("limits is no list of objects".to_owned());
+    for name in ["limits", "alerts"] {
+        if text.get(name).is_some_and(|list| !all(list)) {
+            return Err(format!("{name} is no list of objects"));
+        }
     }
     match text.get("topup") {
         Some(topup) if !topup.is_object() => Err("topup is no object".to_owned()),
+        Some(topup) if topup.get("asked").is_some_and(|asked| !asked.is_object()) => {
+            Err("asked is no object".to_owned())
+        }
         _ => Ok(text),
     }
 }

@@ -12,6 +12,7 @@ use uuid::Uuid;
 use super::interrupt::checked;
 use super::limit::{MAX_LIMITS, check_scope};
 use super::plan::{self, Issue, Period, Renewing};
+use super::watch::{HUNDRED, MAX_ALERTS, Refill, Unit};
 use super::{Amount, Grant, Kind, Limit, Moment, Watch};
 
 /// More open grants than this a wallet does not take.
@@ -269,6 +270,12 @@ impl Wallet {
             .filter_map(|g| g.expires_at);
         let others = self.next_hold_end.into_iter().chain(self.next_renewal);
         starts.chain(ends).chain(others).min()
+    }
+
+    /// Has a grant started since it last changed?
+    pub fn starts_until(&self, now: Moment) -> bool {
+        let starts = |grant: &Grant| grant.effective_at > self.changed_at && grant.started(now);
+        self.grants.iter().any(starts)
     }
 
     /// Unheld credits of the live grants that may pay for this action.
@@ -890,16 +897,40 @@ impl Wallet {
                 "what counts under a limit is out of range",
             )?;
         }
-        let topup = self.watch.topup.as_ref();
-        let watched = [
-            self.watch.alert,
-            topup.map(|t| t.threshold),
-            topup.map(|t| t.credits),
-        ];
-        ensure(
-            watched.into_iter().flatten().all(in_wallet),
-            "a threshold is out of range",
-        )?;
+        ensure(self.watch.alerts.len() <= MAX_ALERTS, "more than 10 alerts")?;
+        ensure(in_wallet(self.watch.refilled), "refilled is out of range")?;
+        for alert in &self.watch.alerts {
+            let most = match alert.unit {
+                Unit::Credits => Amount::MAX_WALLET,
+                Unit::Percent => HUNDRED,
+            };
+            ensure(
+                !alert.threshold.is_negative() && alert.threshold <= most,
+                "a threshold is out of range",
+            )?;
+        }
+        if let Some(topup) = &self.watch.topup {
+            ensure(in_wallet(topup.threshold), "a threshold is out of range")?;
+            ensure(
+                match topup.refill {
+                    Refill::Credits(credits) => credits.is_positive() && in_wallet(credits),
+                    Refill::ToBalance(target) => target > topup.threshold && in_wallet(target),
+                },
+                "a top-up of nothing",
+            )?;
+            let asked = topup.asked.as_ref();
+            ensure(
+                topup.max_credits.is_none_or(in_wallet)
+                    && asked.is_none_or(|asked| in_wallet(asked.credits))
+                    && topup.cooldown_seconds >= 0,
+                "a top-up is out of range",
+            )?;
+            let moments = [topup.waits_until, asked.map(|asked| asked.until)];
+            ensure(
+                moments.iter().flatten().all(|at| at.has_a_date()),
+                "a time that no calendar has",
+            )?;
+        }
         ensure(
             !self.closed || self.next_renewal.is_none(),
             "a closed wallet renews",

@@ -158,7 +158,7 @@ impl Batch {
                     value::text(&open.customer),
                     value::text(&open.asset.name),
                     value::bytes(&state),
-                    value::optional_moment(open.wallet.next_due()),
+                    value::optional_moment(open.next_due_at()),
                 ]);
             }
         }

@@ -10,6 +10,7 @@ use serde_json::{Value as Json, json};
 use uuid::Uuid;
 
 use super::ledger;
+use super::limits;
 use super::statement::{
     BIGINT, Columns, INT, JSONB, JSONBS, ROWS_AT_ONCE, RowRef, Statement, Store, TEXT, TEXTS, TIME,
     TIMES, UUID, UUIDS,
@@ -17,6 +18,7 @@ use super::statement::{
 use super::wallets::OpenWallet;
 use crate::errors::Result;
 use crate::ledger::interrupt::checked;
+use crate::ledger::limit::{Every, Period};
 use crate::ledger::plan::Renewing;
 use crate::ledger::wallet::{Decided, Due, Part};
 use crate::ledger::watch::Signal;
@@ -120,25 +122,35 @@ static UNKNOWN: Statement = Statement {
     args: &[UUIDS],
 };
 
-static ASSET_OF: Statement = Statement {
-    sql: "SELECT e.asset FROM credyt.events e
+static REQUEST: Statement = Statement {
+    sql: "SELECT e.asset, (e.payload->>'credits')::numeric, e.created_at, e.failed_at
+          FROM credyt.events e
           WHERE e.customer = $1 AND e.id = $2 AND e.type = 'topup.requested'",
     args: &[TEXT, UUID],
 };
 
 static FAIL: Statement = Statement {
-    sql: "UPDATE credyt.events e SET failure = $3 WHERE e.customer = $1 AND e.id = $2",
-    args: &[TEXT, UUID, TEXT],
+    sql: "UPDATE credyt.events e SET failed_at = coalesce(e.failed_at, $3), failure = coalesce($4, e.failure)
+          WHERE e.customer = $1 AND e.id = $2",
+    args: &[TEXT, UUID, TIME, TEXT],
 };
 
-/// Kept for a day, so that a worker may acknowledge again; requests longer, so that a failure that is
-/// told late finds them.
+/// What a customer was asked to pay for since a moment, but for what has failed.
+static ASKED: Statement = Statement {
+    sql: "SELECT coalesce(sum((e.payload->>'credits')::numeric), 0) FROM credyt.events e
+          WHERE e.customer = $1 AND e.asset = $2 AND e.type = 'topup.requested'
+            AND e.created_at >= $3 AND e.failed_at IS NULL",
+    args: &[TEXT, TEXT, TIME],
+};
+
+/// Kept for a day, so that a worker may acknowledge again; requests for longer than a month, so that a
+/// failure that is told late finds them, and a new rule what was asked for in the month.
 static PRUNE: Statement = Statement {
     sql: "DELETE FROM credyt.events
           WHERE (customer, id) IN (
               SELECT e.customer, e.id FROM credyt.events e
               WHERE e.acknowledged_at <= $1 - interval '1 day'
-                AND (e.type <> 'topup.requested' OR e.acknowledged_at <= $1 - interval '30 days')
+                AND (e.type <> 'topup.requested' OR e.acknowledged_at <= $1 - interval '32 days')
               LIMIT $2 FOR UPDATE SKIP LOCKED)",
     args: &[TIME, INT],
 };
@@ -149,6 +161,43 @@ impl News {
             id: Uuid::nil(),
             kind,
             payload: payload.to_string(),
+        }
+    }
+
+    fn of(signal: &Signal, balance: Amount) -> News {
+        let available = balance.to_string();
+        match signal {
+            Signal::Low { threshold, unit } => News::new(
+                "balance.low",
+                json!({
+                    "threshold": threshold.to_string(),
+                    "unit": unit.as_str(),
+                    "available": available,
+                }),
+            ),
+            Signal::Depleted => News::new("balance.depleted", json!({"available": available})),
+            Signal::TopUp { threshold, credits } => News::new(
+                "topup.requested",
+                json!({
+                    "threshold": threshold.to_string(),
+                    "credits": credits.to_string(),
+                    "available": available,
+                }),
+            ),
+            Signal::Capped {
+                threshold,
+                max_credits,
+                requested,
+                resets_at,
+            } => News::new(
+                "topup.capped",
+                json!({
+                    "threshold": threshold.to_string(),
+                    "max_credits": max_credits.to_string(),
+                    "requested": requested.to_string(),
+                    "resets_at": resets_at.to_string(),
+                }),
+            ),
         }
     }
 
@@ -195,51 +244,55 @@ fn renewed(renewing: &Renewing) -> Vec<(Moment, News)> {
     news.collect()
 }
 
-/// All that is to be told when the wallet is written now: what time decided, in its order, and that its balance has fallen. The wallet remembers what it has told.
-pub fn collect<'a>(open: &mut OpenWallet, due: impl Iterator<Item = &'a Due>) -> Vec<News> {
-    let balance = open.wallet.balance(open.now);
-    // Who closes a wallet knows that it is empty, and nobody is to pay for more.
-    let signals = if open.wallet.closed {
-        Vec::new()
-    } else {
-        open.wallet.watch.signals(open.was, balance)
-    };
-    open.was = balance;
+/// All that is to be told when the wallet is written now: what time decided, in its order, then that its
+/// balance has fallen and a top-up is asked for. The wallet remembers what it has told.
+pub fn collect<'a>(open: &mut OpenWallet, due: impl Iterator<Item = &'a Due>) -> Result<Vec<News>> {
     let mut passed: Vec<(Moment, News)> = checked(due)
         .filter_map(|due| Some((due.at, News::of_due(due)?)))
         .collect();
     passed.extend(open.renewals.renewing.iter().flat_map(renewed));
     passed.sort_by_key(|(at, _)| *at);
     let mut news: Vec<News> = passed.into_iter().map(|(_, news)| news).collect();
-    let mut asked = None;
-    for signal in signals {
-        let left = balance.to_string();
-        news.push(match signal {
-            Signal::Low { threshold } => News::new(
-                "balance.low",
-                json!({"threshold": threshold.to_string(), "available": left}),
-            ),
-            Signal::Depleted => News::new("balance.depleted", json!({"available": left})),
-            Signal::TopUp { threshold, credits } => {
-                asked = Some(news.len());
-                let (threshold, credits) = (threshold.to_string(), credits.to_string());
-                News::new(
-                    "topup.requested",
-                    json!({"threshold": threshold, "credits": credits, "available": left}),
-                )
-            }
-        });
+    let balance = open.wallet.balance(open.now);
+    let mut requested = None;
+    // Who closes a wallet knows that it is empty.
+    if !open.wallet.closed {
+        let crossings = open.wallet.watch.crossings(open.was, balance);
+        news.extend(crossings.iter().map(|signal| News::of(signal, balance)));
+        if let Some(signal) = ask(open, balance)? {
+            requested = matches!(signal, Signal::TopUp { .. }).then_some(news.len());
+            news.push(News::of(&signal, balance));
+        }
     }
+    open.was = balance;
     let watch = &mut open.wallet.watch;
     for (at, news) in news.iter_mut().enumerate() {
         watch.events += 1;
         // Ascending in the wallet, as its ledger rows do.
         news.id = ledger::row_id(open.now, watch.events);
-        if let Some(topup) = watch.topup.as_mut().filter(|_| asked == Some(at)) {
+        if let Some(topup) = watch.topup.as_mut().filter(|_| requested == Some(at)) {
             topup.in_flight = Some(news.id);
         }
     }
-    news
+    Ok(news)
+}
+
+/// Asks for a top-up where one is wanted.
+fn ask(open: &mut OpenWallet, balance: Amount) -> Result<Option<Signal>> {
+    if !open.wants_topup() {
+        return Ok(None);
+    }
+    let period = topup_period(open)?;
+    let now = open.now;
+    let topup = open.wallet.watch.topup.as_mut();
+    Ok(topup.map(|topup| topup.ask(balance, now, period)))
+}
+
+/// The period that lasts in which the rule for top-ups counts; without a rule the month.
+pub fn topup_period(open: &OpenWallet) -> Result<Period> {
+    let topup = open.wallet.watch.topup.as_ref();
+    let every = topup.map_or(Every::Month, |topup| topup.every);
+    limits::period(open, every, open.now)
 }
 
 /// Writes them down.
@@ -355,21 +408,55 @@ pub fn acknowledge(
     Ok(Ok(done))
 }
 
-/// The asset of a customer's request for a top-up; `None` where there is no such request.
-pub fn topup_asset(store: &Store, customer: &str, id: Uuid) -> Result<Option<String>> {
-    let rows = ASSET_OF.run(store, &[value::text(customer), value::uuid(id)])?;
-    rows.first().map(|row| row.text(1)).transpose()
+/// A request for a top-up.
+pub struct Request {
+    pub asset: String,
+    pub credits: Amount,
+    pub asked_at: Moment,
+    pub failed_at: Option<Moment>,
 }
 
-/// Writes down why a top-up failed.
-pub fn fail(store: &Store, customer: &str, id: Uuid, reason: Option<&str>) -> Result<()> {
+/// A customer's request for a top-up.
+pub fn request(store: &Store, customer: &str, id: Uuid) -> Result<Option<Request>> {
+    let rows = REQUEST.run(store, &[value::text(customer), value::uuid(id)])?;
+    let request = |row: RowRef| {
+        Ok(Request {
+            asset: row.text(1)?,
+            credits: row.amount(2)?,
+            asked_at: row.moment(3)?,
+            failed_at: row.optional_moment(4),
+        })
+    };
+    rows.first().map(request).transpose()
+}
+
+/// Writes down that a top-up failed, and why.
+pub fn fail(
+    store: &Store,
+    customer: &str,
+    id: Uuid,
+    now: Moment,
+    reason: Option<&str>,
+) -> Result<()> {
     let args = [
         value::text(customer),
         value::uuid(id),
+        value::moment(now),
         value::optional_text(reason),
     ];
     FAIL.run(store, &args)?;
     Ok(())
+}
+
+/// What a wallet has asked for since a moment, as far as its events are kept.
+pub fn asked_since(store: &Store, open: &OpenWallet, since: Moment) -> Result<Amount> {
+    let args = [
+        value::text(&open.customer),
+        value::text(&open.asset.name),
+        value::moment(since),
+    ];
+    let rows = ASKED.run(store, &args)?;
+    rows.first().map_or(Ok(Amount::ZERO), |row| row.amount(1))
 }
 
 /// Forgets acknowledged events, at most so many: `maintain`'s share. How many.

@@ -11,6 +11,7 @@ use super::statement::{BYTES, Statement, Store, TEXT};
 use super::wallets::{self, OpenWallet};
 use crate::errors::{self, Result};
 use crate::ledger::wallet::{Part, total};
+use crate::ledger::watch::Asks;
 use crate::ledger::{Amount, Moment};
 use crate::sql_types::value;
 
@@ -41,6 +42,7 @@ impl Spend {
     /// Takes it from an open wallet: what paid, and the version of the price. WC001, WC003, WC006.
     pub fn apply(&self, open: &mut OpenWallet) -> Result<(Vec<Part>, Option<i32>)> {
         open.active()?;
+        open.asks = Asks::Always;
         let (credits, price_version) = (self.price)(open.now)?;
         let parts = open
             .wallet

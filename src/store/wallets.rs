@@ -23,6 +23,7 @@ use crate::ledger::interrupt::checked;
 use crate::ledger::packed;
 use crate::ledger::refund::{Paid, Revoked, RevokedDebt};
 use crate::ledger::wallet::{Debt, Decided, Due, EndedHold, Full};
+use crate::ledger::watch::Asks;
 use crate::ledger::{Amount, Grant, Moment, Wallet};
 use crate::sql_types::{Scratch, value};
 
@@ -46,8 +47,10 @@ pub struct OpenWallet {
     lowered: Vec<Lowered>,
     /// The key of the call that makes a subscription begin, for the first grant it books.
     key: Option<Key>,
-    /// Its balance when it was written last.
+    /// The higher one of its balance when it was written last, and after time has done its part.
     pub(super) was: Amount,
+    /// May it ask for a top-up when it is written?
+    pub asks: Asks,
     /// The sum of its ledger rows so far.
     booked: Amount,
 }
@@ -136,6 +139,11 @@ static OVERDUE: Statement = Statement {
 static WAITING: Statement = Statement {
     sql: "SELECT w.asset FROM credyt.wallets w WHERE w.customer = $1 AND w.next_due_at IS NOT NULL
           ORDER BY w.asset COLLATE \"C\"",
+    args: &[TEXT],
+};
+
+static ASSETS: Statement = Statement {
+    sql: "SELECT w.asset FROM credyt.wallets w WHERE w.customer = $1 ORDER BY w.asset COLLATE \"C\"",
     args: &[TEXT],
 };
 
@@ -242,6 +250,22 @@ pub fn open_two(
     Ok((first.at(store, now)?, second.at(store, now)?))
 }
 
+/// Opens the wallet for which this top-up is in flight.
+pub fn in_flight(store: &Store, customer: &str, event: Uuid) -> Result<Option<OpenWallet>> {
+    let rows = ASSETS.run(store, &[value::text(customer)])?;
+    for row in rows.iter() {
+        let open = find(store, customer, &row.text(1)?)?;
+        let waits = |open: &OpenWallet| {
+            let topup = open.wallet.watch.topup.as_ref();
+            topup.is_some_and(|topup| topup.in_flight == Some(event))
+        };
+        if let Some(open) = open.filter(waits) {
+            return Ok(Some(open));
+        }
+    }
+    Ok(None)
+}
+
 /// Opens a wallet where there is one, as of this moment, or of now.
 fn find_at(
     store: &Store,
@@ -268,10 +292,19 @@ pub(super) fn load(
 ) -> Result<OpenWallet> {
     let mut wallet = read_state(row.bytes(1)?)?;
     let now = now.max(wallet.changed_at);
-    let was = wallet.balance(wallet.changed_at);
+    let mut was = wallet.balance(wallet.changed_at);
     let booked = wallet.booked();
     let passed = match row.optional_moment(2) {
-        Some(at) if at <= now => do_what_is_due(store, customer, asset, &mut wallet, now)?,
+        Some(at) if at <= now => {
+            let came_in = wallet.starts_until(now);
+            let passed = do_what_is_due(store, customer, asset, &mut wallet, now)?;
+            let balance = wallet.balance(now);
+            was = was.max(balance);
+            if came_in || renewed(&passed.due) {
+                wallet.watch.refill(balance);
+            }
+            passed
+        }
         _ => Passed::default(),
     };
     Ok(OpenWallet {
@@ -288,6 +321,7 @@ pub(super) fn load(
         lowered: Vec::new(),
         key: None,
         was,
+        asks: Asks::default(),
         booked,
     })
 }
@@ -311,6 +345,7 @@ pub fn book_overdue(store: &Store, batch: i32) -> Result<usize> {
     let mut booked = 0;
     for row in rows.iter() {
         if let Some(mut open) = find(store, &row.text(1)?, &row.text(2)?)? {
+            open.asks = Asks::Always;
             open.write_back(store)?;
             booked += 1;
         }
@@ -428,6 +463,12 @@ fn do_what_is_due(
     })
 }
 
+/// Has a period of a subscription begun?
+fn renewed(due: &[Due]) -> bool {
+    due.iter()
+        .any(|due| matches!(due.what, Decided::Renewed { .. }))
+}
+
 /// What the wallet owes, debt by debt, the oldest first.
 fn debts_of(store: &Store, customer: &str, asset: &str, wallet: &Wallet) -> Result<Vec<Debt>> {
     if wallet.owed.is_zero() {
@@ -474,6 +515,7 @@ impl OpenWallet {
             limit,
             now,
             was: wallet.balance(now),
+            asks: Asks::default(),
             booked: wallet.booked(),
             wallet,
             due: Vec::new(),
@@ -517,10 +559,39 @@ impl OpenWallet {
         }
     }
 
-    /// Has its balance fallen so low that somebody has to be told?
+    /// Has the application to be told something of its balance when it is written?
     pub(super) fn has_news(&self) -> bool {
         let balance = self.wallet.balance(self.now);
-        !self.wallet.watch.signals(self.was, balance).is_empty()
+        self.wants_topup() || !self.wallet.watch.crossings(self.was, balance).is_empty()
+    }
+
+    /// Is a top-up to be asked for when it is written? Nobody pays for a wallet that cannot spend.
+    pub fn wants_topup(&self) -> bool {
+        let balance = self.wallet.balance(self.now);
+        let asks = match self.asks {
+            Asks::Never => false,
+            Asks::OnFall => balance < self.was,
+            Asks::Always => true,
+        };
+        let topup = self.wallet.watch.topup.as_ref();
+        asks && self.status == "active"
+            && topup.is_some_and(|topup| topup.is_wanted(balance, self.now))
+    }
+
+    /// The credits it has got are what alerts in percent are of.
+    pub fn refilled(&mut self) {
+        let balance = self.wallet.balance(self.now);
+        self.wallet.watch.refill(balance);
+    }
+
+    /// When the next call has more to do than what it is about: to book what time has decided, or to ask
+    /// for a top-up.
+    pub(super) fn next_due_at(&self) -> Option<Moment> {
+        let balance = self.wallet.balance(self.now);
+        let topup = self.wallet.watch.topup.as_ref();
+        let topup = topup.filter(|_| self.status == "active");
+        let asks = topup.and_then(|topup| topup.next(balance, self.now));
+        self.wallet.next_due().into_iter().chain(asks).min()
     }
 
     /// What can be spent on anything.
@@ -566,6 +637,9 @@ impl OpenWallet {
         let renewing = &mut self.renewals.renewing;
         self.due = self.wallet.advance(self.now, &[], &mut debts, renewing);
         self.debts = Some(debts);
+        if renewed(&self.due) {
+            self.refilled();
+        }
         self.wallet.next_renewal = self.renewals.next();
         self.key = key;
         self.write_back(store)
@@ -752,7 +826,7 @@ impl OpenWallet {
         self.booked = entry.balance + sum(&after);
         Ok(TakenIn {
             booked,
-            news: events::collect(self, before.iter().chain(&after)),
+            news: events::collect(self, before.iter().chain(&after))?,
             first,
             before,
             after,
@@ -782,7 +856,7 @@ impl OpenWallet {
         due.extend(self.wallet.sweep(self.now));
         let first = self.wallet.seq + 1;
         self.wallet.seq += due.len() as u64;
-        let news = events::collect(self, due.iter());
+        let news = events::collect(self, due.iter())?;
         let state = self.state()?;
         self.write(store, &state)?;
         let booked = self.booked;
@@ -796,7 +870,7 @@ impl OpenWallet {
             value::text(&self.customer),
             value::text(&self.asset.name),
             value::bytes(state),
-            value::optional_moment(self.wallet.next_due()),
+            value::optional_moment(self.next_due_at()),
         ];
         WRITE.run(store, &args)?;
         Ok(())

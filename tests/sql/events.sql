@@ -68,8 +68,8 @@ ROLLBACK;
 SELECT count(*) FROM news();
 
 -- A top-up: one in flight, until a purchase
-SELECT * FROM credyt.set_topup('buyer', 10, 100);
 SELECT credits FROM credyt.grant_credits('buyer', 15);
+SELECT * FROM credyt.set_topup('buyer', 10, 100);
 SELECT available FROM credyt.debit_credits('buyer', 'image', 6, idempotency_key => 'd');
 SELECT available, replayed FROM credyt.debit_credits('buyer', 'image', 6, idempotency_key => 'd');
 SELECT * FROM news();
@@ -92,17 +92,16 @@ SELECT threshold, enabled, in_flight FROM credyt.topup_failed('buyer', :'e', 'ca
 SELECT failure FROM credyt.events WHERE id = :'e';
 SELECT count(*) FROM news();
 SELECT available FROM credyt.debit_credits('buyer', 'image', 1);
+SELECT count(*) FROM news();
+UPDATE credyt.clock SET now = '2026-01-01 01:00+00';
+SELECT available FROM credyt.debit_credits('buyer', 'image', 1);
 SELECT * FROM news();
 -- Told again it fails nothing that is in flight by now
 SELECT in_flight IS NOT NULL AS in_flight FROM credyt.topup_failed('buyer', :'e');
--- Turned off and on
-SELECT enabled, in_flight FROM credyt.set_topup('buyer', 12, 200, enabled => false);
-SELECT available FROM credyt.debit_credits('buyer', 'image', 1);
+-- Turned off and on: what is in flight stays so
+SELECT enabled, in_flight IS NOT NULL AS in_flight FROM credyt.set_topup('buyer', 12, 200, enabled => false);
+SELECT enabled, in_flight IS NOT NULL AS in_flight FROM credyt.set_topup('buyer', 12, 200);
 SELECT count(*) FROM news();
-SELECT enabled, in_flight FROM credyt.set_topup('buyer', 12, 200);
-SELECT count(*) FROM news();
-SELECT available FROM credyt.debit_credits('buyer', 'image', 1);
-SELECT * FROM news();
 SELECT * FROM refused($$SELECT credyt.topup_failed('acme', (SELECT id FROM credyt.events_pending WHERE type = 'topup.requested' LIMIT 1))$$) \gx
 SELECT * FROM refused($$SELECT credyt.topup_failed('acme', (SELECT id FROM credyt.events_pending WHERE type = 'balance.low' LIMIT 1))$$) \gx
 
@@ -179,7 +178,7 @@ SELECT pruned FROM credyt.maintain(4);
 SELECT pruned > 0 AS pruned FROM credyt.maintain();
 SELECT pruned FROM credyt.maintain();
 SELECT type, count(*) FROM credyt.events WHERE acknowledged_at IS NOT NULL GROUP BY type;
-UPDATE credyt.clock SET now = '2026-03-08 00:00:00+00';
+UPDATE credyt.clock SET now = '2026-03-10 00:00:00+00';
 SELECT pruned > 0 AS pruned FROM credyt.maintain();
 SELECT count(*) FROM credyt.events WHERE acknowledged_at IS NOT NULL;
 
