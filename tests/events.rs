@@ -5,6 +5,7 @@ mod support;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
+use postgres::Client;
 use support::sql::{Database, attempt, rows, value, values};
 
 #[test]
@@ -159,4 +160,116 @@ fn eight_workers_keep_the_order_of_every_customer() {
     let order = "SELECT count(*) FROM (SELECT created_at < lag(created_at) OVER (PARTITION BY customer ORDER BY id) AS wrong
                  FROM credyt.events) o WHERE wrong";
     assert_eq!(value(&mut client, order), "0");
+}
+
+/// Rows that a call writes, of which tables.
+fn written(client: &mut Client, call: &str) -> Vec<String> {
+    // What earlier transactions wrote has left this session's counters before.
+    rows(client, "SELECT pg_stat_force_next_flush()");
+    rows(client, &format!("BEGIN; SELECT {call}"));
+    let written = values(
+        client,
+        "SELECT relname, n_tup_ins + n_tup_upd + n_tup_del FROM pg_stat_xact_all_tables
+         WHERE schemaname = 'credyt' AND n_tup_ins + n_tup_upd + n_tup_del > 0 ORDER BY 1",
+    );
+    rows(client, "COMMIT");
+    written
+}
+
+#[test]
+fn a_debit_is_two_writes_until_something_is_told() {
+    let database = Database::new("two_writes");
+    let mut client = database.connect();
+    rows(
+        &mut client,
+        "SELECT credyt.grant_credits('acme', 100), credyt.set_topup('acme', 20, 100, max_credits => 150),
+                credyt.set_alert('acme', 50), credyt.set_alert('acme', 20, unit => 'percent'), credyt.set_alert('acme', 10, enabled => false)",
+    );
+    let debit = |quantity| format!("credyt.debit_credits('acme', 'image', {quantity})");
+    let two = ["ledger 1", "wallets 1"];
+    for _ in 0..10 {
+        assert_eq!(written(&mut client, &debit(4)), two);
+    }
+    // Two alerts and a top-up; then nothing until it recovers.
+    let told = written(&mut client, &debit(45));
+    assert_eq!(told, ["events 3", "ledger 1", "wallets 1"]);
+    assert_eq!(written(&mut client, &debit(4)), two);
+    // In the cooldown, and beyond the cap.
+    let fail = "credyt.topup_failed('acme', in_flight) FROM credyt.topups";
+    assert_eq!(written(&mut client, fail), ["events 1", "wallets 1"]);
+    assert_eq!(written(&mut client, &debit(1)), two);
+    rows(
+        &mut client,
+        "SELECT credyt.set_topup('acme', 20, 100, max_credits => 50, cooldown_seconds => 0)",
+    );
+    let refused = "credyt.authorize('acme', 'image', 1000)";
+    assert_eq!(written(&mut client, refused), [""; 0]);
+    assert_eq!(written(&mut client, &debit(1)), two);
+}
+
+#[test]
+fn topups_race_with_spends_failures_purchases_and_rollbacks() {
+    let database = Database::new("topups_race");
+    let mut client = database.connect();
+    rows(
+        &mut client,
+        "SELECT credyt.set_topup('acme', 20, 30, max_credits => 600, cooldown_seconds => 0)",
+    );
+    database.at_once(24, |nth, client| {
+        for n in 0..15 {
+            let debit = "SELECT credyt.debit_credits('acme', 'image', 3)";
+            match (nth + n) % 6 {
+                // Spends: committed, rolled back, and undone to a savepoint.
+                0 | 1 => drop(attempt(client, debit)),
+                2 => {
+                    rows(client, "BEGIN");
+                    let _ = attempt(client, debit);
+                    rows(client, "ROLLBACK");
+                }
+                3 => {
+                    rows(client, "BEGIN; SAVEPOINT s");
+                    let _ = attempt(client, debit);
+                    rows(client, "ROLLBACK TO s");
+                    let _ = attempt(client, "SELECT credyt.authorize('acme', 'image', 1, ttl_seconds => 1)");
+                    rows(client, "COMMIT");
+                }
+                // A worker and the webhook, which answer every request twice; every third card is declined.
+                4 => {
+                    let events = "SELECT id FROM credyt.events_pending WHERE type = 'topup.requested'";
+                    for id in values(client, events) {
+                        let answer = match id.as_bytes()[id.len() - 1] % 3 {
+                            0 => format!("credyt.topup_failed('acme', '{id}', 'declined')"),
+                            _ => format!("credyt.grant_credits('acme', 30, paid => 3, idempotency_key => '{id}')"),
+                        };
+                        for _ in 0..2 {
+                            rows(client, &format!("SELECT {answer}"));
+                        }
+                        let _ = attempt(client, &format!("SELECT credyt.ack_events('{{{id}}}')"));
+                    }
+                }
+                _ => drop(attempt(client, "SELECT credyt.maintain()")),
+            }
+        }
+    });
+    // Every request but the last has been answered once before the next was made.
+    let open = "SELECT count(*) FILTER (WHERE failed_at IS NULL AND NOT EXISTS (SELECT FROM credyt.ledger l
+                           WHERE l.customer = e.customer AND l.idempotency_key = e.id::text)) <= 1,
+                       coalesce(sum((payload->>'credits')::numeric) FILTER (WHERE failed_at IS NULL), 0) <= 600, count(*) > 3
+                FROM credyt.events e WHERE type = 'topup.requested'";
+    assert_eq!(value(&mut client, open), "t t t");
+    let overlapping = "SELECT count(*) FROM (
+            SELECT e.created_at, lag(coalesce(e.failed_at, l.created_at)) OVER (ORDER BY e.id) AS answered
+            FROM credyt.events e LEFT JOIN credyt.ledger l ON l.customer = e.customer AND l.idempotency_key = e.id::text
+            WHERE e.type = 'topup.requested') o
+        WHERE answered > created_at";
+    assert_eq!(value(&mut client, overlapping), "0");
+    let capped = "SELECT count(*) <= 1 FROM credyt.events WHERE type = 'topup.capped'";
+    assert_eq!(value(&mut client, capped), "t");
+    let view = "SELECT requested = (SELECT sum((payload->>'credits')::numeric) FROM credyt.events
+                                    WHERE type = 'topup.requested' AND failed_at IS NULL) FROM credyt.topups";
+    assert_eq!(value(&mut client, view), "t");
+    assert_eq!(
+        value(&mut client, "SELECT count(*) FROM credyt.verify()"),
+        "0"
+    );
 }

@@ -422,6 +422,8 @@ const FUNCTIONS: &[Function] = &[
             ("customer", Text, "'ann'"),
             ("threshold", Number, "50"),
             ("asset", Text, "'credits'"),
+            ("unit", Text, "'percent'"),
+            ("enabled", Bool, "true"),
         ],
     },
     Function {
@@ -432,6 +434,10 @@ const FUNCTIONS: &[Function] = &[
             ("credits", Number, "100"),
             ("asset", Text, "'credits'"),
             ("enabled", Bool, "true"),
+            ("to_balance", Number, "NULL"),
+            ("max_credits", Number, "500"),
+            ("every", Text, "'day'"),
+            ("cooldown_seconds", Int, "60"),
         ],
     },
     Function {

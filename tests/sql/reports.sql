@@ -80,7 +80,7 @@ SELECT customer, plan, version, status, starts_at::date, period_start::date, per
 
 -- Rules, and where they stand
 SELECT * FROM credyt.alerts;
-SELECT customer, asset, threshold, credits, enabled, balance, in_flight FROM credyt.topups;
+SELECT customer, asset, threshold, credits, enabled, balance, in_flight IS NOT NULL AS in_flight FROM credyt.topups;
 
 -- What will be there if nothing is spent until then: renewals that are paid for, ends, holds
 SELECT at::date, b.* FROM unnest('{2026-12-20, 2026-12-31, 2027-01-01, 2030-03-31}'::timestamptz[]) AS at, credyt.balance('owes', at => at) b;
