@@ -107,6 +107,7 @@ const KEPT: &[&str] = &[
 
 const KEPT_TOO: &[&str] = &[
     "revoked_grants.customer",
+    "revoked_grants.owed",
     "booked_subscriptions.timezone",
     "vendor_costs.api_flavor",
     "vendor_costs.asset",

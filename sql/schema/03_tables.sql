@@ -220,7 +220,7 @@ COMMENT ON COLUMN credyt.ledger.balance IS 'Sum of credits of the wallet''s rows
 COMMENT ON COLUMN credyt.ledger.revenue IS 'Money earned (positive) or given back (negative), in the asset''s currency.';
 COMMENT ON COLUMN credyt.ledger.cost IS 'Vendor cost given with it, in the asset''s currency; NULL: not known.';
 COMMENT ON COLUMN credyt.ledger.costs IS 'The vendors'' models behind it, each with its cost (null: not known, with the reason), read from usage; of a refund or settlement their weights.';
-COMMENT ON COLUMN credyt.ledger.allocations IS 'Grant by grant: credits, and the revenue earned or the deferred money that moved, as strings; grant null: overdraft. Of a transfer also the grant (and customer) they moved to or came from. Of a refund instead_of a revoked grant, and whose debt.';
+COMMENT ON COLUMN credyt.ledger.allocations IS 'Grant by grant: credits, and the revenue earned or the deferred money that moved, as strings; grant null: overdraft. Of a transfer also the grant (and customer) they moved to or came from. Of a refund also debts: the revocations whose debt it lowers, or gives back to who paid it.';
 COMMENT ON COLUMN credyt.ledger.authorization_id IS 'The authorization it captures.';
 COMMENT ON COLUMN credyt.ledger.refers_to IS 'The debit it refunds or settles, the grant it issues, ends or revokes; of a transfer in the sender''s row.';
 COMMENT ON COLUMN credyt.ledger.scopes IS 'Spend limits it counts under.';
@@ -253,13 +253,15 @@ COMMENT ON COLUMN credyt.debts.returned IS 'Of a revocation: credits by which re
 CREATE TABLE credyt.revoked_grants (
     customer    text NOT NULL,
     grant_id    uuid NOT NULL,
+    owed        boolean NOT NULL,
     revoked_at  timestamptz NOT NULL,
-    PRIMARY KEY (customer, grant_id)
+    PRIMARY KEY (customer, grant_id, owed)
 );
 COMMENT ON TABLE credyt.revoked_grants IS 'Grants that were revoked as a whole, append-only: what comes back to one is lost.';
 COMMENT ON COLUMN credyt.revoked_grants.customer IS 'Whose grant.';
 COMMENT ON COLUMN credyt.revoked_grants.grant_id IS 'The grant.';
-COMMENT ON COLUMN credyt.revoked_grants.revoked_at IS 'When it was revoked first.';
+COMMENT ON COLUMN credyt.revoked_grants.owed IS 'True: spent credits are owed, those that a capture takes later too. False: they are kept.';
+COMMENT ON COLUMN credyt.revoked_grants.revoked_at IS 'When it was revoked so first.';
 
 CREATE TABLE credyt.clock (
     now timestamptz NOT NULL,

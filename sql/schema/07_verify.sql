@@ -44,7 +44,7 @@ part AS MATERIALIZED (
            (a.part->>'deferred')::numeric AS deferred,
            (a.part->>'to')::uuid AS to_grant, a.part->>'to_customer' AS to_customer,
            (a.part->>'from')::uuid AS from_grant, a.part->>'from_customer' AS from_customer,
-           (a.part->>'debt')::uuid AS debt
+           a.part->'debts' AS debts
     FROM entry e CROSS JOIN LATERAL jsonb_array_elements(e.allocations) AS a (part)
 ),
 -- Credits that moved into a grant from another one, of this wallet or of another customer's.
@@ -388,13 +388,17 @@ UNION ALL
 SELECT 7, coalesce(e.customer, d.customer), coalesce(e.asset, d.asset),
        format('ledger row %s owes %s by the ledger and %s by its debt; refunds returned %s of it, by its debt %s',
               coalesce(e.id, d.id), coalesce(e.owed, 0), coalesce(d.owed, 0), coalesce(e.returned, 0), coalesce(d.returned, 0))
-FROM (SELECT p.customer, p.asset,
-             CASE WHEN p.entry_kind IN ('debit', 'revocation') THEN p.entry_id ELSE coalesce(p.debt, p.refers_to) END AS id,
-             sum(CASE WHEN p.entry_kind IN ('debit', 'revocation') THEN p.credits ELSE -p.credits END)
-                 FILTER (WHERE p.grant_id IS NULL OR p.entry_kind = 'settlement') AS owed,
-             sum(p.credits) FILTER (WHERE p.debt IS NOT NULL) AS returned
-      FROM part p
-      WHERE p.grant_id IS NULL OR p.entry_kind = 'settlement' OR p.debt IS NOT NULL
+FROM (SELECT o.customer, o.asset, o.id, sum(o.owed) AS owed, sum(o.returned) AS returned
+      FROM (SELECT p.customer, p.asset,
+                   CASE WHEN p.entry_kind IN ('debit', 'revocation') THEN p.entry_id
+                        ELSE coalesce((p.debts->>-1)::uuid, p.refers_to) END AS id,
+                   CASE WHEN p.entry_kind IN ('debit', 'revocation') THEN p.credits ELSE -p.credits END AS owed,
+                   0 AS returned
+            FROM part p
+            WHERE p.grant_id IS NULL OR p.entry_kind = 'settlement'
+            UNION ALL
+            SELECT p.customer, p.asset, d.id::uuid, 0, p.credits
+            FROM part p CROSS JOIN LATERAL jsonb_array_elements_text(p.debts) AS d (id)) o
       GROUP BY 1, 2, 3) e
 FULL JOIN (SELECT d.* FROM credyt.debts d WHERE verify.customer IS NULL OR d.customer = verify.customer) d
        ON d.customer = e.customer AND d.asset = e.asset AND d.id = e.id

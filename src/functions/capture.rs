@@ -9,6 +9,7 @@ use std::rc::Rc;
 use pgrx::pg_sys;
 use rust_decimal::Decimal;
 use serde_json::Value as Json;
+use uuid::Uuid;
 
 use super::answers::DebitAnswer;
 use super::costing::{Costing, read_usage};
@@ -16,6 +17,7 @@ use super::costs::{self, Recorded};
 use super::debit::{debit_entry, movement};
 use super::holds::{closed, open_authorization};
 use super::request::{Charge, hash};
+use super::revoke::owe_captured;
 use crate::errors::{self, Result};
 use crate::ledger::Amount;
 use crate::ledger::costing;
@@ -134,6 +136,7 @@ impl Capture {
         } else {
             std::mem::take(&mut authorization.pins)
         };
+        let revoked = pinned_in_revoked(open, &pins);
         let parts = charge_wallet(store, open, &authorization, credits, &mut pins, &totals)?;
         if !self.keep_open {
             open.wallet.unhold(&pins);
@@ -181,6 +184,9 @@ impl Capture {
         authorization.first_capture = authorization.first_capture.or(Some(entry.id));
         authorization.last_capture = Some(entry.id);
         authorizations::update(store, &authorization)?;
+        let from_revoked = |part: &&Part| part.grant.is_some_and(|(id, _)| revoked.contains(&id));
+        let taken: Vec<Part> = parts.iter().filter(from_revoked).cloned().collect();
+        owe_captured(store, open, &taken)?;
         let answer = DebitAnswer::booked(open, entry.clone());
         if was_uncosted && (told.cost.is_some() || !told.spent.is_empty()) {
             costs::take_over_uncosted(store, open, authorization.id, entry.id)?;
@@ -324,6 +330,14 @@ fn measured(
         measured.uncosted = measured.uncosted.or(guess.uncosted);
     }
     Ok(measured)
+}
+
+/// Grants that were revoked while these pins held a part of them.
+fn pinned_in_revoked(open: &OpenWallet, pins: &[Pin]) -> Vec<Uuid> {
+    let pinned = pins
+        .iter()
+        .filter_map(|pin| open.wallet.grant(pin.grant?.0));
+    pinned.filter(|g| g.revoked).map(|g| g.id).collect()
 }
 
 /// Takes the credits: from the hold, then from what is free. What exceeds the hold has to find room under

@@ -1,4 +1,4 @@
-//! Credits in: `open_wallet`, `grant_credits`, `revoke_grant`.
+//! Credits in: `open_wallet`, `grant_credits`.
 
 use std::str::FromStr;
 
@@ -10,14 +10,14 @@ use super::answers::{GrantAnswer, wallet_row};
 use super::debit::once;
 use super::request::{self, number};
 use crate::errors::{self, Error, Result};
-use crate::ledger::wallet::{Decided, Due, Part, Shortfall, total};
+use crate::ledger::wallet::{Decided, Due, Part};
 use crate::ledger::watch::Asks;
 use crate::ledger::{Amount, Kind, Moment};
 use crate::sql_types::{Args, args as arguments, value};
 use crate::store::Store;
 use crate::store::batch::Batch;
 use crate::store::grants::{self, Issued};
-use crate::store::ledger::{self, Entry, Key, allocations};
+use crate::store::ledger::{Entry, Key, allocations};
 use crate::store::wallets::{self, OpenWallet};
 
 pub fn open_wallet(args: &Args) -> Result<Option<pg_sys::Datum>> {
@@ -238,7 +238,7 @@ fn issued_first(now: GrantAnswer) -> GrantAnswer {
 }
 
 /// A grant as it stands now, without locking.
-fn standing(store: &Store, customer: &str, id: Option<Uuid>) -> Result<GrantAnswer> {
+pub fn standing(store: &Store, customer: &str, id: Option<Uuid>) -> Result<GrantAnswer> {
     let grant = issued(store, customer, id)?;
     let view = wallets::look(store, customer, &grant.asset, None)?.ok_or_else(lost)?;
     Ok(GrantAnswer::standing(grant, &view.wallet))
@@ -251,157 +251,4 @@ fn issued(store: &Store, customer: &str, id: Option<Uuid>) -> Result<Issued> {
 
 fn lost() -> Error {
     errors::corrupted("the ledger", "a grant's row refers to no grant")
-}
-
-struct Revoke {
-    customer: String,
-    grant_id: Uuid,
-    credits: Option<Decimal>,
-    owe_spent: bool,
-    reason: Option<String>,
-    key: Option<Key>,
-}
-
-pub fn revoke_grant(args: &Args) -> Result<Option<pg_sys::Datum>> {
-    let request = read_revoke(args)?;
-    let answer = once(
-        &request.customer,
-        request.key.as_ref(),
-        |store| revoke(store, &request),
-        |store, first| {
-            let now = standing(store, &request.customer, first.refers_to)?;
-            Ok(GrantAnswer {
-                replayed: true,
-                ..now
-            })
-        },
-    )?;
-    answer.row(args)
-}
-
-fn read_revoke(args: &Args) -> Result<Revoke> {
-    let customer = args.name(0, "customer")?;
-    let grant_id = args.uuid(1, "grant_id")?;
-    let credits = args.optional_quantity(2, "credits")?;
-    let spent = args.name(3, "spent")?;
-    let owe_spent = match spent.as_str() {
-        "keep" => false,
-        "owe" => true,
-        _ => {
-            return Err(errors::invalid(
-                "spent",
-                format_args!("{spent:?} is neither keep nor owe"),
-            ));
-        }
-    };
-    if credits.is_some_and(|credits| credits.is_zero()) {
-        return Err(errors::invalid(
-            "credits",
-            "zero credits; NULL revokes the whole grant",
-        ));
-    }
-    let fields = || {
-        vec![
-            ("grant_id", Some(grant_id.to_string())),
-            number("credits", credits),
-            ("spent", Some(spent)),
-        ]
-    };
-    let key_text = args.optional_name(5, "idempotency_key")?;
-    Ok(Revoke {
-        key: request::key(key_text, "revoke_grant", fields),
-        reason: args.text(4, "reason")?,
-        customer,
-        grant_id,
-        credits,
-        owe_spent,
-    })
-}
-
-/// Books the revocation; `None` when its key is taken.
-fn revoke(store: &Store, request: &Revoke) -> Result<Option<GrantAnswer>> {
-    let customer = &request.customer;
-    let missing = || errors::not_found("grant", customer, request.grant_id);
-    let mut grant = grants::by_id(store, customer, request.grant_id)?;
-    if grant.is_none() {
-        // It may be of a renewal that nobody has booked yet.
-        wallets::book_due_of(store, customer)?;
-        grant = grants::by_id(store, customer, request.grant_id)?;
-    }
-    let grant = grant.ok_or_else(missing)?;
-    let mut open = wallets::open(store, customer, &grant.asset)?;
-    open.book_due_now(store)?;
-    let unheld = open
-        .wallet
-        .grant(grant.id)
-        .map_or(Amount::ZERO, |g| g.unheld());
-    let (spent, earned) = if request.owe_spent {
-        grants::spent(store, customer, grant.id)?
-    } else {
-        (Amount::ZERO, Amount::ZERO)
-    };
-    // First what is unspent, the rest as debt.
-    let (wanted, owed) = match request.credits {
-        None => (unheld, spent),
-        Some(credits) => {
-            let credits = arguments::amount("credits", credits, open.asset.scale)?;
-            (credits.min(unheld), credits - credits.min(unheld))
-        }
-    };
-    if owed > spent {
-        let short = Shortfall {
-            needed: wanted + owed,
-            available: unheld + spent,
-        };
-        return Err(errors::revocation_exceeds(customer, &grant.asset, short));
-    }
-
-    let whole = request.credits.is_none();
-    if whole {
-        open.wallet.mark_revoked(grant.id);
-    }
-    // A key is kept with a row, even of nothing.
-    if wanted.is_zero() && owed.is_zero() && request.key.is_none() {
-        open.write_back(store)?;
-        grants::revoke(store, customer, grant.id, open.now)?;
-        return Ok(Some(GrantAnswer::of(&open, grant)));
-    }
-    let mut taken = Vec::new();
-    if wanted.is_positive() {
-        taken.extend(open.wallet.remove(grant.id, wanted));
-    }
-    let mut text = allocations(&taken, "deferred");
-    let mut revenue = Amount::ZERO;
-    if owed.is_positive() {
-        revenue = earned.share(owed, spent);
-        open.wallet.owed += owed;
-        let spent = Part {
-            grant: Some((grant.id, grant.kind)),
-            credits: owed,
-            revenue,
-        };
-        let debt = Part {
-            grant: None,
-            credits: owed,
-            revenue: Amount::ZERO,
-        };
-        text = ledger::join(&text, &allocations(&[spent, debt], "revenue"));
-    }
-    let mut entry = Entry {
-        quantity: request.credits,
-        credits: -(total(&taken) + owed),
-        revenue: -revenue,
-        allocations: value::jsonb(&text),
-        owed,
-        refers_to: Some(grant.id),
-        reason: request.reason.clone(),
-        ..Entry::new("revocation", open.now).under(request.key.as_ref())
-    };
-    if !open.book(store, &mut entry, Vec::new())? {
-        return Ok(None);
-    }
-    if whole {
-        grants::revoke(store, customer, grant.id, open.now)?;
-    }
-    Ok(Some(GrantAnswer::of(&open, grant)))
 }

@@ -19,6 +19,7 @@ mod reading;
 mod refund;
 mod reports;
 mod request;
+mod revoke;
 mod setup;
 mod transfer;
 mod triggers;
@@ -34,7 +35,7 @@ crate::sql_types::sql_functions! {
         "credyt_open_wallet" => grants::open_wallet;
         "credyt_set_price_list" => setup::set_price_list;
         "credyt_grant_credits" => grants::grant_credits;
-        "credyt_revoke_grant" => grants::revoke_grant;
+        "credyt_revoke_grant" => revoke::revoke_grant;
         "credyt_debit_credits" => debit::debit_credits;
         "credyt_authorize" => holds::authorize;
         "credyt_capture" => capture::capture;

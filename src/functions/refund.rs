@@ -78,10 +78,7 @@ fn give_back(store: &Store, request: &Request) -> Result<Option<DebitAnswer>> {
     // Read under the lock: what was refunded and settled before counts.
     open.book_due_now(store)?;
     let history = ledger::referring_to(store, customer, request.debit_id)?;
-    let Refundable {
-        grants: mut paid,
-        left,
-    } = refundable(&seen, &history)?;
+    let Refundable { mut paid, left } = refundable(&seen, &history)?;
     let asked = match request.credits {
         Some(credits) => args::amount("credits", credits, open.asset.scale)?,
         None => left,
@@ -176,16 +173,16 @@ impl Returning<'_> {
                     credits,
                     revenue: Amount::ZERO,
                 },
-                instead_of: None,
-                debt: None,
+                debts: Vec::new(),
             });
         }
     }
 
     fn give(&mut self, back: Back) -> Result<()> {
-        if let Some(debt) = back.debt {
-            let settled = back.part.grant.is_some();
-            (self.open).return_debt(self.store, debt, back.part.credits, settled)?;
+        let credits = back.part.credits;
+        let lowered = back.debts.last().filter(|_| back.part.grant.is_none());
+        for debt in &back.debts {
+            (self.open).return_debt(self.store, *debt, credits, lowered == Some(debt))?;
         }
         if let Some((id, _)) = back.part.grant {
             let revoked = grants::is_revoked(self.store, &self.request.customer, id)?;
@@ -235,51 +232,29 @@ impl Returning<'_> {
 
 /// What a debit took and has not got back.
 struct Refundable {
-    /// By the grants that paid, in the order they paid: with the debit, or its debt later.
-    grants: Vec<Paid>,
+    /// The payments of grants in the order they were made: with the debit, or for its debt later.
+    paid: Vec<Paid>,
     /// All that is left, with what is still owed.
     left: Amount,
 }
 
 /// `history` are the rows that refer to the debit: refunds, and settlements of its debt.
 fn refundable(debit: &Entry, history: &[Entry]) -> Result<Refundable> {
-    let mut grants: Vec<Paid> = Vec::new();
-    let mut left = -debit.credits;
+    let mut paid: Vec<Paid> = Vec::new();
+    let (mut left, mut back) = (-debit.credits, Amount::ZERO);
     for row in std::iter::once(debit).chain(history) {
-        if row.kind == "refund" {
-            left -= row.credits;
-            for Back {
-                part, instead_of, ..
-            } in row.backs()?
-            {
-                let id = instead_of.or(part.grant.map(|(id, _)| id));
-                for paid in grants.iter_mut().filter(|paid| Some(paid.grant.0) == id) {
-                    paid.credits -= part.credits;
-                    if instead_of.is_none() {
-                        // Beyond it by a rounding, where some of the grant was revoked.
-                        paid.revenue = (paid.revenue - part.revenue).or_zero();
-                    }
-                }
-            }
+        if row.kind != "refund" {
+            paid.extend(row.parts()?.into_iter().filter_map(Paid::of));
             continue;
         }
-        for part in row.parts()? {
-            let Some(grant) = part.grant else {
-                continue;
-            };
-            match grants.iter_mut().find(|paid| paid.grant == grant) {
-                Some(paid) => {
-                    paid.credits += part.credits;
-                    paid.revenue += part.revenue;
-                }
-                None => grants.push(Paid {
-                    grant,
-                    credits: part.credits,
-                    revenue: part.revenue,
-                    back: Amount::ZERO,
-                }),
+        left -= row.credits;
+        for Back { part, debts } in row.backs()? {
+            // Without a grant and without a revocation the debit itself owed it.
+            if part.grant.is_some() || !debts.is_empty() {
+                back += part.credits;
             }
         }
     }
-    Ok(Refundable { grants, left })
+    refund::mark_back(&mut paid, back);
+    Ok(Refundable { paid, left })
 }

@@ -9,7 +9,7 @@
 mod examples;
 mod model;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
 
 use proptest::prelude::*;
@@ -18,7 +18,7 @@ use uuid::Uuid;
 
 use self::model::{Model, Movement, MovementKind, Units, sum};
 use super::plan::{Lapse, Period, Renewing, grant_id};
-use super::refund::{self, Paid, Revoked, RevokedDebt};
+use super::refund::{self, Back, Paid, Revoked, RevokedDebt};
 use super::wallet::{Debt, Decided, Due, EndedHold, Overrun, Part, Pin, Shortfall, total};
 use super::{Amount, Grant, Kind, Moment, Wallet, packed, text};
 
@@ -40,8 +40,10 @@ struct Authorization {
 /// A debit, or a revocation of spent credits.
 #[derive(Clone)]
 struct Debit {
-    /// What each grant paid, at once or by settlements; of a debit less what was refunded.
+    /// Payment by payment, at once or by settlements.
     paid: Vec<Paid>,
+    /// How much of a debit's payments refunds gave back.
+    back: Amount,
     revocation: Option<Revocation>,
 }
 
@@ -53,21 +55,16 @@ struct Revocation {
 }
 
 impl Debit {
-    /// One more payment; those of one grant are one.
-    fn pay(&mut self, part: &Part) {
-        let Some(grant) = part.grant else { return };
-        match self.paid.iter_mut().find(|paid| paid.grant == grant) {
-            Some(paid) if self.revocation.is_none() => {
-                paid.credits += part.credits;
-                paid.revenue += part.revenue;
-            }
-            _ => self.paid.push(Paid {
-                grant,
-                credits: part.credits,
-                revenue: part.revenue,
-                back: Amount::ZERO,
-            }),
+    fn new() -> Debit {
+        Debit {
+            paid: Vec::new(),
+            back: Amount::ZERO,
+            revocation: None,
         }
+    }
+
+    fn pay(&mut self, part: &Part) {
+        self.paid.extend(Paid::of(part.clone()));
     }
 }
 
@@ -155,6 +152,8 @@ struct Store {
     debts: Vec<Debt>,
     /// What each grant has spent that was neither refunded nor revoked, and what that has earned.
     spent: BTreeMap<Uuid, (Amount, Amount)>,
+    /// Grants revoked as a whole whose spent credits are owed.
+    owing: BTreeSet<Uuid>,
 }
 
 impl Store {
@@ -168,6 +167,7 @@ impl Store {
             debits: Vec::new(),
             debts: Vec::new(),
             spent: BTreeMap::new(),
+            owing: BTreeSet::new(),
         }
     }
 
@@ -290,10 +290,7 @@ impl Store {
                 owed: part.credits,
             });
         }
-        let mut debit = Debit {
-            paid: Vec::new(),
-            revocation: None,
-        };
+        let mut debit = Debit::new();
         for part in parts {
             debit.pay(part);
             self.count_spent(part, false);
@@ -367,7 +364,15 @@ impl Store {
         }
         let action = action.clone();
         self.debit(&action, &parts);
-        Ok((parts, self.close()))
+        let mut due = self.close();
+        // What was revoked with `owe` while it was held is owed once it is spent.
+        let is_owing = |part: &&Part| part.grant.is_some_and(|(id, _)| self.owing.contains(&id));
+        let owing: Vec<Part> = parts.iter().filter(is_owing).cloned().collect();
+        for part in &owing {
+            self.reclaim(part);
+            due.extend(self.close());
+        }
+        Ok((parts, due))
     }
 
     fn release(&mut self, authorization: usize) -> Vec<Due> {
@@ -391,26 +396,18 @@ impl Store {
             self.wallet.owed -= forgiven;
         }
         let mut paid = self.debits[debit].paid.clone();
+        refund::mark_back(&mut paid, self.debits[debit].back);
+        self.debits[debit].back += credits - forgiven;
         let revoked = |grant| Ok::<_, Infallible>(self.revoked(grant));
         let Ok(backs) = refund::give_back(&mut paid, credits - forgiven, revoked);
-        for back in &backs {
-            let part = &back.part;
-            if let Some(debt) = back.debt {
+        for Back { part, debts } in &backs {
+            for debt in debts {
                 let revocation = &mut self.debits[debt.as_u128() as usize].revocation;
                 revocation.as_mut().unwrap().returned += part.credits;
             }
-            let payer = back.instead_of.or(part.grant.map(|(id, _)| id));
-            for paid in &mut self.debits[debit].paid {
-                if Some(paid.grant.0) == payer {
-                    paid.credits -= part.credits;
-                    if back.instead_of.is_none() {
-                        paid.revenue = (paid.revenue - part.revenue).or_zero();
-                    }
-                }
-            }
             self.count_spent(part, true);
             let Some((id, _)) = part.grant else {
-                for debt in self.debts.iter_mut().filter(|d| Some(d.id) == back.debt) {
+                for debt in (self.debts.iter_mut()).filter(|d| Some(&d.id) == debts.last()) {
                     debt.owed -= part.credits;
                 }
                 self.wallet.owed -= part.credits;
@@ -474,24 +471,33 @@ impl Store {
                 credits: owed,
                 revenue: earned.share(owed, spent),
             };
-            self.count_spent(&part, true);
+            self.reclaim(&part);
             reclaimed = Some(part);
-            self.wallet.owed += owed;
-            self.debts.push(Debt {
-                id: number(self.debits.len()),
-                action: None,
-                owed,
-            });
-            self.debits.push(Debit {
-                paid: Vec::new(),
-                revocation: Some(Revocation {
-                    grant: id,
-                    owed,
-                    returned: Amount::ZERO,
-                }),
-            });
+        }
+        if owe && credits.is_none() {
+            self.owing.insert(id);
         }
         (taken, reclaimed, self.close())
+    }
+
+    /// Spent credits of a grant are owed.
+    fn reclaim(&mut self, part: &Part) {
+        let Some((grant, _)) = part.grant else { return };
+        self.count_spent(part, true);
+        self.wallet.owed += part.credits;
+        self.debts.push(Debt {
+            id: number(self.debits.len()),
+            action: None,
+            owed: part.credits,
+        });
+        self.debits.push(Debit {
+            revocation: Some(Revocation {
+                grant,
+                owed: part.credits,
+                returned: Amount::ZERO,
+            }),
+            ..Debit::new()
+        });
     }
 }
 
@@ -875,8 +881,7 @@ fn happen(store: &mut Store, model: &mut Model, what: &Step, step: Units) {
             }
         }
         Step::Refund(which, size) => {
-            let chained = model.is_chained(None);
-            let refundable = |n: &usize| !chained && model.debits[*n].refundable() > 0;
+            let refundable = |n: &usize| model.debits[*n].refundable() > 0;
             let debits: Vec<usize> = (0..model.debits.len()).filter(refundable).collect();
             if let Some(n) = choose(which, &debits) {
                 let most = model.debits[n].refundable();
@@ -1162,7 +1167,7 @@ fn either_order(store: &Store, model: &Model, grants: &[Index], size: Size, step
     for (which, debit) in grants.iter().zip(&debits) {
         let Some(g) = choose(which, &all) else { return };
         let grant = model.grants[g].id();
-        if store.grants[&grant].revoked || model.is_chained(Some(g)) {
+        if store.grants[&grant].revoked {
             continue;
         }
         let most = model.debits[*debit].refundable();

@@ -1,17 +1,20 @@
 //! What a refund gives back, and to whom.
 //!
-//! The grants that paid get their credits back, the last one first. Where a grant's spent credits were
-//! revoked, they are owed: then the refund lowers that debt, and gives what has been paid of it back to
-//! the grants that paid it. So a refund and a revocation end alike in either order.
+//! The payments of a debit are undone in reverse: the grant that paid last gets its credits back first.
+//! Where a grant's spent credits were revoked, they are owed: then the refund lowers that debt, and undoes
+//! the payments of it in the same way. So a refund and a revocation end alike in either order, also where
+//! the grant that paid the debt has been revoked itself.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 
 use uuid::Uuid;
 
+use super::interrupt::check;
 use super::wallet::Part;
 use super::{Amount, Kind};
 
-/// What a grant paid, for a debit or for a debt.
+/// One payment of a grant for a debit or a debt.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Paid {
     pub grant: (Uuid, Kind),
@@ -48,16 +51,25 @@ pub struct Revoked {
 pub struct Back {
     /// Without a grant: so much less is owed.
     pub part: Part,
-    /// The grant that paid the debit, where its credits were revoked and others get them back.
-    pub instead_of: Option<Uuid>,
-    /// The revocation whose debt is lowered, or was paid by the grant.
-    pub debt: Option<Uuid>,
+    /// The revocations whose debts led here, in order: each grant that paid the one before was revoked in
+    /// the next. The part lowers the last one, or undoes a payment of it.
+    pub debts: Vec<Uuid>,
+}
+
+/// Marks so many credits of these payments as given back, the last payment first. Payments are given back
+/// only when the debit or debt is fully paid, so none is added later.
+pub fn mark_back(paid: &mut [Paid], credits: Amount) {
+    let mut left = credits;
+    for paid in paid.iter_mut().rev() {
+        paid.back = left.min(paid.credits);
+        left -= paid.back;
+    }
 }
 
 impl RevokedDebt {
     /// A revocation that booked so much debt: what is `left` of it, what refunds have `returned` so far,
-    /// and all that was ever settled. Refunds lower a debt first; so what they returned beyond that came
-    /// back to those who settled it, the last one first.
+    /// and all that was ever settled. Refunds lower a debt first; what they returned beyond that was given
+    /// back to those who settled it.
     pub fn new(
         id: Uuid,
         booked: Amount,
@@ -67,11 +79,7 @@ impl RevokedDebt {
     ) -> RevokedDebt {
         let paid: Amount = settled.iter().map(|paid| paid.credits).sum();
         let lowered = booked - left - paid;
-        let mut back = returned - lowered;
-        for paid in settled.iter_mut().rev() {
-            paid.back = back.min(paid.credits);
-            back -= paid.back;
-        }
+        mark_back(&mut settled, returned - lowered);
         RevokedDebt {
             id,
             owed: left,
@@ -81,6 +89,16 @@ impl RevokedDebt {
 }
 
 impl Paid {
+    /// A payment of which nothing was given back; `None` for a part that no grant paid.
+    pub fn of(part: Part) -> Option<Paid> {
+        Some(Paid {
+            grant: part.grant?,
+            credits: part.credits,
+            revenue: part.revenue,
+            back: Amount::ZERO,
+        })
+    }
+
     /// Gives so many credits back, with their share of the revenue: all together, exactly all of it.
     fn give_back(&mut self, credits: Amount) -> Amount {
         let before = self.revenue.share(self.back, self.credits);
@@ -89,115 +107,172 @@ impl Paid {
     }
 }
 
-/// Shares a refund out over what paid the debit, the last one first. `revoked` tells what was revoked
-/// of a grant.
+/// Gives up to so many credits of these payments back, the last one first. What each of them gave.
+fn undo(paid: &mut [Paid], left: &mut Amount) -> Vec<Part> {
+    let mut given = Vec::new();
+    for paid in paid.iter_mut().rev() {
+        let credits = (*left).min(paid.credits - paid.back);
+        if credits.is_positive() {
+            *left -= credits;
+            let revenue = paid.give_back(credits);
+            let grant = Some(paid.grant);
+            given.push(Part {
+                grant,
+                credits,
+                revenue,
+            });
+        }
+    }
+    given
+}
+
+/// Shares a refund out over what paid the debit. `load` tells what was revoked of a grant.
 pub fn give_back<E>(
     paid: &mut [Paid],
     credits: Amount,
-    revoked: impl FnMut(Uuid) -> Result<Revoked, E>,
+    mut load: impl FnMut(Uuid) -> Result<Revoked, E>,
 ) -> Result<Vec<Back>, E> {
-    let mut refund = Refund {
-        load: revoked,
-        revoked: HashMap::new(),
-        backs: Vec::new(),
-    };
+    let mut known: HashMap<Uuid, Revoked> = HashMap::new();
+    let mut backs = Vec::new();
     let mut left = credits;
-    for paid in paid.iter_mut().rev() {
-        let credits = left.min(paid.credits - paid.back);
-        if credits.is_positive() {
-            left -= credits;
-            let revenue = paid.give_back(credits);
-            refund.give_to(paid.grant, credits, revenue, None)?;
-        }
-    }
-    Ok(refund.backs)
-}
-
-struct Refund<L> {
-    load: L,
-    revoked: HashMap<Uuid, Revoked>,
-    backs: Vec<Back>,
-}
-
-/// Why credits come to a grant: another one paid the debit, but its credits were revoked, and this one
-/// paid the revocation's debt.
-#[derive(Clone, Copy)]
-struct Detour {
-    instead_of: Uuid,
-    debt: Uuid,
-}
-
-impl<E, L: FnMut(Uuid) -> Result<Revoked, E>> Refund<L> {
-    /// Gives a grant credits back that have earned so much, unless they were revoked.
-    fn give_to(
-        &mut self,
-        grant: (Uuid, Kind),
-        credits: Amount,
-        revenue: Amount,
-        detour: Option<Detour>,
-    ) -> Result<(), E> {
-        if !self.revoked.contains_key(&grant.0) {
-            let revoked = (self.load)(grant.0)?;
-            self.revoked.insert(grant.0, revoked);
-        }
-        let instead_of = detour.map_or(grant.0, |detour| detour.instead_of);
-        let mut left = credits;
-        let mut others = Vec::new();
-        let Some(revoked) = self.revoked.get_mut(&grant.0) else {
-            return Ok(());
+    // What is to be given to a grant next is at the end.
+    let mut given: Vec<Back> = undo(paid, &mut left)
+        .into_iter()
+        .rev()
+        .map(|part| Back {
+            part,
+            debts: Vec::new(),
+        })
+        .collect();
+    while let Some(Back { part, debts }) = given.pop() {
+        check();
+        let Some((grant, _)) = part.grant else {
+            continue;
         };
+        let revoked = match known.entry(grant) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(vacant) => vacant.insert(load(grant)?),
+        };
+        let untouched = revoked.debts.is_empty();
+        let mut left = part.credits;
+        let mut others = Vec::new();
         for debt in &mut revoked.debts {
+            let path = || debts.iter().copied().chain([debt.id]).collect();
             let lowered = left.min(debt.owed);
             if lowered.is_positive() {
                 debt.owed -= lowered;
                 left -= lowered;
-                self.backs.push(Back {
+                backs.push(Back {
                     part: Part {
                         grant: None,
                         credits: lowered,
                         revenue: Amount::ZERO,
                     },
-                    instead_of: Some(instead_of),
-                    debt: Some(debt.id),
+                    debts: path(),
                 });
             }
-            for settled in debt.settled.iter_mut().rev() {
-                let credits = left.min(settled.credits - settled.back);
-                if credits.is_positive() {
-                    left -= credits;
-                    let debt = debt.id;
-                    let revenue = settled.give_back(credits);
-                    others.push((settled.grant, credits, revenue, Detour { instead_of, debt }));
-                }
+            for part in undo(&mut debt.settled, &mut left) {
+                let debts = path();
+                others.push(Back { part, debts });
             }
         }
         if left.is_positive() {
-            // What a revocation took back is not given back twice.
-            let revenue = if revoked.debts.is_empty() {
-                revenue
+            let revenue = if untouched {
+                part.revenue
             } else {
-                let revenue = if left < revoked.spent {
-                    revoked.earned.share(left, revoked.spent)
-                } else {
-                    revoked.earned
-                };
-                revoked.spent -= left;
-                revoked.earned -= revenue;
-                revenue
+                revoked.take_earned(left)
             };
-            self.backs.push(Back {
+            backs.push(Back {
                 part: Part {
-                    grant: Some(grant),
                     credits: left,
                     revenue,
+                    ..part
                 },
-                instead_of: detour.map(|detour| detour.instead_of),
-                debt: detour.map(|detour| detour.debt),
+                debts,
             });
         }
-        for (grant, credits, revenue, detour) in others {
-            self.give_to(grant, credits, revenue, Some(detour))?;
+        given.extend(others.into_iter().rev());
+    }
+    Ok(backs)
+}
+
+impl Revoked {
+    /// What so many credits have earned, which they do not any more: what a revocation took back is not
+    /// given back twice.
+    fn take_earned(&mut self, credits: Amount) -> Amount {
+        let revenue = if credits < self.spent {
+            self.earned.share(credits, self.spent)
+        } else {
+            self.earned
+        };
+        self.spent -= credits;
+        self.earned -= revenue;
+        revenue
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn grant(n: u8) -> (Uuid, Kind) {
+        (Uuid::from_u128(n.into()), Kind::Purchased)
+    }
+
+    /// What came back, by grant.
+    fn by_grant(backs: Vec<(Uuid, i128)>) -> Vec<(Uuid, i128)> {
+        let mut sums: Vec<(Uuid, i128)> = Vec::new();
+        for (grant, units) in backs {
+            match sums.iter_mut().find(|(known, _)| *known == grant) {
+                Some((_, sum)) => *sum += units,
+                None => sums.push((grant, units)),
+            }
         }
-        Ok(())
+        sums.sort();
+        sums
+    }
+
+    proptest! {
+        /// Naively: every unit lies on a stack in the order in which it was paid.
+        #[test]
+        fn the_last_payment_comes_back_first(
+            payments in prop::collection::vec((0..3_u8, 1..9_i128, 0..100_i128), 1..8),
+            refunds in prop::collection::vec(1..20_i128, 1..8),
+        ) {
+            let mut stack: Vec<Uuid> = Vec::new();
+            let mut paid: Vec<Paid> = Vec::new();
+            for (n, credits, revenue) in payments {
+                stack.extend((0..credits).map(|_| grant(n).0));
+                paid.push(Paid {
+                    grant: grant(n),
+                    credits: Amount::from_units(credits),
+                    revenue: Amount::from_units(revenue),
+                    back: Amount::ZERO,
+                });
+            }
+            let money: Amount = paid.iter().map(|paid| paid.revenue).sum();
+            let (mut back, mut returned) = (Amount::ZERO, Amount::ZERO);
+            for units in refunds {
+                // Each refund reads the payments anew, and how much has come back so far.
+                let mut again = paid.clone();
+                mark_back(&mut again, back);
+                let units = units.min(stack.len() as i128);
+                let credits = Amount::from_units(units);
+                let none = |_| Ok::<_, Infallible>(Revoked::default());
+                let Ok(backs) = give_back(&mut again, credits, none);
+                let popped = (0..units).filter_map(|_| Some((stack.pop()?, 1))).collect();
+                let given = backs.iter().filter_map(|back| Some((back.part.grant?.0, back.part.credits.units())));
+                prop_assert_eq!(by_grant(given.collect()), by_grant(popped));
+                back += credits;
+                returned += backs.iter().map(|back| back.part.revenue).sum::<Amount>();
+            }
+            if stack.is_empty() {
+                prop_assert_eq!(returned, money);
+            }
+        }
     }
 }

@@ -5,7 +5,7 @@ use std::borrow::Borrow;
 use serde_json::Value as Json;
 use uuid::Uuid;
 
-use super::statement::{Columns, Statement, Store, TEXT, TIME, UUID};
+use super::statement::{BOOL, Columns, Statement, Store, TEXT, TIME, UUID};
 use super::table::{sql, table};
 use crate::errors::Result;
 use crate::ledger::interrupt::checked;
@@ -85,13 +85,19 @@ static BY_ID: Statement = Statement {
 };
 
 static REVOKE: Statement = Statement {
-    sql: "INSERT INTO credyt.revoked_grants (customer, grant_id, revoked_at) VALUES ($1, $2, $3)
-          ON CONFLICT (customer, grant_id) DO NOTHING",
-    args: &[TEXT, UUID, TIME],
+    sql: "INSERT INTO credyt.revoked_grants (customer, grant_id, owed, revoked_at)
+          VALUES ($1, $2, $3, $4) ON CONFLICT (customer, grant_id, owed) DO NOTHING",
+    args: &[TEXT, UUID, BOOL, TIME],
 };
 
 static IS_REVOKED: Statement = Statement {
     sql: "SELECT 1 FROM credyt.revoked_grants r WHERE r.customer = $1 AND r.grant_id = $2",
+    args: &[TEXT, UUID],
+};
+
+static OWES_SPENT: Statement = Statement {
+    sql: "SELECT 1 FROM credyt.revoked_grants r
+          WHERE r.customer = $1 AND r.grant_id = $2 AND r.owed",
     args: &[TEXT, UUID],
 };
 
@@ -131,11 +137,22 @@ pub fn by_id(store: &Store, customer: &str, id: Uuid) -> Result<Option<Issued>> 
     rows.first().map(|row| Issued::read(&row)).transpose()
 }
 
-/// Writes down that a grant is revoked as a whole.
-pub fn revoke(store: &Store, customer: &str, id: Uuid, now: Moment) -> Result<()> {
-    let args = [value::text(customer), value::uuid(id), value::moment(now)];
+/// Writes down that a grant is revoked as a whole, and whether what of it is spent is owed.
+pub fn revoke(store: &Store, customer: &str, id: Uuid, owed: bool, now: Moment) -> Result<()> {
+    let args = [
+        value::text(customer),
+        value::uuid(id),
+        value::bool(owed),
+        value::moment(now),
+    ];
     REVOKE.run(store, &args)?;
     Ok(())
+}
+
+/// Is what the grant still spends owed? It was revoked as a whole, and its spent credits with it.
+pub fn owes_spent(store: &Store, customer: &str, id: Uuid) -> Result<bool> {
+    let rows = OWES_SPENT.run(store, &[value::text(customer), value::uuid(id)])?;
+    Ok(rows.count() > 0)
 }
 
 /// Was the grant revoked as a whole? What comes back to it is lost then.

@@ -190,21 +190,17 @@ impl Entry {
     pub fn backs(&self) -> Result<Vec<Back>> {
         let allocations = self.allocations()?;
         let damaged = || errors::corrupted("the allocations of a refund", &allocations);
-        let id = |part: &Json, name: &str| match part.get(name) {
-            Some(id) => id
-                .as_str()
-                .and_then(|id| Uuid::parse_str(id).ok())
-                .ok_or_else(damaged)
-                .map(Some),
-            None => Ok(None),
+        let debts = |part: &Json| {
+            let ids = part.get("debts").and_then(Json::as_array);
+            let read = |id: &Json| Uuid::parse_str(id.as_str()?).ok();
+            ids.into_iter().flatten().map(read).collect::<Option<_>>()
         };
         let list = allocations.as_array().ok_or_else(damaged)?;
         list.iter()
             .map(|part| {
                 Ok(Back {
                     part: read_part(part).ok_or_else(damaged)?,
-                    instead_of: id(part, "instead_of")?,
-                    debt: id(part, "debt")?,
+                    debts: debts(part).ok_or_else(damaged)?,
                 })
             })
             .collect()
@@ -335,8 +331,8 @@ pub fn allocations(parts: &[Part], money: &str) -> String {
     text
 }
 
-/// The allocations of a refund. `instead_of` is the revoked grant that paid the debit, `debt` the
-/// revocation that a part lowers, or gives back to who had paid it.
+/// The allocations of a refund. `debts` are the revocations that led to a part: it lowers the debt of the
+/// last one, or goes back to the grant that had paid it.
 pub fn given_back(backs: &[Back]) -> String {
     let parts = backs.iter().map(|back| {
         let mut part = match back.part.grant {
@@ -352,9 +348,9 @@ pub fn given_back(backs: &[Back]) -> String {
                 "credits": back.part.credits.to_string(),
             }),
         };
-        let names = [("instead_of", back.instead_of), ("debt", back.debt)];
-        for (name, id) in names.iter().filter_map(|(name, id)| Some((name, (*id)?))) {
-            part[*name] = json!(id.to_string());
+        if !back.debts.is_empty() {
+            let debts: Vec<String> = back.debts.iter().map(Uuid::to_string).collect();
+            part["debts"] = json!(debts);
         }
         part
     });
@@ -365,6 +361,7 @@ pub fn given_back(backs: &[Back]) -> String {
 pub fn join(one: &str, other: &str) -> String {
     match (one.strip_suffix(']'), other.strip_prefix('[')) {
         (Some("["), _) => other.to_owned(),
+        (_, Some("]")) => one.to_owned(),
         (Some(one), Some(other)) => format!("{one},{other}"),
         _ => one.to_owned(),
     }

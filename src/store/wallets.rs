@@ -694,16 +694,16 @@ impl OpenWallet {
         self.lower(store, id, credits, Amount::ZERO)
     }
 
-    /// A refund takes credits off the debt of a revocation, or gives them back to who had `settled` it.
-    /// Written with the next movement.
+    /// A refund takes credits off the debt of a revocation (`lowers`), or gives them back to who had paid
+    /// it. Written with the next movement.
     pub fn return_debt(
         &mut self,
         store: &Store,
         id: Uuid,
         credits: Amount,
-        settled: bool,
+        lowers: bool,
     ) -> Result<()> {
-        let owed = if settled { Amount::ZERO } else { credits };
+        let owed = if lowers { credits } else { Amount::ZERO };
         self.lower(store, id, owed, credits)
     }
 
@@ -741,14 +741,7 @@ impl OpenWallet {
             let (left, returned) = (debt.amount(1)?, debt.amount(2)?);
             let mut settled = Vec::new();
             for settlement in ledger::referring_to(store, &self.customer, row.id)? {
-                for part in settlement.parts()? {
-                    settled.extend(part.grant.map(|grant| Paid {
-                        grant,
-                        credits: part.credits,
-                        revenue: part.revenue,
-                        back: Amount::ZERO,
-                    }));
-                }
+                settled.extend(settlement.parts()?.into_iter().filter_map(Paid::of));
             }
             revoked
                 .debts

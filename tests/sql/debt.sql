@@ -108,8 +108,9 @@ SELECT id AS d FROM credyt.debit_credits('two', 'image', 30) \gset
 SELECT credyt.revoke_grant('two', :'g', spent => 'owe');
 \o
 SELECT * FROM ends('two');
-SELECT credits, revenue, available, allocations->0->>'kind' AS kind, allocations->0->>'instead_of' = :'g' AS instead_of
-FROM credyt.refund('two', :'d');
+SELECT r.credits, r.revenue, r.available, r.allocations->0->>'kind' AS kind, l.kind AS lowers, l.refers_to = :'g' AS of_the_grant
+FROM credyt.refund('two', :'d') r
+JOIN credyt.ledger l ON l.customer = r.customer AND l.id = (r.allocations->0->'debts'->>0)::uuid;
 \o /dev/null
 SELECT credyt.grant_credits('two', 50, paid => 5);
 \o
@@ -166,5 +167,92 @@ SELECT credits, reason FROM credyt.ledger WHERE customer = 'again' AND kind = 'r
 SELECT remaining, replayed FROM credyt.revoke_grant('again', :'g', idempotency_key => 'once');
 SELECT remaining, replayed FROM credyt.revoke_grant('again', :'g', idempotency_key => 'once');
 SELECT credits, reason FROM credyt.ledger WHERE customer = 'again' AND kind = 'revocation' ORDER BY seq;
+
+-- The last payment comes back first, also where one grant paid twice: A paid 10, then B 5, then A 5
+\set VERBOSITY default
+\o /dev/null
+SELECT credyt.open_wallet('order', overdraft_limit => 100);
+SELECT id AS a FROM credyt.grant_credits('order', 20, paid => 20, applies_to => '{image}') \gset
+SELECT id AS h FROM credyt.authorize('order', 'image', 10) \gset
+SELECT id AS d FROM credyt.debit_credits('order', 'image', 20) \gset
+SELECT id AS b FROM credyt.grant_credits('order', 5, paid => 10) \gset
+SELECT credyt.release('order', :'h');
+\o
+SELECT kind, credits, allocations->0->>'credits' AS part, (allocations->0->>'grant')::uuid = :'a' AS of_a
+FROM credyt.ledger WHERE customer = 'order' AND kind IN ('debit', 'settlement') ORDER BY seq;
+SELECT credits, part->>'credits' AS part, part->>'revenue' AS revenue, (part->>'grant')::uuid = :'a' AS of_a
+FROM credyt.refund('order', :'d', 7), jsonb_array_elements(allocations) AS part;
+SELECT credits, part->>'credits' AS part, part->>'revenue' AS revenue, (part->>'grant')::uuid = :'a' AS of_a
+FROM credyt.refund('order', :'d', 5), jsonb_array_elements(allocations) AS part;
+SELECT credits, revenue FROM credyt.refund('order', :'d');
+SELECT * FROM ends('order');
+
+-- A chain: B paid the debt of A's revocation and is revoked with it; C pays both, and gets all back, piece by piece
+\o /dev/null
+SELECT id AS a FROM credyt.grant_credits('chain', 100, paid => 10) \gset
+SELECT id AS d FROM credyt.debit_credits('chain', 'image', 100) \gset
+SELECT credyt.revoke_grant('chain', :'a', spent => 'owe');
+SELECT id AS b FROM credyt.grant_credits('chain', 60, paid => 6) \gset
+SELECT credyt.revoke_grant('chain', :'b', spent => 'owe');
+SELECT id AS c FROM credyt.grant_credits('chain', 150, paid => 15) \gset
+\o
+SELECT * FROM ends('chain');
+SELECT revenue, part->>'credits' AS part, (part->>'grant')::uuid = :'c' AS of_c, jsonb_array_length(part->'debts') AS debts
+FROM credyt.refund('chain', :'d', 30), jsonb_array_elements(allocations) AS part;
+SELECT revenue, part->>'credits' AS part, (part->>'grant')::uuid = :'c' AS of_c, jsonb_array_length(part->'debts') AS debts
+FROM credyt.refund('chain', :'d', 30), jsonb_array_elements(allocations) AS part;
+SELECT revenue, part->>'credits' AS part, (part->>'grant')::uuid = :'c' AS of_c, jsonb_array_length(part->'debts') AS debts
+FROM credyt.refund('chain', :'d'), jsonb_array_elements(allocations) AS part;
+SELECT * FROM ends('chain');
+SELECT id, returned FROM (SELECT row_number() OVER (ORDER BY seq) AS id, returned FROM credyt.debts WHERE customer = 'chain') d;
+
+-- What is held of a grant while it is revoked with owe is owed once it is captured, as if it had been before
+\o /dev/null
+SELECT id AS g FROM credyt.grant_credits('pinned1', 100, paid => 10) \gset
+SELECT credyt.debit_credits('pinned1', 'image', 30);
+SELECT id AS h FROM credyt.authorize('pinned1', 'image', 20) \gset
+SELECT credyt.revoke_grant('pinned1', :'g', spent => 'owe');
+\o
+SELECT * FROM ends('pinned1');
+SELECT credits, revenue, available FROM credyt.capture('pinned1', :'h', 15);
+SELECT credits, revenue, available, replayed FROM credyt.capture('pinned1', :'h', 15);
+SELECT * FROM ends('pinned1');
+SELECT kind, credits, revenue, balance, reason FROM credyt.ledger WHERE customer = 'pinned1' ORDER BY seq;
+\o /dev/null
+SELECT id AS g FROM credyt.grant_credits('pinned2', 100, paid => 10) \gset
+SELECT credyt.debit_credits('pinned2', 'image', 30);
+SELECT id AS h FROM credyt.authorize('pinned2', 'image', 20) \gset
+SELECT credyt.capture('pinned2', :'h', 15);
+SELECT credyt.revoke_grant('pinned2', :'g', spent => 'owe');
+\o
+SELECT * FROM ends('pinned2');
+-- in parts, then nothing is left to owe; and what comes back lowers the debt
+\o /dev/null
+SELECT id AS g FROM credyt.grant_credits('pinned3', 10, paid => 1) \gset
+SELECT id AS h FROM credyt.authorize('pinned3', 'image', 10) \gset
+SELECT credyt.revoke_grant('pinned3', :'g', spent => 'owe');
+SELECT id AS d FROM credyt.capture('pinned3', :'h', 4, keep_open => true) \gset
+\o
+SELECT * FROM ends('pinned3');
+SELECT credits, available FROM credyt.capture('pinned3', :'h', 10);
+SELECT * FROM ends('pinned3');
+SELECT remaining FROM credyt.revoke_grant('pinned3', :'g', spent => 'owe');
+SELECT * FROM ends('pinned3');
+SELECT credits, revenue FROM credyt.refund('pinned3', :'d');
+SELECT * FROM ends('pinned3');
+-- kept is kept, until it is owed
+\o /dev/null
+SELECT id AS g FROM credyt.grant_credits('pinned4', 10, paid => 1) \gset
+SELECT id AS h FROM credyt.authorize('pinned4', 'image', 10) \gset
+SELECT credyt.revoke_grant('pinned4', :'g');
+SELECT credyt.capture('pinned4', :'h', 4, keep_open => true);
+\o
+SELECT * FROM ends('pinned4');
+\o /dev/null
+SELECT credyt.revoke_grant('pinned4', :'g', spent => 'owe');
+\o
+SELECT * FROM ends('pinned4');
+SELECT credits, available FROM credyt.capture('pinned4', :'h', 10);
+SELECT * FROM ends('pinned4');
 
 SELECT * FROM credyt.verify();

@@ -25,6 +25,8 @@ pub struct ModelGrant {
     pub issued: Units,
     pub paid: Units,
     revoked: bool,
+    /// Revoked as a whole, and what of it is spent is owed.
+    owing: bool,
     pub remaining: Units,
     deferred: Units,
     /// Unspent credits of an ended period that roll over when the next one is paid for.
@@ -58,13 +60,13 @@ pub struct ModelAuthorization {
 
 pub struct ModelDebit {
     action: Option<String>,
-    /// What grants paid (at once or later, by a settlement); of a debit less what was refunded.
+    /// What grants paid (at once or later, by a settlement), payment by payment.
     paid: Vec<ModelPart>,
     owed: Units,
     pub credits: Units,
     /// It is no debit: spent credits of this grant were revoked.
     revokes: Option<usize>,
-    /// How much of each payment of a revocation's debt was given back.
+    /// How much of each payment was given back.
     back: Vec<Units>,
 }
 
@@ -73,7 +75,7 @@ impl ModelDebit {
         if self.revokes.is_some() {
             return 0;
         }
-        self.owed + sum(self.paid.iter().map(|part| part.credits))
+        self.owed + sum(self.paid.iter().map(|part| part.credits)) - sum(self.back.iter().copied())
     }
 }
 
@@ -333,6 +335,7 @@ impl Model {
             issued,
             paid,
             revoked: false,
+            owing: false,
             remaining: issued,
             deferred: paid,
             waiting: 0,
@@ -475,6 +478,7 @@ impl Model {
                         issued: 0,
                         paid: 0,
                         revoked: false,
+                        owing: false,
                         remaining: 0,
                         deferred: 0,
                         waiting: 0,
@@ -509,6 +513,7 @@ impl Model {
                 issued,
                 paid,
                 revoked: false,
+                owing: false,
                 remaining: issued,
                 deferred: paid,
                 waiting: 0,
@@ -631,24 +636,21 @@ impl Model {
         open.captured += charged.units();
         open.capturable = keep_open;
         open.open = open.open && keep_open;
-        Ok((parts, self.end_of_verb()))
+        let mut due = self.end_of_verb();
+        // "spent => 'owe' books the spent part as debt", also what is spent later, of what was held.
+        for part in self.debits.last().unwrap().paid.clone() {
+            if self.grants[part.grant.unwrap()].owing {
+                self.reclaim(part);
+                due.extend(self.end_of_verb());
+            }
+        }
+        Ok((parts, due))
     }
 
     pub fn release(&mut self, authorization: usize) -> Vec<Due> {
         self.authorizations[authorization].open = false;
         self.authorizations[authorization].capturable = false;
         self.end_of_verb()
-    }
-
-    /// A grant that paid a revocation's debt was revoked itself, or would be. Refunds in several pieces do
-    /// not yet follow such a chain as they should: the amounts are right, the grant may not be.
-    pub fn is_chained(&self, revoking: Option<usize>) -> bool {
-        let revoked = |grant: usize| {
-            revoking == Some(grant) || self.debits.iter().any(|d| d.revokes == Some(grant))
-        };
-        let debts = self.debits.iter().filter(|debit| debit.revokes.is_some());
-        let mut payers = debts.flat_map(|debt| &debt.paid);
-        payers.any(|part| part.grant.is_some_and(revoked))
     }
 
     /// Lowers the debt first, then gives back to what paid, the last first; where that was revoked, to
@@ -665,29 +667,8 @@ impl Model {
         };
         self.add_to_refund(own);
         let mut back = vec![];
-        let mut left = credits - forgiven;
-        for n in (0..self.debits[debit].paid.len()).rev() {
-            let paid = self.debits[debit].paid[n];
-            let credits = left.min(paid.credits);
-            if credits == 0 {
-                continue;
-            }
-            left -= credits;
-            let revenue = rounded_share(paid.revenue, credits, paid.credits);
-            let given = ModelPart {
-                credits,
-                revenue,
-                ..paid
-            };
-            let parts = self.give_back(given);
-            let kept = sum(parts
-                .iter()
-                .filter(|part| part.1)
-                .map(|part| part.0.revenue));
-            let paid = &mut self.debits[debit].paid[n];
-            paid.credits -= credits;
-            paid.revenue = (paid.revenue - kept).max(0);
-            back.extend(parts.into_iter().map(|part| part.0));
+        for given in self.undo(debit, &mut (credits - forgiven)) {
+            back.extend(self.give_back(given));
         }
         (
             Amount::from_units(forgiven),
@@ -696,50 +677,51 @@ impl Model {
         )
     }
 
+    /// Up to so many credits of what paid a debit or a debt, "last one first", each with its share.
+    fn undo(&mut self, debit: usize, left: &mut Units) -> Vec<ModelPart> {
+        let debit = &mut self.debits[debit];
+        let mut given = vec![];
+        for p in (0..debit.paid.len()).rev() {
+            let paid = debit.paid[p];
+            let credits = (*left).min(paid.credits - debit.back[p]);
+            if credits > 0 {
+                let share = |back| rounded_share(paid.revenue, back, paid.credits);
+                let revenue = share(debit.back[p] + credits) - share(debit.back[p]);
+                debit.back[p] += credits;
+                *left -= credits;
+                given.push(ModelPart {
+                    credits,
+                    revenue,
+                    ..paid
+                });
+            }
+        }
+        given
+    }
+
     /// "A refund of a debit whose grant was revoked with owe lowers that debt, and where it has been
-    /// paid, gives the credits back to the grants that paid it, with their money." What came back, and
-    /// whether to the grant itself.
-    fn give_back(&mut self, given: ModelPart) -> Vec<(ModelPart, bool)> {
+    /// paid, gives the credits back to the grants that paid it, with their money." What came back.
+    fn give_back(&mut self, given: ModelPart) -> Vec<ModelPart> {
         let grant = given.grant.unwrap();
         let mut left = given.credits;
-        let (mut lowered, mut others) = (vec![], vec![]);
+        let (mut back, mut others) = (vec![], vec![]);
         let revocations: Vec<usize> = (0..self.debits.len())
             .filter(|n| self.debits[*n].revokes == Some(grant))
             .collect();
         let untouched = revocations.is_empty();
         for n in revocations {
-            let debt = &mut self.debits[n];
-            let credits = left.min(debt.owed);
-            debt.owed -= credits;
+            let credits = left.min(self.debits[n].owed);
+            self.debits[n].owed -= credits;
             left -= credits;
             if credits > 0 {
-                let part = ModelPart {
+                back.push(ModelPart {
                     grant: None,
                     credits,
                     revenue: 0,
-                };
-                lowered.push((part, false));
+                });
             }
-            for p in (0..debt.paid.len()).rev() {
-                let paid = debt.paid[p];
-                let credits = left.min(paid.credits - debt.back[p]);
-                if credits > 0 {
-                    let share = |back| rounded_share(paid.revenue, back, paid.credits);
-                    let revenue = share(debt.back[p] + credits) - share(debt.back[p]);
-                    debt.back[p] += credits;
-                    left -= credits;
-                    others.push(ModelPart {
-                        credits,
-                        revenue,
-                        ..paid
-                    });
-                }
-            }
+            others.extend(self.undo(n, &mut left));
         }
-        for part in lowered.iter().map(|(part, _)| *part).collect::<Vec<_>>() {
-            self.add_to_refund(part);
-        }
-        let mut back = lowered;
         if left > 0 {
             // Revenue that a revocation took back is not given back twice.
             let revenue = if untouched {
@@ -748,19 +730,19 @@ impl Model {
                 let (spent, earned) = self.spent(grant);
                 rounded_share(earned, left, spent)
             };
-            let part = ModelPart {
+            self.grants[grant].remaining += left;
+            self.grants[grant].deferred += revenue;
+            back.push(ModelPart {
                 grant: Some(grant),
                 credits: left,
                 revenue,
-            };
-            self.grants[grant].remaining += left;
-            self.grants[grant].deferred += revenue;
-            self.add_to_refund(part);
-            back.push((part, true));
+            });
+        }
+        for part in &back {
+            self.add_to_refund(*part);
         }
         for other in others {
-            let parts = self.give_back(other);
-            back.extend(parts.into_iter().map(|(part, _)| (part, false)));
+            back.extend(self.give_back(other));
         }
         back
     }
@@ -795,21 +777,28 @@ impl Model {
                 credits: owed,
                 revenue: rounded_share(earned, owed, spent),
             });
-            self.book(MovementKind::Reclaimed, reclaimed.clone(), None, None);
-            self.debits.push(ModelDebit {
-                action: None,
-                paid: vec![],
-                owed,
-                credits: owed,
-                revokes: Some(grant),
-                back: vec![],
-            });
+            self.reclaim(reclaimed[0]);
+        }
+        if owe && credits.is_none() {
+            self.grants[grant].owing = true;
         }
         (
             self.as_parts(&parts).pop(),
             self.as_parts(&reclaimed).pop(),
             self.end_of_verb(),
         )
+    }
+
+    fn reclaim(&mut self, part: ModelPart) {
+        self.book(MovementKind::Reclaimed, vec![part], None, None);
+        self.debits.push(ModelDebit {
+            action: None,
+            paid: vec![],
+            owed: part.credits,
+            credits: part.credits,
+            revokes: part.grant,
+            back: vec![],
+        });
     }
 
     /// Gives unheld live credits away; each part with what was agreed about its grant.
@@ -889,29 +878,18 @@ impl Model {
         );
         self.debits.push(ModelDebit {
             action: Some(action.to_owned()),
+            back: vec![0; paid.len()],
             paid,
             owed,
             credits: sum(parts.iter().map(|part| part.credits)),
             revokes: None,
-            back: vec![],
         });
         self.as_parts(&parts)
     }
 
-    /// A grant paid a debt. What one grant pays for a debit is one payment, however often it pays.
     fn pay_debt(&mut self, debt: usize, part: ModelPart) {
-        let debit = &mut self.debits[debt];
-        let before = debit.paid.iter_mut().find(|paid| paid.grant == part.grant);
-        match before {
-            Some(before) if debit.revokes.is_none() => {
-                before.credits += part.credits;
-                before.revenue += part.revenue;
-            }
-            _ => {
-                debit.paid.push(part);
-                debit.back.push(0);
-            }
-        }
+        self.debits[debt].paid.push(part);
+        self.debits[debt].back.push(0);
     }
 
     /// What a grant has spent that was neither refunded nor revoked, and what that has earned.
