@@ -8,6 +8,7 @@ use std::fmt::Display;
 use serde_json::{Map, Value, json};
 
 use crate::ledger::Amount;
+use crate::ledger::month::MAX_ACTIONS;
 use crate::ledger::vendor::{Reason, Uncosted};
 use crate::ledger::wallet::Shortfall;
 use crate::store::limits::Exceeded;
@@ -39,6 +40,7 @@ pub enum Code {
     TooManyGrants,
     SerializationFailure,
     TooManySubscriptions,
+    TooManyActions,
     /// The library and the SQL objects do not fit.
     VersionsDiffer,
     /// A state that only damage explains.
@@ -63,7 +65,7 @@ impl Code {
             Code::InvalidInput | Code::UsageUnreadable => "22023",
             Code::InvalidText => "22P02",
             Code::OutOfRange => "22003",
-            Code::TooManyGrants | Code::TooManySubscriptions => "54000",
+            Code::TooManyGrants | Code::TooManySubscriptions | Code::TooManyActions => "54000",
             Code::SerializationFailure => "40001",
             Code::VersionsDiffer => "55000",
             Code::DataCorrupted => "XX001",
@@ -89,6 +91,7 @@ impl Code {
             Code::TooManyGrants => "too_many_grants",
             Code::SerializationFailure => "serialization_failure",
             Code::TooManySubscriptions => "too_many_subscriptions",
+            Code::TooManyActions => "too_many_actions",
             Code::VersionsDiffer => "versions_differ",
             Code::DataCorrupted => "data_corrupted",
         }
@@ -629,6 +632,18 @@ pub fn plan_differs(plan: &str, asset: &str) -> Error {
     )
     .with("plan", plan)
     .hint("Create another plan under a new name.")
+}
+
+pub fn too_many_actions(customer: &str, asset: &str) -> Error {
+    Error::new(
+        Code::TooManyActions,
+        format!(
+            "the wallet of customer {customer} for {asset} counts {MAX_ACTIONS} actions in this month already"
+        ),
+    )
+    .with("customer", customer)
+    .with("asset", asset)
+    .hint("Price fewer actions \"over\": \"month\": tell kinds of one action apart by match.")
 }
 
 pub fn too_many_subscriptions(customer: &str, asset: &str, most: usize) -> Error {

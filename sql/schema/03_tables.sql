@@ -132,6 +132,7 @@ CREATE TABLE credyt.authorizations (
     idempotency_key    text,
     metadata           jsonb,
     granted            numeric,
+    month_used         numeric,
     PRIMARY KEY (customer, id)
 ) WITH (fillfactor = 80);
 CREATE UNIQUE INDEX authorizations_key ON credyt.authorizations (customer, idempotency_key)
@@ -169,6 +170,7 @@ COMMENT ON COLUMN credyt.authorizations.reason IS 'Why it was released.';
 COMMENT ON COLUMN credyt.authorizations.idempotency_key IS 'Unique per customer among authorizations.';
 COMMENT ON COLUMN credyt.authorizations.metadata IS 'The application''s own notes.';
 COMMENT ON COLUMN credyt.authorizations.granted IS 'The amount approved of what varies; NULL: nothing does.';
+COMMENT ON COLUMN credyt.authorizations.month_used IS 'What had been used of the action in the month; NULL: the price does not count it.';
 
 CREATE TABLE credyt.ledger (
     customer          text NOT NULL,

@@ -403,6 +403,16 @@ FROM (SELECT o.customer, o.asset, o.id, sum(o.owed) AS owed, sum(o.returned) AS 
 FULL JOIN (SELECT d.* FROM credyt.debts d WHERE verify.customer IS NULL OR d.customer = verify.customer) d
        ON d.customer = e.customer AND d.asset = e.asset AND d.id = e.id
 WHERE coalesce(e.owed, 0) <> coalesce(d.owed, 0) OR coalesce(e.returned, 0) <> coalesce(d.returned, 0)
+-- what was used of an action in a month is what its debits say
+UNION ALL
+SELECT 7, w.customer, w.asset, format('%s of %s are counted from %s on, by the ledger it is %s', m.used, m.action, m.since, l.used)
+FROM wallet w
+CROSS JOIN LATERAL (SELECT m.month->>'action' AS action, (m.month->>'since')::timestamptz AS since, (m.month->>'used')::numeric AS used
+                    FROM jsonb_array_elements(w.state::jsonb->'month_uses') AS m (month)) m
+CROSS JOIN LATERAL (SELECT coalesce(sum(l.quantity), 0) AS used FROM credyt.ledger l
+                    WHERE l.customer = w.customer AND l.asset = w.asset AND l.kind = 'debit'
+                      AND l.action = m.action AND l.occurred_at >= m.since) l
+WHERE m.used <> l.used
 -- what waits for a payment does so for its subscription, for one period at most
 UNION ALL
 SELECT 7, w.customer, w.asset, format('%s of grant %s wait for a payment that is not waited for', o.state->>'waiting', o.state->>'id')

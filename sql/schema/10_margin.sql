@@ -496,9 +496,9 @@ CREATE FUNCTION credyt.suggest_price(
 COMMENT ON FUNCTION credyt.suggest_price(text, numeric, timestamptz) IS
     'The price per unit that would have reached a margin on what was used since then.';
 
-CREATE FUNCTION credyt.rerated(price jsonb, scale int, rounding text, quantity numeric, dimensions jsonb, usage jsonb, cost numeric, at timestamptz) RETURNS numeric
+CREATE FUNCTION credyt.rerated(price jsonb, scale int, rounding text, quantity numeric, dimensions jsonb, usage jsonb, cost numeric, at timestamptz, month_used numeric) RETURNS numeric
     AS 'MODULE_PATHNAME', 'credyt_rerated' LANGUAGE c STABLE PARALLEL SAFE COST 100;
-COMMENT ON FUNCTION credyt.rerated(jsonb, int, text, numeric, jsonb, jsonb, numeric, timestamptz) IS
+COMMENT ON FUNCTION credyt.rerated(jsonb, int, text, numeric, jsonb, jsonb, numeric, timestamptz, numeric) IS
     'The credits of a rule for what was used; NULL where it cannot price it.';
 
 CREATE TYPE credyt.simulated_price AS (

@@ -264,7 +264,8 @@ impl Capture {
             return Ok(hold);
         };
         let measured = measured(store, open, authorization, price, told)?;
-        match charge.try_price(price, &open.asset, &measured) {
+        let month_used = authorization.month_used;
+        match charge.try_price(price, &open.asset, &measured, month_used) {
             Ok(credits) => Ok(Totals {
                 credits,
                 price_version: Some(*version),

@@ -91,12 +91,14 @@ fn price(store: &Store, request: &Request) -> Result<(Rc<Spend>, Rc<Costing>)> {
     let spend = Spend {
         action: request.action.clone(),
         scopes: request.scopes.clone(),
-        price: Box::new(move |now| match occurred_at {
-            Some(at) if at > now => Err(errors::invalid(
+        quantity: request.charge.quantity,
+        occurred_at,
+        price: Box::new(move |open| match occurred_at {
+            Some(at) if at > open.now => Err(errors::invalid(
                 "occurred_at",
                 format_args!("{at} is in the future"),
             )),
-            _ => pricing.at(occurred_at, now),
+            _ => pricing.at(occurred_at, open.now, Some(open)),
         }),
     };
     Ok((Rc::new(spend), costing))
@@ -112,7 +114,7 @@ pub fn spend_later(store: &Store, request: &Request, batch: &mut Batch) -> Resul
     }
     // Limits refuse after the wallet has paid.
     let limited = (!open.wallet.limits.is_empty()).then(|| open.wallet.clone());
-    let (parts, price_version) = spend.apply(open)?;
+    let (parts, price_version) = spend.apply(store, open)?;
     let mut entry = request.entry(&parts, price_version, open.now, &costing);
     if let Err(refused) = open.book_later(store, &mut entry, Vec::new(), rows) {
         if let Some(before) = limited {
@@ -138,7 +140,7 @@ fn spend(store: &Store, request: &Request) -> Result<Option<DebitAnswer>> {
             .then(|| DebitAnswer::booked(&spent.open, entry)));
     }
     let mut open = wallets::open(store, &request.customer, &request.asset)?;
-    let (parts, price_version) = spend.apply(&mut open)?;
+    let (parts, price_version) = spend.apply(store, &mut open)?;
     let entry = request.entry(&parts, price_version, open.now, &costing);
     book(store, &mut open, entry)
 }
@@ -153,7 +155,7 @@ fn spend_once(
 ) -> Result<Option<DebitAnswer>> {
     let mut open = wallets::open(store, &request.customer, &request.asset)?;
     let costing = costing.counted_once(store, &request.customer, None)?;
-    let (parts, price_version) = spend.apply(&mut open)?;
+    let (parts, price_version) = spend.apply(store, &mut open)?;
     let entry = request.entry(&parts, price_version, open.now, &costing);
     let answer = book(store, &mut open, entry)?;
     if let Some(id) = answer.as_ref().and_then(DebitAnswer::id) {

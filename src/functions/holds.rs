@@ -138,7 +138,8 @@ fn hold(store: &Store, request: &Request) -> Result<Option<AuthorizationAnswer>>
         None => None,
     };
     let Some(mut open) = wallets::find(store, &request.customer, &request.asset)? else {
-        let (credits, _) = pricing.at(None, books::now(store)?)?;
+        let priced = pricing.at(None, books::now(store)?, None)?;
+        let credits = priced.map(|priced| priced.credits).unwrap_or_default();
         return Ok(Some(refusal(
             request,
             "wallet_not_found",
@@ -147,7 +148,8 @@ fn hold(store: &Store, request: &Request) -> Result<Option<AuthorizationAnswer>>
         )));
     };
     open.asks = Asks::Always;
-    let (mut credits, priced) = pricing.at(None, open.now)?;
+    let priced = pricing.now(store, &mut open)?;
+    let mut credits = priced.credits;
     let available = open.wallet.available(open.now, Some(action), open.limit);
     if open.active().is_err() {
         return Ok(Some(refusal(request, "wallet_frozen", credits, available)));
@@ -156,7 +158,8 @@ fn hold(store: &Store, request: &Request) -> Result<Option<AuthorizationAnswer>>
     let mut granted = None;
     if let Some((varying, asked)) = asked {
         let budget = Budget::of(store, &open, action, request.scopes.as_deref())?;
-        let found = pricing.largest(&varying.what, &varying.search(asked, budget), open.now)?;
+        let search = varying.search(asked, budget);
+        let found = pricing.largest(&varying.what, &search, open.now, priced.month_used)?;
         let Some(Affordable { amount, units }) = found else {
             if budget.is_limited() {
                 return Ok(Some(refusal(request, "limit_exceeded", credits, available)));
@@ -176,11 +179,18 @@ fn hold(store: &Store, request: &Request) -> Result<Option<AuthorizationAnswer>>
         return Ok(Some(refusal(request, "limit_exceeded", credits, available)));
     }
     // Captures are priced at this version, also where the hold itself was given in credits.
-    let price_version = match priced {
-        Some(version) => Some(version),
-        None => prices::applicable(store, &asset, action, Some(&request.customer))?
-            .at(open.now, open.now)
-            .map(|price| price.version),
+    let (price_version, month_used) = match priced.version {
+        Some(version) => (Some(version), priced.month_used),
+        None => {
+            let prices = prices::applicable(store, &asset, action, Some(&request.customer))?;
+            let version = prices.at(open.now, open.now);
+            let price = version.as_ref().and_then(|version| version.price.as_ref());
+            let used = match price.is_some_and(|price| price.counts_months()) {
+                true => Some(open.learn_used(store, action, open.now)?),
+                false => None,
+            };
+            (version.map(|version| version.version), used)
+        }
     };
     let expires_at = ends(open.now, request.ttl_seconds)?;
     let authorization = Authorization {
@@ -200,7 +210,8 @@ fn hold(store: &Store, request: &Request) -> Result<Option<AuthorizationAnswer>>
         captured_costs: Vec::new(),
         cost: request.charge.cost,
         price_version,
-        priced: priced.is_some(),
+        month_used,
+        priced: priced.version.is_some(),
         created_at: open.now,
         expires_at,
         pins,

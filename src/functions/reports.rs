@@ -151,8 +151,9 @@ pub fn simulate_price(args: &Args) -> Answer {
     let action = args.name(0, "action")?;
     let rule = required("price", args.optional_json(1, "price")?)?;
     let since = args.optional_moment(2, "since")?;
-    Price::parse(&rule).map_err(|why| errors::invalid("price", why))?;
-    Store::read(|store| rollups::simulate(store, &action, &rule, since, args))?;
+    let price = Price::parse(&rule).map_err(|why| errors::invalid("price", why))?;
+    let counts_months = price.counts_months();
+    Store::read(|store| rollups::simulate(store, &action, &rule, counts_months, since, args))?;
     Ok(None)
 }
 
@@ -161,7 +162,7 @@ thread_local! {
     static RULE: RefCell<Option<(Vec<u8>, Rc<Price>)>> = const { RefCell::new(None) };
 }
 
-/// `credyt.rerated(price, scale, rounding, quantity, dimensions, usage, cost, at)`.
+/// `credyt.rerated(price, scale, rounding, quantity, dimensions, usage, cost, at, month_used)`.
 pub fn rerated(args: &Args) -> Answer {
     let price = read_rule(args)?;
     let scale = u32::try_from(args.int(1, "scale")?)
@@ -180,6 +181,7 @@ pub fn rerated(args: &Args) -> Answer {
         quantity: args
             .optional_quantity(3, "quantity")?
             .unwrap_or(Decimal::ONE),
+        used: args.optional_quantity(8, "month_used")?.unwrap_or_default(),
         dimensions: &dimensions,
         usage: &usage.by_unit,
         usage_is_whole: usage.unread.is_none(),

@@ -20,6 +20,7 @@ use crate::store::books::Asset;
 use crate::store::ledger::Key;
 use crate::store::prices::{self, Applicable, Version};
 use crate::store::spending::Priced;
+use crate::store::wallets::OpenWallet;
 
 /// What decides how many credits an action costs.
 #[derive(Clone, Debug, Default)]
@@ -143,8 +144,9 @@ impl Charge {
         action: &str,
         asset: &Asset,
         costing: &Costing,
+        month_used: Option<Decimal>,
     ) -> Result<Amount> {
-        self.try_price(price, asset, costing)
+        self.try_price(price, asset, costing, month_used)
             .map_err(|why| self.priced(why, action, asset, costing))
     }
 
@@ -154,9 +156,11 @@ impl Charge {
         price: &Price,
         asset: &Asset,
         costing: &Costing,
+        month_used: Option<Decimal>,
     ) -> std::result::Result<Amount, PriceError> {
         let none = Map::new();
-        let units = price.credits(&self.measure(&none, costing), asset.scale, asset.rounding)?;
+        let measure = self.measure(&none, costing, month_used);
+        let units = price.credits(&measure, asset.scale, asset.rounding)?;
         Ok(Amount::from_units(units))
     }
 
@@ -167,10 +171,12 @@ impl Charge {
         action: &str,
         asset: &Asset,
         costing: &Costing,
+        month_used: Option<Decimal>,
     ) -> Result<(Amount, Json)> {
         let none = Map::new();
+        let measure = self.measure(&none, costing, month_used);
         let quoted = price
-            .explain(&self.measure(&none, costing), asset.scale, asset.rounding)
+            .explain(&measure, asset.scale, asset.rounding)
             .map_err(|why| self.priced(why, action, asset, costing))?;
         Ok((Amount::from_units(quoted.units), quoted.breakdown))
     }
@@ -182,9 +188,15 @@ impl Charge {
             .transpose()
     }
 
-    fn measure<'a>(&'a self, none: &'a Map<String, Json>, costing: &'a Costing) -> Measure<'a> {
+    fn measure<'a>(
+        &'a self,
+        none: &'a Map<String, Json>,
+        costing: &'a Costing,
+        month_used: Option<Decimal>,
+    ) -> Measure<'a> {
         Measure {
             quantity: self.quantity.unwrap_or(Decimal::ONE),
+            used: month_used.unwrap_or_default(),
             dimensions: self.dimensions.as_ref().unwrap_or(none),
             usage: &costing.counts.by_unit,
             usage_is_whole: costing.counts.unread.is_none(),
@@ -256,18 +268,58 @@ impl Pricing {
         })
     }
 
-    /// What it costs, if it happened at this moment (`None`: now).
-    pub fn at(&self, happened: Option<Moment>, now: Moment) -> Result<Priced> {
+    /// What it costs in a wallet (`None`: there is none), if it happened at this moment (`None`: now). `None`:
+    /// what was used in the month has to be learned first.
+    pub fn at(
+        &self,
+        happened: Option<Moment>,
+        now: Moment,
+        open: Option<&OpenWallet>,
+    ) -> Result<Option<Priced>> {
         let Some(prices) = &self.prices else {
             let given = self.charge.given(&self.asset)?;
-            return Ok((given.unwrap_or_default(), None));
+            return Ok(Some(Priced {
+                credits: given.unwrap_or_default(),
+                version: None,
+                month_used: None,
+            }));
         };
-        let version = prices.at(happened.unwrap_or(now), now);
-        let (version, price) = in_force(version, &self.action, &self.asset)?;
+        let at = happened.unwrap_or(now);
+        let (version, price) = in_force(prices.at(at, now), &self.action, &self.asset)?;
+        let month_used = match open {
+            Some(open) if price.counts_months() => match open.used(&self.action, at)? {
+                Some(used) => Some(used),
+                None => return Ok(None),
+            },
+            _ => None,
+        };
+        let (action, asset) = (&self.action, &self.asset);
         let credits = self
             .charge
-            .price(&price, &self.action, &self.asset, &self.costing)?;
-        Ok((credits, Some(version)))
+            .price(&price, action, asset, &self.costing, month_used)?;
+        Ok(Some(Priced {
+            credits,
+            version: Some(version),
+            month_used,
+        }))
+    }
+
+    /// What it costs in a wallet now; what was used in the month is learned.
+    pub fn now(&self, store: &Store, open: &mut OpenWallet) -> Result<Priced> {
+        if let Some(priced) = self.at(None, open.now, Some(open))? {
+            return Ok(priced);
+        }
+        open.learn_used(store, &self.action, open.now)?;
+        let priced = self.at(None, open.now, Some(open))?;
+        priced.ok_or_else(|| errors::corrupted("a price", "it asks for another month"))
+    }
+
+    /// What was used in the month, where the price of now counts it.
+    pub fn month_used(&self, store: &Store, open: &mut OpenWallet) -> Result<Option<Decimal>> {
+        match self.price_at(open.now)?.counts_months() {
+            true => open.learn_used(store, &self.action, open.now).map(Some),
+            false => Ok(None),
+        }
     }
 }
 
@@ -286,8 +338,13 @@ impl Pricing {
         Ok(in_force(version, &self.action, &self.asset)?.1)
     }
 
-    pub fn with_measure<A>(&self, ask: impl FnOnce(&Measure) -> A) -> A {
-        ask(&self.charge.measure(&Map::new(), &self.costing))
+    pub fn with_measure<A>(
+        &self,
+        month_used: Option<Decimal>,
+        ask: impl FnOnce(&Measure) -> A,
+    ) -> A {
+        let none = Map::new();
+        ask(&self.charge.measure(&none, &self.costing, month_used))
     }
 
     /// The error for a price that cannot be computed.

@@ -17,6 +17,7 @@ use crate::store::Store;
 use crate::store::books::{self, Definition};
 use crate::store::price_lists;
 use crate::store::prices::{self, NewPrice};
+use crate::store::wallets;
 
 pub fn create_asset(args: &Args) -> Result<Option<pg_sys::Datum>> {
     let new = Definition {
@@ -154,7 +155,14 @@ pub fn quote(args: &Args) -> Result<Option<pg_sys::Datum>> {
         let (version, price) = in_force(prices.at(at, now), &action, &asset)?;
         let costing = Costing::of(store, &asset, &charge, at)?;
         costing.counts.check()?;
-        let (credits, breakdown) = charge.explain(&price, &action, &asset, &costing)?;
+        let month_used = match (&customer, price.counts_months()) {
+            (Some(customer), true) => match wallets::peek(store, customer, &asset.name)? {
+                Some(mut open) => Some(open.learn_used(store, &action, at)?),
+                None => None,
+            },
+            _ => None,
+        };
+        let (credits, breakdown) = charge.explain(&price, &action, &asset, &costing, month_used)?;
         Ok((credits, version, breakdown))
     })?;
     Row::new(vec![

@@ -137,7 +137,11 @@ pub fn affordable(args: &Args) -> Result<Option<pg_sys::Datum>> {
         let asset = books::asset(store, &asset_name)?;
         let costing = Rc::new(Costing::default());
         let pricing = Pricing::new(store, &asset, &action, &customer, &charge, &costing)?;
-        let open = wallets::peek(store, &customer, &asset_name)?;
+        let mut open = wallets::peek(store, &customer, &asset_name)?;
+        let month_used = match &mut open {
+            Some(open) => pricing.month_used(store, open)?,
+            None => None,
+        };
         let now = open
             .as_ref()
             .map_or_else(|| books::statement_now(store), |open| Ok(open.now))?;
@@ -155,7 +159,7 @@ pub fn affordable(args: &Args) -> Result<Option<pg_sys::Datum>> {
             at_most: None,
             budget: budget.least().units(),
         };
-        let found = pricing.largest(&what, &search, now)?;
+        let found = pricing.largest(&what, &search, now, month_used)?;
         Ok((found.filter(|_| spends), budget))
     })?;
     let (amount, units) = match found {
@@ -200,10 +204,16 @@ impl Charge {
 impl Pricing {
     /// The largest amount of what varies that can be paid now; `None`: not even the smallest. 22023
     /// where the price does not read it.
-    pub fn largest(&self, what: &str, search: &Search, now: Moment) -> Result<Option<Affordable>> {
+    pub fn largest(
+        &self,
+        what: &str,
+        search: &Search,
+        now: Moment,
+        month_used: Option<Decimal>,
+    ) -> Result<Option<Affordable>> {
         self.check_vary(what, now)?;
         let (price, asset) = (self.price_at(now)?, self.asset());
-        self.with_measure(|measure| {
+        self.with_measure(month_used, |measure| {
             price.affordable(what.into(), measure, search, asset.scale, asset.rounding)
         })
         .map_err(|why| self.refused(why))
@@ -212,7 +222,7 @@ impl Pricing {
     /// 22023 where the price does not read what varies.
     pub fn check_vary(&self, what: &str, now: Moment) -> Result<()> {
         let price = self.price_at(now)?;
-        let reads = self.with_measure(|measure| price.reads(what.into(), measure));
+        let reads = self.with_measure(None, |measure| price.reads(what.into(), measure));
         if reads.map_err(|why| self.refused(why))? {
             return Ok(());
         }

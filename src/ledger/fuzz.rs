@@ -246,6 +246,7 @@ proptest! {
         let empty = Map::new();
         let usage: BTreeMap<String, Decimal> = Counts::read_any(&counts).own;
         let measure = Measure {
+            used: Decimal::ZERO,
             quantity: number::json_decimal(&quantity).unwrap_or(Decimal::TEN),
             dimensions: dimensions.as_object().unwrap_or(&empty),
             usage: &usage,

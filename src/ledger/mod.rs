@@ -9,6 +9,7 @@ pub mod interrupt;
 pub mod limit;
 pub mod margin;
 pub mod moment;
+pub mod month;
 pub mod number;
 pub mod packed;
 pub mod period;

@@ -16,6 +16,8 @@
 //!   | top-up (flag): threshold, credits and cooldown as varints, every: text
 //!   | max_credits varint (flag) | event 16 bytes (flag) | waits until i64 (flag)
 //!   | asked until i64, credits and capped as varints (flag) | events varint
+//! months    varint   how many
+//!   action: varint length and bytes | since i64 | used as a varint of 10^-12 units
 //! checksum  u32      CRC-32 of everything before and after it
 //! changed   i64
 //! seq       varint
@@ -33,7 +35,8 @@
 use uuid::Uuid;
 
 use super::interrupt::checked;
-use super::limit::{Count, Every};
+use super::limit::{self, Every};
+use super::month::{Count, MAX_ACTIONS, MonthUse, MonthUses};
 use super::wallet::{Corrupt, MAX_GRANTS};
 use super::watch::{Alert, Asked, MAX_ALERTS, Refill, TopUp, Unit};
 use super::{Amount, Grant, Kind, Limit, Moment, Wallet, Watch};
@@ -72,6 +75,17 @@ pub fn pack(wallet: &Wallet) -> Vec<u8> {
     }
     put_limits(&mut out, &wallet.limits);
     put_watch(&mut out, &wallet.watch, wallet.closed);
+    put_varint(&mut out, wallet.month_uses.iter().len() as u128);
+    for MonthUse {
+        action,
+        since,
+        used,
+    } in wallet.month_uses.iter()
+    {
+        put_text(&mut out, action);
+        put_i64(&mut out, since.0);
+        put_varint(&mut out, used.units().max(0) as u128);
+    }
     let head = out.len();
     out.extend([0; 4]);
     put_i64(&mut out, wallet.changed_at.0);
@@ -105,6 +119,7 @@ pub fn unpack(bytes: &[u8]) -> Result<Wallet, Corrupt> {
     }
     let limits = take_limits(&mut input)?;
     let (watch, closed) = take_watch(&mut input)?;
+    let month_uses = take_month_uses(&mut input)?;
     let head = input.at;
     let sum = u32::from_le_bytes(input.array()?);
     if sum != checksum(bytes, head) {
@@ -130,6 +145,7 @@ pub fn unpack(bytes: &[u8]) -> Result<Wallet, Corrupt> {
     wallet.next_hold_end = next_hold_end;
     wallet.next_renewal = next_renewal;
     wallet.limits = limits;
+    wallet.month_uses = month_uses;
     wallet.watch = watch;
     wallet.closed = closed;
     wallet.with_grants(grants)
@@ -276,7 +292,7 @@ fn take_limits(input: &mut Input) -> Result<Vec<Limit>, Corrupt> {
         let count = input.length()?;
         let mut counts = Vec::with_capacity(count);
         for _ in 0..count {
-            counts.push(Count {
+            counts.push(limit::Count {
                 scope: input.text()?,
                 since: Moment(input.i64()?),
                 credits: input.amount()?,
@@ -291,6 +307,22 @@ fn take_limits(input: &mut Input) -> Result<Vec<Limit>, Corrupt> {
         });
     }
     Ok(limits)
+}
+
+fn take_month_uses(input: &mut Input) -> Result<MonthUses, Corrupt> {
+    let count = input.length()?;
+    let mut uses = Vec::with_capacity(count.min(MAX_ACTIONS));
+    for _ in 0..count {
+        uses.push(MonthUse {
+            action: input.text()?,
+            since: Moment(input.i64()?),
+            used: Count::of_units(input.varint()? as i128)
+                .ok_or(Corrupt("what was used in a month is out of range"))?,
+        });
+    }
+    MonthUses::of(uses).ok_or(Corrupt(
+        "actions of a month that are too many, or not in order",
+    ))
 }
 
 fn put_text(out: &mut Vec<u8>, text: &str) {
@@ -609,6 +641,7 @@ mod tests {
         #[test]
         fn limits_and_watch_both_ways(
             limits in prop::collection::vec((prop::sample::select(&["user:alice", "user:*", "action:image.*"][..]), 0..4_usize, 0..Amount::MAX_WALLET.units(), prop::option::of(0..Amount::MAX_WALLET.units())), 0..5),
+            months in prop::collection::vec((prop::sample::select(&["image", "image.large", "ü"][..]), -9..9_i64, 0..10_i128.pow(27)), 0..4),
             refilled in 0..Amount::MAX_WALLET.units(),
             alerts in prop::collection::vec((0..Amount::MAX_ISSUE.units(), any::<bool>(), any::<bool>()), 0..4),
             topup in prop::option::of((
@@ -627,6 +660,10 @@ mod tests {
                 }
                 limit
             }).collect();
+            for (action, since, used) in months {
+                let used = Count::of_units(used).unwrap();
+                wallet.month_uses.begin(action, Moment(since), used).unwrap();
+            }
             wallet.watch = Watch {
                 refilled: Amount::from_units(refilled),
                 alerts: alerts.into_iter().enumerate().map(|(at, (threshold, percent, enabled))| Alert {

@@ -15,6 +15,9 @@
 //! - A plain number is `per_unit`. A `package` that is started is charged whole.
 //! - A tier reaches up to and including `up_to`. `graduated` charges each slice of the quantity at
 //!   its own rate, `volume` the whole quantity at the rate of the tier it reaches.
+//! - `"over": "month"` beside `graduated`, `volume` or `package` counts what was used of the action in
+//!   the month, too: a call of `quantity` after `used` costs the slices between `used` and `used +
+//!   quantity`, all of it the rate that their sum reaches, or the packages that it starts.
 //! - `meters` are read from the dimensions, else from the usage, else they are 0, and are summed,
 //!   pro rata. `cost_plus` is cost x (1 + markup) / credit_value, the money one credit stands for; with
 //!   `margin`, a share of the price, it is cost / (1 - margin) / credit_value. Both ignore the quantity.
@@ -47,13 +50,19 @@ pub use exact::Rounding;
 
 /// A price rule that has been read and found valid.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Price(Rule);
+pub struct Price {
+    rule: Rule,
+    counts_months: bool,
+}
 
 /// What is being priced: one call's quantity, and what else its price may depend on.
 #[derive(Debug, Clone, Copy)]
 pub struct Measure<'a> {
     /// How many units of the action. Not negative.
     pub quantity: Decimal,
+    /// How many were used before in the month; for rules `"over": "month"` only. Not negative, below
+    /// 10^15, and with at most 12 decimals.
+    pub used: Decimal,
     /// What the caller says about the call: what `match` compares, and the first place where
     /// `meters` look.
     pub dimensions: &'a Map<String, Value>,
@@ -127,7 +136,12 @@ impl Price {
     /// # Errors
     /// [`PriceError::Invalid`] with the place (`match[1].price.graduated[0].up_to`) and the reason.
     pub fn parse(rule: &Value) -> Result<Self, PriceError> {
-        parse::read_rule(rule, &parse::Path::root(), 0).map(Self)
+        let rule = parse::read_rule(rule, &parse::Path::root(), 0)?;
+        let counts_months = rule.contains(Rule::is_over_month);
+        Ok(Self {
+            rule,
+            counts_months,
+        })
     }
 
     /// The credits for a call, in units of 10^-10, rounded to `scale` decimals (0 to 10).
@@ -141,7 +155,7 @@ impl Price {
         scale: u32,
         rounding: Rounding,
     ) -> Result<i128, PriceError> {
-        charge::credits(&self.0, measure, scale, rounding)
+        charge::credits(&self.rule, measure, scale, rounding)
     }
 
     /// The same credits as [`Price::credits`], and how they came about.
@@ -154,34 +168,40 @@ impl Price {
         scale: u32,
         rounding: Rounding,
     ) -> Result<Quoted, PriceError> {
-        charge::explain(&self.0, measure, scale, rounding)
+        charge::explain(&self.rule, measure, scale, rounding)
+    }
+
+    /// Whether the price of some call depends on what was used before in the month.
+    pub fn counts_months(&self) -> bool {
+        self.counts_months
     }
 
     /// Whether the price of some call depends on its vendor cost: there is a `cost_plus` somewhere
     /// in the rule.
     pub fn needs_cost(&self) -> bool {
-        self.0
-            .contains(|shape| matches!(shape, Shape::CostPlus { .. }))
+        self.rule
+            .contains(|rule| matches!(rule.shape, Shape::CostPlus { .. }))
     }
 
     /// Whether the price of some call depends on metered usage: there are `meters` somewhere in the
     /// rule.
     pub fn needs_usage(&self) -> bool {
-        self.0.contains(|shape| matches!(shape, Shape::Meters(_)))
+        self.rule
+            .contains(|rule| matches!(rule.shape, Shape::Meters(_)))
     }
 
     /// Whether a dimension is what a meter counts.
     pub fn counts(&self, dimension: &str) -> bool {
-        let counts = |shape: &Shape| match shape {
+        let counts = |rule: &Rule| match &rule.shape {
             Shape::Meters(meters) => meters.iter().any(|meter| meter.name == dimension),
             _ => false,
         };
-        self.0.contains(counts)
+        self.rule.contains(counts)
     }
 
     /// Whether a dimension decides between the cases of the rule.
     pub fn compares(&self, dimension: &str) -> bool {
-        self.0.compares(dimension)
+        self.rule.compares(dimension)
     }
 }
 
@@ -189,6 +209,8 @@ impl Price {
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Rule {
     shape: Shape,
+    /// Tiers and packages count what was used in the calendar month; only beside those.
+    over_month: bool,
     minimum: Option<Decimal>,
     maximum: Option<Decimal>,
 }
@@ -256,11 +278,15 @@ enum Scalar {
 
 impl Rule {
     /// Whether this rule or one inside it is of a kind.
-    fn contains(&self, is_kind: impl Fn(&Shape) -> bool + Copy) -> bool {
+    fn contains(&self, is_kind: impl Fn(&Rule) -> bool + Copy) -> bool {
         match &self.shape {
             Shape::Match(cases) => cases.iter().any(|case| case.price.contains(is_kind)),
-            shape => is_kind(shape),
+            _ => is_kind(self),
         }
+    }
+
+    fn is_over_month(&self) -> bool {
+        self.over_month
     }
 
     fn compares(&self, dimension: &str) -> bool {

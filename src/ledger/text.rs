@@ -4,7 +4,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use uuid::Uuid;
 
-use super::limit::Count;
+use super::limit;
+use super::month::{Count, MonthUse, MonthUses};
+use super::number::parse_decimal;
 use super::wallet::Corrupt;
 use super::watch::{Alert, Asked, Refill, TopUp};
 use super::{Amount, Grant, Kind, Limit, Moment, Wallet, Watch};
@@ -23,6 +25,8 @@ struct WalletText {
     limits: Vec<LimitText>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     alerts: Vec<AlertText>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    month_uses: Vec<MonthUseText>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     refilled: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -60,6 +64,14 @@ struct AlertText {
     threshold: String,
     unit: String,
     enabled: bool,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct MonthUseText {
+    action: String,
+    since: String,
+    used: String,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -118,6 +130,7 @@ pub fn print(wallet: &Wallet) -> String {
         next_hold_end: wallet.next_hold_end.map(|at| at.to_string()),
         next_renewal: wallet.next_renewal.map(|at| at.to_string()),
         limits: wallet.limits.iter().map(limit_text).collect(),
+        month_uses: wallet.month_uses.iter().map(month_use_text).collect(),
         alerts: wallet.watch.alerts.iter().map(alert_text).collect(),
         refilled: (!wallet.watch.refilled.is_zero()).then(|| wallet.watch.refilled.to_string()),
         topup: wallet.watch.topup.as_ref().map(topup_text),
@@ -163,7 +176,7 @@ fn limit_text(limit: &Limit) -> LimitText {
     }
 }
 
-fn count_text(count: &Count) -> CountText {
+fn count_text(count: &limit::Count) -> CountText {
     CountText {
         scope: count.scope.clone(),
         since: count.since.to_string(),
@@ -177,6 +190,23 @@ fn alert_text(alert: &Alert) -> AlertText {
         unit: alert.unit.to_string(),
         enabled: alert.enabled,
     }
+}
+
+fn month_use_text(one: &MonthUse) -> MonthUseText {
+    MonthUseText {
+        action: one.action.clone(),
+        since: one.since.to_string(),
+        used: one.used.decimal().to_string(),
+    }
+}
+
+fn month_use(text: MonthUseText) -> Result<MonthUse, String> {
+    let used = parse_decimal(&text.used)?;
+    Ok(MonthUse {
+        action: text.action,
+        since: moment(&text.since)?,
+        used: Count::of(used).ok_or_else(|| format!("{used} is no count of a month"))?,
+    })
 }
 
 fn topup_text(topup: &TopUp) -> TopUpText {
@@ -268,7 +298,7 @@ pub fn parse(text: &str) -> Result<Wallet, String> {
     let next_hold_end = text.next_hold_end.as_deref().map(moment).transpose()?;
     let next_renewal = text.next_renewal.as_deref().map(moment).transpose()?;
     let count = |count: CountText| {
-        Ok(Count {
+        Ok(limit::Count {
             since: moment(&count.since)?,
             credits: not_negative(&count.used)?,
             scope: count.scope,
@@ -289,6 +319,9 @@ pub fn parse(text: &str) -> Result<Wallet, String> {
         .into_iter()
         .map(limit)
         .collect::<Result<Vec<Limit>, String>>()?;
+    let month_uses = text.month_uses.into_iter().map(month_use);
+    let month_uses = MonthUses::of(month_uses.collect::<Result<_, String>>()?)
+        .ok_or_else(|| "actions of a month are too many, or not in order".to_owned())?;
     let alerts = text.alerts.iter().map(alert);
     let watch = Watch {
         alerts: alerts.collect::<Result<_, String>>()?,
@@ -303,6 +336,7 @@ pub fn parse(text: &str) -> Result<Wallet, String> {
     wallet.next_hold_end = next_hold_end;
     wallet.next_renewal = next_renewal;
     wallet.limits = limits;
+    wallet.month_uses = month_uses;
     wallet.watch = watch;
     wallet.closed = text.closed;
     wallet
@@ -322,7 +356,7 @@ fn objects(text: &str) -> Result<Value, String> {
         Some(grants) if all(grants) => {}
         _ => return Err("grants is no list of objects".to_owned()),
     }
-    for name in ["limits", "alerts"] {
+    for name in ["limits", "month_uses", "alerts"] {
         if text.get(name).is_some_and(|list| !all(list)) {
             return Err(format!("{name} is no list of objects"));
         }

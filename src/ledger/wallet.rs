@@ -11,6 +11,7 @@ use uuid::Uuid;
 
 use super::interrupt::checked;
 use super::limit::{MAX_LIMITS, check_scope};
+use super::month::MonthUses;
 use super::plan::{self, Issue, Period, Renewing};
 use super::watch::{HUNDRED, MAX_ALERTS, Refill, Unit};
 use super::{Amount, Grant, Kind, Limit, Moment, Watch};
@@ -35,6 +36,8 @@ pub struct Wallet {
     pub next_renewal: Option<Moment>,
     /// What may be spent in a period.
     pub limits: Vec<Limit>,
+    /// What was used of actions in a month, where prices ask for it.
+    pub month_uses: MonthUses,
     /// Who wants to be told when it falls low.
     pub watch: Watch,
     /// It takes nothing more: what is unheld, or comes back, is gone.
@@ -187,6 +190,7 @@ impl Wallet {
             next_hold_end: None,
             next_renewal: None,
             limits: Vec::new(),
+            month_uses: MonthUses::default(),
             watch: Watch::default(),
             closed: false,
             grants: Vec::new(),
@@ -897,6 +901,10 @@ impl Wallet {
                 "what counts under a limit is out of range",
             )?;
         }
+        ensure(
+            self.month_uses.iter().all(|one| one.since.has_a_date()),
+            "a month that no calendar has",
+        )?;
         ensure(self.watch.alerts.len() <= MAX_ALERTS, "more than 10 alerts")?;
         ensure(in_wallet(self.watch.refilled), "refilled is out of range")?;
         for alert in &self.watch.alerts {

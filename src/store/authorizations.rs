@@ -26,6 +26,8 @@ table! {
         credits: Amount as credits,
         cost: Option<Decimal> as numeric,
         price_version: Option<i32> as int,
+        /// What had been used in the month, where the price counts it.
+        month_used: Option<Decimal> as numeric,
         /// Credits came from the price; otherwise they were given.
         priced: bool as boolean,
         created_at: Moment as timestamptz,

@@ -13,6 +13,7 @@ pub mod grants;
 pub mod history;
 pub mod ledger;
 pub mod limits;
+mod months;
 pub mod periods;
 pub mod plans;
 pub mod price_lists;

@@ -350,8 +350,10 @@ fn arguments(
 
 /// $1: the action; $2: the rule; $3: since. A cost that was recorded after its debit counts as in
 /// margin. Revenue is rounded at ten decimals, as it is everywhere.
-static SIMULATE: Statement = Statement {
-    sql: "WITH costed AS (
+macro_rules! simulate {
+    ($used:literal, $join:literal) => {
+        concat!(
+            "WITH costed AS (
               SELECT l.asset, l.customer, l.seq, l.authorization_id, -l.credits AS before, l.revenue, k.cost,
                      k.costed > 0 AS costed, l.quantity, l.dimensions, l.usage, l.occurred_at,
                      -- A new price for all leaves these as they are: a customer's own, a list's, one that is kept.
@@ -414,26 +416,51 @@ static SIMULATE: Statement = Statement {
                       SELECT d.asset, d.customer, d.debits, d.before, d.revenue, d.cost,
                              CASE WHEN d.stays THEN d.before
                                   ELSE credyt.rerated($2, a.scale, a.rounding, d.quantity, d.dimensions, d.usage,
-                                                      CASE WHEN d.costed THEN d.cost END, d.occurred_at) END AS after
+                                                      CASE WHEN d.costed THEN d.cost END, d.occurred_at, ",
+            $used,
+            ") END AS after
                       FROM (
-                          SELECT c.asset, c.customer, 1 AS debits, c.before, c.revenue, c.cost, c.costed, c.quantity,
+                          SELECT c.asset, c.customer, c.seq, 1 AS debits, c.before, c.revenue, c.cost, c.costed, c.quantity,
                                  c.dimensions, c.usage, c.occurred_at, c.stays
                           FROM costed c WHERE c.authorization_id IS NULL
                           UNION ALL
                           -- Captures tell totals so far: the last one tells all.
-                          SELECT c.asset, c.customer, count(*), sum(c.before), sum(c.revenue), sum(c.cost), bool_and(c.costed),
+                          SELECT c.asset, c.customer, min(c.seq), count(*), sum(c.before), sum(c.revenue), sum(c.cost), bool_and(c.costed),
                                  sum(c.quantity), (array_agg(c.dimensions ORDER BY c.seq DESC))[1],
                                  (array_agg(c.usage ORDER BY c.seq DESC))[1], max(c.occurred_at), bool_or(c.stays)
                           FROM costed c WHERE c.authorization_id IS NOT NULL
                           GROUP BY c.asset, c.customer, c.authorization_id
                       ) d
-                      JOIN credyt.assets a ON a.asset = d.asset
+                      JOIN credyt.assets a ON a.asset = d.asset",
+            $join,
+            "
                   ) r
                   GROUP BY r.asset, r.customer
               ) c
               GROUP BY c.asset
               ) t
           ) s",
+        )
+    };
+}
+
+static SIMULATE: Statement = Statement {
+    sql: simulate!("NULL", ""),
+    args: &[TEXT, JSONB, TIME],
+};
+
+/// The same for a rule that counts over a month: what was used before a call, in its month.
+static SIMULATE_MONTHS: Statement = Statement {
+    sql: simulate!(
+        "coalesce(sum(d.quantity) OVER (PARTITION BY d.asset, d.customer, date_trunc('month', d.occurred_at AT TIME ZONE a.timezone)
+                                        ORDER BY d.seq ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING), 0) + coalesce(e.used, 0)",
+        "
+         LEFT JOIN (SELECT l.asset, l.customer, date_trunc('month', l.occurred_at AT TIME ZONE a.timezone) AS month, sum(l.quantity) AS used
+                    FROM credyt.ledger l JOIN credyt.assets a ON a.asset = l.asset
+                    WHERE l.kind = 'debit' AND l.action = $1 AND l.accounted_at < $3
+                    GROUP BY 1, 2, 3) e
+                ON e.asset = d.asset AND e.customer = d.customer AND e.month = date_trunc('month', d.occurred_at AT TIME ZONE a.timezone)"
+    ),
     args: &[TEXT, JSONB, TIME],
 };
 
@@ -442,6 +469,7 @@ pub fn simulate(
     store: &Store,
     action: &str,
     rule: &Json,
+    counts_months: bool,
     since: Option<Moment>,
     function: &Args,
 ) -> Result<()> {
@@ -450,7 +478,11 @@ pub fn simulate(
         value::json("price", rule)?,
         value::optional_moment(since),
     ];
-    SIMULATE.answer(store, &values, function)
+    let statement = match counts_months {
+        true => &SIMULATE_MONTHS,
+        false => &SIMULATE,
+    };
+    statement.answer(store, &values, function)
 }
 
 /// One session at a time changes the rollups: the number stands for that, in this database.

@@ -4,6 +4,8 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 
+use rust_decimal::Decimal;
+
 use super::books::{self, Asset};
 use super::ledger::{self, Entry};
 use super::limits::{self, Counting, InState};
@@ -20,12 +22,22 @@ pub struct Spend {
     pub action: String,
     /// In whose name, for spend limits.
     pub scopes: Option<Vec<String>>,
-    /// What it costs at a moment, with what the caller wants to know of that.
-    pub price: Box<dyn Fn(Moment) -> Result<Priced>>,
+    pub quantity: Option<Decimal>,
+    /// When it happened; `None`: now.
+    pub occurred_at: Option<Moment>,
+    /// What it costs in this wallet; `None`: what was used in the month has to be learned first.
+    pub price: Box<dyn Fn(&OpenWallet) -> Result<Option<Priced>>>,
 }
 
-/// Credits, and the version of the price that says so (`None` where credits were given).
-pub type Priced = (Amount, Option<i32>);
+/// What a price comes to.
+#[derive(Clone, Copy, Debug)]
+pub struct Priced {
+    pub credits: Amount,
+    /// The version of the price that says so; `None` where credits were given.
+    pub version: Option<i32>,
+    /// What had been used in the month, where the price counts it.
+    pub month_used: Option<Decimal>,
+}
 
 /// A spend that was applied: the wallet as it is now, and what paid.
 pub struct Spent {
@@ -40,18 +52,30 @@ pub struct Spent {
 
 impl Spend {
     /// Takes it from an open wallet: what paid, and the version of the price. WC001, WC003, WC006.
-    pub fn apply(&self, open: &mut OpenWallet) -> Result<(Vec<Part>, Option<i32>)> {
+    pub fn apply(&self, store: &Store, open: &mut OpenWallet) -> Result<(Vec<Part>, Option<i32>)> {
+        if let Some(applied) = self.apply_known(open)? {
+            return Ok(applied);
+        }
+        open.learn_used(store, &self.action, self.occurred_at.unwrap_or(open.now))?;
+        let applied = self.apply_known(open)?;
+        applied.ok_or_else(|| errors::corrupted("a price", "it asks for another month"))
+    }
+
+    /// The same with what the wallet's state says; `None`: that is not enough.
+    fn apply_known(&self, open: &mut OpenWallet) -> Result<Option<(Vec<Part>, Option<i32>)>> {
         open.active()?;
         open.asks = Asks::Always;
-        let (credits, price_version) = (self.price)(open.now)?;
+        let Some(priced) = (self.price)(open)? else {
+            return Ok(None);
+        };
         let parts = open
             .wallet
-            .spend(open.now, &self.action, credits, open.limit)
+            .spend(open.now, &self.action, priced.credits, open.limit)
             .map_err(|short| {
                 let over = open.wallet.owed_beyond(open.limit);
                 errors::insufficient_credits(&open.customer, &open.asset.name, short, over)
             })?;
-        Ok((parts, price_version))
+        Ok(Some((parts, priced.version)))
     }
 }
 
@@ -175,7 +199,9 @@ fn spend_and_pack(
     spend: &Spend,
     before: &[u8],
 ) -> Result<Option<(Vec<u8>, Spent)>> {
-    let (parts, price_version) = spend.apply(&mut open)?;
+    let Some((parts, price_version)) = spend.apply_known(&mut open)? else {
+        return Ok(None);
+    };
     let scopes = spend.scopes.as_deref();
     let in_rows = match limits::count_in_state(&mut open, &spend.action, scopes, total(&parts))? {
         InState::Counted(in_rows) => in_rows,
@@ -184,6 +210,8 @@ fn spend_and_pack(
     if open.has_news() {
         return Ok(None);
     }
+    let occurred_at = spend.occurred_at.unwrap_or(open.now);
+    open.count_use(&spend.action, spend.quantity, occurred_at)?;
     open.wallet.seq += 1;
     let state = open.state()?;
     let spent = Spent {

@@ -20,6 +20,7 @@ use super::statement::{
 };
 use crate::errors::{self, Result};
 use crate::ledger::interrupt::checked;
+use crate::ledger::month::MonthUse;
 use crate::ledger::packed;
 use crate::ledger::refund::{Paid, Revoked, RevokedDebt};
 use crate::ledger::wallet::{Debt, Decided, Due, EndedHold, Full};
@@ -43,6 +44,8 @@ pub struct OpenWallet {
     pub(super) renewals: Renewals,
     /// What it owes, debt by debt, the oldest first; `None` until that is needed.
     debts: Option<Vec<Debt>>,
+    /// What was used in months that the state does not count, as far as it was asked for.
+    pub(super) late_uses: Vec<MonthUse>,
     /// By how much a refund has lowered debts; written with its movement.
     lowered: Vec<Lowered>,
     /// The key of the call that makes a subscription begin, for the first grant it books.
@@ -318,6 +321,7 @@ pub(super) fn load(
         ended: passed.ended,
         renewals: passed.renewals,
         debts: passed.debts,
+        late_uses: Vec::new(),
         lowered: Vec::new(),
         key: None,
         was,
@@ -522,6 +526,7 @@ impl OpenWallet {
             ended: Vec::new(),
             renewals: Renewals::default(),
             debts: None,
+            late_uses: Vec::new(),
             lowered: Vec::new(),
             key: None,
         }
@@ -795,6 +800,7 @@ impl OpenWallet {
         mut after: Vec<Due>,
     ) -> Result<TakenIn> {
         let counted = limits::count(store, self, entry)?;
+        self.count_entry(entry)?;
         let before = std::mem::take(&mut self.due);
         let first = self.wallet.seq + 1;
         let seq = first + before.len() as u64;

@@ -15,6 +15,7 @@ const LIFE: &[(&str, &str)] = &[
            SELECT credyt.set_price('chat', '0.0000000001', asset => 'tokens');
            SELECT credyt.set_price('image', '3', price_list => 'enterprise');
            SELECT credyt.set_price_list('bob', 'enterprise', as_of => '2025-01-01');
+           SELECT credyt.set_price('page', '{"graduated": [{"up_to": 2, "per_unit": "0.5"}, {"per_unit": "0.25"}], "over": "month"}');
            SELECT credyt.set_vendor_rate('gpu-cloud', 'a100', '{"gpu_second": "0.0011", "currency": "EUR"}');
            SELECT credyt.set_exchange_rate('EUR', 'USD', '1.0857');
            SELECT credyt.import_vendor_rates('[{"id": "acme", "models": [{"id": "m", "match": {"equals": "m"}, "prices": {"input_mtok": 1}}]}]')"#,
@@ -46,6 +47,7 @@ const LIFE: &[(&str, &str)] = &[
                                        usage => '{"vendor": "v", "body": {"n": 1}}', scopes => '{user:a}');
            SELECT credyt.refund('ann', d.id, 1, reason => 'blurred', idempotency_key => 'refund')
                FROM credyt.debit_credits('ann', 'image', 2, usage => '{"vendor": "acme", "model": "m", "body": {"input_tokens": 1000}}') d;
+           SELECT credyt.debit_credits('ann', 'page', 2.125);
            SELECT credyt.record_cost('ann', 'gpu-cloud', 'a100', '{"gpu_second": 12}', vendor_request_id => 'r1');
            SELECT credyt.record_cost('ann', 'later', 'known', '{"second": 12}');
            SELECT credyt.record_cost('ann', 'acme', 'unheard-of', cost => 0.5, source => 'invoiced',
@@ -66,6 +68,7 @@ const LIFE: &[(&str, &str)] = &[
            SELECT credyt.capture('ann', h.id, 2, usage => '{"vendor": "acme", "model": "m", "body": {"input_tokens": 5}}')
                FROM credyt.authorize('ann', 'image', 3) h;
            SELECT credyt.release('ann', h.id, 'too slow') FROM credyt.authorize('ann', 'image', 3) h;
+           SELECT credyt.authorize('ann', 'page', 3, ttl_seconds => 2000000000);
            SELECT credyt.authorize('ann', 'image', 3, ttl_seconds => 60)"#,
     ),
     // Limits, with more users than the state has room for; alerts and top-ups that have spoken; a transfer.

@@ -59,7 +59,7 @@ impl Price {
     /// # Errors
     /// `NotFound`: no case of a `match` applies, or two do.
     pub fn reads(&self, vary: Vary, measure: &Measure) -> Result<bool, PriceError> {
-        let mut rule = &self.0;
+        let mut rule = &self.rule;
         loop {
             return Ok(match (&rule.shape, vary) {
                 (Shape::Match(cases), _) => {
@@ -122,7 +122,8 @@ impl Price {
 
         // The number of steps at the end of each stretch, the last stretch first.
         let mut ends: Vec<i128> = Vec::new();
-        self.0.ends(vary, &mut |end| ends.push(end / step));
+        let used = floor(measure.used);
+        self.rule.ends(vary, used, &mut |end| ends.push(end / step));
         ends.retain(|end| (first..last).contains(end));
         ends.push(last);
         ends.sort_unstable();
@@ -157,18 +158,19 @@ impl Price {
 
 impl Rule {
     /// Tells the amounts after which the price may fall: where a tier ends, and on both sides of a number
-    /// that a case of a `match` asks for.
-    fn ends(&self, vary: Vary, tell: &mut impl FnMut(i128)) {
+    /// that a case of a `match` asks for. `used` is what was used before in the month.
+    fn ends(&self, vary: Vary, used: i128, tell: &mut impl FnMut(i128)) {
         match (&self.shape, vary) {
             (Shape::Graduated(tiers) | Shape::Volume(tiers), Vary::Quantity) => {
+                let before = if self.over_month { used } else { 0 };
                 tiers
                     .iter()
                     .filter_map(|tier| tier.up_to)
-                    .for_each(|end| tell(floor(end)));
+                    .for_each(|end| tell(floor(end) - before));
             }
             (Shape::Match(cases), _) => {
                 for case in cases {
-                    case.price.ends(vary, tell);
+                    case.price.ends(vary, used, tell);
                     let Vary::Dimension(name) = vary else {
                         continue;
                     };

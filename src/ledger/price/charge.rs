@@ -23,6 +23,7 @@ pub(super) fn credits(
         shape: Shape::PerUnit(per_unit),
         minimum: None,
         maximum: None,
+        ..
     } = rule
         && let Some(units) = product_in_units(measure.quantity, *per_unit, scale, rounding)?
     {
@@ -65,6 +66,9 @@ fn check_measure(measure: &Measure) -> Result<(), PriceError> {
     if measure.quantity < Decimal::ZERO {
         return Err(negative("quantity", measure.quantity));
     }
+    if measure.used < Decimal::ZERO {
+        return Err(negative("what was used", measure.used));
+    }
     match measure.cost {
         Some(cost) if cost < Decimal::ZERO => Err(negative("cost", cost)),
         _ => Ok(()),
@@ -80,6 +84,10 @@ struct Charge {
 
 fn charge(rule: &Rule, measure: &Measure, breakdown: &mut Breakdown) -> Result<Charge, PriceError> {
     let quantity = measure.quantity;
+    let used = match rule.over_month {
+        true => measure.used,
+        false => Decimal::ZERO,
+    };
     let by_quantity = |credits| Charge {
         credits,
         nothing: quantity.is_zero(),
@@ -94,10 +102,10 @@ fn charge(rule: &Rule, measure: &Measure, breakdown: &mut Breakdown) -> Result<C
     } = match &rule.shape {
         Shape::PerUnit(per_unit) => by_quantity(per_unit_credits(*per_unit, quantity, breakdown)),
         Shape::Package { size, credits } => {
-            by_quantity(package_credits(*size, *credits, quantity, breakdown))
+            by_quantity(package_credits(*size, *credits, used, quantity, breakdown))
         }
-        Shape::Graduated(tiers) => by_quantity(graduated_credits(tiers, quantity, breakdown)),
-        Shape::Volume(tiers) => by_quantity(volume_credits(tiers, quantity, breakdown)),
+        Shape::Graduated(tiers) => by_quantity(graduated_credits(tiers, used, quantity, breakdown)),
+        Shape::Volume(tiers) => by_quantity(volume_credits(tiers, used, quantity, breakdown)),
         Shape::Meters(meters) => whatever_quantity(meters_credits(meters, measure, breakdown)?),
         Shape::CostPlus {
             added,
@@ -115,6 +123,10 @@ fn charge(rule: &Rule, measure: &Measure, breakdown: &mut Breakdown) -> Result<C
         }
     };
 
+    if rule.over_month {
+        breakdown.note("over", || "month".into());
+        breakdown.note("used", || plain(used).into());
+    }
     if let Some(minimum) = rule.minimum.map(Fraction::from)
         && !nothing
         && credits.is_below(&minimum)
@@ -141,10 +153,13 @@ fn per_unit_credits(per_unit: Decimal, quantity: Decimal, breakdown: &mut Breakd
 fn package_credits(
     size: Decimal,
     credits: Decimal,
+    used: Decimal,
     quantity: Decimal,
     breakdown: &mut Breakdown,
 ) -> Fraction {
-    let packages = Fraction::from(quantity).over(&size.into()).round_up();
+    let started = |count: &Fraction| count.over(&size.into()).round_up();
+    let before = Fraction::from(used);
+    let packages = started(&before.plus(&quantity.into())).minus(&started(&before));
     breakdown.note("rule", || "package".into());
     breakdown.note("quantity", || plain(quantity).into());
     breakdown.note("package", || {
@@ -154,29 +169,43 @@ fn package_credits(
     packages.times(&credits.into())
 }
 
-fn graduated_credits(tiers: &[Tier], quantity: Decimal, breakdown: &mut Breakdown) -> Fraction {
+fn graduated_credits(
+    tiers: &[Tier],
+    used: Decimal,
+    quantity: Decimal,
+    breakdown: &mut Breakdown,
+) -> Fraction {
     breakdown.note("rule", || "graduated".into());
     breakdown.note("tiers", || Value::Array(Vec::new()));
     let mut total = Fraction::zero();
-    let mut start = Decimal::ZERO;
+    let mut start = Fraction::from(used);
+    let last = start.plus(&quantity.into());
     for tier in checked(tiers) {
-        if quantity <= start {
+        if !start.is_below(&last) {
             break;
         }
-        let end = tier.up_to.map_or(quantity, |up_to| up_to.min(quantity));
-        let slice = Fraction::from(end).minus(&start.into());
-        total = total.plus(&tier_credits(&slice, tier, breakdown));
-        start = end;
+        let end = tier.up_to.map(Fraction::from);
+        let end = end.filter(|end| end.is_below(&last));
+        let end = end.unwrap_or_else(|| last.clone());
+        if start.is_below(&end) {
+            total = total.plus(&tier_credits(&end.minus(&start), tier, breakdown));
+            start = end;
+        }
     }
     total
 }
 
-fn volume_credits(tiers: &[Tier], quantity: Decimal, breakdown: &mut Breakdown) -> Fraction {
+fn volume_credits(
+    tiers: &[Tier],
+    used: Decimal,
+    quantity: Decimal,
+    breakdown: &mut Breakdown,
+) -> Fraction {
     breakdown.note("rule", || "volume".into());
     breakdown.note("tiers", || Value::Array(Vec::new()));
-    let reached = tiers
-        .iter()
-        .find(|tier| tier.up_to.is_none_or(|up_to| quantity <= up_to));
+    let last = Fraction::from(used).plus(&quantity.into());
+    let reaches = |up_to: Decimal| !Fraction::from(up_to).is_below(&last);
+    let reached = tiers.iter().find(|tier| tier.up_to.is_none_or(reaches));
     match reached {
         Some(tier) if !quantity.is_zero() => tier_credits(&quantity.into(), tier, breakdown),
         _ => Fraction::zero(),

@@ -30,6 +30,9 @@ const SHAPES: [&str; 7] = [
 ];
 const LIMITS: [&str; 2] = ["minimum", "maximum"];
 
+/// The shapes that may count over a period.
+const PERIODIC: [&str; 3] = ["package", "graduated", "volume"];
+
 /// Where in the rule something stands: `match[1].price.graduated[0].up_to`.
 pub(super) struct Path(String);
 
@@ -66,6 +69,7 @@ pub(super) fn read_rule(value: &Value, path: &Path, depth: usize) -> Result<Rule
     match value {
         Value::Number(_) | Value::String(_) => Ok(Rule {
             shape: Shape::PerUnit(read_amount(value, path)?),
+            over_month: false,
             minimum: None,
             maximum: None,
         }),
@@ -92,9 +96,9 @@ fn read_rule_object(
                 )));
             }
             given = Some((shape, value));
-        } else if !LIMITS.contains(&key.as_str()) {
+        } else if key != "over" && !LIMITS.contains(&key.as_str()) {
             return Err(path.invalid(format_args!(
-                "has an unknown key {}; a rule has one of {}, and may have minimum and maximum",
+                "has an unknown key {}; a rule has one of {}, and may have minimum, maximum and over",
                 quoted(key),
                 SHAPES.join(", ")
             )));
@@ -107,6 +111,17 @@ fn read_rule_object(
         )));
     };
 
+    let over_month = match rule.get("over") {
+        None => false,
+        Some(Value::String(over)) if over == "month" && PERIODIC.contains(&shape) => true,
+        Some(Value::String(over)) if over == "month" => {
+            return Err(path.key("over").invalid(format_args!(
+                "stands beside {shape}; it stands beside one of {}",
+                PERIODIC.join(", ")
+            )));
+        }
+        Some(_) => return Err(path.key("over").invalid("must be \"month\"")),
+    };
     let at = path.key(shape);
     let shape = match shape {
         "per_unit" => Shape::PerUnit(read_amount(value, &at)?),
@@ -154,6 +169,7 @@ fn read_rule_object(
     }
     Ok(Rule {
         shape,
+        over_month,
         minimum,
         maximum,
     })

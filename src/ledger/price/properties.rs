@@ -34,26 +34,33 @@ fn naive_exact(rule: &Value, call: &Call) -> Option<(BigRational, bool)> {
     if rule.is_string() {
         return Some((quantity * ratio(rule), true));
     }
+    let used = match rule.get("over") {
+        Some(_) => ratio_of(call.used_before),
+        None => BigRational::zero(),
+    };
+    // What it costs to come from nothing to a count.
+    let packages = |count: &BigRational, size: &Value| -((-count.clone()) / ratio(size)).floor();
+    let slices = |count: &BigRational, tiers: &[Value]| {
+        // Everything at the first rate, and from each boundary on what the next rate adds or takes.
+        let mut total = count.clone() * ratio(&tiers[0]["per_unit"]);
+        for pair in tiers.windows(2) {
+            let beyond = (count.clone() - ratio(&pair[0]["up_to"])).max(BigRational::zero());
+            total += beyond * (ratio(&pair[1]["per_unit"]) - ratio(&pair[0]["per_unit"]));
+        }
+        total
+    };
+    let then = used.clone() + quantity.clone();
     let (mut credits, by_quantity) = if let Some(per_unit) = rule.get("per_unit") {
         (quantity.clone() * ratio(per_unit), true)
     } else if let Some(package) = rule.get("package") {
-        let packages = -((-quantity.clone()) / ratio(&package["size"])).floor();
-        (packages * ratio(&package["credits"]), true)
+        let started = packages(&then, &package["size"]) - packages(&used, &package["size"]);
+        (started * ratio(&package["credits"]), true)
     } else if let Some(tiers) = rule.get("graduated").and_then(Value::as_array) {
-        // Everything at the first rate, and from each boundary on what the next rate adds or takes.
-        let mut total = quantity.clone() * ratio(&tiers[0]["per_unit"]);
-        for pair in tiers.windows(2) {
-            let beyond = (quantity.clone() - ratio(&pair[0]["up_to"])).max(BigRational::zero());
-            total += beyond * (ratio(&pair[1]["per_unit"]) - ratio(&pair[0]["per_unit"]));
-        }
-        (total, true)
+        (slices(&then, tiers) - slices(&used, tiers), true)
     } else if let Some(tiers) = rule.get("volume").and_then(Value::as_array) {
         let passed = tiers
             .iter()
-            .filter(|tier| {
-                tier.get("up_to")
-                    .is_some_and(|up_to| ratio(up_to) < quantity)
-            })
+            .filter(|tier| tier.get("up_to").is_some_and(|up_to| ratio(up_to) < then))
             .count();
         (quantity.clone() * ratio(&tiers[passed]["per_unit"]), true)
     } else if let Some(meters) = rule.get("meters").and_then(Value::as_object) {
@@ -184,10 +191,12 @@ fn simple_rule() -> impl Strategy<Value = Value> {
     limited(prop_oneof![
         number(1_000_000, 8).prop_map(Value::String),
         number(u64::MAX, 20).prop_map(|per_unit| json!({"per_unit": per_unit})),
-        (positive(10_000, 3), number(10_000, 3))
-            .prop_map(|(size, credits)| json!({"package": {"size": size, "credits": credits}})),
-        tiers().prop_map(|tiers| json!({"graduated": tiers})),
-        tiers().prop_map(|tiers| json!({"volume": tiers})),
+        over(
+            (positive(10_000, 3), number(10_000, 3))
+                .prop_map(|(size, credits)| json!({"package": {"size": size, "credits": credits}})),
+        ),
+        over(tiers().prop_map(|tiers| json!({"graduated": tiers}))),
+        over(tiers().prop_map(|tiers| json!({"volume": tiers}))),
         prop::collection::btree_map("[abc]", meter(), 1..4)
             .prop_map(|meters| json!({"meters": meters})),
         (
@@ -214,6 +223,16 @@ fn simple_rule() -> impl Strategy<Value = Value> {
     ])
 }
 
+/// Some of them over a month.
+fn over(rule: impl Strategy<Value = Value>) -> impl Strategy<Value = Value> {
+    (rule, any::<bool>()).prop_map(|(mut rule, over)| {
+        if over {
+            rule["over"] = json!("month");
+        }
+        rule
+    })
+}
+
 fn conditions() -> impl Strategy<Value = BTreeMap<String, String>> {
     prop::collection::btree_map("[xyz]", "[12]", 0..3)
 }
@@ -238,21 +257,24 @@ pub(super) fn any_call() -> impl Strategy<Value = Call> {
         |map: BTreeMap<String, String>| map.into_iter().map(|(name, value)| (name, json!(value)));
     let meters = || prop::collection::btree_map("[abc]", number(100_000, 2), 0..3);
     (
-        quantity,
+        (quantity, prop_oneof![number(150, 1), number(10_000, 12)]),
         conditions(),
         meters(),
         meters(),
         prop::option::weighted(0.8, number(100_000, 8)),
     )
-        .prop_map(move |(quantity, conditions, metered, usage, cost)| Call {
-            quantity: decimal(&quantity),
-            dimensions: text(conditions).chain(text(metered)).collect(),
-            usage: usage
-                .into_iter()
-                .map(|(name, count)| (name, decimal(&count)))
-                .collect(),
-            cost: cost.map(|cost| decimal(&cost)),
-        })
+        .prop_map(
+            move |((quantity, used), conditions, metered, usage, cost)| Call {
+                quantity: decimal(&quantity),
+                used_before: decimal(&used),
+                dimensions: text(conditions).chain(text(metered)).collect(),
+                usage: usage
+                    .into_iter()
+                    .map(|(name, count)| (name, decimal(&count)))
+                    .collect(),
+                cost: cost.map(|cost| decimal(&cost)),
+            },
+        )
 }
 
 pub(super) fn any_rounding() -> impl Strategy<Value = Rounding> {
@@ -279,6 +301,7 @@ fn nearly_a_rule() -> impl Strategy<Value = Value> {
         "per",
         "markup",
         "margin",
+        "over",
         "credit_value",
         "x",
     ]);

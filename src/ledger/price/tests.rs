@@ -30,6 +30,7 @@ pub(super) fn price(rule: &Value) -> Price {
 #[derive(Debug, Clone)]
 pub(super) struct Call {
     pub quantity: Decimal,
+    pub used_before: Decimal,
     pub dimensions: Map<String, Value>,
     pub usage: BTreeMap<String, Decimal>,
     pub cost: Option<Decimal>,
@@ -39,6 +40,7 @@ impl Call {
     pub fn of(quantity: &str) -> Self {
         Self {
             quantity: decimal(quantity),
+            used_before: Decimal::ZERO,
             dimensions: Map::new(),
             usage: BTreeMap::new(),
             cost: None,
@@ -58,6 +60,11 @@ impl Call {
         self
     }
 
+    fn after(mut self, used: &str) -> Self {
+        self.used_before = decimal(used);
+        self
+    }
+
     fn costing(mut self, cost: &str) -> Self {
         self.cost = Some(decimal(cost));
         self
@@ -66,6 +73,7 @@ impl Call {
     pub fn measure(&self) -> Measure<'_> {
         Measure {
             quantity: self.quantity,
+            used: self.used_before,
             dimensions: &self.dimensions,
             usage: &self.usage,
             usage_is_whole: true,
@@ -322,6 +330,51 @@ fn cost_plus_turns_money_into_credits() {
         .quote(&price(&fine), 10, Rounding::Down)
         .unwrap();
     assert_eq!(text_of(quoted.units), "892281625142643.3759354395");
+}
+
+#[test]
+fn tiers_over_a_month_count_what_was_used_before() {
+    let tiers =
+        json!([{"up_to": 10, "per_unit": 3}, {"up_to": 20, "per_unit": 2}, {"per_unit": 1}]);
+    let graduated = json!({"graduated": tiers, "over": "month"});
+    let volume = json!({"volume": tiers, "over": "month"});
+    let package = json!({"package": {"size": 10, "credits": 5}, "over": "month"});
+    for (used, quantity, by_slice, by_volume, by_package) in [
+        ("0", "10", "30", "30", "5"),
+        ("10", "1", "2", "2", "5"),
+        ("9", "1", "3", "3", "0"),
+        ("9", "2", "5", "4", "5"),
+        ("5", "20", "40", "20", "10"),
+        ("9.5", "1", "2.5", "2", "5"),
+        ("1000", "1", "1", "1", "5"),
+        ("1000", "0", "0", "0", "0"),
+        ("999", "1", "1", "1", "0"),
+    ] {
+        let call = || Call::of(quantity).after(used);
+        assert_eq!(call().credits(&graduated), by_slice, "{used} {quantity}");
+        assert_eq!(call().credits(&volume), by_volume, "{used} {quantity}");
+        assert_eq!(call().credits(&package), by_package, "{used} {quantity}");
+        // Without over they count within one call.
+        let alone = json!({"graduated": tiers});
+        assert_eq!(
+            call().credits(&alone),
+            Call::of(quantity).credits(&alone),
+            "{used} {quantity}"
+        );
+    }
+    assert!(
+        price(&json!({"match": [{"when": {"size": "4k"}, "price": graduated}, {"price": 1}]}))
+            .counts_months()
+    );
+    assert!(!price(&json!({"graduated": tiers})).counts_months());
+    let quoted = Call::of("2")
+        .after("9")
+        .quote(&price(&graduated), 2, Rounding::Up);
+    assert_eq!(
+        quoted.unwrap().breakdown,
+        json!({"rule": "graduated", "over": "month", "used": "9", "credits": "5", "tiers": [
+            {"quantity": "1", "per_unit": "3", "credits": "3"}, {"quantity": "1", "per_unit": "2", "credits": "2"}]})
+    );
 }
 
 #[test]
@@ -743,13 +796,13 @@ fn refusals_say_where_and_why() {
         (
             r#"{"per_uint": 1}"#,
             format!(
-                "price: has an unknown key \"per_uint\"; a rule has one of {kinds}, and may have minimum and maximum"
+                "price: has an unknown key \"per_uint\"; a rule has one of {kinds}, and may have minimum, maximum and over"
             ),
         ),
         (
             r#"{"per_unit": 1, "Minimum": 1}"#,
             format!(
-                "price: has an unknown key \"Minimum\"; a rule has one of {kinds}, and may have minimum and maximum"
+                "price: has an unknown key \"Minimum\"; a rule has one of {kinds}, and may have minimum, maximum and over"
             ),
         ),
     ] {
@@ -921,6 +974,15 @@ fn refusals_say_where_and_why() {
         (
             r#"{"cost_plus": {"markup": 1, "credit_value": "0.00"}}"#,
             "cost_plus.credit_value: must be more than 0, and is 0",
+        ),
+        // over
+        (
+            r#"{"per_unit": 1, "over": "month"}"#,
+            "over: stands beside per_unit; it stands beside one of package, graduated, volume",
+        ),
+        (
+            r#"{"volume": [{"per_unit": 1}], "over": "week"}"#,
+            "over: must be \"month\"",
         ),
         // match
         (
