@@ -8,6 +8,57 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 SET enable_nestloop = off SET jit = off
 AS $$
 WITH
+-- What is read of each table, of everybody or of one. Two arms each: a plan made for both would read all for one.
+wallets AS NOT MATERIALIZED (
+    SELECT w.* FROM credyt.wallets w WHERE verify.customer IS NULL
+    UNION ALL
+    SELECT w.* FROM credyt.wallets w WHERE w.customer = verify.customer
+),
+ledger AS NOT MATERIALIZED (
+    SELECT l.* FROM credyt.ledger l WHERE verify.customer IS NULL
+    UNION ALL
+    SELECT l.* FROM credyt.ledger l WHERE l.customer = verify.customer
+),
+vendor_costs AS NOT MATERIALIZED (
+    SELECT c.* FROM credyt.vendor_costs c WHERE verify.customer IS NULL
+    UNION ALL
+    SELECT c.* FROM credyt.vendor_costs c WHERE c.customer = verify.customer
+),
+issued AS NOT MATERIALIZED (
+    SELECT g.* FROM credyt.grants g WHERE verify.customer IS NULL
+    UNION ALL
+    SELECT g.* FROM credyt.grants g WHERE g.customer = verify.customer
+),
+authorizations AS NOT MATERIALIZED (
+    SELECT h.* FROM credyt.authorizations h WHERE verify.customer IS NULL
+    UNION ALL
+    SELECT h.* FROM credyt.authorizations h WHERE h.customer = verify.customer
+),
+subscriptions AS NOT MATERIALIZED (
+    SELECT s.* FROM credyt.booked_subscriptions s WHERE verify.customer IS NULL
+    UNION ALL
+    SELECT s.* FROM credyt.booked_subscriptions s WHERE s.customer = verify.customer
+),
+debts AS NOT MATERIALIZED (
+    SELECT d.* FROM credyt.debts d WHERE verify.customer IS NULL
+    UNION ALL
+    SELECT d.* FROM credyt.debts d WHERE d.customer = verify.customer
+),
+period_grants AS NOT MATERIALIZED (
+    SELECT s.* FROM credyt.period_grants s WHERE verify.customer IS NULL
+    UNION ALL
+    SELECT s.* FROM credyt.period_grants s WHERE s.customer = verify.customer
+),
+limit_uses AS NOT MATERIALIZED (
+    SELECT u.* FROM credyt.limit_uses u WHERE verify.customer IS NULL
+    UNION ALL
+    SELECT u.* FROM credyt.limit_uses u WHERE u.customer = verify.customer
+),
+postings AS NOT MATERIALIZED (
+    SELECT p.* FROM credyt.cost_postings p WHERE verify.customer IS NULL
+    UNION ALL
+    SELECT p.* FROM credyt.cost_postings p WHERE p.customer = verify.customer
+),
 wallet AS MATERIALIZED (
     SELECT w.customer, w.asset, w.status, w.next_due_at, w.state,
            credyt.owed(w.state) AS owed, credyt.held(w.state) AS held,
@@ -15,8 +66,7 @@ wallet AS MATERIALIZED (
            (w.state::jsonb->>'held_overdraft')::numeric AS held_overdraft,
            (w.state::jsonb->>'next_hold_end')::timestamptz AS next_hold_end,
            (w.state::jsonb->>'next_renewal')::timestamptz AS next_renewal
-    FROM credyt.wallets w
-    WHERE verify.customer IS NULL OR w.customer = verify.customer
+    FROM wallets w
 ),
 open AS MATERIALIZED (
     SELECT w.customer, w.asset, o.id, o.kind, o.priority, o.effective_at, o.expires_at, o.applies_to,
@@ -26,15 +76,13 @@ open AS MATERIALIZED (
 entry AS MATERIALIZED (
     SELECT l.customer, l.asset, l.id, l.seq, l.kind, l.credits, l.balance, l.revenue, l.allocations,
            l.authorization_id, l.refers_to, l.accounted_at, l.created_at
-    FROM credyt.ledger l
-    WHERE verify.customer IS NULL OR l.customer = verify.customer
+    FROM ledger l
 ),
 numbered AS MATERIALIZED (
     SELECT e.customer, e.asset, e.id, e.seq FROM entry e
     UNION ALL
     SELECT c.customer, c.asset, c.id, c.seq
-    FROM credyt.vendor_costs c
-    WHERE verify.customer IS NULL OR c.customer = verify.customer
+    FROM vendor_costs c
 ),
 part AS MATERIALIZED (
     SELECT e.customer, e.asset, e.id AS entry_id, e.kind AS entry_kind, e.refers_to, e.accounted_at,
@@ -78,15 +126,14 @@ grants AS MATERIALIZED (
            coalesce(o.remaining, 0) AS remaining, coalesce(o.deferred, 0) AS deferred,
            m.spent, m.refunded, m.expired, m.revoked, m.transferred,
            m.earned, m.breakage, m.revoked_money, m.transferred_money
-    FROM credyt.grants g
+    FROM issued g
     LEFT JOIN open o ON o.customer = g.customer AND o.id = g.id
     LEFT JOIN moved m ON m.customer = g.customer AND m.grant_id = g.id
-    WHERE verify.customer IS NULL OR g.customer = verify.customer
 ),
 pinned AS MATERIALIZED (
     SELECT h.customer, h.asset, (a.pin->>'grant')::uuid AS grant_id, sum((a.pin->>'credits')::numeric) AS credits
-    FROM credyt.authorizations h CROSS JOIN LATERAL jsonb_array_elements(h.pins) AS a (pin)
-    WHERE h.status = 'open' AND (verify.customer IS NULL OR h.customer = verify.customer)
+    FROM authorizations h CROSS JOIN LATERAL jsonb_array_elements(h.pins) AS a (pin)
+    WHERE h.status = 'open'
     GROUP BY h.customer, h.asset, (a.pin->>'grant')::uuid
 ),
 -- The ends of the closed periods of an asset, in order; a moment is before the one after those it has reached.
@@ -112,16 +159,15 @@ period AS MATERIALIZED (
     JOIN closed c ON c.asset = m.asset AND m.accounted_at < c.through
     UNION ALL
     SELECT s.customer, s.asset, s.grant_id, e.through, e.sign * s.remaining, e.sign * s.deferred
-    FROM credyt.period_grants s
+    FROM period_grants s
     JOIN closed c ON c.asset = s.asset
     CROSS JOIN LATERAL (VALUES (s.through, -1), (c.ends[1 + width_bucket(s.through, c.ends)], 1)) AS e (through, sign)
-    WHERE e.through IS NOT NULL AND (verify.customer IS NULL OR s.customer = verify.customer)
+    WHERE e.through IS NOT NULL
 ),
 -- What counts under spend limits, in the period that was counted last
 counted AS MATERIALIZED (
     SELECT u.customer, u.asset, u.scope, u.every, u.period_start, u.period_end, u.used
-    FROM credyt.limit_uses u
-    WHERE verify.customer IS NULL OR u.customer = verify.customer
+    FROM limit_uses u
     UNION ALL
     SELECT w.customer, w.asset, c.scope, c.every, c.period_start, 'infinity', c.used
     FROM wallet w CROSS JOIN LATERAL credyt.limit_counts(w.state) AS c
@@ -143,7 +189,7 @@ WHERE NOT EXISTS (SELECT FROM wallet w WHERE w.customer = e.customer AND w.asset
 GROUP BY e.customer, e.asset
 UNION ALL
 SELECT 1, w.customer, w.asset, format('debts add up to %s, the wallet owes %s', coalesce(sum(d.owed), 0), w.owed)
-FROM wallet w LEFT JOIN credyt.debts d ON d.customer = w.customer AND d.asset = w.asset
+FROM wallet w LEFT JOIN debts d ON d.customer = w.customer AND d.asset = w.asset
 GROUP BY w.customer, w.asset, w.owed
 HAVING coalesce(sum(d.owed), 0) <> w.owed
 
@@ -164,37 +210,41 @@ WHERE g.credits <> coalesce(g.spent - g.refunded + g.expired + g.revoked + g.tra
 UNION ALL
 SELECT 2, o.customer, o.asset, format('grant %s is open in the wallet, on other terms than it was issued or not at all', o.id)
 FROM open o
-LEFT JOIN credyt.grants g ON g.customer = o.customer AND g.id = o.id
+LEFT JOIN issued g ON g.customer = o.customer AND g.id = o.id
 WHERE (g.asset, g.kind, g.priority, g.effective_at) IS DISTINCT FROM (o.asset, o.kind, o.priority, o.effective_at)
    OR g.expires_at IS DISTINCT FROM o.expires_at OR g.applies_to IS DISTINCT FROM o.applies_to
 UNION ALL
 SELECT 2, p.customer, p.asset, format('ledger row %s moved credits of grant %s, which is not there', p.entry_id, p.grant_id)
 FROM part p
 WHERE p.grant_id IS NOT NULL
-  AND NOT EXISTS (SELECT FROM credyt.grants g WHERE g.customer = p.customer AND g.id = p.grant_id)
+  AND NOT EXISTS (SELECT FROM issued g WHERE g.customer = p.customer AND g.id = p.grant_id)
 -- what went to another customer is what the grant it became was issued with
 UNION ALL
 SELECT 2, p.customer, p.asset,
        format('%s credits and %s of grant %s moved to grant %s of %s, which has %s and %s',
               p.credits, p.deferred, p.grant_id, p.to_grant, p.to_customer, g.credits, g.paid)
 FROM part p
-LEFT JOIN credyt.grants g ON g.customer = p.to_customer AND g.id = p.to_grant AND g.asset = p.asset AND g.origin = p.grant_id
+LEFT JOIN LATERAL (SELECT g.credits, g.paid FROM credyt.grants g
+                   WHERE g.customer = p.to_customer AND g.id = p.to_grant AND g.asset = p.asset AND g.origin = p.grant_id
+                   OFFSET 0) g ON true
 WHERE p.to_customer IS NOT NULL AND (p.credits, p.deferred) IS DISTINCT FROM (g.credits, g.paid)
 -- and a grant that came from others was issued with what they gave
 UNION ALL
 SELECT 2, g.customer, g.asset, format('grant %s is of %s credits for %s and came from grant %s, but %s for %s moved into it',
                                       g.id, g.credits, g.paid, g.origin, coalesce(r.credits, 0), coalesce(r.deferred, 0))
-FROM credyt.grants g
+FROM issued g
 LEFT JOIN (SELECT r.customer, r.grant_id, array_agg(r.origin) AS origins, sum(r.credits) AS credits, sum(r.deferred) AS deferred
            FROM received r GROUP BY 1, 2) r ON r.customer = g.customer AND r.grant_id = g.id
-WHERE (g.origin IS NOT NULL OR r.grant_id IS NOT NULL) AND (verify.customer IS NULL OR g.customer = verify.customer)
+WHERE (g.origin IS NOT NULL OR r.grant_id IS NOT NULL)
   AND ((r.credits, r.deferred) IS DISTINCT FROM (g.credits, g.paid) OR g.origin = ANY (r.origins) IS NOT TRUE)
 UNION ALL
 SELECT 2, e.customer, e.asset, format('ledger row %s received %s credits that %s did not send', e.id, e.credits, p.from_customer)
 FROM entry e
 JOIN (SELECT DISTINCT p.entry_id, p.customer, p.from_customer FROM part p WHERE p.from_grant IS NOT NULL) p
   ON p.customer = e.customer AND p.entry_id = e.id
-LEFT JOIN credyt.ledger s ON s.customer = p.from_customer AND s.id = e.refers_to AND s.asset = e.asset AND s.kind = 'transfer'
+LEFT JOIN LATERAL (SELECT s.credits FROM credyt.ledger s
+                   WHERE s.customer = p.from_customer AND s.id = e.refers_to AND s.asset = e.asset AND s.kind = 'transfer'
+                   OFFSET 0) s ON true
 WHERE e.credits IS DISTINCT FROM -s.credits
 
 -- 3: held is what open authorizations pin, grant by grant
@@ -228,8 +278,8 @@ WHERE coalesce(w.next_due_at, 'infinity') > coalesce(credyt.next_due(w.state), '
 UNION ALL
 SELECT 3, w.customer, w.asset, format('an open authorization ends at %s, the wallet waits for %s', h.first_end, w.next_hold_end)
 FROM wallet w
-JOIN (SELECT h.customer, h.asset, min(h.expires_at) AS first_end FROM credyt.authorizations h
-      WHERE h.status = 'open' AND (verify.customer IS NULL OR h.customer = verify.customer)
+JOIN (SELECT h.customer, h.asset, min(h.expires_at) AS first_end FROM authorizations h
+      WHERE h.status = 'open'
       GROUP BY h.customer, h.asset) h ON h.customer = w.customer AND h.asset = w.asset
 WHERE h.first_end < coalesce(w.next_hold_end, 'infinity')
 UNION ALL
@@ -238,10 +288,9 @@ FROM wallet w
 LEFT JOIN (SELECT s.customer, s.asset,
                   min(CASE WHEN s.next_renewal_at < s.paid_through OR s.paid_through IS NULL THEN s.next_renewal_at
                            ELSE least(coalesce(s.waits_until, s.next_renewal_at), s.ends_at) END) AS first
-           FROM credyt.booked_subscriptions s
+           FROM subscriptions s
            WHERE (s.next_renewal_at < s.paid_through OR s.paid_through IS NULL OR s.grants <> '{}')
              AND (s.next_renewal_at < s.ends_at OR s.ends_at IS NULL)
-             AND (verify.customer IS NULL OR s.customer = verify.customer)
            GROUP BY s.customer, s.asset) s ON s.customer = w.customer AND s.asset = w.asset
 WHERE s.first IS DISTINCT FROM w.next_renewal
 
@@ -277,17 +326,17 @@ WHERE verify.customer IS NULL
 -- 5: keys, captures, refunds
 UNION ALL
 SELECT 5, l.customer, min(l.asset), format('%s movements have the key %s', count(*), l.idempotency_key)
-FROM credyt.ledger l
-WHERE l.idempotency_key IS NOT NULL AND (verify.customer IS NULL OR l.customer = verify.customer)
+FROM ledger l
+WHERE l.idempotency_key IS NOT NULL
 GROUP BY l.customer, l.idempotency_key
 HAVING count(*) > 1
 UNION ALL
 SELECT 5, h.customer, h.asset, format('authorization %s says %s captured, the ledger %s', h.id, h.captured, coalesce(e.credits, 0))
-FROM credyt.authorizations h
+FROM authorizations h
 LEFT JOIN (SELECT e.customer, e.authorization_id, -sum(e.credits) AS credits FROM entry e
            WHERE e.kind = 'debit' AND e.authorization_id IS NOT NULL GROUP BY 1, 2) e
        ON e.customer = h.customer AND e.authorization_id = h.id
-WHERE h.captured <> coalesce(e.credits, 0) AND (verify.customer IS NULL OR h.customer = verify.customer)
+WHERE h.captured <> coalesce(e.credits, 0)
 UNION ALL
 SELECT 5, r.customer, r.asset, format('debit %s took %s credits and %s revenue, refunds gave back %s and %s',
                                       r.refers_to, -d.credits, d.revenue, r.credits, -r.revenue)
@@ -303,11 +352,11 @@ LEFT JOIN (
     SELECT u.customer, u.asset, u.scope, u.every, u.period_start, sum(d.credits) AS credits
     FROM counted u
     JOIN (SELECT l.customer, l.asset, l.created_at, -l.credits - coalesce(r.credits, 0) AS credits, c.action, c.scope
-          FROM credyt.ledger l
+          FROM ledger l
           CROSS JOIN LATERAL (SELECT l.action, NULL AS scope UNION SELECT NULL, unnest(l.scopes)) AS c
           LEFT JOIN (SELECT e.customer, e.refers_to, sum(e.credits) AS credits
                      FROM entry e WHERE e.kind = 'refund' GROUP BY 1, 2) r ON r.customer = l.customer AND r.refers_to = l.id
-          WHERE l.kind = 'debit' AND (verify.customer IS NULL OR l.customer = verify.customer)) d
+          WHERE l.kind = 'debit') d
       ON d.customer = u.customer AND d.asset = u.asset AND d.created_at >= u.period_start AND d.created_at < u.period_end
      AND (d.scope = u.scope OR credyt.covers(u.scope, d.action))
     GROUP BY 1, 2, 3, 4, 5
@@ -346,16 +395,14 @@ UNION ALL
 SELECT 6, p.customer, p.asset, format('costs recorded late changed %s credits, %s revenue and %s debits in the reports', p.credits, p.revenue, p.debits)
 FROM (SELECT p.customer, p.asset, sum(p.debits) FILTER (WHERE a.nth = 1) AS debits,
              sum((a.line->>'credits')::numeric) AS credits, sum((a.line->>'revenue')::numeric) AS revenue
-      FROM credyt.cost_postings p
+      FROM postings p
       CROSS JOIN LATERAL jsonb_array_elements(p.lines) WITH ORDINALITY AS a (line, nth)
-      WHERE verify.customer IS NULL OR p.customer = verify.customer
       GROUP BY p.customer, p.asset) p
 WHERE p.credits <> 0 OR p.revenue <> 0 OR p.debits <> 0
 UNION ALL
 SELECT 6, p.customer, p.asset, format('a change of the reports is number %s, which no row of the wallet has', p.seq)
-FROM credyt.cost_postings p
-WHERE (verify.customer IS NULL OR p.customer = verify.customer)
-  AND NOT EXISTS (SELECT FROM numbered n WHERE n.customer = p.customer AND n.asset = p.asset AND n.seq = p.seq)
+FROM postings p
+WHERE NOT EXISTS (SELECT FROM numbered n WHERE n.customer = p.customer AND n.asset = p.asset AND n.seq = p.seq)
 UNION ALL
 SELECT 6, n.customer, n.asset, format('row %s is number %s, but its id is not above the one before', n.id, n.seq)
 FROM (SELECT n.customer, n.asset, n.id, n.seq,
@@ -365,7 +412,7 @@ WHERE n.id <= n.before
 UNION ALL
 SELECT 6, g.customer, g.asset, format('grant %s was issued by no ledger row', g.id)
 FROM grants g
-JOIN credyt.grants i ON i.customer = g.customer AND i.id = g.id
+JOIN issued i ON i.customer = g.customer AND i.id = g.id
 WHERE i.origin IS NULL
   AND NOT EXISTS (SELECT FROM part p WHERE p.customer = g.customer AND p.grant_id = g.id AND p.entry_kind = 'grant'
                   AND p.credits = g.credits AND p.deferred = g.paid)
@@ -373,8 +420,7 @@ UNION ALL
 SELECT 6, e.customer, e.asset, format('%s is accounted at %s, but was booked after that period was closed', e.what, e.accounted_at)
 FROM (SELECT e.customer, e.asset, format('ledger row %s', e.id) AS what, e.accounted_at, e.created_at FROM entry e
       UNION ALL
-      SELECT v.customer, v.asset, format('vendor cost %s', v.id), v.accounted_at, v.created_at FROM credyt.vendor_costs v
-      WHERE verify.customer IS NULL OR v.customer = verify.customer) e
+      SELECT v.customer, v.asset, format('vendor cost %s', v.id), v.accounted_at, v.created_at FROM vendor_costs v) e
 JOIN closed c ON c.asset = e.asset AND e.accounted_at < c.through
 JOIN credyt.periods p ON p.asset = c.asset AND p.through = c.ends[1 + width_bucket(e.accounted_at, c.ends)]
 WHERE e.created_at > p.closed_at
@@ -400,7 +446,7 @@ FROM (SELECT o.customer, o.asset, o.id, sum(o.owed) AS owed, sum(o.returned) AS 
             SELECT p.customer, p.asset, d.id::uuid, 0, p.credits
             FROM part p CROSS JOIN LATERAL jsonb_array_elements_text(p.debts) AS d (id)) o
       GROUP BY 1, 2, 3) e
-FULL JOIN (SELECT d.* FROM credyt.debts d WHERE verify.customer IS NULL OR d.customer = verify.customer) d
+FULL JOIN debts d
        ON d.customer = e.customer AND d.asset = e.asset AND d.id = e.id
 WHERE coalesce(e.owed, 0) <> coalesce(d.owed, 0) OR coalesce(e.returned, 0) <> coalesce(d.returned, 0)
 -- what was used of an action in a month is what its debits say
@@ -418,7 +464,7 @@ UNION ALL
 SELECT 7, w.customer, w.asset, format('%s of grant %s wait for a payment that is not waited for', o.state->>'waiting', o.state->>'id')
 FROM wallet w CROSS JOIN LATERAL jsonb_array_elements(w.state::jsonb->'grants') AS o (state)
 WHERE o.state ? 'waiting'
-  AND NOT EXISTS (SELECT FROM credyt.booked_subscriptions s
+  AND NOT EXISTS (SELECT FROM subscriptions s
                   WHERE s.customer = w.customer AND s.asset = w.asset AND (o.state->>'id')::uuid = ANY (s.grants)
                     AND least(s.waits_until, s.ends_at) > credyt.changed_at(w.state) AND s.waits_until IS NOT NULL)
 -- and debt never stands beside credits that may pay it
@@ -426,7 +472,7 @@ UNION ALL
 SELECT 7, w.customer, w.asset, format('%s is owed for %s while grant %s has %s free', d.owed, coalesce(d.action, 'a revocation'),
                                       o.state->>'id', (o.state->>'remaining')::numeric - (o.state->>'held')::numeric)
 FROM wallet w
-JOIN credyt.debts d ON d.customer = w.customer AND d.asset = w.asset
+JOIN debts d ON d.customer = w.customer AND d.asset = w.asset
 CROSS JOIN LATERAL jsonb_array_elements(w.state::jsonb->'grants') AS o (state)
 WHERE d.owed > 0 AND (o.state->>'remaining')::numeric > (o.state->>'held')::numeric
   AND NOT (o.state->>'revoked')::boolean
