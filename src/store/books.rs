@@ -48,8 +48,12 @@ thread_local! {
     static CLOCK: Cell<(u64, Option<Moment>)> = const { Cell::new((0, None)) };
 }
 
+/// With what else the first call of a backend asks: a plan of its own for each would cost more than to read it.
 static ASSET: Statement = Statement {
-    sql: "SELECT a.scale, a.rounding, a.currency, a.timezone FROM credyt.assets a WHERE a.asset = $1",
+    sql: "SELECT a.scale, a.rounding, a.currency, a.timezone,
+              EXISTS (SELECT FROM credyt.customer_price_lists),
+              (SELECT c.now FROM credyt.clock c WHERE c.one)
+          FROM credyt.assets a WHERE a.asset = $1",
     args: &[TEXT],
 };
 
@@ -100,10 +104,14 @@ pub fn asset(store: &Store, name: &str) -> Result<Rc<Asset>> {
         price_lists: RefCell::default(),
     });
     if edition::remembers() {
+        CLOCK.set((edition, row.optional_moment(6)));
         ASSETS.with_borrow_mut(|assets| {
             assets.retain(|_, asset| asset.edition == edition);
             assets.insert(name.to_owned(), asset.clone());
         });
+    }
+    if edition::current() == edition && store.sees_latest() {
+        asset.price_lists.borrow_mut().any = Some(row.bool(5)?);
     }
     Ok(asset)
 }

@@ -32,8 +32,8 @@ pub type Assignments = Rc<[Assignment]>;
 /// What is remembered with an asset.
 #[derive(Default)]
 pub(super) struct Known {
-    /// Has any customer one?
-    any: Option<bool>,
+    /// Has any customer one? `None`: not known.
+    pub(super) any: Option<bool>,
     of: HashMap<String, Assignments>,
 }
 
@@ -70,9 +70,13 @@ pub(super) fn of(store: &Store, asset: &Asset, customer: &str) -> Result<Option<
             return Ok(Some(found.clone()));
         }
     }
-    let any = match ANY.run(store, &[])?.first() {
-        Some(row) => row.bool(1)?,
-        None => false,
+    let known = asset.price_lists.borrow().any;
+    let any = match known {
+        Some(any) => any,
+        None => match ANY.run(store, &[])?.first() {
+            Some(row) => row.bool(1)?,
+            None => false,
+        },
     };
     let found = match any {
         true => Some(read(store, customer, &asset.name)?),

@@ -83,9 +83,13 @@ impl Applicable {
     }
 }
 
+/// Beside each whether any customer has prices of his own; one row without a price where there is none.
 static FOR_ALL: Statement = Statement {
-    sql: "SELECT p.version, p.effective_at, p.price FROM credyt.prices p
-          WHERE p.asset = $1 AND p.action = $2 AND p.customer IS NULL AND p.price_list IS NULL
+    sql: "SELECT p.version, p.effective_at, p.price, o.has_own
+          FROM (SELECT EXISTS (SELECT 1 FROM credyt.prices o
+                               WHERE o.asset = $1 AND o.action = $2 AND o.customer IS NOT NULL) AS has_own) o
+          LEFT JOIN credyt.prices p
+              ON p.asset = $1 AND p.action = $2 AND p.customer IS NULL AND p.price_list IS NULL
           ORDER BY p.effective_at DESC, p.version DESC",
     args: &[TEXT, TEXT],
 };
@@ -102,12 +106,6 @@ static OWN: Statement = Statement {
           WHERE p.asset = $1 AND p.action = $2 AND p.customer = $3
           ORDER BY p.effective_at DESC, p.version DESC",
     args: &[TEXT, TEXT, TEXT],
-};
-
-static ANY_OWN: Statement = Statement {
-    sql: "SELECT EXISTS (SELECT 1 FROM credyt.prices p
-          WHERE p.asset = $1 AND p.action = $2 AND p.customer IS NOT NULL)",
-    args: &[TEXT, TEXT],
 };
 
 static VERSION: Statement = Statement {
@@ -181,11 +179,12 @@ fn read_applicable(
         value::text(action),
         value::optional_text(customer),
     ];
-    let for_all = read_all(FOR_ALL.run(store, &args[..2])?.iter())?;
-    let has_own = match ANY_OWN.run(store, &args[..2])?.first() {
-        Some(row) => row.bool(1)?,
+    let rows = FOR_ALL.run(store, &args[..2])?;
+    let has_own = match rows.first() {
+        Some(row) => row.bool(4)?,
         None => false,
     };
+    let for_all = read_all(rows.iter().filter(|row| row.optional_int(1).is_some()))?;
     let own = match customer.filter(|_| has_own) {
         Some(_) => Some(read_all(OWN.run(store, &args)?.iter())?),
         None => None,

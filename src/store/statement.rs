@@ -108,7 +108,7 @@ impl Store {
             // SAFETY: the context that was current is the caller's, and SPI switches back to it.
             unsafe { pg_sys::MemoryContextSwitchTo(caller) };
             let store = Store { read_only };
-            version::check(&store)?;
+            version::check()?;
             body(&store)
         })
     }
