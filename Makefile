@@ -29,10 +29,12 @@ test-clients:    ## one program for each client of docs/clients.md, on Postgres 
 	@pg_config=$$(tests/env.sh $(PG)); tests/build.sh $$pg_config install
 	@tests/server.sh run $$(tests/env.sh $(PG)) -- tests/clients/run.sh $(CLIENTS)
 
-bench:           ## what a debit costs, beside the floor and a hand-written version
+bench:           ## what a debit costs, beside the floor and by hand (ARGS="--long"; OTHER=commit: that library in turns with this)
 	@pg_config=$$(tests/env.sh $(PG)); tests/build.sh $$pg_config install
 	@tests/step.sh "Building the benchmark" cargo build --release --example bench
-	@tests/server.sh run $$(tests/env.sh $(PG)) -- cargo run -q --release --example bench -- $(ARGS)
+	@pg_config=$$(tests/env.sh $(PG)); $(if $(OTHER),other=$$(tests/other.sh $(OTHER) $$pg_config);) \
+		$(if $(OTHER),tests/server.sh run $$other -- bash -c 'CREDYT_OTHER=$$CREDYT_URL exec "$$@"' -) \
+		tests/server.sh run $$pg_config -- cargo run -q --release --example bench -- $(ARGS)
 
 growth:          ## how reports of margin grow with the ledger, up to 10 million rows (10 GB, half an hour)
 	@pg_config=$$(tests/env.sh $(PG)); tests/build.sh $$pg_config install

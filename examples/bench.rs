@@ -1,55 +1,66 @@
 //! What a debit costs, beside the least that any ledger must do and beside the same by hand.
 //!
 //! ```text
-//! make bench                                                        (ARGS="--quick" and the like)
-//! cargo run --release --example bench -- [--quick] [--only name,name] [--rounds 7] [--seconds 2] [--rows 1000000]
-//!                                        [--settings "SQL to run first, such as another fillfactor"]
+//! make bench                                                        (ARGS="--long" and the like)
+//! make bench OTHER=<commit>                                         the library of another commit in turns with this one
+//! cargo run --release --example bench -- [--long] [--only name,name] [--rounds 5] [--seconds 0.3] [--rows 50000]
+//!                                        [--settings "SQL to run first, such as another fillfactor"] [--other "host=... port=..."]
 //! ```
 //!
 //! 1. Debits a second, case by case, through prepared statements over one connection with synchronous_commit off. The
-//!    cases take turns of a tenth of a second, some seconds each in every round. What is shown are medians; a ratio is
+//!    cases take turns of a tenth of a second, some of them in every round. What is shown are medians; a ratio is
 //!    the median over the rounds of a case against the floor of the same round. The floor is one statement that updates
 //!    a balance and inserts a row (`bench/floor.sql`); the version by hand is `bench/plpgsql.sql`. Every case has a
-//!    customer of its own among 1,000 others, with more credits than it can spend. The grants of a stack differ in
+//!    customer of its own among 3,000 others, with more credits than it can spend. The grants of a stack differ in
 //!    priority, end, credits and price, by a fixed seed, so that packed states do not compress.
-//! 2. WAL and HOT updates a debit, 3. the memory of a backend, 4. reads in a large ledger, 5. contention: 1 to 64
-//!    connections on one wallet; each says how it is measured.
-//! 6. `--only wallets` and `--only ledger`: debits in a database of 1 thousand to 1 million wallets, and of 0.1 to 10 million
-//!    ledger rows (`--sizes 100000,50000000`). They take minutes, so only when they are named.
+//! 2. `saturated`: 6 connections over 1,000 wallets. 3. `first`: the first debit of a new connection. 4. `wal`: WAL and HOT
+//!    updates a debit, `memory` of a backend, `reads` in a large ledger. Each says how it is measured.
+//! 5. `contention`: 1 to 64 connections on one wallet; `wallets` and `ledger`: debits in a database of 1 thousand to 1 million
+//!    wallets, and of 0.1 to 10 million ledger rows (`--sizes 100000,50000000`). They take minutes, so only when they are named
+//!    (contention also with `--long`).
 //!
 //! The server is the one of PGHOST, PGPORT, PGUSER and PGDATABASE, as a superuser; the benchmark makes a database of its
-//! own there and drops it in the end. It writes nothing but its output.
+//! own there and drops it in the end. It writes nothing but its output. With `--other` it does the same on a second server, which
+//! has another build of the library; its cases take turns with those of the first, and are compared with them and their own floor.
 
 #[path = "bench/cases.rs"]
 mod cases;
 mod common;
 #[path = "bench/contention.rs"]
 mod contention;
+#[path = "bench/first.rs"]
+mod first;
 #[path = "bench/growth.rs"]
 mod growth;
 #[path = "bench/measures.rs"]
 mod measures;
 #[path = "common/plot.rs"]
 mod plot;
+#[path = "bench/saturated.rs"]
+mod saturated;
 
 use std::process::ExitCode;
 use std::time::Duration;
 
 use postgres::Client;
 
-use cases::NAMES;
+use cases::{NAMES, Which};
 use common::{Result, Scratch, flag, option, said, thousands};
 
 const USAGE: &str = "\
-cargo run --release --example bench -- [--quick] [--only name,name] [--rounds 7] [--seconds 2] [--rows 1000000] [--sizes 100000,1000000,10000000] [--settings SQL]";
+cargo run --release --example bench -- [--long] [--only name,name] [--rounds 5] [--seconds 0.3] [--rows 50000] [--sizes 100000,1000000,10000000] [--settings SQL] [--other \"host=... port=...\"]";
 
 /// The parts after the cases that `--only` knows.
-const PARTS: [&str; 4] = ["wal", "memory", "reads", "contention"];
-/// Those that take minutes: only when they are named.
-const SLOW: [&str; 2] = ["wallets", "ledger"];
+const PARTS: [&str; 5] = ["saturated", "first", "wal", "memory", "reads"];
+/// Those that take minutes: only when they are named, the first of them also with `--long`.
+const SLOW: [&str; 3] = ["contention", "wallets", "ledger"];
 
 pub struct Options {
     only: Vec<String>,
+    long: bool,
+    /// Where a server with another build of the library is.
+    other: Option<String>,
+    connections: u32,
     rounds: usize,
     slice: Duration,
     rows: i32,
@@ -62,7 +73,7 @@ pub struct Options {
 impl Options {
     fn read() -> Result<Options> {
         let mut arguments: Vec<String> = std::env::args().skip(1).collect();
-        let quick = flag(&mut arguments, "--quick");
+        let long = flag(&mut arguments, "--long");
         let only: Option<String> = option(&mut arguments, "--only")?;
         let only: Vec<String> = only
             .iter()
@@ -79,25 +90,29 @@ impl Options {
         let sizes: Option<String> = option(&mut arguments, "--sizes")?;
         let sizes = sizes.unwrap_or_else(|| "100000,1000000,10000000".to_owned());
         let seconds: f64 =
-            option(&mut arguments, "--seconds")?.unwrap_or(if quick { 0.4 } else { 2.0 });
+            option(&mut arguments, "--seconds")?.unwrap_or(if long { 2.0 } else { 0.3 });
         let options = Options {
             only,
+            long,
+            other: option(&mut arguments, "--other")?
+                .or_else(|| std::env::var("CREDYT_OTHER").ok()),
+            connections: if long { 200 } else { 40 },
             rounds: option(&mut arguments, "--rounds")?
-                .unwrap_or(if quick { 3 } else { 7 })
+                .unwrap_or(if long { 7 } else { 5 })
                 .max(1),
             slice: Duration::from_secs_f64(seconds.clamp(0.05, 600.0)),
-            rows: option(&mut arguments, "--rows")?.unwrap_or(if quick {
-                100_000
-            } else {
+            rows: option(&mut arguments, "--rows")?.unwrap_or(if long {
                 1_000_000
+            } else {
+                50_000
             }),
             settings: option(&mut arguments, "--settings")?,
             sizes: sizes
                 .split(',')
                 .map(str::parse)
                 .collect::<std::result::Result<_, _>>()?,
-            memory: if quick { 20_000 } else { 200_000 },
-            wal_windows: if quick { 5 } else { 20 },
+            memory: if long { 200_000 } else { 20_000 },
+            wal_windows: if long { 20 } else { 4 },
         };
         match arguments.first() {
             Some(argument) => Err(format!("{argument}: no such option").into()),
@@ -160,37 +175,55 @@ impl Target {
 }
 
 fn bench(options: &Options) -> Result<()> {
-    let scratch = Scratch::create("bench")?;
-    let mut client = scratch.connect()?;
-    client
-        .batch_execute("SET synchronous_commit = off")
-        .map_err(said("synchronous_commit"))?;
-    if let Some(settings) = &options.settings {
-        client.batch_execute(settings).map_err(said(settings))?;
+    let mut scratches = vec![Scratch::create("bench")?];
+    if let Some(other) = &options.other {
+        scratches.push(Scratch::create_on(other.parse()?, "bench")?);
     }
-    introduce(&mut client, options)?;
-    let mut cases = cases::set_up(&mut client, options)?;
+    let (mut clients, mut cases) = (Vec::new(), Vec::new());
+    for (side, scratch) in scratches.iter().enumerate() {
+        let mut client = scratch.connect()?;
+        client
+            .batch_execute("SET synchronous_commit = off")
+            .map_err(said("synchronous_commit"))?;
+        if let Some(settings) = &options.settings {
+            client.batch_execute(settings).map_err(said(settings))?;
+        }
+        if side == 0 {
+            introduce(&mut client, options)?;
+        }
+        cases.extend(cases::set_up(&mut client, side, options)?);
+        clients.push(client);
+    }
+    let scratch = &scratches[0];
 
     let wal = options
         .wants("wal")
-        .then(|| measures::wal(&scratch, options))
+        .then(|| measures::wal(&scratches, options))
         .transpose()?;
-    cases::run(&mut client, &mut cases, options)?;
+    cases::run(&mut clients, &mut cases, options)?;
     cases::print(&cases);
+    let saturated = options
+        .wants("saturated")
+        .then(|| saturated::run(&scratches, options))
+        .transpose()?;
+    let first = options
+        .wants("first")
+        .then(|| first::run(&scratches, options))
+        .transpose()?;
     let memory = options
         .wants("memory")
-        .then(|| measures::memory(&scratch, options))
+        .then(|| measures::memory(scratch, options))
         .transpose()?;
     let reads = options
         .wants("reads")
-        .then(|| measures::reads(&mut client, options))
+        .then(|| measures::reads(&mut clients[0], options))
         .transpose()?;
 
-    if options.wants("contention") {
-        contention::run(&scratch, options)?;
+    if options.asks_for("contention") || options.long && options.only.is_empty() {
+        contention::run(scratch, options)?;
     }
-    drop(client);
-    drop(scratch);
+    drop(clients);
+    drop(scratches);
     if options.asks_for("wallets") {
         growth::wallets(options)?;
     }
@@ -198,24 +231,26 @@ fn bench(options: &Options) -> Result<()> {
         growth::ledger(options)?;
     }
 
-    let ratio = |what, name: &str, of: &str, at_least: f64| {
-        let seen = cases::ratio(&cases, name, of);
-        Target::new(
-            what,
-            format!("{at_least:.2} or more"),
-            seen.map(|seen| (format!("{seen:.2}"), seen >= at_least)),
-        )
+    let at_least = |what, wanted: f64, seen: Option<f64>| {
+        let seen = seen.map(|seen| (format!("{seen:.2}"), seen >= wanted));
+        Target::new(what, format!("{wanted:.2} or more"), seen)
+    };
+    let ratio = |what, name, of, wanted| {
+        let seen = cases::ratio(&cases, Which(0, name), Which(0, of));
+        at_least(what, wanted, seen)
     };
     let read = |what, at: usize| {
         let seen = reads.map(|reads| (format!("{:.3} ms", reads[at]), reads[at] < 0.2));
         Target::new(what, "less than 0.2 ms", seen)
     };
+    let work = saturated.map(|seen| (format!("{:.2}", seen.debit_work), seen.debit_work <= 1.4));
     let bytes = wal
         .as_ref()
-        .map(|wal| (format!("{:.0} bytes", wal.bytes), wal.bytes <= 650.0));
+        .map(|wal| (format!("{:.0} bytes", wal.bytes), wal.bytes <= 700.0));
     let hot = wal
         .as_ref()
         .map(|wal| (format!("{:.2} %", wal.hot * 100.0), wal.hot >= 0.99));
+    let first = first.map(|more| (format!("{more:.2} ms"), more <= 1.5));
     let grown = memory.map(|grown| {
         (
             format!("{} kB", thousands(grown / 1024)),
@@ -223,13 +258,42 @@ fn bench(options: &Options) -> Result<()> {
         )
     });
     let targets = [
-        ratio(
-            "debit_credits, 3 grants and a key, to the floor",
-            "debit",
-            "floor",
-            0.9,
+        at_least(
+            "debit, 3 grants and a key, to the floor, saturated",
+            0.75,
+            saturated.map(|seen| seen.debit),
         ),
-        ratio("the same to PL/pgSQL by hand", "debit", "plpgsql", 1.4),
+        Target::new("its processor time to the floor's", "1.40 or less", work),
+        at_least(
+            "the same to PL/pgSQL by hand, saturated",
+            1.5,
+            saturated.map(|seen| seen.debit_to_hand),
+        ),
+        ratio("the same, one connection", "debit", "plpgsql", 1.5),
+        ratio(
+            "authorize + capture to the floor, one connection",
+            "hold",
+            "floor",
+            0.42,
+        ),
+        at_least("the same, saturated", 0.3, saturated.map(|seen| seen.hold)),
+        ratio("to reserve and settle by hand", "hold", "hold_by_hand", 1.0),
+        ratio(
+            "debit_many, debits to the floor's",
+            "debit_many",
+            "floor",
+            6.0,
+        ),
+        Target::new(
+            "WAL a debit, full-page images aside",
+            "700 bytes or fewer",
+            bytes,
+        ),
+        Target::new(
+            "first debit of a connection to an UPDATE",
+            "1.5 ms more",
+            first,
+        ),
         ratio("30 stacked grants to 3", "debit_30", "debit", 0.85),
         ratio("100 stacked grants to 3", "debit_100", "debit", 0.6),
         ratio("300 open holds to none", "debit_holds", "debit", 0.95),
@@ -251,21 +315,13 @@ fn bench(options: &Options) -> Result<()> {
             "debit",
             0.7,
         ),
-        ratio(
-            "debit_many, 5,000 over 2,000 wallets, to one by one",
-            "debit_many",
-            "debit_each",
-            10.0,
-        ),
-        ratio("grant_many, the same", "grant_many", "grant_each", 10.0),
-        Target::new(
-            "WAL a debit, full-page images aside",
-            "650 bytes or fewer",
-            bytes,
-        ),
         Target::new("HOT updates of wallets", "99 % or more", hot),
         Target::new(
-            "a backend's memory, 200,000 debits later",
+            if options.long {
+                "a backend's memory, 200,000 debits later"
+            } else {
+                "a backend's memory, 20,000 debits later"
+            },
             "less than 1 MB more",
             grown,
         ),

@@ -13,7 +13,7 @@ use crate::Options;
 use crate::common::{Result, said, thousands};
 
 /// What `--only` knows.
-pub const NAMES: [&str; 20] = [
+pub const NAMES: [&str; 21] = [
     "insert",
     "floor",
     "floor_row",
@@ -28,6 +28,7 @@ pub const NAMES: [&str; 20] = [
     "debit_plan",
     "debit_limits",
     "hold",
+    "hold_by_hand",
     "debit_each",
     "debit_many",
     "grant_each",
@@ -68,21 +69,35 @@ const DEBIT_MANY: &str = "SELECT * FROM credyt.debit_many($1::text::jsonb)";
 const GRANT: &str =
     "SELECT * FROM credyt.grant_credits($1, 100, paid => 10, idempotency_key => $2)";
 const GRANT_MANY: &str = "SELECT * FROM credyt.grant_many($1::text::jsonb)";
-const AUTHORIZE: &str =
+pub const AUTHORIZE: &str =
     "SELECT * FROM credyt.authorize($1, 'image.generate', quantity => 4, idempotency_key => $2)";
-const CAPTURE: &str = "SELECT * FROM credyt.capture($1, $2, quantity => 3)";
+pub const CAPTURE: &str = "SELECT * FROM credyt.capture($1, $2, quantity => 3)";
 pub const BY_HAND: &str = "SELECT * FROM bench.debit($1, 'image.generate', 1, $2)";
+pub const RESERVE: &str = "SELECT bench.reserve($1, 'image.generate', 4, $2) AS id";
+pub const SETTLE: &str = "SELECT bench.settle($1, $2, 3)";
+
+/// The cases that `--other` has, too; the rest of its run is left to this library.
+const OTHERS: [&str; 6] = [
+    "floor",
+    "debit",
+    "debit_30",
+    "hold",
+    "debit_each",
+    "debit_many",
+];
 
 /// More wallets than those that are spent from.
 pub const BYSTANDERS: i32 = 1000;
 
 /// Elements of a batch, and the wallets they are spread over.
 const BATCH: u32 = 5000;
-const BATCH_WALLETS: u32 = 2000;
+pub const BATCH_WALLETS: u32 = 2000;
 
 type Step = Box<dyn FnMut(&mut Client) -> std::result::Result<(), postgres::Error>>;
 
 pub struct Case {
+    /// Whose: 0 the library of this checkout, 1 the other.
+    side: usize,
     name: &'static str,
     what: &'static str,
     step: Step,
@@ -107,8 +122,8 @@ impl Keys {
     }
 }
 
-/// Tables, prices, wallets, and the cases that `--only` wants.
-pub fn set_up(client: &mut Client, options: &Options) -> Result<Vec<Case>> {
+/// Tables, prices, wallets, and the cases that are wanted on one of the two sides.
+pub fn set_up(client: &mut Client, side: usize, options: &Options) -> Result<Vec<Case>> {
     client
         .batch_execute(
             r#"SELECT credyt.create_asset('credits');
@@ -161,6 +176,13 @@ pub fn set_up(client: &mut Client, options: &Options) -> Result<Vec<Case>> {
         stack_by_hand(client, customer, grants)?;
     }
     let spread = "
+        INSERT INTO bench.grants (customer, kind, priority, credits, paid, remaining, deferred)
+        SELECT 'many ' || n, 'purchased', g, 1000000, 1000 * g, 1000000, 1000 * g
+        FROM generate_series(0, $1 - 1) n, generate_series(1, 3) g";
+    client
+        .execute(spread, &[&(BATCH_WALLETS as i32)])
+        .map_err(said(spread))?;
+    let spread = "
         SELECT count(*) FROM generate_series(0, $1 - 1) n, generate_series(1, 3) g,
              LATERAL credyt.grant_credits('many ' || n, 1000000 + g, paid => 1000 * g, priority => g)";
     client
@@ -182,8 +204,10 @@ pub fn set_up(client: &mut Client, options: &Options) -> Result<Vec<Case>> {
     let mut cases = Vec::new();
     let mut add = |name: &'static str, what, step| {
         let is_base = name == "floor" && NAMES.iter().any(|name| options.wants(name));
-        if options.wants(name) || is_base {
+        let has = side == 0 || OTHERS.contains(&name);
+        if has && (options.wants(name) || is_base) {
             cases.push(Case {
+                side,
                 name,
                 what,
                 step,
@@ -258,6 +282,11 @@ pub fn set_up(client: &mut Client, options: &Options) -> Result<Vec<Case>> {
         "hold",
         "authorize with a key, then capture: pairs",
         hold(client)?,
+    );
+    add(
+        "hold_by_hand",
+        "by hand in PL/pgSQL: reserve with a key, settle: pairs",
+        hold_by_hand(client)?,
     );
     add(
         "debit_each",
@@ -572,6 +601,18 @@ fn hold(client: &mut Client) -> Result<Step> {
     }))
 }
 
+fn hold_by_hand(client: &mut Client) -> Result<Step> {
+    let (reserve, settle) = (prepare(client, RESERVE)?, prepare(client, SETTLE)?);
+    let mut keys = Keys::new(16);
+    Ok(Box::new(move |client| {
+        let id: i64 = client
+            .query_one(&reserve, &[&"hold", &keys.next()])?
+            .try_get("id")?;
+        client.query_one(&settle, &[&"hold", &id])?;
+        Ok(())
+    }))
+}
+
 fn prepare(client: &mut Client, sql: &str) -> Result<Statement> {
     client.prepare(sql).map_err(said(sql))
 }
@@ -584,19 +625,22 @@ const TURN: Duration = Duration::from_millis(100);
 /// Steps before those that are timed.
 const WARMING: u32 = 5;
 
-/// Every case in every round, turn by turn, each turn beginning with another one.
-pub fn run(client: &mut Client, cases: &mut [Case], options: &Options) -> Result<()> {
+/// Every case in every round, turn by turn, each turn beginning with another one; `clients` by side.
+pub fn run(clients: &mut [Client], cases: &mut [Case], options: &Options) -> Result<()> {
     if cases.is_empty() {
         return Ok(());
     }
-    client
-        .batch_execute("CHECKPOINT")
-        .map_err(said("CHECKPOINT"))?;
+    let mut pids = Vec::new();
+    for client in &mut *clients {
+        client
+            .batch_execute("CHECKPOINT")
+            .map_err(said("CHECKPOINT"))?;
+        pids.push(client.query_one("SELECT pg_backend_pid()", &[])?.get(0));
+    }
     let turns = options.slice.div_duration_f64(TURN).ceil().max(1.0) as usize;
     let bar = ProgressBar::new((options.rounds * turns) as u64);
     let style = ProgressStyle::with_template("  {bar:40} {msg}  {eta} left");
     bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
-    let pid = client.query_one("SELECT pg_backend_pid()", &[])?.get(0);
     for round in 0..options.rounds {
         bar.set_message(format!("round {} of {}", round + 1, options.rounds));
         if !stderr().is_terminal() {
@@ -606,12 +650,13 @@ pub fn run(client: &mut Client, cases: &mut [Case], options: &Options) -> Result
         for turn in 0..turns {
             for at in 0..cases.len() {
                 let at = (at + turn) % cases.len();
-                let worked = processor_time(pid);
+                let (side, case) = (cases[at].side, &mut cases[at]);
+                let worked = processor_time(pids[side]);
                 let (steps, took) =
-                    self::turn(client, &mut cases[at]).map_err(said(cases[at].name))?;
+                    self::turn(&mut clients[side], case).map_err(said(case.name))?;
                 sums[at].0 += steps;
                 sums[at].1 += took;
-                sums[at].2 += processor_time(pid).saturating_sub(worked);
+                sums[at].2 += processor_time(pids[side]).saturating_sub(worked);
             }
             bar.inc(1);
         }
@@ -661,44 +706,71 @@ pub fn print(cases: &[Case]) {
         return;
     }
     println!(
-        "\n{:<16}{:<50}{:>8}{:>18}{:>8}{:>10}",
-        "Speed", "", "tps", "min .. max", "ratio", "work, us"
+        "\n{:<16}{:<55}{:>8}{:>18}{:>8}{:>10}{:>8}",
+        "One connection", "", "tps", "min .. max", "ratio", "work, us", "ratio"
     );
     for case in cases {
         let mut rates = case.rates.clone();
         rates.sort_by(f64::total_cmp);
         let range = format!("{} .. {}", whole(rates[0]), whole(rates[rates.len() - 1]));
-        let ratio = ratio(cases, case.name, "floor").unwrap_or_default();
+        let floor = Which(case.side, "floor");
+        let this = Which(case.side, case.name);
         println!(
-            "  {:<14}{:<50}{:>8}{range:>18}{ratio:>8.2}{:>10.0}",
-            case.name,
+            "{:<16}{:<55}{:>8}{range:>18}{:>8.2}{:>10.0}{:>8.2}",
+            format!("  {}{}", side(case.side), case.name),
             case.what,
             whole(median(rates)),
-            median(case.work.clone())
+            ratio(cases, this, floor).unwrap_or_default(),
+            median(case.work.clone()),
+            work_ratio(cases, this, floor).unwrap_or_default(),
         );
     }
     println!(
-        "  work: processor time of the backend a debit, which others on the machine disturb less"
+        "  work: processor time of the backend a debit, which others on the machine disturb less; both ratios to the floor"
     );
+    for name in OTHERS {
+        let (ours, others) = (Which(0, name), Which(1, name));
+        if let (Some(rate), Some(work)) =
+            (ratio(cases, ours, others), work_ratio(cases, ours, others))
+        {
+            println!("  {name} to the other library's: tps {rate:.2}, work {work:.2}");
+        }
+    }
 }
+
+/// How the lines of the other library begin.
+pub fn side(side: usize) -> &'static str {
+    ["", "other "][side]
+}
+
+/// A case: its side and its name.
+#[derive(Clone, Copy)]
+pub struct Which(pub usize, pub &'static str);
 
 fn whole(rate: f64) -> String {
     thousands(rate.round() as u64)
 }
 
 /// The median over the rounds of one case's rate against another's in the same round.
-pub fn ratio(cases: &[Case], name: &str, of: &str) -> Option<f64> {
-    let rates = |name: &str| {
-        cases
-            .iter()
-            .find(|case| case.name == name)
-            .map(|case| &case.rates)
-    };
-    let ratios = rates(name)?
+pub fn ratio(cases: &[Case], this: Which, of: Which) -> Option<f64> {
+    let (this, of) = (find(cases, this)?, find(cases, of)?);
+    Some(median_ratio(&this.rates, &of.rates))
+}
+
+/// The same of the processor time.
+pub fn work_ratio(cases: &[Case], this: Which, of: Which) -> Option<f64> {
+    let (this, of) = (find(cases, this)?, find(cases, of)?);
+    Some(median_ratio(&this.work, &of.work))
+}
+
+fn find(cases: &[Case], Which(side, name): Which) -> Option<&Case> {
+    cases
         .iter()
-        .zip(rates(of)?)
-        .map(|(rate, of)| rate / of);
-    Some(median(ratios.collect()))
+        .find(|case| case.side == side && case.name == name)
+}
+
+pub fn median_ratio(these: &[f64], of: &[f64]) -> f64 {
+    median(these.iter().zip(of).map(|(this, of)| this / of).collect())
 }
 
 pub fn median(mut values: Vec<f64>) -> f64 {

@@ -21,6 +21,7 @@ CREATE TABLE bench.ledger (LIKE credyt.ledger INCLUDING ALL);
 
 -- Others were here before: a plan made for empty tables would be a bad one.
 INSERT INTO bench.balances SELECT 'bystander ' || n, 1000 FROM generate_series(1, 1000) n;
+INSERT INTO bench.balances SELECT 'many ' || n, 1000000000 FROM generate_series(0, 1999) n;
 INSERT INTO bench.balances VALUES ('floor', 1000000000), ('floor_row', 1000000000);
 INSERT INTO bench.movements (id, customer, action, credits, idempotency_key)
 SELECT gen_random_uuid(), 'bystander ' || n % 1000, 'image.generate', -1, gen_random_uuid() FROM generate_series(1, 10000) n;

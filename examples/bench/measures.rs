@@ -8,7 +8,7 @@ use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
 use crate::Options;
-use crate::cases::{BY_HAND, DEBIT, Keys, median};
+use crate::cases::{self, BY_HAND, DEBIT, Keys, median};
 use crate::common::{Result, Scratch, millis, percentile, said, thousands};
 
 /// Debits between two looks at the counters.
@@ -22,40 +22,31 @@ pub struct Wal {
 }
 
 /// WAL and HOT updates of several stacks. Returns those of the stack of three.
-pub fn wal(scratch: &Scratch, options: &Options) -> Result<Wal> {
+pub fn wal(scratches: &[Scratch], options: &Options) -> Result<Wal> {
     println!("\nWritten by one debit");
     println!(
         "  {:<46}{:>10}{:>10}{:>10}{:>10}",
         "", "WAL bytes", "records", "images", "HOT"
     );
-    let wal = written(
-        scratch,
-        options,
-        "debit_credits: 3 grants, key",
-        "debit",
-        DEBIT,
-        "credyt.wallets",
-    )?;
-    written(
-        scratch,
-        options,
-        "debit_credits: 30 grants, key",
-        "debit_30",
-        DEBIT,
-        "credyt.wallets",
-    )?;
-    written(
-        scratch,
-        options,
-        "debit_credits: 100 grants, key",
-        "debit_100",
-        DEBIT,
-        "credyt.wallets",
-    )?;
-    written(
-        scratch,
-        options,
-        "by hand in PL/pgSQL: 3 grants, key",
+    let measure = |side: usize, what: &str, customer: &str, sql: &str, table: &str| {
+        let what = format!("{}{what}, key", cases::side(side));
+        written(&scratches[side], options, &what, customer, sql, table)
+    };
+    let of_debit = |side, what: &str, customer: &str| {
+        let what = format!("debit_credits: {what}");
+        measure(side, &what, customer, DEBIT, "credyt.wallets")
+    };
+    let wal = of_debit(0, "3 grants", "debit")?;
+    if scratches.len() > 1 {
+        of_debit(1, "3 grants", "debit")?;
+    }
+    of_debit(0, "30 grants", "debit_30")?;
+    if options.long {
+        of_debit(0, "100 grants", "debit_100")?;
+    }
+    measure(
+        0,
+        "by hand in PL/pgSQL: 3 grants",
         "plpgsql",
         BY_HAND,
         "bench.grants",

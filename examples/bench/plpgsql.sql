@@ -97,3 +97,77 @@ SELECT 'bystander ' || n, 'purchased', 100, 1000, 10, 1000, 10, now() + interval
 FROM generate_series(1, 1000) n;
 INSERT INTO bench.debits (customer, action, credits, revenue, allocations, idempotency_key)
 SELECT 'bystander ' || n % 1000, 'image.generate', 1, 0.01, '[]', gen_random_uuid() FROM generate_series(1, 10000) n;
+
+-- A hold by hand: credits are reserved, the work is done, what it took is charged and the rest is free again. A balance and what is
+-- held of it, a row for each hold, a row for each charge; a key is reserved once, a hold is settled once. No grants, prices, limits
+-- or revenue, and no hold ends by itself.
+
+CREATE TABLE bench.accounts (
+    customer  text PRIMARY KEY,
+    balance   numeric NOT NULL,
+    held      numeric NOT NULL DEFAULT 0 CHECK (held >= 0 AND held <= balance)
+) WITH (fillfactor = 70);
+
+CREATE TABLE bench.holds (
+    id               bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    customer         text NOT NULL,
+    action           text NOT NULL,
+    credits          numeric NOT NULL,
+    status           text NOT NULL DEFAULT 'open',
+    idempotency_key  text,
+    created_at       timestamptz NOT NULL DEFAULT now(),
+    UNIQUE (customer, idempotency_key)
+) WITH (fillfactor = 70);
+
+CREATE TABLE bench.charges (
+    id          bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    customer    text NOT NULL,
+    hold        bigint NOT NULL UNIQUE,
+    action      text NOT NULL,
+    credits     numeric NOT NULL,
+    created_at  timestamptz NOT NULL DEFAULT now()
+);
+
+CREATE FUNCTION bench.reserve(p_customer text, p_action text, p_credits numeric, p_key text) RETURNS bigint LANGUAGE plpgsql AS $$
+DECLARE
+    hold bigint;
+BEGIN
+    SELECT h.id INTO hold FROM bench.holds h WHERE h.customer = p_customer AND h.idempotency_key = p_key;
+    IF FOUND THEN
+        RETURN hold;
+    END IF;
+    UPDATE bench.accounts a SET held = a.held + p_credits
+    WHERE a.customer = p_customer AND a.balance - a.held >= p_credits;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION 'insufficient credits: % needed', p_credits;
+    END IF;
+    INSERT INTO bench.holds (customer, action, credits, idempotency_key)
+    VALUES (p_customer, p_action, p_credits, p_key) RETURNING id INTO hold;
+    RETURN hold;
+END
+$$;
+
+CREATE FUNCTION bench.settle(p_customer text, p_hold bigint, p_credits numeric) RETURNS numeric LANGUAGE plpgsql AS $$
+DECLARE
+    hold  record;
+    left_ numeric;
+BEGIN
+    UPDATE bench.holds h SET status = 'settled'
+    WHERE h.id = p_hold AND h.customer = p_customer AND h.status = 'open'
+    RETURNING h.action, h.credits INTO hold;
+    IF NOT FOUND THEN
+        RAISE EXCEPTION 'hold % is not open', p_hold;
+    END IF;
+    UPDATE bench.accounts a SET balance = a.balance - p_credits, held = a.held - hold.credits
+    WHERE a.customer = p_customer RETURNING a.balance - a.held INTO left_;
+    INSERT INTO bench.charges (customer, hold, action, credits) VALUES (p_customer, p_hold, hold.action, p_credits);
+    RETURN left_;
+END
+$$;
+
+INSERT INTO bench.accounts SELECT 'many ' || n, 1000000000 FROM generate_series(0, 1999) n;
+INSERT INTO bench.accounts VALUES ('hold', 1000000000);
+INSERT INTO bench.holds (customer, action, credits, status, idempotency_key)
+SELECT 'many ' || n % 1000, 'image.generate', 4, 'settled', gen_random_uuid() FROM generate_series(1, 10000) n;
+INSERT INTO bench.charges (customer, hold, action, credits)
+SELECT h.customer, h.id, h.action, 3 FROM bench.holds h;

@@ -20,7 +20,10 @@ pub struct Scratch {
 impl Scratch {
     /// Makes it on the server that PGHOST, PGPORT, PGUSER, PGPASSWORD and PGDATABASE name.
     pub fn create(purpose: &str) -> Result<Scratch> {
-        let server = server();
+        Scratch::create_on(server(), purpose)
+    }
+
+    pub fn create_on(server: Config, purpose: &str) -> Result<Scratch> {
         let name = format!("credyt_{purpose}_{}", std::process::id());
         let mut client = server
             .connect(NoTls)
@@ -48,6 +51,13 @@ impl Scratch {
 
     pub fn connect(&self) -> Result<Client> {
         self.config.connect(NoTls).map_err(said("connecting"))
+    }
+
+    /// With settings of the session, as `-c name=value`.
+    pub fn connect_with(&self, settings: &str) -> Result<Client> {
+        let mut config = self.config.clone();
+        config.options(settings);
+        config.connect(NoTls).map_err(said("connecting"))
     }
 }
 
