@@ -8,6 +8,7 @@ use std::fmt::Display;
 use serde_json::{Map, Value, json};
 
 use crate::ledger::Amount;
+use crate::ledger::limit::{Counts, Every, NotEvery};
 use crate::ledger::month::MAX_ACTIONS;
 use crate::ledger::vendor::{Reason, Uncosted};
 use crate::ledger::wallet::Shortfall;
@@ -27,6 +28,7 @@ pub enum Code {
     IdempotencyConflict,
     WalletFrozen,
     LimitExceeded,
+    ScopeMissing,
     RefundExceedsDebit,
     AssetNotFound,
     PlanNotFound,
@@ -56,7 +58,7 @@ impl Code {
             Code::AuthorizationClosed => "WC004",
             Code::IdempotencyConflict => "WC005",
             Code::WalletFrozen => "WC006",
-            Code::LimitExceeded => "WC007",
+            Code::LimitExceeded | Code::ScopeMissing => "WC007",
             Code::RefundExceedsDebit => "WC008",
             Code::AssetNotFound => "WC009",
             Code::PlanNotFound => "WC010",
@@ -81,6 +83,7 @@ impl Code {
             Code::IdempotencyConflict => "idempotency_conflict",
             Code::WalletFrozen => "wallet_frozen",
             Code::LimitExceeded => "limit_exceeded",
+            Code::ScopeMissing => "scope_missing",
             Code::RefundExceedsDebit => "refund_exceeds_debit",
             Code::AssetNotFound => "asset_not_found",
             Code::PlanNotFound => "plan_not_found",
@@ -190,6 +193,15 @@ fn identifier(name: &str) -> String {
 /// An argument is wrong: which, and why.
 pub fn invalid(argument: &str, why: impl Display) -> Error {
     Error::new(Code::InvalidInput, format!("invalid {argument}: {why}")).with("argument", argument)
+}
+
+/// A text is no period of a limit.
+pub fn invalid_every(text: &str, why: NotEvery) -> Error {
+    match why {
+        NotEvery::Other(why) => invalid("every", format_args!("{text:?} {why}")),
+        NotEvery::Calendar(word) => invalid("every", format_args!("{text:?} is no window"))
+            .hint(format!("A calendar {word} is every => '{word}'.")),
+    }
 }
 
 /// A key of a request is no argument of the function.
@@ -491,35 +503,69 @@ pub fn wallet_frozen(customer: &str, asset: &str, status: &str) -> Error {
 /// A spend limit has no room for it in the period that runs.
 pub fn limit_exceeded(customer: &str, asset: &str, over: &Exceeded) -> Error {
     let Exceeded {
-        limit,
-        until,
+        scope,
+        every,
+        counts,
+        cap,
+        resets_at,
         used,
         held,
         needed,
     } = over;
     let enough = *used + *held + *needed;
-    Error::new(
-        Code::LimitExceeded,
-        format!(
-            "{customer} may spend {} {asset} per {} for {}: {used} spent, {held} held, {needed} needed",
-            limit.cap, limit.every, limit.scope
+    let period = match every {
+        Every::Ever => "in all".to_owned(),
+        every => format!("per {every}"),
+    };
+    let message = match counts {
+        Counts::Credits => format!(
+            "{customer} may spend {cap} {asset} {period} for {scope}: {used} spent, {held} held, {needed} needed"
         ),
+        Counts::Calls => {
+            format!("{customer} may make {cap} calls {period} for {scope}: {used} made")
+        }
+    };
+    let resets = resets_at.map(|at| format!("The limit resets at {at}. Or allow"));
+    let counting = match counts {
+        Counts::Credits => "",
+        Counts::Calls => ", counts => 'calls'",
+    };
+    let error = Error::new(Code::LimitExceeded, message);
+    let error = match resets_at {
+        Some(at) => error.with("resets_at", at),
+        None => error,
+    };
+    error
+        .with("customer", customer)
+        .with("asset", asset)
+        .with("scope", scope)
+        .with("every", every)
+        .with("counts", counts)
+        .with("cap", cap)
+        .with("used", used)
+        .with("held", held)
+        .with("needed", needed)
+        .hint(format!(
+            "{} more: SELECT * FROM credyt.set_limit({}, {}, {enough}, '{every}', asset => {}{counting});",
+            resets.as_deref().unwrap_or("Allow"),
+            literal(customer),
+            literal(scope),
+            literal(asset)
+        ))
+}
+
+/// A call names no scope that a limit requires.
+pub fn scope_missing(customer: &str, asset: &str, scope: &str) -> Error {
+    Error::new(
+        Code::ScopeMissing,
+        format!("{customer} has a limit that requires a scope {scope}, and the call names none"),
     )
     .with("customer", customer)
     .with("asset", asset)
-    .with("scope", &limit.scope)
-    .with("every", limit.every)
-    .with("cap", limit.cap)
-    .with("used", used)
-    .with("held", held)
-    .with("needed", needed)
-    .with("until", until)
+    .with("scope", scope)
     .hint(format!(
-        "It starts anew at {until}. Or allow more: SELECT * FROM credyt.set_limit({}, {}, {enough}, '{}', asset => {});",
-        literal(customer),
-        literal(&limit.scope),
-        limit.every,
-        literal(asset)
+        "Name who spends: scopes => '{{{}...}}'",
+        scope.trim_end_matches('*')
     ))
 }
 

@@ -70,6 +70,7 @@ const KEPT: &[&str] = &[
     "ledger.request",
     // Their rows are deleted, or taken in anew without scopes.
     "limit_uses.asset",
+    "limit_uses.counts",
     "limit_uses.customer",
     "limit_uses.every",
     "margin_customers.action",

@@ -397,7 +397,15 @@ fn wc007_allows_more() {
          SELECT credyt.authorize('ann', 'image', 2, scopes => '{user:o''brien}')",
     );
     let keys = [
-        "customer", "asset", "scope", "every", "cap", "used", "held", "needed", "until",
+        "customer",
+        "asset",
+        "scope",
+        "every",
+        "cap",
+        "used",
+        "held",
+        "needed",
+        "resets_at",
     ];
     for call in [
         "debit_credits('ann', 'image', 4, scopes => '{user:o''brien}')",

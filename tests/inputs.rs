@@ -411,9 +411,12 @@ const FUNCTIONS: &[Function] = &[
         arguments: &[
             ("customer", Text, "'ann'"),
             ("scope", Text, "'user:*'"),
-            ("credits", Number, "50"),
+            ("cap", Number, "50"),
             ("every", Text, "'day'"),
             ("asset", Text, "'credits'"),
+            ("counts", Text, "'credits'"),
+            ("warn_at", Number, "0.5"),
+            ("required", Bool, "true"),
         ],
     },
     Function {
@@ -732,6 +735,7 @@ fn every_argument_of_every_function() {
                         "quantity",
                         "dimensions",
                         "threshold",
+                        "cap",
                     ];
                     assert!(
                         *good == "NULL" || optional.contains(name),
@@ -1068,7 +1072,11 @@ fn a_wallet_s_text_is_read_with_suspicion() {
         ("\"limits\":[{", "\"limits\":[[],{"),
         ("\"limits\":[{", "\"limits\":[{\"more\":1,"),
         ("\"user:*\"", "\"team:*\""),
-        ("\"month\"", "\"year\""),
+        ("\"month\"", "\"decade\""),
+        ("\"month\"", "\"ever\""),
+        ("\"counts\":\"credits\"", "\"counts\":\"tokens\""),
+        ("\"warn_at\":\"0.8\"", "\"warn_at\":\"1.1\""),
+        ("\"uses\":[{", "\"uses\":[[],{"),
         ("\"cap\":\"50\"", "\"cap\":\"-50\""),
         ("\"used\":\"1\"", "\"used\":\"-1\""),
         ("\"since\":\"", "\"since\":\"x"),

@@ -138,7 +138,7 @@ fn sixteen_connections_fill_every_cap_to_the_last_credit() {
     let counted = values(&mut client, uses);
     rows(
         &mut client,
-        "SELECT credyt.set_limit('acme', l.scope, l.credits, l.every) FROM credyt.wallets w, credyt.limits(w.state) l",
+        "SELECT credyt.set_limit('acme', l.scope, l.cap, l.every) FROM credyt.wallets w, credyt.limits(w.state) l",
     );
     assert_eq!(values(&mut client, uses), counted);
 }
@@ -264,6 +264,112 @@ fn a_key_that_is_taken_counts_once_also_in_rows() {
 }
 
 #[test]
+fn each_event_is_written_once_whatever_races() {
+    let database = Database::new("told_once");
+    let mut client = database.connect();
+    rows(
+        &mut client,
+        "SELECT credyt.grant_credits('acme', 1000000), credyt.set_price('image', '1');
+         SELECT credyt.set_limit('acme', 'user:*', 30), credyt.set_limit('acme', 'user:*', 25, '300 days', counts => 'calls'),
+                credyt.set_limit('acme', 'key:k', 400, 'ever'), credyt.set_limit('acme', 'action:image', 1e9, 'year')",
+    );
+    // More users than the wallet's state takes in. Each one is refused in the end.
+    let kinds = database.at_once(24, |nth, client| {
+        let mut refused = [0; 2];
+        for round in 0..50 {
+            let user = (nth * 7 + round) % 20;
+            let scopes = format!("'{{user:u{user},key:k}}'");
+            if round % 3 == 0 {
+                let debit = format!("SELECT credyt.debit_credits('acme', 'image', 2, scopes => {scopes})");
+                refused[0] += i32::from(attempt(client, &debit).is_err());
+                continue;
+            }
+            let call = format!(
+                "SELECT coalesce(id::text, reason) FROM credyt.authorize('acme', 'image', 2, scopes => {scopes})"
+            );
+            let answer = value(client, &call);
+            if answer == "limit_exceeded" {
+                refused[1] += 1;
+            } else {
+                let verb = ["capture", "release"][round % 2];
+                rows(client, &format!("SELECT credyt.{verb}('acme', '{answer}')"));
+            }
+        }
+        refused
+    });
+    assert!(kinds.iter().all(|refused| refused[1] > 0), "{kinds:?}");
+    for user in 0..20 {
+        let call = format!(
+            "SELECT coalesce(reason, 'ok') FROM credyt.authorize('acme', 'image', 31, scopes => '{{user:u{user}}}')"
+        );
+        assert_eq!(value(&mut client, &call), "limit_exceeded");
+    }
+    let twice = "SELECT type, payload->>'scope', payload->>'every', payload->>'counts', count(*) FROM credyt.events
+                 WHERE type LIKE 'limit.%' GROUP BY 1, 2, 3, 4 HAVING count(*) <> 1";
+    assert_eq!(values(&mut client, twice), [""; 0]);
+    let told = "SELECT type, payload->>'every', left(payload->>'scope', 5), count(*) > 10 FROM credyt.events
+                WHERE type LIKE 'limit.%' GROUP BY 1, 2, 3 ORDER BY 1, 2, 3";
+    let told = values(&mut client, told);
+    assert!(
+        told.contains(&"limit.reached month user: t".to_owned()),
+        "{told:?}"
+    );
+    assert!(
+        told.contains(&"limit.warning ever key:k f".to_owned()),
+        "{told:?}"
+    );
+    // What is reached was told, and what was told is in the counts.
+    let untold = "SELECT scope, every, counts FROM credyt.limits_used u WHERE used + held >= cap AND NOT EXISTS (
+                      SELECT FROM credyt.events e WHERE e.type = 'limit.reached' AND e.payload->>'scope' = u.scope
+                        AND e.payload->>'every' = u.every AND e.payload->>'counts' = u.counts)";
+    assert_eq!(values(&mut client, untold), [""; 0]);
+    assert_eq!(database.broken_laws(), [""; 0]);
+}
+
+/// The debit path stays two writes: one of the wallet and one of the ledger, until something is told.
+#[test]
+fn a_limit_costs_no_statement_until_it_tells() {
+    let database = Database::new("two_writes");
+    let mut client = database.connect();
+    rows(
+        &mut client,
+        "SELECT credyt.grant_credits('acme', 1000), credyt.set_limit('acme', 'user:*', 10, '5 hours', required => true),
+                credyt.set_limit('acme', 'user:*', 100, 'ever', counts => 'calls'), credyt.set_limit('acme', 'action:*', 100, 'year')",
+    );
+    let rows_written = |client: &mut Client, call: &str| -> i64 {
+        let count = "SELECT coalesce(sum(n_tup_ins + n_tup_upd + n_tup_del), 0) FROM pg_stat_xact_user_tables WHERE schemaname = 'credyt'";
+        rows(client, "BEGIN");
+        let before: i64 = value(client, count).parse().unwrap();
+        rows(client, call);
+        let after: i64 = value(client, count).parse().unwrap();
+        rows(client, "COMMIT");
+        after - before
+    };
+    let written = |client: &mut Client, credits: u32| {
+        let scopes = "'{user:a}'";
+        rows_written(
+            client,
+            &format!("SELECT credyt.debit_credits('acme', 'image', {credits}, scopes => {scopes})"),
+        )
+    };
+    assert_eq!(written(&mut client, 1), 2);
+    assert_eq!(written(&mut client, 1), 2);
+    // The warning is told, and the wallet opened for it.
+    assert_eq!(written(&mut client, 6), 4);
+    assert_eq!(written(&mut client, 1), 2);
+    let told = "SELECT type, payload->>'used' FROM credyt.events";
+    assert_eq!(values(&mut client, told), ["limit.warning 8"]);
+    // A refusal that was told before writes nothing at all.
+    let refused = "SELECT approved FROM credyt.authorize('acme', 'image', 5, scopes => '{user:a}')";
+    assert_eq!(value(&mut client, refused), "f");
+    assert_eq!(rows_written(&mut client, refused), 0);
+    assert_eq!(
+        values(&mut client, told),
+        ["limit.warning 8", "limit.reached 9"]
+    );
+}
+
+#[test]
 fn a_wrong_count_is_found() {
     let database = Database::new("wrong_count").lawless();
     let mut client = database.connect();
@@ -286,4 +392,45 @@ fn a_wrong_count_is_found() {
     let broken = database.broken_laws();
     assert_eq!(broken.len(), 1, "{broken:?}");
     assert!(broken[0].contains("2 credits of action:*"), "{broken:?}");
+}
+
+#[test]
+fn wrong_counts_of_every_kind_are_found() {
+    let database = Database::new("wrong_kinds").lawless();
+    let mut client = database.connect();
+    for (nth, every) in ["hour", "day", "week", "month", "year", "ever", "5 hours"]
+        .iter()
+        .enumerate()
+    {
+        for counts in ["credits", "calls"] {
+            rows(
+                &mut client,
+                &format!(
+                    "SELECT credyt.grant_credits('c{nth}', 100);
+                     SELECT credyt.set_limit('c{nth}', 'action:*', 70, '{every}', counts => '{counts}');
+                     SELECT credyt.debit_credits('c{nth}', 'image', 3), credyt.authorize('c{nth}', 'image', 2);"
+                ),
+            );
+        }
+        assert_eq!(database.broken_laws(), [""; 0], "{every}");
+        for (counts, used) in [("credits", "6"), ("calls", "4")] {
+            let used = match (counts, *every) {
+                // The second limit was set after the first two calls.
+                ("calls", "ever" | "5 hours") => "2",
+                _ => used,
+            };
+            let change = |from: &str, to: &str| {
+                format!(
+                    "UPDATE credyt.wallets SET state = replace(state::text, '\"used\":\"{from}\"', '\"used\":\"{to}\"')::credyt.wallet
+                     WHERE customer = 'c{nth}'"
+                )
+            };
+            rows(&mut client, &change(used, "55"));
+            let broken = database.broken_laws();
+            assert_eq!(broken.len(), 1, "{every} {counts} {broken:?}");
+            let said = format!("55 {counts} of action:* count in the {every}");
+            assert!(broken[0].contains(&said), "{broken:?}");
+            rows(&mut client, &change("55", used));
+        }
+    }
 }

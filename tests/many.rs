@@ -59,7 +59,7 @@ const HELPERS: &str = r#"
             UNION ALL SELECT to_jsonb(g), 3, g.customer, g.asset, 0, g.id FROM credyt.grants g
             UNION ALL SELECT to_jsonb(d), 4, d.customer, d.asset, d.seq, NULL FROM credyt.debts d
             UNION ALL SELECT to_jsonb(e), 5, e.customer, e.asset, 0, e.id FROM credyt.events e
-            UNION ALL SELECT to_jsonb(u), 6, u.customer, u.asset || u.scope || u.every, 0, NULL FROM credyt.limit_uses u
+            UNION ALL SELECT to_jsonb(u), 6, u.customer, u.asset || u.scope || u.every || u.counts, 0, NULL FROM credyt.limit_uses u
             UNION ALL SELECT to_jsonb(a), 7, a.customer, a.asset, 0, a.id FROM credyt.authorizations a
             UNION ALL SELECT to_jsonb(s), 8, s.customer, s.asset, 0, s.id FROM credyt.booked_subscriptions s
             UNION ALL SELECT to_jsonb(r), 9, r.customer, r.vendor || r.vendor_request_id, 0, NULL FROM credyt.vendor_requests r

@@ -166,11 +166,27 @@ period AS MATERIALIZED (
 ),
 -- What counts under spend limits, in the period that was counted last
 counted AS MATERIALIZED (
-    SELECT u.customer, u.asset, u.scope, u.every, u.period_start, u.period_end, u.used
+    SELECT u.customer, u.asset, u.scope, u.every, u.counts, u.period_start, coalesce(u.period_end, 'infinity') AS period_end, u.after, u.used
     FROM limit_uses u
+    WHERE NOT u.unopened
     UNION ALL
-    SELECT w.customer, w.asset, c.scope, c.every, c.period_start, 'infinity', c.used
+    SELECT w.customer, w.asset, c.scope, c.every, c.counts, c.period_start, 'infinity', c.after, c.used
     FROM wallet w CROSS JOIN LATERAL credyt.limit_counts(w.state) AS c
+),
+-- What has to count: credits less what was refunded of them, and calls, that is debits and authorizations.
+used AS MATERIALIZED (
+    SELECT l.customer, l.asset, 'credits' AS counts, l.created_at, l.seq, -l.credits - coalesce(r.credits, 0) AS amount, l.action, l.scopes
+    FROM ledger l
+    LEFT JOIN (SELECT e.customer, e.refers_to, sum(e.credits) AS credits
+               FROM entry e WHERE e.kind = 'refund' GROUP BY 1, 2) r ON r.customer = l.customer AND r.refers_to = l.id
+    WHERE l.kind = 'debit'
+    UNION ALL
+    SELECT l.customer, l.asset, 'calls', l.created_at, l.seq, 1, l.action, l.scopes
+    FROM ledger l
+    WHERE l.kind = 'debit' AND l.authorization_id IS NULL
+    UNION ALL
+    SELECT h.customer, h.asset, 'calls', h.created_at, NULL, 1, h.action, h.scopes
+    FROM authorizations h
 )
 
 -- 1: the ledger's sum is what remains less what is owed
@@ -345,23 +361,24 @@ FROM (SELECT e.customer, e.asset, e.refers_to, sum(e.credits) AS credits, sum(e.
 LEFT JOIN entry d ON d.customer = r.customer AND d.id = r.refers_to AND d.kind = 'debit'
 WHERE d.id IS NULL OR r.credits > -d.credits
 UNION ALL
-SELECT 5, u.customer, u.asset, format('%s credits of %s count in the %s from %s, the ledger says %s',
-                                      u.used, u.scope, u.every, u.period_start, coalesce(s.credits, 0))
+SELECT 5, u.customer, u.asset, format('%s %s of %s count in the %s from %s, the ledger says %s',
+                                      u.used, u.counts, u.scope, u.every, u.period_start, coalesce(s.most, 0))
 FROM counted u
 LEFT JOIN (
-    SELECT u.customer, u.asset, u.scope, u.every, u.period_start, sum(d.credits) AS credits
+    -- Of authorizations at the very moment at which ever or a window begins, nothing says on which side they are.
+    SELECT u.customer, u.asset, u.scope, u.every, u.counts, u.period_start, sum(d.amount) AS most,
+           sum(d.amount) FILTER (WHERE d.seq IS NOT NULL OR d.created_at > u.period_start OR u.every !~ '^([0-9]|ever)') AS least
     FROM counted u
-    JOIN (SELECT l.customer, l.asset, l.created_at, -l.credits - coalesce(r.credits, 0) AS credits, c.action, c.scope
-          FROM ledger l
-          CROSS JOIN LATERAL (SELECT l.action, NULL AS scope UNION SELECT NULL, unnest(l.scopes)) AS c
-          LEFT JOIN (SELECT e.customer, e.refers_to, sum(e.credits) AS credits
-                     FROM entry e WHERE e.kind = 'refund' GROUP BY 1, 2) r ON r.customer = l.customer AND r.refers_to = l.id
-          WHERE l.kind = 'debit') d
-      ON d.customer = u.customer AND d.asset = u.asset AND d.created_at >= u.period_start AND d.created_at < u.period_end
+    JOIN (SELECT d.customer, d.asset, d.counts, d.created_at, d.seq, d.amount, c.action, c.scope
+          FROM used d
+          CROSS JOIN LATERAL (SELECT d.action, NULL AS scope UNION SELECT NULL, unnest(d.scopes)) AS c) d
+      ON d.customer = u.customer AND d.asset = u.asset AND d.counts = u.counts
+     AND d.created_at >= u.period_start AND d.created_at < u.period_end AND coalesce(d.seq > u.after, true)
      AND (d.scope = u.scope OR credyt.covers(u.scope, d.action))
-    GROUP BY 1, 2, 3, 4, 5
-) s ON s.customer = u.customer AND s.asset = u.asset AND s.scope = u.scope AND s.every = u.every AND s.period_start = u.period_start
-WHERE u.used <> coalesce(s.credits, 0)
+    GROUP BY 1, 2, 3, 4, 5, 6
+) s ON s.customer = u.customer AND s.asset = u.asset AND s.scope = u.scope AND s.every = u.every AND s.counts = u.counts
+   AND s.period_start = u.period_start
+WHERE u.used NOT BETWEEN coalesce(s.least, 0) AND coalesce(s.most, 0)
 
 -- 6: rows are whole: their parts add up, and none is missing
 UNION ALL

@@ -88,7 +88,7 @@ COMMENT ON COLUMN credyt.topup.credits IS 'Credits to ask for; NULL: what lacks 
 COMMENT ON COLUMN credyt.topup.enabled IS 'False: nothing is asked for.';
 COMMENT ON COLUMN credyt.topup.to_balance IS 'The balance to refill to; NULL: credits says how many to ask for.';
 COMMENT ON COLUMN credyt.topup.max_credits IS 'Credits that are asked for in a period at most; NULL: no cap.';
-COMMENT ON COLUMN credyt.topup.every IS 'The period: hour, day, week or month, in the asset''s time zone.';
+COMMENT ON COLUMN credyt.topup.every IS 'The period: hour, day, week, month or year, in the asset''s time zone.';
 COMMENT ON COLUMN credyt.topup.cooldown_seconds IS 'Seconds after a failure in which nothing is asked for.';
 COMMENT ON COLUMN credyt.topup.in_flight IS 'The request that is not answered yet; NULL: there is none.';
 COMMENT ON COLUMN credyt.topup.cooldown_until IS 'The end of the cooldown after the last failure; NULL: none has failed since the last request.';
@@ -184,7 +184,7 @@ COMMENT ON COLUMN credyt.topup_rule.credits IS 'Credits to ask for; NULL: what l
 COMMENT ON COLUMN credyt.topup_rule.enabled IS 'False: nothing is asked for.';
 COMMENT ON COLUMN credyt.topup_rule.to_balance IS 'The balance to refill to; NULL: credits says how many to ask for.';
 COMMENT ON COLUMN credyt.topup_rule.max_credits IS 'Credits that are asked for in a period at most; NULL: no cap.';
-COMMENT ON COLUMN credyt.topup_rule.every IS 'The period: hour, day, week or month.';
+COMMENT ON COLUMN credyt.topup_rule.every IS 'The period: hour, day, week, month or year.';
 COMMENT ON COLUMN credyt.topup_rule.cooldown_seconds IS 'Seconds after a failure in which nothing is asked for.';
 COMMENT ON COLUMN credyt.topup_rule.balance IS 'Credits that can be spent on anything without going into debt.';
 COMMENT ON COLUMN credyt.topup_rule.in_flight IS 'The request that is not answered yet; NULL: there is none.';
@@ -227,7 +227,7 @@ COMMENT ON COLUMN credyt.topups.balance IS 'Credits that can be spent on anythin
 COMMENT ON COLUMN credyt.topups.in_flight IS 'The event topup.requested that is not answered yet, by a purchase or credyt.topup_failed; NULL: there is none.';
 COMMENT ON COLUMN credyt.topups.to_balance IS 'The balance to refill to; NULL: credits says how many to ask for.';
 COMMENT ON COLUMN credyt.topups.max_credits IS 'Credits that are asked for in a period at most; NULL: no cap.';
-COMMENT ON COLUMN credyt.topups.every IS 'The period: hour, day, week or month, in the asset''s time zone.';
+COMMENT ON COLUMN credyt.topups.every IS 'The period: hour, day, week, month or year, in the asset''s time zone.';
 COMMENT ON COLUMN credyt.topups.requested IS 'Credits that were asked for in this period and have not failed.';
 COMMENT ON COLUMN credyt.topups.resets_at IS 'The end of this period; NULL: nothing was asked for in it.';
 COMMENT ON COLUMN credyt.topups.cooldown_seconds IS 'Seconds after a failure in which nothing is asked for.';

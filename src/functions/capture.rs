@@ -29,7 +29,7 @@ use crate::sql_types::{Args, value};
 use crate::store::Store;
 use crate::store::authorizations::{self, Authorization};
 use crate::store::ledger::Entry;
-use crate::store::limits;
+use crate::store::limits::Standing;
 use crate::store::prices;
 use crate::store::wallets::OpenWallet;
 
@@ -175,6 +175,7 @@ impl Capture {
             (true, false) => "open",
         }
         .to_owned();
+        open.still_held = authorization.pins.iter().map(|pin| pin.credits).sum();
         let recorded = Recorded::take(store, open, &authorization, &mut entry)?;
         if !open.book(store, &mut entry, Vec::new())? {
             return Err(errors::corrupted("the ledger", "a capture was not booked"));
@@ -353,7 +354,10 @@ fn charge_wallet(
 ) -> Result<Vec<Part>> {
     let (action, scopes) = (&authorization.action, authorization.scopes.as_deref());
     let excess = (credits - pins.iter().map(|pin| pin.credits).sum()).or_zero();
-    let over = limits::exceeded(store, open, action, scopes, excess)?;
+    let over = match excess.is_zero() {
+        true => None,
+        false => Standing::of(store, open, action, scopes, None)?.tightest(excess),
+    };
     let beyond = over
         .as_ref()
         .map_or(Amount::ZERO, |over| excess - over.room());

@@ -8,7 +8,7 @@ use rust_decimal::Decimal;
 use crate::errors::{self, Result};
 use crate::ledger::Amount;
 use crate::ledger::amount::DECIMALS;
-use crate::ledger::limit::Every;
+use crate::ledger::limit::Calendar;
 use crate::ledger::watch::{Alert, Asked, Asks, HUNDRED, MAX_ALERTS, Refill, TopUp, Unit};
 use crate::sql_types::value::Value;
 use crate::sql_types::{Args, Row, args as arguments, row, value};
@@ -125,7 +125,7 @@ struct Rule {
     refill: Wanted,
     enabled: bool,
     max_credits: Option<Decimal>,
-    every: Every,
+    every: Calendar,
     cooldown_seconds: i32,
 }
 
@@ -202,10 +202,10 @@ fn read_rule(args: &Args) -> Result<Rule> {
         refill,
         enabled: args.bool(4, "enabled")?,
         max_credits: args.optional_quantity(6, "max_credits")?,
-        every: Every::from_str(&every_text).map_err(|_| {
+        every: Calendar::from_str(&every_text).map_err(|_| {
             errors::invalid(
                 "every",
-                format_args!("{every_text:?} is none of hour, day, week, month"),
+                format_args!("{every_text:?} is none of hour, day, week, month, year"),
             )
         })?,
         cooldown_seconds,
@@ -239,7 +239,7 @@ fn asked_instead(
     store: &Store,
     open: &OpenWallet,
     known: &TopUp,
-    every: Every,
+    every: Calendar,
 ) -> Result<Option<Asked>> {
     let period = limits::period(open, every, open.now)?;
     let counted = limits::period(open, known.every, open.now)?;

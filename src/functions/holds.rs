@@ -13,7 +13,8 @@ use super::costing::Costing;
 use super::request::{self, Charge, Pricing};
 use super::vary::{Budget, Varying};
 use crate::errors::{self, Result};
-use crate::ledger::price::Affordable;
+use crate::ledger::limit::missing_scope;
+use crate::ledger::price::{Affordable, Largest};
 use crate::ledger::wallet::Overrun;
 use crate::ledger::watch::Asks;
 use crate::ledger::{Amount, Moment};
@@ -22,7 +23,7 @@ use crate::store::Store;
 use crate::store::authorizations::{self, Authorization};
 use crate::store::books;
 use crate::store::ledger::Key;
-use crate::store::limits;
+use crate::store::limits::Standing;
 use crate::store::prices;
 use crate::store::wallets::{self, OpenWallet};
 
@@ -45,14 +46,23 @@ pub fn authorize(args: &Args) -> Result<Option<pg_sys::Datum>> {
     let request = read(args)?;
     let answer = Store::write_for(&request.customer, |store| {
         // A key that is taken answers before any refusal: the first call may be why this is refused.
-        match hold(store, &request) {
-            Ok(Some(answer)) if answer.id.is_some() => Ok(answer),
-            refused => match held_before(store, &request)? {
-                Some(answer) => Ok(answer),
-                None => refused?.ok_or_else(|| {
-                    errors::corrupted("the authorizations", "a key is taken by no row")
-                }),
-            },
+        let refused = match hold(store, &request) {
+            Ok(Held::Approved(answer)) => return Ok(answer),
+            refused => refused,
+        };
+        if let Some(answer) = held_before(store, &request)? {
+            return Ok(answer);
+        }
+        match refused? {
+            Held::Approved(answer) | Held::Refused(answer) => Ok(answer),
+            Held::RefusedByLimit(mut refusal) => {
+                refusal.tell(store)?;
+                Ok(refusal.answer)
+            }
+            Held::Taken => Err(errors::corrupted(
+                "the authorizations",
+                "a key is taken by no row",
+            )),
         }
     })?;
     answer.row(args)
@@ -111,9 +121,42 @@ fn ends(now: Moment, ttl_seconds: i32) -> Result<Moment> {
     })
 }
 
-/// Holds the credits, or says why not; `None` when the key is taken.
-fn hold(store: &Store, request: &Request) -> Result<Option<AuthorizationAnswer>> {
+const LIMIT_EXCEEDED: &str = "limit_exceeded";
+
+/// What came of a call.
+enum Held {
+    Approved(AuthorizationAnswer),
+    Refused(AuthorizationAnswer),
+    RefusedByLimit(LimitRefusal),
+    /// The key is taken.
+    Taken,
+}
+
+/// A refusal that limits may have to tell.
+struct LimitRefusal {
+    answer: AuthorizationAnswer,
+    open: OpenWallet,
+    standing: Standing,
+}
+
+impl LimitRefusal {
+    /// Writes what the limits tell. Where they have told it before, nothing is written.
+    fn tell(&mut self, store: &Store) -> Result<()> {
+        let needed = self.answer.credits;
+        let counted = self.standing.refuse(&mut self.open, needed);
+        if self.open.tells() {
+            counted.write(store, &self.open)?;
+            self.open.write_back(store)?;
+        }
+        Ok(())
+    }
+}
+
+/// Holds the credits, or says why not.
+fn hold(store: &Store, request: &Request) -> Result<Held> {
     let action = request.action.as_str();
+    let refused =
+        |reason, credits, available| Held::Refused(refusal(request, reason, credits, available));
     let asset = books::asset(store, &request.asset)?;
     let costing = Rc::new(Costing::of(
         store,
@@ -138,49 +181,78 @@ fn hold(store: &Store, request: &Request) -> Result<Option<AuthorizationAnswer>>
         None => None,
     };
     let Some(mut open) = wallets::find(store, &request.customer, &request.asset)? else {
-        let priced = pricing.at(None, books::now(store)?, None)?;
-        let credits = priced.map(|priced| priced.credits).unwrap_or_default();
-        return Ok(Some(refusal(
-            request,
-            "wallet_not_found",
-            credits,
-            Amount::ZERO,
-        )));
+        let credits = needed(store, &pricing, asked, None)?;
+        return Ok(refused("wallet_not_found", credits, Amount::ZERO));
     };
     open.asks = Asks::Always;
-    let priced = pricing.now(store, &mut open)?;
-    let mut credits = priced.credits;
     let available = open.wallet.available(open.now, Some(action), open.limit);
-    if open.active().is_err() {
-        return Ok(Some(refusal(request, "wallet_frozen", credits, available)));
-    }
-    let mut charge = request.charge.clone();
-    let mut granted = None;
-    if let Some((varying, asked)) = asked {
-        let budget = Budget::of(store, &open, action, request.scopes.as_deref())?;
-        let search = varying.search(asked, budget);
-        let found = pricing.largest(&varying.what, &search, open.now, priced.month_used)?;
-        let Some(Affordable { amount, units }) = found else {
-            if budget.is_limited() {
-                return Ok(Some(refusal(request, "limit_exceeded", credits, available)));
-            }
-            return insufficient(store, request, &mut open, credits, available).map(Some);
-        };
-        let amount = amount.unwrap_or(asked);
-        credits = Amount::from_units(units);
-        charge = Rc::new(charge.with(&varying.what, amount));
-        granted = Some(amount);
-    }
-    let Ok(pins) = open.wallet.hold(open.now, action, credits, open.limit) else {
-        return insufficient(store, request, &mut open, credits, available).map(Some);
-    };
     let scopes = request.scopes.as_deref();
-    if limits::exceeded(store, &open, action, scopes, credits)?.is_some() {
-        return Ok(Some(refusal(request, "limit_exceeded", credits, available)));
+    let reason = if open.active().is_err() {
+        Some("wallet_frozen")
+    } else {
+        let missing = missing_scope(&open.wallet.limits, scopes.unwrap_or_default());
+        missing.map(|_| "scope_missing")
+    };
+    if let Some(reason) = reason {
+        let credits = needed(store, &pricing, asked, Some(&mut open))?;
+        return Ok(refused(reason, credits, available));
+    }
+    let mut standing = Standing::of(store, &open, action, scopes, None)?;
+    let mut charge = request.charge.clone();
+    let (credits, priced, granted) = match asked {
+        None => {
+            let priced = pricing.now(store, &mut open)?;
+            let version = priced.version.map(|version| (version, priced.month_used));
+            (priced.credits, version, None)
+        }
+        Some((varying, asked)) => {
+            let month_used = pricing.month_used(store, &mut open)?;
+            let budget = Budget::of(&open, action, &standing);
+            let search = |budget| {
+                let search = varying.search(asked, budget);
+                pricing.largest(&varying.what, &search, open.now, month_used)
+            };
+            match search(budget)? {
+                Largest::Found(Affordable { amount, units }) => {
+                    let amount = amount.unwrap_or(asked);
+                    charge = Rc::new(charge.with(&varying.what, amount));
+                    let (version, _) = pricing.rule_at(open.now)?;
+                    let credits = Amount::from_units(units);
+                    (credits, Some((version, month_used)), Some(amount))
+                }
+                Largest::None { smallest } => {
+                    let limited = budget.is_limited()
+                        && matches!(search(budget.without_limits())?, Largest::Found(_));
+                    let credits = match smallest {
+                        Some(units) => Amount::from_units(units),
+                        None => pricing.now(store, &mut open)?.credits,
+                    };
+                    if !limited {
+                        return insufficient(store, request, &mut open, credits, available);
+                    }
+                    return Ok(Held::RefusedByLimit(LimitRefusal {
+                        answer: refusal(request, LIMIT_EXCEEDED, credits, available),
+                        open,
+                        standing,
+                    }));
+                }
+            }
+        }
+    };
+    let Ok(pins) = open.wallet.hold(open.now, action, credits, open.limit) else {
+        return insufficient(store, request, &mut open, credits, available);
+    };
+    if standing.exceeded(credits).is_some() {
+        open.wallet.unhold(&pins);
+        return Ok(Held::RefusedByLimit(LimitRefusal {
+            answer: refusal(request, LIMIT_EXCEEDED, credits, available),
+            open,
+            standing,
+        }));
     }
     // Captures are priced at this version, also where the hold itself was given in credits.
-    let (price_version, month_used) = match priced.version {
-        Some(version) => (Some(version), priced.month_used),
+    let (price_version, month_used) = match priced {
+        Some((version, month_used)) => (Some(version), month_used),
         None => {
             let prices = prices::applicable(store, &asset, action, Some(&request.customer))?;
             let version = prices.at(open.now, open.now);
@@ -211,7 +283,7 @@ fn hold(store: &Store, request: &Request) -> Result<Option<AuthorizationAnswer>>
         cost: request.charge.cost,
         price_version,
         month_used,
-        priced: priced.version.is_some(),
+        priced: priced.is_some(),
         created_at: open.now,
         expires_at,
         pins,
@@ -226,15 +298,17 @@ fn hold(store: &Store, request: &Request) -> Result<Option<AuthorizationAnswer>>
         reason: None,
         metadata: request.metadata.clone(),
     };
+    let counted = standing.count_hold(&mut open, credits);
     // A wallet that cannot be written holds nothing.
     open.state()?;
     if !authorizations::insert(store, &authorization)? {
-        return Ok(None);
+        return Ok(Held::Taken);
     }
+    counted.write(store, &open)?;
     open.holds_until(expires_at);
     open.write_back(store)?;
     let available = open.wallet.available(open.now, Some(action), open.limit);
-    Ok(Some(AuthorizationAnswer::of(
+    Ok(Held::Approved(AuthorizationAnswer::of(
         &request.customer,
         authorization,
         available,
@@ -249,11 +323,42 @@ fn insufficient(
     open: &mut OpenWallet,
     credits: Amount,
     available: Amount,
-) -> Result<AuthorizationAnswer> {
+) -> Result<Held> {
     if open.wants_topup() && held_before(store, request)?.is_none() {
         open.write_back(store)?;
     }
-    Ok(refusal(request, "insufficient_credits", credits, available))
+    let answer = refusal(request, "insufficient_credits", credits, available);
+    Ok(Held::Refused(answer))
+}
+
+/// What a refused call would have cost; one that varies, with its smallest amount.
+fn needed(
+    store: &Store,
+    pricing: &Pricing,
+    asked: Option<(&Varying, Decimal)>,
+    mut open: Option<&mut OpenWallet>,
+) -> Result<Amount> {
+    if let Some((varying, asked)) = asked {
+        let (month_used, now) = match &mut open {
+            Some(open) => (pricing.month_used(store, open)?, open.now),
+            None => (None, books::now(store)?),
+        };
+        let search = varying.search(asked, Budget::NOTHING);
+        match pricing.largest(&varying.what, &search, now, month_used)? {
+            Largest::Found(Affordable { units, .. }) => return Ok(Amount::from_units(units)),
+            Largest::None {
+                smallest: Some(units),
+            } => return Ok(Amount::from_units(units)),
+            Largest::None { smallest: None } => {}
+        }
+    }
+    match open {
+        Some(open) => Ok(pricing.now(store, open)?.credits),
+        None => {
+            let priced = pricing.at(None, books::now(store)?, None)?;
+            Ok(priced.map(|priced| priced.credits).unwrap_or_default())
+        }
+    }
 }
 
 /// A refusal is an answer, not an error: the caller's transaction goes on.

@@ -3,46 +3,51 @@
 use std::str::FromStr;
 
 use pgrx::pg_sys;
+use rust_decimal::Decimal;
 
 use crate::errors::{self, Result};
-use crate::ledger::Limit;
-use crate::ledger::limit::{Every, MAX_LIMITS, check_scope};
+use crate::ledger::limit::{Counts, Every, MAX_LIMITS, check_scope};
+use crate::ledger::{Amount, Limit};
 use crate::sql_types::{Args, Row, args as arguments, row, value};
-use crate::store::wallets::{self, read_state};
+use crate::store::limits::Terms;
+use crate::store::wallets::{self, OpenWallet, read_state};
 use crate::store::{Store, limits};
+
+/// The decimals of `warn_at`.
+const SHARE_DECIMALS: u32 = 10;
 
 pub fn set_limit(args: &Args) -> Result<Option<pg_sys::Datum>> {
     let customer = args.name(0, "customer")?;
     let scope = args.name(1, "scope")?;
     check_scope(&scope)
         .map_err(|why| errors::invalid("scope", format_args!("{scope:?}: {why}")))?;
-    let credits = args.optional_quantity(2, "credits")?;
+    let cap = args.optional_quantity(2, "cap")?;
     let every = read_every(args, 3)?;
     let asset = args.name(4, "asset")?;
+    let counts = read_counts(args, 5)?;
+    let warn_at = read_share(args, 6)?;
+    let required = args.bool(7, "required")?;
+    if required && Limit::each_of(&scope).is_none() {
+        return Err(errors::invalid(
+            "required",
+            format_args!("a call can be required to name one of user:* or key:*, not {scope}"),
+        ));
+    }
     let cap = Store::write_for(&customer, |store| {
         let mut open = wallets::open_or_create(store, &customer, &asset)?;
-        let cap = match credits {
-            Some(credits) => Some(arguments::amount("credits", credits, open.asset.scale)?),
-            None => None,
-        };
-        // Where the calendar has no such period, it is said now and not to who spends.
-        limits::period(&open, every, open.now)?;
-        let place = (open.wallet.limits.iter()).position(|l| l.scope == scope && l.every == every);
-        if let Some(at) = place {
-            open.wallet.limits.remove(at);
+        let cap = cap.map(|cap| read_cap(&open, counts, cap)).transpose()?;
+        let terms = cap.map(|cap| Terms {
+            cap,
+            warn_at,
+            required,
+        });
+        limits::set(store, &mut open, &scope, every, counts, terms)?;
+        if open.wallet.limits.len() > MAX_LIMITS {
+            return Err(errors::invalid(
+                "scope",
+                format_args!("the wallet has {MAX_LIMITS} limits already"),
+            ));
         }
-        if let Some(cap) = cap {
-            if open.wallet.limits.len() >= MAX_LIMITS {
-                return Err(errors::invalid(
-                    "scope",
-                    format_args!("the wallet has {MAX_LIMITS} limits already"),
-                ));
-            }
-            let limit = Limit::new(&scope, every, cap);
-            let at = place.unwrap_or(open.wallet.limits.len());
-            open.wallet.limits.insert(at, limit);
-        }
-        limits::recount(store, &mut open, &scope, every)?;
         open.write_back(store)?;
         Ok(cap)
     })?;
@@ -50,20 +55,43 @@ pub fn set_limit(args: &Args) -> Result<Option<pg_sys::Datum>> {
         value::text(&customer),
         value::text(&asset),
         value::text(&scope),
-        value::text(every.as_str()),
+        value::text(&every.to_string()),
+        value::text(counts.as_str()),
         cap.and_then(value::credits),
+        value::credits(warn_at),
+        value::bool(required),
     ])
     .datum(args)
 }
 
+fn read_cap(open: &OpenWallet, counts: Counts, cap: Decimal) -> Result<Amount> {
+    match counts {
+        Counts::Credits => arguments::amount("cap", cap, open.asset.scale),
+        Counts::Calls => arguments::amount("cap", cap, 0),
+    }
+}
+
 fn read_every(args: &Args, at: usize) -> Result<Every> {
     let text = args.name(at, "every")?;
-    Every::from_str(&text).map_err(|_| {
-        errors::invalid(
-            "every",
-            format_args!("{text:?} is none of hour, day, week, month"),
-        )
-    })
+    Every::from_str(&text).map_err(|why| errors::invalid_every(&text, why))
+}
+
+fn read_counts(args: &Args, at: usize) -> Result<Counts> {
+    let text = args.name(at, "counts")?;
+    Counts::from_str(&text)
+        .map_err(|()| errors::invalid("counts", format_args!("{text:?} is none of credits, calls")))
+}
+
+/// A share of the cap: more than 0, at most 1.
+fn read_share(args: &Args, at: usize) -> Result<Amount> {
+    let share = args.measure(at, "warn_at", SHARE_DECIMALS)?;
+    if share.is_zero() || share > Decimal::ONE {
+        return Err(errors::invalid(
+            "warn_at",
+            format_args!("{share} is not above 0 and at most 1"),
+        ));
+    }
+    arguments::amount("warn_at", share, SHARE_DECIMALS)
 }
 
 /// `credyt.limits(wallet)`: the limits in a state.
@@ -72,8 +100,12 @@ pub fn limits_of(args: &Args) -> Result<Option<pg_sys::Datum>> {
     let limit = |limit: &Limit| {
         Row::new(vec![
             value::text(&limit.scope),
-            value::text(limit.every.as_str()),
+            value::text(&limit.every.to_string()),
+            value::text(limit.counts.as_str()),
             value::credits(limit.cap),
+            value::credits(limit.warn_at),
+            value::bool(limit.required),
+            value::optional_moment(limit.start.map(|start| start.at)),
         ])
     };
     row::rows(args, wallet.limits.iter().map(limit))
@@ -83,12 +115,14 @@ pub fn limits_of(args: &Args) -> Result<Option<pg_sys::Datum>> {
 pub fn limit_counts(args: &Args) -> Result<Option<pg_sys::Datum>> {
     let wallet = read_state(args.bytes(0, "wallet")?)?;
     let counts = wallet.limits.iter().flat_map(|limit| {
-        limit.counts.iter().map(|count| {
+        limit.uses.iter().filter(|one| !one.unopened).map(|one| {
             Row::new(vec![
-                value::text(&count.scope),
-                value::text(limit.every.as_str()),
-                value::moment(count.since),
-                value::credits(count.credits),
+                value::text(&one.scope),
+                value::text(&limit.every.to_string()),
+                value::text(limit.counts.as_str()),
+                value::moment(one.since),
+                value::bigint(one.after as i64),
+                value::credits(one.used),
             ])
         })
     });
@@ -106,5 +140,9 @@ pub fn limit_period(args: &Args) -> Result<Option<pg_sys::Datum>> {
             format_args!("no {every} of {zone:?} is known around {at}"),
         )
     })?;
-    Row::new(vec![value::moment(period.start), value::moment(period.end)]).datum(args)
+    Row::new(vec![
+        value::moment(period.start),
+        value::optional_moment(period.end),
+    ])
+    .datum(args)
 }

@@ -329,7 +329,8 @@ fn skippable(error: &Error) -> Option<&'static str> {
         Code::InsufficientCredits
         | Code::WalletNotFound
         | Code::WalletFrozen
-        | Code::LimitExceeded => Some(error.code.slug()),
+        | Code::LimitExceeded
+        | Code::ScopeMissing => Some(error.code.slug()),
         Code::UsageUnreadable => Some("usage_unreadable"),
         Code::CostUnknown => Some("cost_unknown"),
         _ => None,

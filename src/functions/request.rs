@@ -332,10 +332,15 @@ impl Pricing {
         &self.asset
     }
 
+    /// The rule in force now, and its version; WC003.
+    pub fn rule_at(&self, now: Moment) -> Result<(i32, Rc<Price>)> {
+        let version = self.prices.as_ref().and_then(|prices| prices.at(now, now));
+        in_force(version, &self.action, &self.asset)
+    }
+
     /// The rule in force now; WC003.
     pub fn price_at(&self, now: Moment) -> Result<Rc<Price>> {
-        let version = self.prices.as_ref().and_then(|prices| prices.at(now, now));
-        Ok(in_force(version, &self.action, &self.asset)?.1)
+        Ok(self.rule_at(now)?.1)
     }
 
     pub fn with_measure<A>(

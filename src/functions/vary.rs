@@ -8,12 +8,14 @@ use rust_decimal::Decimal;
 use super::costing::Costing;
 use super::request::{self, Charge, Field, Pricing};
 use crate::errors::{self, Result};
+use crate::ledger::limit::missing_scope;
 use crate::ledger::number::{MEASURED_DECIMALS, json_decimal};
-use crate::ledger::price::{Affordable, Search};
+use crate::ledger::price::{Affordable, Largest, Search};
 use crate::ledger::{Amount, Moment};
 use crate::sql_types::{Args, Row, value};
+use crate::store::limits::Standing;
 use crate::store::wallets::{self, OpenWallet};
-use crate::store::{Store, books, limits};
+use crate::store::{Store, books};
 
 /// What of a call varies: `quantity` or a metered dimension, in which steps and from what amount on.
 pub struct Varying {
@@ -97,16 +99,21 @@ pub struct Budget {
 }
 
 impl Budget {
-    pub fn of(
-        store: &Store,
-        open: &OpenWallet,
-        action: &str,
-        scopes: Option<&[String]>,
-    ) -> Result<Budget> {
-        Ok(Budget {
+    pub const NOTHING: Budget = Budget {
+        available: Amount::ZERO,
+        room: None,
+    };
+
+    pub fn of(open: &OpenWallet, action: &str, standing: &Standing) -> Budget {
+        Budget {
             available: open.wallet.available(open.now, Some(action), open.limit),
-            room: limits::room(store, open, action, scopes)?,
-        })
+            room: standing.room(),
+        }
+    }
+
+    /// As if no limit counted the action.
+    pub fn without_limits(self) -> Budget {
+        Budget { room: None, ..self }
     }
 
     fn least(self) -> Amount {
@@ -133,7 +140,7 @@ pub fn affordable(args: &Args) -> Result<Option<pg_sys::Datum>> {
         dimensions: Some(dimensions),
         ..Charge::default()
     });
-    let (found, budget) = Store::read_for(&customer, |store| {
+    let (found, budget, limited) = Store::read_for(&customer, |store| {
         let asset = books::asset(store, &asset_name)?;
         let costing = Rc::new(Costing::default());
         let pricing = Pricing::new(store, &asset, &action, &customer, &charge, &costing)?;
@@ -145,30 +152,35 @@ pub fn affordable(args: &Args) -> Result<Option<pg_sys::Datum>> {
         let now = open
             .as_ref()
             .map_or_else(|| books::statement_now(store), |open| Ok(open.now))?;
-        let budget = match &open {
-            Some(open) => Budget::of(store, open, &action, scopes.as_deref())?,
-            None => Budget {
-                available: Amount::ZERO,
-                room: None,
-            },
+        let scopes = scopes.as_deref().unwrap_or_default();
+        let (budget, spends, limited) = match &open {
+            Some(open) => {
+                let standing = Standing::of(store, open, &action, Some(scopes), None)?;
+                let refused = standing.refuses_calls()
+                    || missing_scope(&open.wallet.limits, scopes).is_some();
+                let budget = Budget::of(open, &action, &standing);
+                let limited = refused || budget.is_limited();
+                (budget, open.active().is_ok() && !refused, limited)
+            }
+            None => (Budget::NOTHING, false, false),
         };
-        let spends = open.is_some_and(|open| open.active().is_ok());
         let search = Search {
             step,
             at_least: step,
             at_most: None,
             budget: budget.least().units(),
         };
+        pricing.check_vary(&what, now)?;
         let found = pricing.largest(&what, &search, now, month_used)?;
-        Ok((found.filter(|_| spends), budget))
+        Ok((Some(found).filter(|_| spends), budget, limited))
     })?;
     let (amount, units) = match found {
-        Some(Affordable { amount, units }) => (amount, units),
-        None => (Some(Decimal::ZERO), 0),
+        Some(Largest::Found(Affordable { amount, units })) => (amount, units),
+        Some(Largest::None { .. }) | None => (Some(Decimal::ZERO), 0),
     };
     let bound = match amount {
         None => "none",
-        Some(_) if budget.is_limited() => "limit",
+        Some(_) if limited => "limit",
         Some(_) => "balance",
     };
     Row::new(vec![
@@ -202,16 +214,14 @@ impl Charge {
 }
 
 impl Pricing {
-    /// The largest amount of what varies that can be paid now; `None`: not even the smallest. 22023
-    /// where the price does not read it.
+    /// The largest amount of what varies that can be paid now.
     pub fn largest(
         &self,
         what: &str,
         search: &Search,
         now: Moment,
         month_used: Option<Decimal>,
-    ) -> Result<Option<Affordable>> {
-        self.check_vary(what, now)?;
+    ) -> Result<Largest> {
         let (price, asset) = (self.price_at(now)?, self.asset());
         self.with_measure(month_used, |measure| {
             price.affordable(what.into(), measure, search, asset.scale, asset.rounding)

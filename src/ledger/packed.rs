@@ -8,8 +8,9 @@
 //!   | expires_at i64 (flag) | patterns: varint count, each varint length and bytes (flag)
 //!   | waiting varint (flag)
 //! limits    varint   how many
-//!   scope: varint length and bytes | every and flag u8 | cap varint | spilled i64 (flag)
-//!   | counts: varint how many, each scope, since i64, credits varint
+//!   scope: varint length and bytes | every and flags u8 | minutes varint (of a window)
+//!   | cap varint | warn_at varint | start i64 and varint (of ever) | spilled i64 (flag)
+//!   | uses: varint how many, each scope, flags u8, since i64, after varint, used varint
 //! watch     u8       flags: top-up, enabled, to a balance, capped in all, in flight, waits, asked; the
 //!                    wallet is closed
 //!   refilled varint | alerts: varint how many, each unit and enabled u8, threshold varint
@@ -35,7 +36,7 @@
 use uuid::Uuid;
 
 use super::interrupt::checked;
-use super::limit::{self, Every};
+use super::limit::{Counts, Every, MAX_LIMITS, Start, Use};
 use super::month::{Count, MAX_ACTIONS, MonthUse, MonthUses};
 use super::wallet::{Corrupt, MAX_GRANTS};
 use super::watch::{Alert, Asked, MAX_ALERTS, Refill, TopUp, Unit};
@@ -50,7 +51,16 @@ const REVOKED: u8 = 0b0001_0000;
 const WAITING: u8 = 0b0010_0000;
 const UNKNOWN_FLAGS: u8 = 0b1100_0000;
 
+/// Of a limit; beside them its period: the place of a named one, or the one after the last for a window.
 const SPILLED: u8 = 0b1000_0000;
+const CALLS: u8 = 0b0100_0000;
+const REQUIRED: u8 = 0b0010_0000;
+const EVERY: u8 = 0b0001_1111;
+
+/// Of what is used under a limit.
+const WARNED: u8 = 0b001;
+const REACHED: u8 = 0b010;
+const UNOPENED: u8 = 0b100;
 
 const HAS_TOPUP: u8 = 0b0000_0001;
 const ENABLED: u8 = 0b0000_0010;
@@ -126,7 +136,7 @@ pub fn unpack(bytes: &[u8]) -> Result<Wallet, Corrupt> {
         return Err(Corrupt("the checksum does not match"));
     }
     let changed_at = Moment(input.i64()?);
-    let seq = u64::try_from(input.varint()?).map_err(|_| Corrupt("seq is out of range"))?;
+    let seq = input.number()?;
     let next_hold_end = input.optional_moment()?;
     let owed = input.amount()?;
     let held_overdraft = input.amount()?;
@@ -259,50 +269,88 @@ fn put_limits(out: &mut Vec<u8>, limits: &[Limit]) {
     put_varint(out, limits.len() as u128);
     for limit in limits {
         put_text(out, &limit.scope);
-        let flag = if limit.spilled.is_some() { SPILLED } else { 0 };
-        out.push(limit.every as u8 | flag);
-        put_amount(out, limit.cap);
-        if let Some(since) = limit.spilled {
-            put_i64(out, since.0);
+        let place = Every::NAMED.iter().position(|every| *every == limit.every);
+        let flags = [
+            (limit.spilled.is_some(), SPILLED),
+            (limit.counts == Counts::Calls, CALLS),
+            (limit.required, REQUIRED),
+        ];
+        out.push(place.unwrap_or(Every::NAMED.len()) as u8 | sum_of(&flags));
+        if let Every::Window(minutes) = limit.every {
+            put_varint(out, minutes.into());
         }
-        put_varint(out, limit.counts.len() as u128);
-        for count in &limit.counts {
-            put_text(out, &count.scope);
-            put_i64(out, count.since.0);
-            put_amount(out, count.credits);
+        put_amount(out, limit.cap);
+        put_amount(out, limit.warn_at);
+        if let Some(start) = limit.start {
+            put_i64(out, start.at.0);
+            put_varint(out, start.after.into());
+        }
+        if let Some(moment) = limit.spilled {
+            put_i64(out, moment.0);
+        }
+        put_varint(out, limit.uses.len() as u128);
+        for one in &limit.uses {
+            put_text(out, &one.scope);
+            out.push(sum_of(&[
+                (one.warned, WARNED),
+                (one.reached, REACHED),
+                (one.unopened, UNOPENED),
+            ]));
+            put_i64(out, one.since.0);
+            put_varint(out, one.after.into());
+            put_amount(out, one.used);
         }
     }
 }
 
+/// The flags that are set.
+fn sum_of(flags: &[(bool, u8)]) -> u8 {
+    let set = flags.iter().filter(|(set, _)| *set);
+    set.map(|(_, flag)| flag).sum()
+}
+
 fn take_limits(input: &mut Input) -> Result<Vec<Limit>, Corrupt> {
     let count = input.length()?;
-    let mut limits = Vec::with_capacity(count);
+    let mut limits = Vec::with_capacity(count.min(MAX_LIMITS));
     for _ in 0..count {
         let scope = input.text()?;
         let flags = input.byte()?;
-        let every = *Every::ALL
-            .get(usize::from(flags & !SPILLED))
-            .ok_or(Corrupt("an unknown period"))?;
-        let cap = input.amount()?;
+        let unknown = Corrupt("an unknown period");
+        let every = match Every::NAMED.get(usize::from(flags & EVERY)) {
+            Some(every) => *every,
+            None if usize::from(flags & EVERY) == Every::NAMED.len() => {
+                let minutes = u32::try_from(input.varint()?).ok();
+                minutes.and_then(Every::window).ok_or(unknown)?
+            }
+            None => return Err(unknown),
+        };
+        let (cap, warn_at) = (input.amount()?, input.amount()?);
+        let start = if every == Every::Ever {
+            let at = Moment(input.i64()?);
+            let after = input.number()?;
+            Some(Start { at, after })
+        } else {
+            None
+        };
         let spilled = if flags & SPILLED != 0 {
             Some(Moment(input.i64()?))
         } else {
             None
         };
         let count = input.length()?;
-        let mut counts = Vec::with_capacity(count);
+        let mut uses = Vec::new();
         for _ in 0..count {
-            counts.push(limit::Count {
-                scope: input.text()?,
-                since: Moment(input.i64()?),
-                credits: input.amount()?,
-            });
+            uses.push(take_use(input)?);
         }
         limits.push(Limit {
             scope,
             every,
+            counts: Counts::ALL[usize::from(flags & CALLS != 0)],
             cap,
-            counts,
+            warn_at,
+            required: flags & REQUIRED != 0,
+            start,
+            uses,
             spilled,
         });
     }
@@ -323,6 +371,23 @@ fn take_month_uses(input: &mut Input) -> Result<MonthUses, Corrupt> {
     MonthUses::of(uses).ok_or(Corrupt(
         "actions of a month that are too many, or not in order",
     ))
+}
+
+fn take_use(input: &mut Input) -> Result<Use, Corrupt> {
+    let scope = input.text()?;
+    let flags = input.byte()?;
+    if flags & !(WARNED | REACHED | UNOPENED) != 0 {
+        return Err(Corrupt("unknown flags"));
+    }
+    Ok(Use {
+        scope,
+        since: Moment(input.i64()?),
+        after: input.number()?,
+        used: input.amount()?,
+        warned: flags & WARNED != 0,
+        reached: flags & REACHED != 0,
+        unopened: flags & UNOPENED != 0,
+    })
 }
 
 fn put_text(out: &mut Vec<u8>, text: &str) {
@@ -560,6 +625,11 @@ impl<'a> Input<'a> {
         Err(Corrupt("a number that is too long"))
     }
 
+    /// The number of a ledger row.
+    fn number(&mut self) -> Result<u64, Corrupt> {
+        u64::try_from(self.varint()?).map_err(|_| Corrupt("seq is out of range"))
+    }
+
     fn amount(&mut self) -> Result<Amount, Corrupt> {
         // At most 119 bits, so it fits.
         Ok(Amount::from_units(self.varint()? as i128))
@@ -579,6 +649,7 @@ impl<'a> Input<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ledger::limit::Calendar;
     use proptest::prelude::*;
 
     fn grants() -> impl Strategy<Value = Vec<Grant>> {
@@ -614,6 +685,46 @@ mod tests {
         prop::collection::vec(grant, 0..40)
     }
 
+    fn limits() -> impl Strategy<Value = Limit> {
+        let scopes = prop::sample::select(&["user:alice", "user:*", "action:image.*"][..]);
+        let every = prop_oneof![
+            prop::sample::select(&Every::NAMED[..]),
+            (1..=366 * 1440_u32).prop_map(Every::Window),
+        ];
+        let amounts = (
+            0..10_u128.pow(17),
+            1..=10_000_000_000_i128,
+            0..10_i128.pow(27),
+        );
+        let flags = any::<[bool; 6]>();
+        (scopes, every, amounts, any::<u32>(), flags).prop_map(
+            |(scope, every, (cap, warn_at, used), after, flags)| {
+                let calls = flags[0];
+                let cap = cap as i128 * if calls { 10_000_000_000 } else { 1 };
+                let counts = Counts::ALL[usize::from(calls)];
+                let mut limit = Limit::new(scope, every, counts, Amount::from_units(cap));
+                limit.warn_at = Amount::from_units(warn_at);
+                limit.required = flags[1] && scope == "user:*";
+                let at = Moment(7);
+                let after = u64::from(after);
+                limit.start = (every == Every::Ever).then_some(Start { at, after });
+                limit.spilled = flags[2].then_some(Moment(-7));
+                if flags[3] {
+                    limit.put(Use {
+                        scope: if scope == "user:*" { "user:bob" } else { scope }.to_owned(),
+                        since: Moment(7),
+                        after,
+                        used: Amount::from_units(used),
+                        warned: flags[4],
+                        reached: flags[5],
+                        unopened: flags[4] && flags[5],
+                    });
+                }
+                limit
+            },
+        )
+    }
+
     fn wallet(mut grants: Vec<Grant>, seq: u64, owed: i128, hold: Option<i64>) -> Wallet {
         grants.sort_by(Grant::burn_order);
         grants.dedup_by_key(|g| g.id);
@@ -640,7 +751,7 @@ mod tests {
 
         #[test]
         fn limits_and_watch_both_ways(
-            limits in prop::collection::vec((prop::sample::select(&["user:alice", "user:*", "action:image.*"][..]), 0..4_usize, 0..Amount::MAX_WALLET.units(), prop::option::of(0..Amount::MAX_WALLET.units())), 0..5),
+            limits in prop::collection::vec(limits(), 0..5),
             months in prop::collection::vec((prop::sample::select(&["image", "image.large", "ü"][..]), -9..9_i64, 0..10_i128.pow(27)), 0..4),
             refilled in 0..Amount::MAX_WALLET.units(),
             alerts in prop::collection::vec((0..Amount::MAX_ISSUE.units(), any::<bool>(), any::<bool>()), 0..4),
@@ -652,14 +763,7 @@ mod tests {
             events in any::<u64>(), closed in any::<bool>(), flip in 1..=255_u8, at in any::<prop::sample::Index>(),
         ) {
             let mut wallet = wallet(Vec::new(), 7, 12, None);
-            wallet.limits = limits.into_iter().map(|(scope, every, cap, used)| {
-                let mut limit = Limit::new(scope, Every::ALL[every], Amount::from_units(cap));
-                limit.spilled = used.filter(|used| used % 2 == 0).map(|_| Moment(-7));
-                if let Some(used) = used {
-                    limit.add(if scope == "user:*" { "user:bob" } else { scope }, Moment(7), Amount::from_units(used));
-                }
-                limit
-            }).collect();
+            wallet.limits = limits;
             for (action, since, used) in months {
                 let used = Count::of_units(used).unwrap();
                 wallet.month_uses.begin(action, Moment(since), used).unwrap();
@@ -676,7 +780,7 @@ mod tests {
                     refill: if to_balance { Refill::ToBalance(Amount::from_units(threshold + 1)) } else { Refill::Credits(Amount::from_units(credits + 1)) },
                     enabled,
                     max_credits: max.map(Amount::from_units),
-                    every: Every::ALL[every],
+                    every: Calendar::ALL[every],
                     cooldown_seconds,
                     in_flight: in_flight.map(Uuid::from_u128),
                     waits_until: waits.map(Moment),

@@ -45,7 +45,7 @@ use std::fmt;
 use rust_decimal::Decimal;
 use serde_json::{Map, Value};
 
-pub use affordable::{Affordable, Search, Vary};
+pub use affordable::{Affordable, Largest, Search, Vary};
 pub use exact::Rounding;
 
 /// A price rule that has been read and found valid.

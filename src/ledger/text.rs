@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use uuid::Uuid;
 
-use super::limit;
+use super::limit::{Start, Use};
 use super::month::{Count, MonthUse, MonthUses};
 use super::number::parse_decimal;
 use super::wallet::Corrupt;
@@ -43,19 +43,40 @@ struct WalletText {
 struct LimitText {
     scope: String,
     every: String,
+    counts: String,
     cap: String,
+    warn_at: String,
+    #[serde(default, skip_serializing_if = "is_false")]
+    required: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    start: Option<StartText>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     spilled: Option<String>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    counts: Vec<CountText>,
+    uses: Vec<UseText>,
 }
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct CountText {
+struct StartText {
+    at: String,
+    after: u64,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct UseText {
     scope: String,
     since: String,
+    #[serde(default, skip_serializing_if = "is_zero")]
+    after: u64,
     used: String,
+    #[serde(default, skip_serializing_if = "is_false")]
+    warned: bool,
+    #[serde(default, skip_serializing_if = "is_false")]
+    reached: bool,
+    #[serde(default, skip_serializing_if = "is_false")]
+    unopened: bool,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -170,17 +191,28 @@ fn limit_text(limit: &Limit) -> LimitText {
     LimitText {
         scope: limit.scope.clone(),
         every: limit.every.to_string(),
+        counts: limit.counts.to_string(),
         cap: limit.cap.to_string(),
-        spilled: limit.spilled.map(|since| since.to_string()),
-        counts: limit.counts.iter().map(count_text).collect(),
+        warn_at: limit.warn_at.to_string(),
+        required: limit.required,
+        start: limit.start.map(|start| StartText {
+            at: start.at.to_string(),
+            after: start.after,
+        }),
+        spilled: limit.spilled.map(|moment| moment.to_string()),
+        uses: limit.uses.iter().map(use_text).collect(),
     }
 }
 
-fn count_text(count: &limit::Count) -> CountText {
-    CountText {
-        scope: count.scope.clone(),
-        since: count.since.to_string(),
-        used: count.credits.to_string(),
+fn use_text(one: &Use) -> UseText {
+    UseText {
+        scope: one.scope.clone(),
+        since: one.since.to_string(),
+        after: one.after,
+        used: one.used.to_string(),
+        warned: one.warned,
+        reached: one.reached,
+        unopened: one.unopened,
     }
 }
 
@@ -297,20 +329,35 @@ pub fn parse(text: &str) -> Result<Wallet, String> {
     }
     let next_hold_end = text.next_hold_end.as_deref().map(moment).transpose()?;
     let next_renewal = text.next_renewal.as_deref().map(moment).transpose()?;
-    let count = |count: CountText| {
-        Ok(limit::Count {
-            since: moment(&count.since)?,
-            credits: not_negative(&count.used)?,
-            scope: count.scope,
+    let used = |one: UseText| {
+        Ok(Use {
+            since: moment(&one.since)?,
+            after: one.after,
+            used: not_negative(&one.used)?,
+            warned: one.warned,
+            reached: one.reached,
+            unopened: one.unopened,
+            scope: one.scope,
+        })
+    };
+    let start = |start: StartText| {
+        Ok::<Start, String>(Start {
+            at: moment(&start.at)?,
+            after: start.after,
         })
     };
     let limit = |limit: LimitText| {
         Ok(Limit {
             every: (limit.every.parse())
                 .map_err(|_| format!("{:?} is no period of a limit", limit.every))?,
+            counts: (limit.counts.parse())
+                .map_err(|()| format!("{:?} is nothing that a limit counts", limit.counts))?,
             cap: not_negative(&limit.cap)?,
+            warn_at: not_negative(&limit.warn_at)?,
+            required: limit.required,
+            start: limit.start.map(start).transpose()?,
             spilled: limit.spilled.as_deref().map(moment).transpose()?,
-            counts: (limit.counts.into_iter().map(count)).collect::<Result<_, String>>()?,
+            uses: (limit.uses.into_iter().map(used)).collect::<Result<_, String>>()?,
             scope: limit.scope,
         })
     };
@@ -359,6 +406,13 @@ fn objects(text: &str) -> Result<Value, String> {
     for name in ["limits", "month_uses", "alerts"] {
         if text.get(name).is_some_and(|list| !all(list)) {
             return Err(format!("{name} is no list of objects"));
+        }
+    }
+    let limits = text.get("limits").and_then(Value::as_array);
+    for limit in limits.into_iter().flatten() {
+        let uses = limit.get("uses").is_none_or(all);
+        if !uses || !limit.get("start").is_none_or(Value::is_object) {
+            return Err("uses or start of a limit is no object".to_owned());
         }
     }
     match text.get("topup") {

@@ -10,7 +10,7 @@ use std::str::FromStr;
 use uuid::Uuid;
 
 use super::interrupt::checked;
-use super::limit::{MAX_LIMITS, check_scope};
+use super::limit::{CALL, Counts, Every, MAX_LIMITS, check_scope};
 use super::month::MonthUses;
 use super::plan::{self, Issue, Period, Renewing};
 use super::watch::{HUNDRED, MAX_ALERTS, Refill, Unit};
@@ -896,9 +896,21 @@ impl Wallet {
         for limit in &self.limits {
             ensure(check_scope(&limit.scope).is_ok(), "a limit on no scope")?;
             ensure(in_wallet(limit.cap), "a cap is out of range")?;
+            let whole = limit.cap.units() % CALL.units() == 0;
+            ensure(limit.counts == Counts::Credits || whole, "a part of a call")?;
+            let share = (1..=CALL.units()).contains(&limit.warn_at.units());
+            ensure(share, "a warning at no share of the cap")?;
             ensure(
-                limit.counts.iter().all(|count| in_wallet(count.credits)),
-                "what counts under a limit is out of range",
+                !limit.required || limit.each().is_some(),
+                "a limit requires one scope",
+            )?;
+            ensure(
+                limit.start.is_some() == (limit.every == Every::Ever),
+                "a limit with a wrong start",
+            )?;
+            ensure(
+                limit.uses.iter().all(|one| in_wallet(one.used)),
+                "what is used under a limit is out of range",
             )?;
         }
         ensure(

@@ -11,7 +11,7 @@ use std::str::FromStr;
 use uuid::Uuid;
 
 use super::amount::DECIMALS;
-use super::limit::{Every, Period};
+use super::limit::{Calendar, CalendarPeriod};
 use super::{Amount, Moment};
 
 /// More alerts than this a wallet does not take.
@@ -96,7 +96,7 @@ pub struct TopUp {
     pub enabled: bool,
     /// At most so much in each calendar period.
     pub max_credits: Option<Amount>,
-    pub every: Every,
+    pub every: Calendar,
     /// After a failure nothing is asked for during this time.
     pub cooldown_seconds: i32,
     /// The request that has not been answered yet, by a purchase or a failure.
@@ -221,7 +221,7 @@ impl TopUp {
 
     /// Asks for a top-up that is wanted, or says that the cap is reached. `period` is the calendar period
     /// that lasts. What is asked for is in flight once its event has an id.
-    pub fn ask(&mut self, balance: Amount, now: Moment, period: Period) -> Signal {
+    pub fn ask(&mut self, balance: Amount, now: Moment, period: CalendarPeriod) -> Signal {
         self.waits_until = None;
         let credits = self.needed(balance);
         let asked = self.asked_in(now).unwrap_or(Asked {
@@ -261,7 +261,7 @@ impl TopUp {
         credits: Amount,
         asked_at: Moment,
         now: Moment,
-        period: Period,
+        period: CalendarPeriod,
     ) {
         self.in_flight = self.in_flight.filter(|id| *id != event);
         self.waits_until = now.plus_seconds(self.cooldown_seconds.into());
@@ -332,7 +332,7 @@ mod tests {
             refill,
             enabled: true,
             max_credits: max.map(amount),
-            every: Every::Day,
+            every: Calendar::Day,
             cooldown_seconds: 600,
             in_flight: None,
             waits_until: None,
@@ -340,8 +340,8 @@ mod tests {
         }
     }
 
-    fn day(now: Moment) -> Period {
-        Every::Day.period("UTC", now).unwrap()
+    fn day(now: Moment) -> CalendarPeriod {
+        Calendar::Day.period("UTC", now).unwrap()
     }
 
     #[test]

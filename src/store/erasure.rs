@@ -94,7 +94,7 @@ static FACTS: [(&str, Statement); 5] = [
 ];
 
 /// The same where rows may change.
-static OTHERS: [Statement; 4] = [
+static OTHERS: [Statement; 5] = [
     Statement {
         sql: "UPDATE credyt.wallets SET metadata = NULL, status_reason = NULL
               WHERE customer = $1 AND (metadata IS NOT NULL OR status_reason IS NOT NULL)",
@@ -112,6 +112,11 @@ static OTHERS: [Statement; 4] = [
     },
     Statement {
         sql: "UPDATE credyt.events SET failure = NULL WHERE customer = $1 AND failure IS NOT NULL",
+        args: &[TEXT],
+    },
+    Statement {
+        sql: r#"UPDATE credyt.events SET payload = payload || '{"scope": null}'
+               WHERE customer = $1 AND payload->>'scope' ~ '^(user|key):'"#,
         args: &[TEXT],
     },
     Statement {

@@ -18,7 +18,7 @@ use super::statement::{
 use super::wallets::OpenWallet;
 use crate::errors::Result;
 use crate::ledger::interrupt::checked;
-use crate::ledger::limit::{Every, Period};
+use crate::ledger::limit::{Calendar, CalendarPeriod};
 use crate::ledger::plan::Renewing;
 use crate::ledger::wallet::{Decided, Due, Part};
 use crate::ledger::watch::Signal;
@@ -156,7 +156,7 @@ static PRUNE: Statement = Statement {
 };
 
 impl News {
-    fn new(kind: &'static str, payload: Json) -> News {
+    pub(super) fn new(kind: &'static str, payload: Json) -> News {
         News {
             id: Uuid::nil(),
             kind,
@@ -253,6 +253,7 @@ pub fn collect<'a>(open: &mut OpenWallet, due: impl Iterator<Item = &'a Due>) ->
     passed.extend(open.renewals.renewing.iter().flat_map(renewed));
     passed.sort_by_key(|(at, _)| *at);
     let mut news: Vec<News> = passed.into_iter().map(|(_, news)| news).collect();
+    news.append(&mut open.told);
     let balance = open.wallet.balance(open.now);
     let mut requested = None;
     // Who closes a wallet knows that it is empty.
@@ -289,9 +290,9 @@ fn ask(open: &mut OpenWallet, balance: Amount) -> Result<Option<Signal>> {
 }
 
 /// The period that lasts in which the rule for top-ups counts; without a rule the month.
-pub fn topup_period(open: &OpenWallet) -> Result<Period> {
+pub fn topup_period(open: &OpenWallet) -> Result<CalendarPeriod> {
     let topup = open.wallet.watch.topup.as_ref();
-    let every = topup.map_or(Every::Month, |topup| topup.every);
+    let every = topup.map_or(Calendar::Month, |topup| topup.every);
     limits::period(open, every, open.now)
 }
 

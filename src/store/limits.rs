@@ -1,579 +1,843 @@
-//! Spend limits. They are in the wallet's state, and what is spent under them is counted there, so that
+//! Spend limits. They are in the wallet's state, and what is used under them is counted there, so that
 //! most of them cost a debit no statement. Where `user:*` or `key:*` have more users or keys in a period
 //! than the state takes in, the others are counted in rows, under the wallet's lock. What is held is
 //! asked of the open authorizations.
 
+use serde_json::json;
 use uuid::Uuid;
 
+use super::events::News;
 use super::ledger::{self, Entry};
-use super::statement::{INT, NUMERIC, Statement, Store, TEXT, TEXTS, TIME, UUID};
+use super::statement::{BIGINT, BOOL, INT, NUMERIC, Statement, Store, TEXT, TEXTS, TIME, UUID};
 use super::wallets::OpenWallet;
 use crate::errors::{self, Result};
-use crate::ledger::limit::{self, Applying, Every, Period};
+use crate::ledger::limit::{
+    self, Applying, Calendar, CalendarPeriod, Counts, Every, Period, Start, Told, Use,
+};
 use crate::ledger::{Amount, Limit, Moment};
-use crate::sql_types::value;
+use crate::sql_types::value::{self, Value};
 
-/// A new period starts from zero.
-static ADD: Statement = Statement {
-    sql: "UPDATE credyt.limit_uses u
-          SET used = $7 + CASE WHEN u.period_start = $5 THEN u.used ELSE 0 END, period_start = $5, period_end = $6
-          WHERE u.customer = $1 AND u.asset = $2 AND u.scope = $3 AND u.every = $4
-          RETURNING u.used",
-    args: &[TEXT, TEXT, TEXT, TEXT, TIME, TIME, NUMERIC],
+static WRITE: Statement = Statement {
+    sql: "INSERT INTO credyt.limit_uses AS u
+              (customer, asset, scope, every, counts, period_start, period_end, after, used, warned, reached, unopened)
+          VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
+          ON CONFLICT (customer, asset, scope, every, counts) DO UPDATE
+          SET period_start = EXCLUDED.period_start, period_end = EXCLUDED.period_end, after = EXCLUDED.after,
+              used = EXCLUDED.used, warned = EXCLUDED.warned, reached = EXCLUDED.reached, unopened = EXCLUDED.unopened",
+    args: &[
+        TEXT, TEXT, TEXT, TEXT, TEXT, TIME, TIME, BIGINT, NUMERIC, BOOL, BOOL, BOOL,
+    ],
 };
 
-static FIRST: Statement = Statement {
-    sql: "INSERT INTO credyt.limit_uses (customer, asset, scope, every, period_start, period_end, used)
-          VALUES ($1, $2, $3, $4, $5, $6, $7)",
-    args: &[TEXT, TEXT, TEXT, TEXT, TIME, TIME, NUMERIC],
+static READ: Statement = Statement {
+    sql: "SELECT u.period_start, u.after, u.used, u.warned, u.reached, u.unopened FROM credyt.limit_uses u
+          WHERE u.customer = $1 AND u.asset = $2 AND u.scope = $3 AND u.every = $4 AND u.counts = $5",
+    args: &[TEXT, TEXT, TEXT, TEXT, TEXT],
 };
 
-/// Where the period is still the one that is counted.
-static TAKE_BACK: Statement = Statement {
-    sql: "UPDATE credyt.limit_uses u SET used = u.used - $6
-          WHERE u.customer = $1 AND u.asset = $2 AND u.scope = $3 AND u.every = $4 AND u.period_start = $5",
-    args: &[TEXT, TEXT, TEXT, TEXT, TIME, NUMERIC],
-};
-
-static USED: Statement = Statement {
-    sql: "SELECT u.used FROM credyt.limit_uses u
-          WHERE u.customer = $1 AND u.asset = $2 AND u.scope = $3 AND u.every = $4 AND u.period_start = $5",
-    args: &[TEXT, TEXT, TEXT, TEXT, TIME],
-};
-
+/// Of another authorization than $4.
 static HELD: Statement = Statement {
     sql: "SELECT h.action, h.scopes,
               (SELECT coalesce(sum((a.pin->>'credits')::numeric), 0) FROM jsonb_array_elements(h.pins) AS a (pin))
           FROM credyt.authorizations h
-          WHERE h.customer = $1 AND h.asset = $2 AND h.status = 'open' AND h.expires_at > $3",
-    args: &[TEXT, TEXT, TIME],
+          WHERE h.customer = $1 AND h.asset = $2 AND h.status = 'open' AND h.expires_at > $3
+            AND h.id IS DISTINCT FROM $4",
+    args: &[TEXT, TEXT, TIME, UUID],
 };
 
 static SPENT_BY: Statement = Statement {
-    sql: "SELECT l.action, l.scopes, l.created_at FROM credyt.ledger l WHERE l.customer = $1 AND l.id = $2",
+    sql: "SELECT l.action, l.scopes, l.created_at, l.seq FROM credyt.ledger l
+          WHERE l.customer = $1 AND l.id = $2",
     args: &[TEXT, UUID],
 };
 
 static FORGET: Statement = Statement {
     sql: "DELETE FROM credyt.limit_uses u
-          WHERE u.customer = $1 AND u.asset = $2 AND u.every = $3 AND (u.scope = $4 OR starts_with(u.scope, $5))",
-    args: &[TEXT, TEXT, TEXT, TEXT, TEXT],
+          WHERE u.customer = $1 AND u.asset = $2 AND u.every = $3 AND u.counts = $4
+            AND (u.scope = $5 OR starts_with(u.scope, $6))",
+    args: &[TEXT, TEXT, TEXT, TEXT, TEXT, TEXT],
 };
 
-/// What a debit spent, less its refunds.
-macro_rules! net {
+/// What was told of the users or keys under a limit for each whose cap or warning is another one now.
+static RETELL: Statement = Statement {
+    sql: "UPDATE credyt.limit_uses u SET warned = u.warned AND u.used >= $6, reached = u.reached AND u.used >= $7
+          WHERE u.customer = $1 AND u.asset = $2 AND u.every = $3 AND u.counts = $4 AND starts_with(u.scope, $5)",
+    args: &[TEXT, TEXT, TEXT, TEXT, TEXT, NUMERIC, NUMERIC],
+};
+
+/// What counts in a period: of credits what debits and captures spent, less their refunds; of calls
+/// the debits, and the authorizations instead of their captures.
+macro_rules! counted {
     () => {
-        "sum(-l.credits - coalesce((SELECT sum(r.credits) FROM credyt.ledger r
-             WHERE r.customer = l.customer AND r.refers_to = l.id AND r.kind = 'refund'), 0))"
+        "(SELECT l.scopes, l.action, -l.credits - coalesce((
+                     SELECT sum(r.credits) FROM credyt.ledger r
+                     WHERE r.customer = l.customer AND r.refers_to = l.id AND r.kind = 'refund'), 0) AS used
+          FROM credyt.ledger l
+          WHERE $3 = 'credits' AND l.customer = $1 AND l.asset = $2 AND l.id >= $4 AND l.seq > $5 AND l.kind = 'debit'
+          UNION ALL
+          SELECT l.scopes, l.action, 1 FROM credyt.ledger l
+          WHERE $3 = 'calls' AND l.customer = $1 AND l.asset = $2 AND l.id >= $4 AND l.seq > $5 AND l.kind = 'debit'
+            AND l.authorization_id IS NULL
+          UNION ALL
+          SELECT h.scopes, h.action, 1 FROM credyt.authorizations h
+          WHERE $3 = 'calls' AND h.customer = $1 AND h.asset = $2 AND h.created_at >= $6) c"
     };
 }
 
-/// By user or key: the one ($4), or all that begin so ($5) but for those with a limit of their own
-/// ($6). Who spent most comes first.
-static SPENT_BY_EACH: Statement = Statement {
+/// By user or key: the one ($7), or all that begin so ($8) but for those with a limit of their own
+/// ($9). Who used most comes first.
+static USED_BY_EACH: Statement = Statement {
     sql: concat!(
-        "SELECT s.scope, ",
-        net!(),
-        " FROM credyt.ledger l CROSS JOIN LATERAL (SELECT DISTINCT unnest(l.scopes)) AS s (scope)
-         WHERE l.customer = $1 AND l.asset = $2 AND l.id >= $3 AND l.kind = 'debit'
-           AND (s.scope = $4 OR starts_with(s.scope, $5)) AND s.scope <> ALL ($6)
+        "SELECT s.scope, sum(c.used) FROM ",
+        counted!(),
+        " CROSS JOIN LATERAL (SELECT DISTINCT unnest(c.scopes)) AS s (scope)
+         WHERE (s.scope = $7 OR starts_with(s.scope, $8)) AND s.scope <> ALL ($9)
          GROUP BY s.scope ORDER BY 2 DESC"
     ),
-    args: &[TEXT, TEXT, UUID, TEXT, TEXT, TEXTS],
+    args: &[TEXT, TEXT, TEXT, UUID, BIGINT, TIME, TEXT, TEXT, TEXTS],
 };
 
-/// In the name of one user or key ($4), or on one action ($5) or those that begin so ($6).
-static SPENT_SINCE: Statement = Statement {
+/// In the name of one user or key ($7), or on one action ($8) or those that begin so ($9).
+static USED_SINCE: Statement = Statement {
     sql: concat!(
-        "SELECT coalesce(",
-        net!(),
-        ", 0) FROM credyt.ledger l
-         WHERE l.customer = $1 AND l.asset = $2 AND l.id >= $3 AND l.kind = 'debit'
-           AND ($4 = ANY (l.scopes) OR l.action = $5 OR starts_with(l.action, $6))"
+        "SELECT coalesce(sum(c.used), 0) FROM ",
+        counted!(),
+        " WHERE $7 = ANY (c.scopes) OR c.action = $8 OR starts_with(c.action, $9)"
     ),
-    args: &[TEXT, TEXT, UUID, TEXT, TEXT, TEXT],
+    args: &[TEXT, TEXT, TEXT, UUID, BIGINT, TIME, TEXT, TEXT, TEXT],
 };
 
 static PRUNE: Statement = Statement {
     sql: "DELETE FROM credyt.limit_uses
-          WHERE (customer, asset, scope, every) IN (
-              SELECT u.customer, u.asset, u.scope, u.every FROM credyt.limit_uses u
+          WHERE (customer, asset, scope, every, counts) IN (
+              SELECT u.customer, u.asset, u.scope, u.every, u.counts FROM credyt.limit_uses u
               WHERE u.period_end <= $1 LIMIT $2 FOR UPDATE SKIP LOCKED)",
     args: &[TIME, INT],
 };
 
 /// A limit that has no room.
 pub struct Exceeded {
-    pub limit: Applying,
-    pub until: Moment,
+    pub scope: String,
+    pub every: Every,
+    pub counts: Counts,
+    pub cap: Amount,
+    /// When what was used no longer counts; `None`: never, or nothing was used.
+    pub resets_at: Option<Moment>,
     pub used: Amount,
     pub held: Amount,
     pub needed: Amount,
 }
 
-/// A limit, the period of it, and whether it is counted in the wallet's state or in a row.
+impl Exceeded {
+    /// What may still be used.
+    pub fn room(&self) -> Amount {
+        (self.cap - self.used - self.held).or_zero()
+    }
+}
+
+/// A limit that an action counts under, and what was used and held there.
 struct Place {
     limit: Applying,
+    every: Every,
+    counts: Counts,
+    cap: Amount,
+    current: Use,
     period: Period,
-    in_row: bool,
+    /// Something was used in the period: a window is open.
+    open: bool,
+    /// No window is open, and a refusal was told not longer ago than one lasts.
+    refused_before: bool,
+    held: Amount,
 }
 
-impl Exceeded {
-    /// What may still be spent.
-    pub fn room(&self) -> Amount {
-        (self.limit.cap - self.used - self.held).or_zero()
-    }
-}
-
-/// Credits that count under some limits.
-pub struct Counting {
+/// The limits that an action counts under, as they stand.
+#[derive(Default)]
+pub struct Standing {
     places: Vec<Place>,
-    credits: Amount,
 }
 
-impl Counting {
-    /// `None`: no limit asks for it.
-    fn of(
+/// What has to be written into rows.
+#[derive(Default)]
+pub struct Counted {
+    rows: Vec<CountedRow>,
+}
+
+struct CountedRow {
+    every: Every,
+    counts: Counts,
+    ends: Option<Moment>,
+    one: Use,
+}
+
+impl Standing {
+    /// Asks under which limits an action counts, and what was used and held there, but for what this
+    /// authorization holds.
+    pub fn of(
+        store: &Store,
         open: &OpenWallet,
-        action: Option<&str>,
+        action: &str,
         scopes: Option<&[String]>,
-        at: Moment,
-        credits: Amount,
-    ) -> Result<Option<Counting>> {
-        if open.wallet.limits.is_empty() || credits.is_zero() {
-            return Ok(None);
+        but: Option<Uuid>,
+    ) -> Result<Standing> {
+        let standing = Standing::read(Some(store), open, action, scopes, but)?;
+        Ok(standing.unwrap_or_default())
+    }
+
+    /// Without a store as far as the wallet's state says; `None` where more has to be asked.
+    fn read(
+        store: Option<&Store>,
+        open: &OpenWallet,
+        action: &str,
+        scopes: Option<&[String]>,
+        but: Option<Uuid>,
+    ) -> Result<Option<Standing>> {
+        let (limits, zone) = (&open.wallet.limits, &open.asset.timezone);
+        let mut standing = Standing::default();
+        if limits.is_empty() {
+            return Ok(Some(standing));
         }
-        let (action, scopes) = (action.unwrap_or_default(), scopes.unwrap_or_default());
-        let place = |limit: Applying| {
-            let period = period(open, limit.every, at)?;
-            let kept = open.wallet.limits.get(limit.place);
-            let in_row = kept.is_some_and(|kept| !kept.knows(&limit.scope, period.start));
-            Ok(Place {
-                limit,
+        for applying in limit::applying(limits, action, scopes.unwrap_or_default()) {
+            let Some(limit) = limits.get(applying.place) else {
+                continue;
+            };
+            let kept = match (limit.knows(&applying.scope, zone, open.now), store) {
+                (true, _) => limit.use_of(&applying.scope).cloned(),
+                (false, Some(store)) => read_row(store, open, limit, &applying.scope)?,
+                (false, None) => return Ok(None),
+            };
+            let (current, period) = current(open, limit, &applying.scope, kept.as_ref())?;
+            let same = |kept: &Use| !kept.unopened && kept.since == current.since;
+            let told = |kept: &Use| {
+                let period = limit.period_of(kept, zone);
+                kept.unopened && kept.reached && period.is_some_and(|p| p.holds(open.now))
+            };
+            standing.places.push(Place {
+                every: limit.every,
+                counts: limit.counts,
+                cap: limit.cap,
+                limit: applying,
+                open: kept.as_ref().is_some_and(same),
+                refused_before: kept.as_ref().is_some_and(told),
+                current,
                 period,
-                in_row,
-            })
-        };
-        let applying = limit::applying(&open.wallet.limits, action, scopes);
-        let places: Result<Vec<Place>> = applying.into_iter().map(place).collect();
-        let places = places?;
-        Ok((!places.is_empty()).then_some(Counting { places, credits }))
-    }
-
-    /// The same for a spend of now, which the state takes in where it has room.
-    fn of_spend(
-        open: &mut OpenWallet,
-        action: Option<&str>,
-        scopes: Option<&[String]>,
-        credits: Amount,
-    ) -> Result<Option<Counting>> {
-        let Some(mut counting) = Counting::of(open, action, scopes, open.now, credits)? else {
-            return Ok(None);
-        };
-        for place in &mut counting.places {
-            if let Some(kept) = open.wallet.limits.get_mut(place.limit.place) {
-                place.in_row = !kept.takes(&place.limit.scope, place.period.start);
-            }
+                held: Amount::ZERO,
+            });
         }
-        Ok(Some(counting))
-    }
-
-    /// The first limit that has no room, as far as the state says. `held` by place.
-    fn check_state(&self, open: &OpenWallet, held: &[Amount]) -> Result<()> {
-        for (place, held) in self.places.iter().zip(held) {
-            let kept = open.wallet.limits.get(place.limit.place);
-            if let Some(kept) = kept.filter(|_| !place.in_row) {
-                let used = kept.used(&place.limit.scope, place.period.start);
-                self.check(open, place, used, *held)?;
-            }
+        if !open.wallet.held().is_zero() && standing.credits().next().is_some() {
+            let Some(store) = store else { return Ok(None) };
+            standing.ask_held(store, open, but)?;
         }
-        Ok(())
-    }
-
-    /// WC007 where the limit has no room.
-    fn check(&self, open: &OpenWallet, place: &Place, used: Amount, held: Amount) -> Result<()> {
-        match self.exceeded(place, used, held) {
-            None => Ok(()),
-            Some(over) => Err(errors::limit_exceeded(
-                &open.customer,
-                &open.asset.name,
-                &over,
-            )),
-        }
-    }
-
-    fn exceeded(&self, place: &Place, used: Amount, held: Amount) -> Option<Exceeded> {
-        let Place { limit, period, .. } = place;
-        (used + held + self.credits > limit.cap).then(|| Exceeded {
-            limit: limit.clone(),
-            until: period.end,
-            used,
-            held,
-            needed: self.credits,
-        })
-    }
-
-    fn add_to_state(&self, open: &mut OpenWallet) {
-        for place in self.places.iter().filter(|place| !place.in_row) {
-            if let Some(kept) = open.wallet.limits.get_mut(place.limit.place) {
-                kept.add(&place.limit.scope, place.period.start, self.credits);
-            }
-        }
+        Ok(Some(standing))
     }
 
     /// What open authorizations hold under each of the limits.
-    fn held(&self, store: &Store, open: &OpenWallet) -> Result<Vec<Amount>> {
-        let mut held = vec![Amount::ZERO; self.places.len()];
-        if open.wallet.held().is_zero() {
-            return Ok(held);
-        }
+    fn ask_held(&mut self, store: &Store, open: &OpenWallet, but: Option<Uuid>) -> Result<()> {
         let args = [
             value::text(&open.customer),
             value::text(&open.asset.name),
             value::moment(open.now),
+            value::optional_uuid(but),
         ];
         for row in HELD.run(store, &args)?.iter() {
             let (action, scopes) = (row.text(1)?, row.optional_texts(2).unwrap_or_default());
             let pinned = row.amount(3)?;
-            for (place, held) in self.places.iter().zip(&mut held) {
-                if place.limit.counts(&action, &scopes) {
-                    *held += pinned;
+            for place in &mut self.places {
+                if place.counts == Counts::Credits && place.limit.counts(&action, &scopes) {
+                    place.held += pinned;
                 }
             }
         }
-        Ok(held)
+        Ok(())
     }
 
-    /// Counts in the rows. Where one has no room, none was counted, and it is WC007. `held` by place;
-    /// `None`: nothing is asked.
-    fn add_to_rows(&self, store: &Store, open: &OpenWallet, held: Option<&[Amount]>) -> Result<()> {
-        for (at, place) in self.places.iter().enumerate() {
-            if !place.in_row {
+    fn credits(&self) -> impl Iterator<Item = &Place> {
+        let credits = |place: &&Place| place.counts == Counts::Credits;
+        self.places.iter().filter(credits)
+    }
+
+    /// The credits that the limits leave; `None`: none counts them.
+    pub fn room(&self) -> Option<Amount> {
+        self.credits().map(Place::room).min()
+    }
+
+    /// Has some limit no room for one more call?
+    pub fn refuses_calls(&self) -> bool {
+        let mut calls = self.places.iter().filter(|p| p.counts == Counts::Calls);
+        calls.any(|place| place.room() < limit::CALL)
+    }
+
+    /// The first limit that has no room for a call of so many credits.
+    pub fn exceeded(&self, credits: Amount) -> Option<Exceeded> {
+        self.places.iter().find_map(|place| place.exceeded(credits))
+    }
+
+    /// The limit that has the least room for so many credits more, where one has too little. The call
+    /// itself is counted already.
+    pub fn tightest(&self, credits: Amount) -> Option<Exceeded> {
+        let over = self.credits().filter_map(|place| place.exceeded(credits));
+        over.min_by_key(Exceeded::room)
+    }
+
+    /// Counts a debit.
+    fn count_debit(&mut self, open: &mut OpenWallet, credits: Amount) -> Counted {
+        self.count(open, |place| {
+            place.current.used += place.weight(credits);
+            !place.weight(credits).is_zero()
+        })
+    }
+
+    /// Counts an authorization that holds so many credits.
+    pub fn count_hold(&mut self, open: &mut OpenWallet, credits: Amount) -> Counted {
+        self.count(open, |place| {
+            match place.counts {
+                Counts::Calls => place.current.used += limit::CALL,
+                Counts::Credits => place.held += credits,
+            }
+            !place.weight(credits).is_zero()
+        })
+    }
+
+    /// Counts what a capture spends of an authorization that still holds so much.
+    fn count_capture(&mut self, open: &mut OpenWallet, credits: Amount, held: Amount) -> Counted {
+        self.count(open, |place| {
+            let counts = place.counts == Counts::Credits && !credits.is_zero();
+            if counts {
+                place.current.used += credits;
+                place.held += held;
+            }
+            counts
+        })
+    }
+
+    /// Counts in each place that says so, and tells what that has reached.
+    fn count(
+        &mut self,
+        open: &mut OpenWallet,
+        mut counts: impl FnMut(&mut Place) -> bool,
+    ) -> Counted {
+        let mut counted = Counted::default();
+        for place in &mut self.places {
+            if !counts(place) {
                 continue;
             }
-            let used = self.add_to_row(store, open, place)?;
-            let Some(held) = held.and_then(|held| held.get(at)) else {
+            place.open = true;
+            let total = place.current.used + place.held;
+            let limit = open.wallet.limits.get(place.limit.place);
+            let told = limit.map(|limit| limit.tell(&mut place.current, total));
+            for told in told.unwrap_or_default() {
+                open.told.push(place.news(told));
+            }
+            place.keep(open, &mut counted);
+        }
+        counted
+    }
+
+    /// Tells which limits have refused a call of so many credits, each once in a period.
+    pub fn refuse(&mut self, open: &mut OpenWallet, credits: Amount) -> Counted {
+        let mut counted = Counted::default();
+        for place in &mut self.places {
+            let refused = place.exceeded(credits).is_some();
+            if !refused || place.current.reached || place.refused_before {
                 continue;
-            };
-            if let Err(refused) = self.check(open, place, used, *held) {
-                for counted in self.places.iter().take(at + 1) {
-                    self.take_back_from_row(store, open, counted)?;
-                }
-                return Err(refused);
             }
+            place.current.reached = true;
+            place.current.unopened = place.is_closed_window();
+            open.told.push(place.news(Told::Reached));
+            place.keep(open, &mut counted);
         }
-        Ok(())
-    }
-
-    /// Counts in one row. What was spent before.
-    fn add_to_row(&self, store: &Store, open: &OpenWallet, place: &Place) -> Result<Amount> {
-        let mut args = place.key(open);
-        args.push(value::moment(place.period.end));
-        args.push(value::credits(self.credits));
-        let rows = ADD.run(store, &args)?;
-        match rows.first() {
-            Some(row) => Ok(row.amount(1)? - self.credits),
-            None => {
-                FIRST.run(store, &args)?;
-                Ok(Amount::ZERO)
-            }
-        }
-    }
-
-    fn take_back_from_row(&self, store: &Store, open: &OpenWallet, place: &Place) -> Result<()> {
-        if place.in_row {
-            let mut args = place.key(open);
-            args.push(value::credits(self.credits));
-            TAKE_BACK.run(store, &args)?;
-        }
-        Ok(())
-    }
-
-    /// As if it had not been counted in the rows: where the movement is not booked after all.
-    pub fn undo(&self, store: &Store, open: &OpenWallet) -> Result<()> {
-        for place in &self.places {
-            self.take_back_from_row(store, open, place)?;
-        }
-        Ok(())
+        counted
     }
 }
 
 impl Place {
-    /// What was spent under the limit in its period.
-    fn used(&self, store: &Store, open: &OpenWallet) -> Result<Amount> {
-        let kept = open.wallet.limits.get(self.limit.place);
-        match kept.filter(|_| !self.in_row) {
-            Some(kept) => Ok(kept.used(&self.limit.scope, self.period.start)),
-            None => {
-                let rows = USED.run(store, &self.key(open))?;
-                rows.first().map_or(Ok(Amount::ZERO), |row| row.amount(1))
-            }
+    fn weight(&self, credits: Amount) -> Amount {
+        match self.counts {
+            Counts::Calls => limit::CALL,
+            Counts::Credits => credits,
         }
     }
 
-    /// Customer, asset, scope, kind of period and its start.
-    fn key(&self, open: &OpenWallet) -> Vec<value::Value> {
-        vec![
-            value::text(&open.customer),
-            value::text(&open.asset.name),
-            value::text(&self.limit.scope),
-            value::text(self.limit.every.as_str()),
-            value::moment(self.period.start),
-        ]
+    fn room(&self) -> Amount {
+        (self.cap - self.current.used - self.held).or_zero()
     }
+
+    fn is_closed_window(&self) -> bool {
+        matches!(self.every, Every::Window(_)) && !self.open
+    }
+
+    /// When what was used no longer counts.
+    fn resets_at(&self) -> Option<Moment> {
+        self.period.end.filter(|_| !self.is_closed_window())
+    }
+
+    fn exceeded(&self, credits: Amount) -> Option<Exceeded> {
+        let needed = self.weight(credits);
+        let over = !needed.is_zero() && self.current.used + self.held + needed > self.cap;
+        over.then(|| Exceeded {
+            scope: self.limit.scope.clone(),
+            every: self.every,
+            counts: self.counts,
+            cap: self.cap,
+            resets_at: self.resets_at(),
+            used: self.current.used,
+            held: self.held,
+            needed,
+        })
+    }
+
+    fn news(&self, told: Told) -> News {
+        let kind = match told {
+            Told::Warning => "limit.warning",
+            Told::Reached => "limit.reached",
+        };
+        let payload = json!({
+            "scope": self.limit.scope,
+            "cap": self.cap.to_string(),
+            "used": self.current.used.to_string(),
+            "held": self.held.to_string(),
+            "every": self.every.to_string(),
+            "counts": self.counts.as_str(),
+            "resets_at": self.resets_at().map(|at| at.to_string()),
+        });
+        News::new(kind, payload)
+    }
+
+    /// Keeps what is used now in the state, or for a row.
+    fn keep(&self, open: &mut OpenWallet, counted: &mut Counted) {
+        let zone = open.asset.timezone.clone();
+        let Some(limit) = open.wallet.limits.get_mut(self.limit.place) else {
+            return;
+        };
+        if limit.takes(&self.limit.scope, &zone, open.now) {
+            limit.put(self.current.clone());
+        } else {
+            counted.rows.push(CountedRow {
+                every: self.every,
+                counts: self.counts,
+                ends: self.period.end,
+                one: self.current.clone(),
+            });
+        }
+    }
+}
+
+impl Counted {
+    /// Writes down what the wallet's state has no room for.
+    pub fn write(&self, store: &Store, open: &OpenWallet) -> Result<()> {
+        for CountedRow {
+            every,
+            counts,
+            ends,
+            one,
+        } in &self.rows
+        {
+            let args = [
+                value::text(&open.customer),
+                value::text(&open.asset.name),
+                value::text(&one.scope),
+                value::text(&every.to_string()),
+                value::text(counts.as_str()),
+                value::moment(one.since),
+                value::optional_moment(*ends),
+                value::bigint(one.after as i64),
+                value::credits(one.used),
+                value::bool(one.warned),
+                value::bool(one.reached),
+                value::bool(one.unopened),
+            ];
+            WRITE.run(store, &args)?;
+        }
+        Ok(())
+    }
+}
+
+/// What a use of now adds to, and its period.
+fn current(
+    open: &OpenWallet,
+    limit: &Limit,
+    scope: &str,
+    kept: Option<&Use>,
+) -> Result<(Use, Period)> {
+    let (zone, seq) = (&open.asset.timezone, open.wallet.seq);
+    let current = limit.current(scope, kept, zone, open.now, seq);
+    current.ok_or_else(|| no_period(open, limit.every))
+}
+
+/// The calendar period that a moment lies in, in the time zone of the wallet's asset.
+pub fn period(open: &OpenWallet, every: Calendar, at: Moment) -> Result<CalendarPeriod> {
+    let period = every.period(&open.asset.timezone, at);
+    period.ok_or_else(|| no_period(open, Every::Calendar(every)))
+}
+
+fn no_period(open: &OpenWallet, every: Every) -> errors::Error {
+    let (zone, now) = (&open.asset.timezone, open.now);
+    errors::invalid(
+        "every",
+        format_args!("no {every} of time zone {zone} is known around {now}"),
+    )
+}
+
+/// What is counted in a row.
+fn read_row(store: &Store, open: &OpenWallet, limit: &Limit, scope: &str) -> Result<Option<Use>> {
+    let every = limit.every.to_string();
+    let args = [
+        value::text(&open.customer),
+        value::text(&open.asset.name),
+        value::text(scope),
+        value::text(&every),
+        value::text(limit.counts.as_str()),
+    ];
+    let rows = READ.run(store, &args)?;
+    let Some(row) = rows.first() else {
+        return Ok(None);
+    };
+    Ok(Some(Use {
+        scope: scope.to_owned(),
+        since: row.moment(1)?,
+        after: row.bigint(2)? as u64,
+        used: row.amount(3)?,
+        warned: row.bool(4)?,
+        reached: row.bool(5)?,
+        unopened: row.bool(6)?,
+    }))
 }
 
 /// Counts a movement that is about to be booked: a debit, which is refused with WC007 where a limit
-/// has no room; a capture, which never is; a refund, in the period of its debit. What is returned has
-/// to be undone where the movement is not booked; then the wallet is not written either.
-pub fn count(store: &Store, open: &mut OpenWallet, entry: &Entry) -> Result<Option<Counting>> {
-    match (&*entry.kind, entry.refers_to) {
-        ("debit", _) => {
-            let (action, scopes) = (entry.action.as_deref(), entry.scopes.as_deref());
-            let counting = Counting::of_spend(open, action, scopes, -entry.credits)?;
-            if let Some(counting) = &counting {
-                // A capture is never refused.
-                let asked = entry.authorization_id.is_none();
-                let held = asked.then(|| counting.held(store, open)).transpose()?;
-                if let Some(held) = &held {
-                    counting.check_state(open, held)?;
-                }
-                counting.add_to_rows(store, open, held.as_deref())?;
-                counting.add_to_state(open);
+/// has no room; a capture, which never is, and whose authorization still holds `held`; a refund, in the
+/// period of its debit.
+pub fn count(store: &Store, open: &mut OpenWallet, entry: &Entry, held: Amount) -> Result<Counted> {
+    if open.wallet.limits.is_empty() {
+        return Ok(Counted::default());
+    }
+    let action = entry.action.as_deref().unwrap_or_default();
+    let (scopes, credits) = (entry.scopes.as_deref(), -entry.credits);
+    match (&*entry.kind, entry.authorization_id, entry.refers_to) {
+        ("debit", None, _) => {
+            let mut standing = Standing::of(store, open, action, scopes, None)?;
+            match standing.exceeded(credits) {
+                Some(over) => Err(refused(open, &over)),
+                None => Ok(standing.count_debit(open, credits)),
             }
-            Ok(counting)
         }
-        ("refund", Some(debit)) if !open.wallet.limits.is_empty() => {
-            count_back(store, open, debit, entry.credits)
+        ("debit", capture, _) => {
+            let mut standing = Standing::of(store, open, action, scopes, capture)?;
+            Ok(standing.count_capture(open, credits, held))
         }
-        _ => Ok(None),
+        ("refund", _, Some(debit)) => count_back(store, open, debit, entry.credits),
+        _ => Ok(Counted::default()),
     }
 }
 
-/// What counting a debit in the state alone has come to.
-pub enum InState {
-    /// Counted, but for what has to be counted in rows when it is booked.
-    Counted(Option<Counting>),
-    /// What is held has to be asked first.
-    AskFirst,
+fn refused(open: &OpenWallet, over: &Exceeded) -> errors::Error {
+    errors::limit_exceeded(&open.customer, &open.asset.name, over)
 }
 
-/// Counts a debit in the state, while its row is updated. WC007.
+/// Counts a debit in the state, while its row is updated; WC007. False where that takes more than this
+/// row: something is held, counted elsewhere or to be told.
 pub fn count_in_state(
     open: &mut OpenWallet,
     action: &str,
     scopes: Option<&[String]>,
     credits: Amount,
-) -> Result<InState> {
-    let Some(counting) = Counting::of_spend(open, Some(action), scopes, credits)? else {
-        return Ok(InState::Counted(None));
+) -> Result<bool> {
+    let Some(mut standing) = Standing::read(None, open, action, scopes, None)? else {
+        return Ok(false);
     };
-    if !open.wallet.held().is_zero() {
-        return Ok(InState::AskFirst);
+    match standing.exceeded(credits) {
+        Some(over) => Err(refused(open, &over)),
+        None => {
+            let counted = standing.count_debit(open, credits);
+            Ok(counted.rows.is_empty() && open.told.is_empty())
+        }
     }
-    counting.check_state(open, &vec![Amount::ZERO; counting.places.len()])?;
-    counting.add_to_state(open);
-    let rows = counting.places.iter().any(|place| place.in_row);
-    Ok(InState::Counted(rows.then_some(counting)))
 }
 
-/// The rest of it, before the debit is booked: nothing is held.
-pub fn count_in_rows(store: &Store, open: &OpenWallet, counting: &Counting) -> Result<()> {
-    let nothing_held = vec![Amount::ZERO; counting.places.len()];
-    counting.add_to_rows(store, open, Some(&nothing_held))
-}
-
-/// Counts a refund in the period of its debit, wherever that was counted.
+/// Takes a refund off what its debit has counted, wherever that was. A call is never taken back.
 fn count_back(
     store: &Store,
     open: &mut OpenWallet,
     debit: Uuid,
     credits: Amount,
-) -> Result<Option<Counting>> {
+) -> Result<Counted> {
+    let mut counted = Counted::default();
     let rows = SPENT_BY.run(store, &[value::text(&open.customer), value::uuid(debit)])?;
     let Some(row) = rows.first() else {
-        return Ok(None);
+        return Ok(counted);
     };
     let (action, scopes) = (row.optional_text(1), row.optional_texts(2));
-    let (action, scopes) = (action.as_deref(), scopes.as_deref());
-    let Some(mut counting) = Counting::of(open, action, scopes, row.moment(3)?, credits)? else {
-        return Ok(None);
-    };
-    for place in &mut counting.places {
-        let (scope, since) = (&place.limit.scope, place.period.start);
-        if let Some(kept) = open.wallet.limits.get_mut(place.limit.place) {
-            kept.take_back(scope, since, credits);
-            place.in_row = kept.each().is_some();
+    let (spent_at, seq) = (row.moment(3)?, row.bigint(4)? as u64);
+    let zone = open.asset.timezone.clone();
+    let (action, scopes) = (action.unwrap_or_default(), scopes.unwrap_or_default());
+    for applying in limit::applying(&open.wallet.limits, &action, &scopes) {
+        let Some(limit) = open.wallet.limits.get(applying.place) else {
+            continue;
+        };
+        if limit.counts == Counts::Calls {
+            continue;
+        }
+        let counts = |kept: &Use| limit.counted(kept, &zone, spent_at, seq);
+        let here = limit.use_of(&applying.scope).cloned().filter(counts);
+        // A row may be of an earlier period than what the state counts.
+        let (kept, in_row) = match (here, limit.each()) {
+            (None, Some(_)) => {
+                let row = read_row(store, open, limit, &applying.scope)?;
+                (row.filter(counts), true)
+            }
+            (here, _) => (here, false),
+        };
+        let Some(mut kept) = kept else {
+            continue;
+        };
+        kept.used = (kept.used - credits).or_zero();
+        if in_row {
+            let ends = limit.period_of(&kept, &zone).and_then(|period| period.end);
+            counted.rows.push(CountedRow {
+                every: limit.every,
+                counts: limit.counts,
+                ends,
+                one: kept,
+            });
+        } else if let Some(limit) = open.wallet.limits.get_mut(applying.place) {
+            limit.put(kept);
         }
     }
-    counting.undo(store, open)?;
-    // Undone itself, it counts again.
-    counting.credits = -credits;
-    Ok(Some(counting))
+    Ok(counted)
 }
 
-/// The limit that has the least room for so many credits more, spent or held, where one has too little.
-pub fn exceeded(
-    store: &Store,
-    open: &OpenWallet,
-    action: &str,
-    scopes: Option<&[String]>,
-    credits: Amount,
-) -> Result<Option<Exceeded>> {
-    let Some(counting) = Counting::of(open, Some(action), scopes, open.now, credits)? else {
-        return Ok(None);
-    };
-    let held = counting.held(store, open)?;
-    let mut tightest: Option<Exceeded> = None;
-    for (place, held) in counting.places.iter().zip(held) {
-        let used = place.used(store, open)?;
-        if let Some(over) = counting.exceeded(place, used, held)
-            && tightest
-                .as_ref()
-                .is_none_or(|least| over.room() < least.room())
-        {
-            tightest = Some(over);
-        }
-    }
-    Ok(tightest)
+/// A limit as it is set.
+pub struct Terms {
+    pub cap: Amount,
+    pub warn_at: Amount,
+    pub required: bool,
 }
 
-/// What the limits leave for an action; `None`: none counts it.
-pub fn room(
-    store: &Store,
-    open: &OpenWallet,
-    action: &str,
-    scopes: Option<&[String]>,
-) -> Result<Option<Amount>> {
-    let any = Amount::from_units(1);
-    let Some(counting) = Counting::of(open, Some(action), scopes, open.now, any)? else {
-        return Ok(None);
-    };
-    let held = counting.held(store, open)?;
-    let mut least: Option<Amount> = None;
-    for (place, held) in counting.places.iter().zip(held) {
-        let room = (place.limit.cap - place.used(store, open)? - held).or_zero();
-        least = Some(least.map_or(room, |least| least.min(room)));
-    }
-    Ok(least)
-}
-
-/// The period of a limit that a moment lies in, in the time zone of the wallet's asset.
-pub fn period(open: &OpenWallet, every: Every, at: Moment) -> Result<Period> {
-    let zone = &open.asset.timezone;
-    let period = every.period(zone, at);
-    period.ok_or_else(|| {
-        errors::invalid(
-            "every",
-            format_args!("no {every} of time zone {zone} is known around {at}"),
-        )
-    })
-}
-
-/// Counts anew, from the ledger, what a limit counts that was set, changed or taken away: limits may
-/// come in mid-period, and a user's own one takes the place of the one for each.
-pub fn recount(store: &Store, open: &mut OpenWallet, scope: &str, every: Every) -> Result<()> {
-    let period = period(open, every, open.now)?;
-    let each = Limit::each_of(scope);
-    let forget = [
-        value::text(&open.customer),
-        value::text(&open.asset.name),
-        value::text(every.as_str()),
-        value::text(scope),
-        value::optional_text(each),
-    ];
-    FORGET.run(store, &forget)?;
-    for limit in open.wallet.limits.iter_mut().filter(|l| l.every == every) {
-        limit.counts.retain(|count| count.scope != scope);
-    }
-    let find = |open: &OpenWallet, scope: &str| {
-        let same = |limit: &Limit| limit.scope == scope && limit.every == every;
-        open.wallet.limits.iter().position(same)
-    };
-    if each.is_none()
-        && let Some(at) = find(open, scope)
-    {
-        let credits = spent_since(store, open, scope, period)?;
-        if let Some(limit) = open.wallet.limits.get_mut(at) {
-            limit.add(scope, period.start, credits);
-        }
-        return Ok(());
-    }
-    // One for each was set; or one of its own was taken away, and the one for each counts again.
-    let for_each = match scope.split_once(':') {
-        Some((what @ ("user" | "key"), _)) => find(open, &format!("{what}:*")),
-        _ => None,
-    };
-    match for_each {
-        Some(at) => recount_each(store, open, scope, at, period),
-        None => Ok(()),
-    }
-}
-
-fn spent_since(store: &Store, open: &OpenWallet, scope: &str, period: Period) -> Result<Amount> {
-    let action = scope.strip_prefix("action:");
-    let args = [
-        value::text(&open.customer),
-        value::text(&open.asset.name),
-        value::uuid(ledger::first_id(period.start)),
-        value::optional_text(action.is_none().then_some(scope)),
-        value::optional_text(action),
-        value::optional_text(action.and_then(|pattern| pattern.strip_suffix('*'))),
-    ];
-    let rows = SPENT_SINCE.run(store, &args)?;
-    rows.first().map_or(Ok(Amount::ZERO), |row| row.amount(1))
-}
-
-/// Counts one user or key, or all, under the limit for each that is at this place.
-fn recount_each(
+/// Sets, changes or takes away the limit with this scope, period and what is counted. Limits may come
+/// in the middle of a period, and a user's own one takes the place of the one for each: those of the
+/// calendar count what the ledger says of the period before, `ever` starts now, and a window goes on
+/// under the other limit.
+pub fn set(
     store: &Store,
     open: &mut OpenWallet,
     scope: &str,
-    at: usize,
-    period: Period,
+    every: Every,
+    counts: Counts,
+    terms: Option<Terms>,
 ) -> Result<()> {
-    let Some(mut limit) = open.wallet.limits.get(at).cloned() else {
+    let same =
+        |limit: &Limit| limit.scope == scope && (limit.every, limit.counts) == (every, counts);
+    let place = open.wallet.limits.iter().position(same);
+    match (terms, place) {
+        (Some(terms), Some(at)) => {
+            if let Some(limit) = open.wallet.limits.get_mut(at) {
+                limit.change(terms.cap, terms.warn_at, terms.required);
+                let limit = limit.clone();
+                retell(store, open, &limit)?;
+            }
+            Ok(())
+        }
+        (Some(terms), None) => {
+            let mut limit = Limit::new(scope, every, counts, terms.cap);
+            (limit.warn_at, limit.required) = (terms.warn_at, terms.required);
+            if every == Every::Ever {
+                limit.start = Some(Start {
+                    at: open.now,
+                    after: open.wallet.seq,
+                });
+            }
+            add(store, open, limit)
+        }
+        (None, Some(at)) => {
+            let limit = open.wallet.limits.remove(at);
+            remove(store, open, limit)
+        }
+        (None, None) => Ok(()),
+    }
+}
+
+fn retell(store: &Store, open: &OpenWallet, limit: &Limit) -> Result<()> {
+    let Some(each) = limit.each() else {
         return Ok(());
     };
-    let each = Limit::each_of(scope);
-    if each.is_some() {
-        (limit.counts, limit.spilled) = (Vec::new(), None);
-    }
-    let own = open
-        .wallet
-        .limits
-        .iter()
-        .filter(|own| own.every == limit.every);
-    let own: Vec<String> = own.map(|limit| limit.scope.clone()).collect();
     let args = [
         value::text(&open.customer),
         value::text(&open.asset.name),
-        value::uuid(ledger::first_id(period.start)),
-        value::optional_text(each.is_none().then_some(scope)),
-        value::optional_text(each),
-        value::texts(Some(&own)),
+        value::text(&limit.every.to_string()),
+        value::text(limit.counts.as_str()),
+        value::text(each),
+        value::credits(limit.warning()),
+        value::credits(limit.cap),
     ];
-    for row in SPENT_BY_EACH.run(store, &args)?.iter() {
-        let (scope, credits) = (row.text(1)?, row.amount(2)?);
-        if limit.takes(&scope, period.start) {
-            limit.add(&scope, period.start, credits);
-            continue;
+    RETELL.run(store, &args)?;
+    Ok(())
+}
+
+/// A new limit, with what it counts already.
+fn add(store: &Store, open: &mut OpenWallet, mut limit: Limit) -> Result<()> {
+    // Where the calendar has no such period, it is said now and not to who spends.
+    let (fresh, period) = current(open, &limit, &limit.scope, None)?;
+    let each = for_each(open, &limit);
+    let before = match each {
+        Some(at) => take_out(store, open, at, &limit.scope)?,
+        None => None,
+    };
+    match (limit.every, limit.each()) {
+        (Every::Ever, _) => {}
+        (Every::Window(_), _) => limit.uses.extend(before),
+        (_, None) => {
+            let used = used_since(store, open, &limit, &fresh)?;
+            limit.put(Use { used, ..fresh });
         }
-        let args = [
-            value::text(&open.customer),
-            value::text(&open.asset.name),
-            value::text(&scope),
-            value::text(limit.every.as_str()),
-            value::moment(period.start),
-            value::moment(period.end),
-            value::credits(credits),
-        ];
-        FIRST.run(store, &args)?;
+        (_, Some(_)) => recount_each(store, open, &mut limit, None, &fresh, period.end)?,
+    }
+    open.wallet.limits.push(limit);
+    Ok(())
+}
+
+/// What goes on without this limit.
+fn remove(store: &Store, open: &mut OpenWallet, mut limit: Limit) -> Result<()> {
+    if limit.each().is_some() {
+        return forget_rows(store, open, &limit, &limit.scope);
+    }
+    let Some(at) = for_each(open, &limit) else {
+        return Ok(());
+    };
+    let Some(mut each) = open.wallet.limits.get(at).cloned() else {
+        return Ok(());
+    };
+    match (each.every, limit.forget(&limit.scope.clone())) {
+        (Every::Window(_), None) => {}
+        (Every::Window(_), Some(one)) => {
+            let ends = each.period_of(&one, &open.asset.timezone);
+            let ends = ends.and_then(|period| period.end);
+            count_one(store, open, &mut each, one, ends)?;
+        }
+        _ => {
+            let (fresh, period) = current(open, &each, &limit.scope, None)?;
+            let scope = Some(limit.scope.as_str());
+            recount_each(store, open, &mut each, scope, &fresh, period.end)?;
+        }
     }
     if let Some(place) = open.wallet.limits.get_mut(at) {
-        *place = limit;
+        *place = each;
     }
     Ok(())
+}
+
+/// The place of the limit for each that counts a user or key without a limit like this one.
+fn for_each(open: &OpenWallet, limit: &Limit) -> Option<usize> {
+    let (what @ ("user" | "key"), _) = limit.scope.split_once(':')? else {
+        return None;
+    };
+    let scope = format!("{what}:*");
+    let like = |other: &Limit| other.scope == scope && other.is_like(limit);
+    let mut limits = open.wallet.limits.iter();
+    limits.position(like).filter(|_| limit.each().is_none())
+}
+
+/// What a limit for each has counted of a scope, which it counts no longer.
+fn take_out(store: &Store, open: &mut OpenWallet, at: usize, scope: &str) -> Result<Option<Use>> {
+    let Some(each) = open.wallet.limits.get_mut(at) else {
+        return Ok(None);
+    };
+    if let Some(one) = each.forget(scope) {
+        return Ok(Some(one));
+    }
+    let each = each.clone();
+    let one = read_row(store, open, &each, scope)?;
+    if one.is_some() {
+        forget_rows(store, open, &each, scope)?;
+    }
+    Ok(one)
+}
+
+/// Forgets the rows of one user or key, or of all.
+fn forget_rows(store: &Store, open: &OpenWallet, limit: &Limit, scope: &str) -> Result<()> {
+    let args = [
+        value::text(&open.customer),
+        value::text(&open.asset.name),
+        value::text(&limit.every.to_string()),
+        value::text(limit.counts.as_str()),
+        value::text(scope),
+        value::optional_text(Limit::each_of(scope)),
+    ];
+    FORGET.run(store, &args)?;
+    Ok(())
+}
+
+/// What counts since the period began.
+fn counted_since(open: &OpenWallet, limit: &Limit, since: &Use) -> Vec<Value> {
+    vec![
+        value::text(&open.customer),
+        value::text(&open.asset.name),
+        value::text(limit.counts.as_str()),
+        value::uuid(ledger::first_id(since.since)),
+        value::bigint(since.after as i64),
+        value::moment(since.since),
+    ]
+}
+
+fn used_since(store: &Store, open: &OpenWallet, limit: &Limit, since: &Use) -> Result<Amount> {
+    let action = limit.scope.strip_prefix("action:");
+    let mut args = counted_since(open, limit, since);
+    args.extend([
+        value::optional_text(action.is_none().then_some(&limit.scope)),
+        value::optional_text(action),
+        value::optional_text(action.and_then(|pattern| pattern.strip_suffix('*'))),
+    ]);
+    let rows = USED_SINCE.run(store, &args)?;
+    rows.first().map_or(Ok(Amount::ZERO), |row| row.amount(1))
+}
+
+/// Counts one user or key, or all, under a limit for each.
+fn recount_each(
+    store: &Store,
+    open: &OpenWallet,
+    limit: &mut Limit,
+    scope: Option<&str>,
+    fresh: &Use,
+    ends: Option<Moment>,
+) -> Result<()> {
+    let own = open.wallet.limits.iter().filter(|own| own.is_like(limit));
+    let own: Vec<String> = own.map(|own| own.scope.clone()).collect();
+    let each = limit.each().filter(|_| scope.is_none());
+    let mut args = counted_since(open, limit, fresh);
+    args.extend([
+        value::optional_text(scope),
+        value::optional_text(each),
+        value::texts(Some(&own)),
+    ]);
+    for row in USED_BY_EACH.run(store, &args)?.iter() {
+        let (scope, used) = (row.text(1)?, row.amount(2)?);
+        let one = Use {
+            scope,
+            used,
+            ..fresh.clone()
+        };
+        count_one(store, open, limit, one, ends)?;
+    }
+    Ok(())
+}
+
+/// Counts one user or key in the limit, or in a row.
+fn count_one(
+    store: &Store,
+    open: &OpenWallet,
+    limit: &mut Limit,
+    one: Use,
+    ends: Option<Moment>,
+) -> Result<()> {
+    if limit.takes(&one.scope, &open.asset.timezone, open.now) {
+        limit.put(one);
+        return Ok(());
+    }
+    let (every, counts) = (limit.every, limit.counts);
+    let row = CountedRow {
+        every,
+        counts,
+        ends,
+        one,
+    };
+    Counted { rows: vec![row] }.write(store, open)
 }
 
 /// Forgets counts of periods that are over, at most so many: `maintain`'s share. How many.

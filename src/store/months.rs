@@ -9,7 +9,7 @@ use super::statement::{Statement, Store, TEXT, TIME, UUID};
 use super::wallets::OpenWallet;
 use crate::errors::{self, Result};
 use crate::ledger::Moment;
-use crate::ledger::limit::{Every, Period};
+use crate::ledger::limit::{Calendar, CalendarPeriod};
 use crate::ledger::month::{Count, MonthUse, Uncounted};
 use crate::sql_types::value;
 
@@ -106,8 +106,8 @@ impl OpenWallet {
 }
 
 /// The month of a moment, in the time zone of the asset.
-fn month(open: &OpenWallet, at: Moment) -> Result<Period> {
-    limits::period(open, Every::Month, at)
+fn month(open: &OpenWallet, at: Moment) -> Result<CalendarPeriod> {
+    limits::period(open, Calendar::Month, at)
 }
 
 fn uncounted(open: &OpenWallet, action: &str, why: Uncounted) -> errors::Error {

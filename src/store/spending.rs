@@ -8,10 +8,11 @@ use rust_decimal::Decimal;
 
 use super::books::{self, Asset};
 use super::ledger::{self, Entry};
-use super::limits::{self, Counting, InState};
+use super::limits;
 use super::statement::{BYTES, Statement, Store, TEXT};
 use super::wallets::{self, OpenWallet};
 use crate::errors::{self, Result};
+use crate::ledger::limit::missing_scope;
 use crate::ledger::wallet::{Part, total};
 use crate::ledger::watch::Asks;
 use crate::ledger::{Amount, Moment};
@@ -44,14 +45,13 @@ pub struct Spent {
     pub open: OpenWallet,
     pub parts: Vec<Part>,
     pub price_version: Option<i32>,
-    /// What spend limits still have to count.
-    in_rows: Option<Counting>,
     /// The state before, should the call turn out to be a replay.
     before: Vec<u8>,
 }
 
 impl Spend {
-    /// Takes it from an open wallet: what paid, and the version of the price. WC001, WC003, WC006.
+    /// Takes it from an open wallet: what paid, and the version of the price. WC001, WC003, WC006; WC007
+    /// without a scope that a limit requires.
     pub fn apply(&self, store: &Store, open: &mut OpenWallet) -> Result<(Vec<Part>, Option<i32>)> {
         if let Some(applied) = self.apply_known(open)? {
             return Ok(applied);
@@ -64,6 +64,11 @@ impl Spend {
     /// The same with what the wallet's state says; `None`: that is not enough.
     fn apply_known(&self, open: &mut OpenWallet) -> Result<Option<(Vec<Part>, Option<i32>)>> {
         open.active()?;
+        let scopes = self.scopes.as_deref().unwrap_or_default();
+        if let Some(limit) = missing_scope(&open.wallet.limits, scopes) {
+            let (customer, asset) = (&open.customer, &open.asset.name);
+            return Err(errors::scope_missing(customer, asset, &limit.scope));
+        }
         open.asks = Asks::Always;
         let Some(priced) = (self.price)(open)? else {
             return Ok(None);
@@ -203,11 +208,8 @@ fn spend_and_pack(
         return Ok(None);
     };
     let scopes = spend.scopes.as_deref();
-    let in_rows = match limits::count_in_state(&mut open, &spend.action, scopes, total(&parts))? {
-        InState::Counted(in_rows) => in_rows,
-        InState::AskFirst => return Ok(None),
-    };
-    if open.has_news() {
+    let counted = limits::count_in_state(&mut open, &spend.action, scopes, total(&parts))?;
+    if !counted || open.has_news() {
         return Ok(None);
     }
     let occurred_at = spend.occurred_at.unwrap_or(open.now);
@@ -218,7 +220,6 @@ fn spend_and_pack(
         open,
         parts,
         price_version,
-        in_rows,
         before: before.to_vec(),
     };
     Ok(Some((state, spent)))
@@ -227,8 +228,10 @@ fn spend_and_pack(
 impl Spent {
     /// Books the debit. False when its key is taken; then, and after an error, the wallet is as it was.
     pub fn book(&self, store: &Store, entry: &mut Entry) -> Result<bool> {
-        let booked = self.count_and_insert(store, entry);
         let open = &self.open;
+        let (seq, balance) = (open.wallet.seq, open.wallet.booked());
+        entry.number(&open.customer, &open.asset.name, open.now, seq, balance);
+        let booked = ledger::insert(store, entry);
         if !matches!(booked, Ok(true)) {
             let args = [
                 value::text(&open.customer),
@@ -240,19 +243,5 @@ impl Spent {
         }
         open.owe(store, entry)?;
         Ok(true)
-    }
-
-    fn count_and_insert(&self, store: &Store, entry: &mut Entry) -> Result<bool> {
-        let open = &self.open;
-        if let Some(counting) = &self.in_rows {
-            limits::count_in_rows(store, open, counting)?;
-        }
-        let (seq, balance) = (open.wallet.seq, open.wallet.booked());
-        entry.number(&open.customer, &open.asset.name, open.now, seq, balance);
-        let booked = ledger::insert(store, entry);
-        if let (Some(counting), Ok(false) | Err(_)) = (&self.in_rows, &booked) {
-            counting.undo(store, open)?;
-        }
-        booked
     }
 }

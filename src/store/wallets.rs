@@ -12,7 +12,7 @@ use super::costs;
 use super::events::{self, News};
 use super::grants;
 use super::ledger::{self, Entry, Key, NewRows};
-use super::limits::{self, Counting};
+use super::limits::{self, Counted};
 use super::periods;
 use super::plans::{self, Renewals};
 use super::statement::{
@@ -56,6 +56,10 @@ pub struct OpenWallet {
     pub asks: Asks,
     /// The sum of its ledger rows so far.
     booked: Amount,
+    /// What its spend limits tell; written with the wallet.
+    pub(super) told: Vec<News>,
+    /// What the authorization that is captured now still holds.
+    pub still_held: Amount,
 }
 
 /// What a refund does to a debt.
@@ -74,7 +78,7 @@ struct TakenIn {
     before: Vec<Due>,
     after: Vec<Due>,
     news: Vec<News>,
-    counted: Option<Counting>,
+    counted: Counted,
 }
 
 /// A wallet as a reader sees it.
@@ -327,6 +331,8 @@ pub(super) fn load(
         was,
         asks: Asks::default(),
         booked,
+        told: Vec::new(),
+        still_held: Amount::ZERO,
     })
 }
 
@@ -529,6 +535,8 @@ impl OpenWallet {
             late_uses: Vec::new(),
             lowered: Vec::new(),
             key: None,
+            told: Vec::new(),
+            still_held: Amount::ZERO,
         }
     }
 
@@ -597,6 +605,11 @@ impl OpenWallet {
         let topup = topup.filter(|_| self.status == "active");
         let asks = topup.and_then(|topup| topup.next(balance, self.now));
         self.wallet.next_due().into_iter().chain(asks).min()
+    }
+
+    /// Has a limit something to tell?
+    pub fn tells(&self) -> bool {
+        !self.told.is_empty()
     }
 
     /// What can be spent on anything.
@@ -764,14 +777,9 @@ impl OpenWallet {
     pub fn book(&mut self, store: &Store, entry: &mut Entry, after: Vec<Due>) -> Result<bool> {
         let taken = self.take_in(store, entry, after)?;
         // The state first: a wallet that is too large books nothing.
-        let booked = self
-            .state()
-            .and_then(|state| Ok(ledger::insert(store, entry)?.then_some(state)));
-        let Ok(Some(state)) = booked else {
-            if let Some(counted) = taken.counted {
-                counted.undo(store, self)?;
-            }
-            return booked.map(|_| false);
+        let state = self.state()?;
+        if !ledger::insert(store, entry)? {
+            return Ok(false);
         };
         self.write(store, &state)?;
         self.book_with(store, entry, &taken)?;
@@ -799,7 +807,7 @@ impl OpenWallet {
         entry: &mut Entry,
         mut after: Vec<Due>,
     ) -> Result<TakenIn> {
-        let counted = limits::count(store, self, entry)?;
+        let counted = limits::count(store, self, entry, self.still_held)?;
         self.count_entry(entry)?;
         let before = std::mem::take(&mut self.due);
         let first = self.wallet.seq + 1;
@@ -835,6 +843,7 @@ impl OpenWallet {
 
     /// Writes down what comes with a movement.
     fn book_with(&mut self, store: &Store, entry: &Entry, taken: &TakenIn) -> Result<()> {
+        taken.counted.write(store, self)?;
         self.owe(store, entry)?;
         let lowered = std::mem::take(&mut self.lowered);
         for Lowered { id, owed, returned } in &lowered {

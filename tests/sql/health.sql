@@ -78,7 +78,7 @@ SELECT * FROM credyt.health;
 ALTER TABLE credyt.debts RESET (autovacuum_enabled); ALTER TABLE credyt.wallets RESET (autovacuum_enabled);
 SELECT * FROM credyt.health;
 ALTER TABLE credyt.limit_uses SET (autovacuum_vacuum_threshold = 1000000);
-INSERT INTO credyt.limit_uses SELECT 'c' || n, 'credits', 'user:a', 'month', '2026-01-01', '9999-01-01', 1 FROM generate_series(1, 10500) n;
+INSERT INTO credyt.limit_uses SELECT 'c' || n, 'credits', 'user:a', 'month', 'credits', '2026-01-01', '9999-01-01', 0, 1, false, false, false FROM generate_series(1, 10500) n;
 DELETE FROM credyt.limit_uses;
 SELECT pg_stat_force_next_flush() IS NULL;
 SELECT severity, finding, detail, hint FROM credyt.health;

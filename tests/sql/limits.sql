@@ -41,7 +41,7 @@ SELECT settled FROM credyt.balance('acme');
 SELECT substring(hint FROM 'SELECT .*;') AS remedy FROM refused($$SELECT credyt.debit_credits('acme', 'text', 100, scopes => '{user:alice}')$$) \gset
 :remedy
 SELECT credits FROM credyt.debit_credits('acme', 'text', 100, scopes => '{user:alice}');
-SELECT credits FROM credyt.set_limit('acme', 'user:alice', 20, 'day');
+SELECT cap FROM credyt.set_limit('acme', 'user:alice', 20, 'day');
 -- Above the cap since it was lowered: nothing but zero
 SELECT used > cap AS over FROM credyt.limits_used WHERE scope = 'user:alice';
 SELECT credits FROM credyt.debit_credits('acme', 'text', 0, scopes => '{user:alice}');
@@ -110,7 +110,7 @@ SELECT credyt.set_limit('acme', 'key:gone', NULL, 'week');
 \o
 SELECT scope, cap, used FROM credyt.limits_used WHERE scope ~ '^(key|user)' ORDER BY scope, cap;
 SELECT * FROM credyt.set_limit('acme', 'key:k1', NULL, 'hour');
-SELECT scope, every, credits FROM credyt.wallets w, credyt.limits(w.state) ORDER BY scope, every;
+SELECT scope, every, cap FROM credyt.wallets w, credyt.limits(w.state) ORDER BY scope, every;
 SELECT c.* FROM credyt.wallets w, credyt.limit_counts(w.state) c ORDER BY 1, 2;
 
 -- A wallet that has no credits yet; frozen, and a debt, do not matter
@@ -130,7 +130,7 @@ SELECT * FROM refused($$SELECT credyt.set_limit('acme', 'team:red', 1)$$) \gx
 SELECT * FROM refused($$SELECT credyt.set_limit('acme', 'user:', 1)$$) \gx
 SELECT * FROM refused($$SELECT credyt.set_limit('acme', 'user:al*', 1)$$) \gx
 SELECT * FROM refused($$SELECT credyt.set_limit('acme', 'action:*.x', 1)$$) \gx
-SELECT * FROM refused($$SELECT credyt.set_limit('acme', 'user:a', 1, 'year')$$) \gx
+SELECT * FROM refused($$SELECT credyt.set_limit('acme', 'user:a', 1, 'decade')$$) \gx
 SELECT * FROM refused($$SELECT credyt.set_limit('acme', 'user:a', 1, NULL)$$) \gx
 SELECT * FROM refused($$SELECT credyt.set_limit('acme', 'user:a', -1)$$) \gx
 SELECT * FROM refused($$SELECT credyt.set_limit('acme', 'user:a', 'NaN')$$) \gx

@@ -74,7 +74,7 @@ const LIFE: &[(&str, &str)] = &[
     // Limits, with more users than the state has room for; alerts and top-ups that have spoken; a transfer.
     (
         "2025-01-06Z",
-        r#"SELECT credyt.set_limit('many', 'user:*', 1000), credyt.set_limit('many', E'user:o''b\\', 5, 'hour'),
+        r#"SELECT credyt.set_limit('many', 'user:*', 1000), credyt.set_limit('many', 'user:*', 1000, '5 hours'), credyt.set_limit('many', 'user:*', 1000, 'ever', counts => 'calls'), credyt.set_limit('many', E'user:o''b\\', 5, 'hour'),
                   credyt.set_limit('ann', 'action:im*', 90, 'day');
            SELECT credyt.grant_credits('many', 100, paid => 9);
            SELECT count(credyt.debit_credits('many', 'image', credits => 1, scopes => ARRAY['user:' || n])) FROM generate_series(1, 20) n;

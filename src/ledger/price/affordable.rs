@@ -53,6 +53,16 @@ pub struct Affordable {
     pub units: i128,
 }
 
+/// What a search has found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Largest {
+    Found(Affordable),
+    /// Nothing can be paid. The price of the smallest amount, where it has one.
+    None {
+        smallest: Option<i128>,
+    },
+}
+
 impl Price {
     /// Whether the price of this call depends on what varies.
     ///
@@ -75,8 +85,7 @@ impl Price {
         }
     }
 
-    /// The largest amount of what varies that the budget pays for; `None`: not even the smallest. All else
-    /// about the call stays as it is.
+    /// The largest amount of what varies that the budget pays for. All else about the call stays as it is.
     ///
     /// # Errors
     /// Any [`PriceError`] of the smallest amount.
@@ -87,7 +96,7 @@ impl Price {
         search: &Search,
         scale: u32,
         rounding: Rounding,
-    ) -> Result<Option<Affordable>, PriceError> {
+    ) -> Result<Largest, PriceError> {
         let mut dimensions = measure.dimensions.clone();
         let mut price_of = |amount: i128| {
             let amount = decimal(amount);
@@ -112,12 +121,12 @@ impl Price {
             last / step,
         );
         if first > last {
-            return Ok(None);
+            return Ok(Largest::None { smallest: None });
         }
         // What is wrong with the call itself is wrong with its smallest amount.
         let smallest = price_of(first * step);
         if let Err(PriceError::Invalid(_) | PriceError::CostMissing) = smallest {
-            return smallest.map(|_| None);
+            return smallest.map(|_| Largest::None { smallest: None });
         }
 
         // The number of steps at the end of each stretch, the last stretch first.
@@ -147,12 +156,14 @@ impl Price {
                 }
             }
             let endless = search.at_most.is_none() && low == last;
-            return Ok(Some(Affordable {
+            return Ok(Largest::Found(Affordable {
                 amount: (!endless).then(|| decimal(low * step).normalize()),
                 units,
             }));
         }
-        smallest.map(|_| None)
+        smallest.map(|units| Largest::None {
+            smallest: Some(units),
+        })
     }
 }
 
@@ -222,9 +233,15 @@ mod tests {
             at_most: at_most.map(of),
             budget: floor(of(budget)) / 100,
         };
-        price(rule)
-            .affordable(vary.into(), &call.measure(), &search, 2, Rounding::Up)
-            .unwrap()
+        let found = price(rule).affordable(vary.into(), &call.measure(), &search, 2, Rounding::Up);
+        paid(found.unwrap())
+    }
+
+    fn paid(found: Largest) -> Option<Affordable> {
+        match found {
+            Largest::Found(paid) => Some(paid),
+            Largest::None { .. } => None,
+        }
     }
 
     fn amount(found: Option<Affordable>) -> Option<String> {
@@ -323,7 +340,7 @@ mod tests {
                 }
             }
             match found {
-                Ok(found) => prop_assert_eq!(found, best),
+                Ok(found) => prop_assert_eq!(paid(found), best),
                 Err(_) => prop_assert_eq!(None, best),
             }
         }
