@@ -204,6 +204,17 @@ pub fn invalid_every(text: &str, why: NotEvery) -> Error {
     }
 }
 
+/// What is paid in a currency needs a rate when it is booked.
+pub fn no_exchange_rate(currency: &str, to_currency: &str) -> Error {
+    invalid(
+        "currency",
+        format_args!("no exchange rate from {currency} to {to_currency} is known"),
+    )
+    .hint(format!(
+        "Set it: SELECT * FROM credyt.set_exchange_rate('{currency}', '{to_currency}', ...);"
+    ))
+}
+
 /// A key of a request is no argument of the function.
 pub fn no_such_argument(function: &str, key: &str, nearest: Option<&str>) -> Error {
     let shown: String = key.chars().take(40).collect();

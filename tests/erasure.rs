@@ -57,6 +57,7 @@ const KEPT: &[&str] = &[
     "events.type",
     "grants.applies_to",
     "grants.asset",
+    "grants.currency",
     "grants.customer",
     "grants.kind",
     "ledger.action",

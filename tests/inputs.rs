@@ -142,6 +142,7 @@ const FUNCTIONS: &[Function] = &[
             ("applies_to", Texts, "'{image}'"),
             ("idempotency_key", Text, "'key'"),
             ("metadata", Json, "'{}'"),
+            ("currency", Text, "NULL"),
         ],
     },
     Function {

@@ -82,6 +82,9 @@ CREATE TABLE credyt.grants (
     origin           uuid,
     created_at       timestamptz NOT NULL,
     metadata         jsonb,
+    currency         text,
+    currency_paid    numeric,
+    exchange_rate    numeric,
     PRIMARY KEY (customer, id)
 );
 COMMENT ON TABLE credyt.grants IS 'Every grant as it was issued, append-only. What is left of it is in credyt.grant_balances.';
@@ -99,6 +102,9 @@ COMMENT ON COLUMN credyt.grants.expires_at IS '... and before this moment; NULL:
 COMMENT ON COLUMN credyt.grants.applies_to IS 'Patterns of the actions it may pay for, such as image.*; NULL: all.';
 COMMENT ON COLUMN credyt.grants.origin IS 'The grant it came from: re-issued by a refund, rolled over from the period before (the first, of several), or transferred (then another customer''s).';
 COMMENT ON COLUMN credyt.grants.created_at IS 'When it was issued.';
+COMMENT ON COLUMN credyt.grants.currency IS 'The currency of currency_paid; NULL: it was paid in the asset''s.';
+COMMENT ON COLUMN credyt.grants.currency_paid IS 'Money paid for them in that currency; paid is it times exchange_rate.';
+COMMENT ON COLUMN credyt.grants.exchange_rate IS 'Money in the asset''s currency for one of that currency, when it was issued.';
 COMMENT ON COLUMN credyt.grants.metadata IS 'The application''s own notes.';
 
 CREATE TABLE credyt.authorizations (

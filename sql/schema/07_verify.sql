@@ -476,6 +476,12 @@ CROSS JOIN LATERAL (SELECT coalesce(sum(l.quantity), 0) AS used FROM credyt.ledg
                     WHERE l.customer = w.customer AND l.asset = w.asset AND l.kind = 'debit'
                       AND l.action = m.action AND l.occurred_at >= m.since) l
 WHERE m.used <> l.used
+-- what was paid in another currency is what it was converted to
+UNION ALL
+SELECT 7, g.customer, g.asset, format('grant %s was paid with %s %s at %s, which is not %s', g.id, g.currency_paid, g.currency, g.exchange_rate, g.paid)
+FROM credyt.grants g
+WHERE g.exchange_rate IS NOT NULL AND abs(g.paid - g.currency_paid * g.exchange_rate) > 0.00000000005
+  AND (verify.customer IS NULL OR g.customer = verify.customer)
 -- what waits for a payment does so for its subscription, for one period at most
 UNION ALL
 SELECT 7, w.customer, w.asset, format('%s of grant %s wait for a payment that is not waited for', o.state->>'waiting', o.state->>'id')

@@ -19,6 +19,22 @@ COMMENT ON COLUMN credyt.exchange_rates.created_at IS 'When it was set.';
 CREATE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON credyt.exchange_rates
     FOR EACH STATEMENT EXECUTE FUNCTION credyt.refuse_change();
 
+CREATE VIEW credyt.converted_payments AS
+SELECT g.customer, g.asset, g.id AS grant_id, g.created_at, g.currency, g.currency_paid, g.exchange_rate,
+       a.currency AS to_currency, g.paid
+FROM credyt.grants g JOIN credyt.assets a ON a.asset = g.asset
+WHERE g.exchange_rate IS NOT NULL;
+COMMENT ON VIEW credyt.converted_payments IS 'Which grants were paid in another currency than the asset''s, and at which rate do reports count them?';
+COMMENT ON COLUMN credyt.converted_payments.customer IS 'Customer.';
+COMMENT ON COLUMN credyt.converted_payments.asset IS 'The asset of the grant.';
+COMMENT ON COLUMN credyt.converted_payments.grant_id IS 'The grant.';
+COMMENT ON COLUMN credyt.converted_payments.created_at IS 'When it was issued, and converted.';
+COMMENT ON COLUMN credyt.converted_payments.currency IS 'The currency that was paid.';
+COMMENT ON COLUMN credyt.converted_payments.currency_paid IS 'Money paid, in that currency.';
+COMMENT ON COLUMN credyt.converted_payments.exchange_rate IS 'Units of to_currency for one of currency.';
+COMMENT ON COLUMN credyt.converted_payments.to_currency IS 'The asset''s currency.';
+COMMENT ON COLUMN credyt.converted_payments.paid IS 'Money paid, in the asset''s currency: revenue, deferred revenue and margin add up to it.';
+
 CREATE FUNCTION credyt.set_exchange_rate(
     currency      text,
     to_currency   text,

@@ -8,14 +8,18 @@ use uuid::Uuid;
 
 use super::answers::{GrantAnswer, wallet_row};
 use super::debit::once;
+use super::exchange::check_currency;
 use super::request::{self, number};
 use crate::errors::{self, Error, Result};
+use crate::ledger::amount::DECIMALS;
+use crate::ledger::exchange::convert;
 use crate::ledger::wallet::{Decided, Due, Part};
 use crate::ledger::watch::Asks;
 use crate::ledger::{Amount, Kind, Moment};
 use crate::sql_types::{Args, args as arguments, value};
 use crate::store::Store;
 use crate::store::batch::Batch;
+use crate::store::exchange;
 use crate::store::grants::{self, Issued};
 use crate::store::ledger::{Entry, Key, allocations};
 use crate::store::wallets::{self, OpenWallet};
@@ -50,6 +54,8 @@ pub struct NewGrant {
     applies_to: Option<Vec<String>>,
     pub key: Option<Key>,
     metadata: Option<serde_json::Value>,
+    /// Of `paid`; `None`: the asset's.
+    currency: Option<String>,
 }
 
 pub fn grant_credits(args: &Args) -> Result<Option<pg_sys::Datum>> {
@@ -81,11 +87,16 @@ pub fn read(args: &Args) -> Result<NewGrant> {
     let priority = args.int(7, "priority")?;
     let applies_to = args.names(8, "applies_to")?;
     check_patterns(applies_to.as_deref())?;
+    let currency = args.optional_name(11, "currency")?;
+    if let Some(currency) = &currency {
+        check_currency("currency", currency)?;
+    }
     let fields = || {
         vec![
             ("asset", Some(asset.clone())),
             number("credits", Some(credits)),
             ("paid", Some(paid.to_string())),
+            ("currency", currency.clone()),
             ("kind", Some(kind.to_string())),
             ("priority", Some(priority.to_string())),
             request::names("applies_to", applies_to.as_deref()),
@@ -104,6 +115,7 @@ pub fn read(args: &Args) -> Result<NewGrant> {
         asset,
         paid,
         applies_to,
+        currency,
     })
 }
 
@@ -169,6 +181,7 @@ fn put(
             return Err(errors::invalid("expires_at", format_args!("{end} is over")));
         }
     }
+    let (paid, exchange_rate) = paid_in_asset(store, request, open)?;
     let mut grant = Issued {
         customer: request.customer.clone(),
         id: Uuid::now_v7(),
@@ -176,7 +189,7 @@ fn put(
         kind: request.kind,
         priority: request.priority,
         credits,
-        paid: request.paid,
+        paid,
         settled: Amount::ZERO,
         settled_revenue: Amount::ZERO,
         effective_at,
@@ -185,8 +198,11 @@ fn put(
         origin: None,
         created_at: open.now,
         metadata: request.metadata.clone(),
+        currency: request.currency.clone().filter(|_| exchange_rate.is_some()),
+        currency_paid: exchange_rate.map(|_| request.paid),
+        exchange_rate,
     };
-    let paid_debts = open.issue(store, grant.open(credits, request.paid, false))?;
+    let paid_debts = open.issue(store, grant.open(credits, paid, false))?;
     for due in &paid_debts {
         if let Due {
             what: Decided::Settled { part, .. },
@@ -206,7 +222,7 @@ fn put(
     let part = Part {
         grant: Some((grant.id, grant.kind)),
         credits,
-        revenue: request.paid,
+        revenue: paid,
     };
     let entry = Entry {
         credits,
@@ -215,6 +231,28 @@ fn put(
         ..Entry::new("grant", open.now).under(request.key.as_ref())
     };
     Ok((grant, entry, paid_debts))
+}
+
+/// What was paid in the asset's currency, to ten decimals, and the rate of now where it was paid in another.
+fn paid_in_asset(
+    store: &Store,
+    request: &NewGrant,
+    open: &OpenWallet,
+) -> Result<(Amount, Option<Decimal>)> {
+    let to = &open.asset.currency;
+    let Some(currency) = request.currency.as_ref().filter(|from| *from != to) else {
+        return Ok((request.paid, None));
+    };
+    let rate = exchange::rate(store, currency, to, open.now)?
+        .ok_or_else(|| errors::no_exchange_rate(currency, to))?;
+    let out_of_range = || {
+        let why = format_args!("{} {currency} at {rate} is not below 1e15", request.paid);
+        errors::out_of_range("paid", why)
+    };
+    let paid = request.paid.to_decimal().ok_or_else(out_of_range)?;
+    let paid = convert(paid, rate, DECIMALS).ok_or_else(out_of_range)?;
+    let paid = Amount::from_decimal(paid, DECIMALS).map_err(|_| out_of_range())?;
+    Ok((paid, Some(rate)))
 }
 
 /// The first answer to a grant again: what it had when it was issued; what is held of it now.

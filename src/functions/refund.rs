@@ -212,6 +212,9 @@ impl Returning<'_> {
                 expires_at: Some(until),
                 origin: Some(id),
                 created_at: self.open.now,
+                currency: None,
+                currency_paid: None,
+                exchange_rate: None,
                 ..origin
             };
             self.open

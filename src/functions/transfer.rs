@@ -214,6 +214,9 @@ impl Move {
             origin: Some(self.origin.id),
             created_at: now,
             metadata: None,
+            currency: None,
+            currency_paid: None,
+            exchange_rate: None,
         }
     }
 }

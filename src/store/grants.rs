@@ -2,6 +2,7 @@
 
 use std::borrow::Borrow;
 
+use rust_decimal::Decimal;
 use serde_json::Value as Json;
 use uuid::Uuid;
 
@@ -32,6 +33,11 @@ table! {
         origin: Option<Uuid> as uuid,
         created_at: Moment as timestamptz,
         metadata: Option<Json> as jsonb,
+        /// What it was paid in, where that is not the asset's currency: how much, and the rate that `paid` was
+        /// converted at.
+        currency: Option<String> as text,
+        currency_paid: Option<Amount> as money,
+        exchange_rate: Option<Decimal> as numeric,
     }
 }
 

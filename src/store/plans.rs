@@ -466,6 +466,9 @@ impl Issue {
             origin: self.origin,
             created_at: now,
             metadata: None,
+            currency: None,
+            currency_paid: None,
+            exchange_rate: None,
         }
     }
 }

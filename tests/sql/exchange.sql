@@ -51,3 +51,34 @@ SELECT * FROM credyt.set_exchange_rate('EUR', 'USD', 1, 'infinity');
 UPDATE credyt.exchange_rates SET rate = 2;
 DELETE FROM credyt.exchange_rates;
 SELECT * FROM credyt.verify();
+
+-- What is paid in another currency is converted at the rate of the moment it is booked.
+SELECT id AS grant_id, paid, deferred FROM credyt.grant_credits('bob', 100, paid => '9.99', currency => 'EUR', idempotency_key => 'g') \gset
+SELECT :paid AS paid, :deferred AS deferred;
+SELECT currency, currency_paid, exchange_rate, to_currency, paid FROM credyt.converted_payments WHERE customer = 'bob';
+-- A retry is the same request at whatever rate; another currency or amount is not.
+SELECT version FROM credyt.set_exchange_rate('EUR', 'USD', 1.5);
+SELECT id = :'grant_id' AS same, paid, replayed FROM credyt.grant_credits('bob', 100, paid => 9.990, currency => 'EUR', idempotency_key => 'g');
+SELECT paid FROM credyt.grant_credits('bob', 100, paid => 9.99, idempotency_key => 'g');
+SELECT paid FROM credyt.grant_credits('bob', 100, paid => 9.99, currency => 'GBP', idempotency_key => 'g');
+-- The asset's own currency needs no rate; another one without a rate is refused, and nothing is booked.
+SELECT paid FROM credyt.grant_credits('bob', 1, paid => 2, currency => 'USD');
+SELECT paid FROM credyt.grant_credits('bob', 1, paid => 2, currency => 'CHF', idempotency_key => 'chf');
+SELECT paid FROM credyt.grant_credits('bob', 1, paid => 2, currency => 'usd');
+SELECT paid FROM credyt.grant_credits('bob', 1, paid => 999999999999999, currency => 'EUR');
+SELECT version FROM credyt.set_exchange_rate('CHF', 'USD', '1.13456789012345');
+SELECT paid, replayed FROM credyt.grant_credits('bob', 1, paid => 2, currency => 'CHF', idempotency_key => 'chf');
+-- grant_many, and the jsonb form
+SELECT paid FROM credyt.grant_many('[{"customer": "bob", "credits": 1, "paid": 2, "currency": "EUR"}, {"customer": "bob", "credits": 1, "paid": 2}]');
+SELECT paid FROM credyt.grant_credits('{"customer": "bob", "credits": 1, "paid": "0.0000000001", "currency": "EUR"}'::jsonb);
+-- Reports are in the asset's currency: bob spends his euros first
+SELECT credits, revenue FROM credyt.debit_credits('bob', 'render', 100);
+SELECT asset, kind, credits, revenue FROM credyt.deferred_revenue;
+SELECT currency, currency_paid, exchange_rate, paid FROM credyt.converted_payments ORDER BY grant_id;
+-- What is given back to an ended grant keeps its share in the asset's currency
+SELECT credits FROM credyt.grant_credits('eva', 10, paid => 1, currency => 'EUR', expires_at => '2026-05-01Z', idempotency_key => 'e');
+SELECT id AS debit FROM credyt.debit_credits('eva', 'render', 10) \gset
+UPDATE credyt.clock SET now = '2026-06-02 12:00+00';
+SELECT credits, revenue FROM credyt.refund('eva', :'debit', restore_until => '2027-01-01Z');
+SELECT credits, paid, origin IS NOT NULL AS reissued FROM credyt.grant_balances WHERE customer = 'eva' ORDER BY id;
+SELECT * FROM credyt.verify();

@@ -24,6 +24,7 @@ const LIFE: &[(&str, &str)] = &[
     (
         "2025-01-02Z",
         r#"SELECT credyt.grant_credits('ann', 1000, paid => 33.3333333333, metadata => '{"note": "a \"quoted\" ü\n"}');
+           SELECT credyt.grant_credits('ann', 0.5, paid => 0.77, currency => 'EUR', priority => 300);
            SELECT credyt.grant_credits('ann', 10, 'included', applies_to => '{image,"video.*"}', expires_at => '2025-01-20Z');
            SELECT credyt.grant_credits('ann', 7, 'promotional', effective_at => '2100-01-01Z', priority => -1);
            SELECT credyt.revoke_grant('ann', g.id, 3, reason => 'mistake', idempotency_key => 'revoke')
