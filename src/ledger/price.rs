@@ -31,6 +31,7 @@
 //! and explaining in `charge`, numbers in `exact`.
 
 mod affordable;
+pub mod book;
 mod charge;
 mod exact;
 mod parse;

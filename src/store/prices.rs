@@ -12,6 +12,7 @@ use super::statement::{INT, JSONB, RowRef, Statement, Store, TEXT, TIME};
 use crate::errors::{self, Result};
 use crate::ledger::Moment;
 use crate::ledger::price::Price;
+use crate::ledger::price::book::{self, Layers};
 use crate::sql_types::value;
 
 /// More customers' own prices of an action, or actions of an asset, are not kept compiled.
@@ -23,6 +24,16 @@ pub struct Version {
     pub version: i32,
     effective_at: Moment,
     pub price: Option<Rc<Price>>,
+}
+
+impl book::Version for Version {
+    fn effective_at(&self) -> Moment {
+        self.effective_at
+    }
+
+    fn is_withdrawn(&self) -> bool {
+        self.price.is_none()
+    }
 }
 
 /// The versions of one action's price, the latest first: one customer's own, a price list's, or those for all.
@@ -59,27 +70,17 @@ impl Applicable {
     /// all; the latter two as they were at the moment that he is kept on. `now`: the first price that has
     /// taken effect by then holds from the beginning.
     pub fn at(&self, at: Moment, now: Moment) -> Option<Version> {
-        let kept = self
-            .kept
-            .iter()
-            .find(|kept| kept.assignment.effective_at <= at);
-        let shared_at = kept.and_then(|kept| kept.assignment.as_of).unwrap_or(at);
-        let own = || self.own.iter();
-        let list = kept.and_then(|kept| kept.list.as_ref());
-        let shared = || list.into_iter().chain([&self.for_all]);
-        if let Some(found) = own().find_map(|own| in_force(own, at)) {
-            return Some(found);
-        }
-        if shared().any(|versions| started(versions, shared_at).next().is_some()) {
-            return shared().find_map(|versions| in_force(versions, shared_at));
-        }
-        let unstarted = own().filter(|own| started(own, at).next().is_none());
-        let layers: Vec<&Versions> = unstarted.chain(shared()).collect();
-        let first = layers.iter().flat_map(|versions| started(versions, now));
-        let first = first.map(|version| version.effective_at).min()?;
-        layers
-            .into_iter()
-            .find_map(|versions| in_force(versions, first))
+        let in_force = |kept: &&Kept| kept.assignment.effective_at <= at;
+        let kept = self.kept.iter().find(in_force);
+        let layers = Layers {
+            own: self.own.as_deref().unwrap_or_default(),
+            list: kept
+                .and_then(|kept| kept.list.as_deref())
+                .unwrap_or_default(),
+            for_all: &self.for_all,
+            as_of: kept.and_then(|kept| kept.assignment.as_of),
+        };
+        layers.at(at, now).cloned()
     }
 }
 
@@ -275,19 +276,6 @@ pub fn set(store: &Store, new: &NewPrice, now: Moment) -> Result<i32> {
         .first()
         .ok_or_else(|| errors::corrupted("the price book", "a price is lost"))?;
     row.int(1)
-}
-
-/// The versions that have taken effect by this moment.
-fn started(versions: &[Version], at: Moment) -> impl Iterator<Item = &Version> {
-    versions
-        .iter()
-        .filter(move |version| version.effective_at <= at)
-}
-
-/// The latest version that counts at this moment, unless it withdraws the price.
-fn in_force(versions: &[Version], at: Moment) -> Option<Version> {
-    let latest = versions.iter().find(|version| version.effective_at <= at)?;
-    latest.price.as_ref().map(|_| latest.clone())
 }
 
 fn read_all<'a>(rows: impl Iterator<Item = RowRef<'a>>) -> Result<Versions> {
