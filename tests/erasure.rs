@@ -109,7 +109,6 @@ const KEPT: &[&str] = &[
 
 const KEPT_TOO: &[&str] = &[
     "revoked_grants.customer",
-    "revoked_grants.owed",
     "booked_subscriptions.timezone",
     "vendor_costs.api_flavor",
     "vendor_costs.asset",

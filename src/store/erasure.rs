@@ -207,7 +207,8 @@ static HASH: Statement = Statement {
                            CROSS JOIN LATERAL (
                                SELECT ROW(g.id, g.asset, g.kind, g.priority, g.credits, g.paid, g.settled,
                                           g.settled_revenue, g.effective_at, g.expires_at, g.applies_to, g.origin,
-                                          g.created_at, CASE WHEN $4 THEN g.metadata END)::text AS text
+                                          g.created_at, g.currency, g.currency_paid, g.exchange_rate,
+                                          CASE WHEN $4 THEN g.metadata END)::text AS text
                                FROM credyt.grants g
                                WHERE g.customer = l.customer
                                  AND g.id = CASE WHEN l.kind = 'grant' OR a.part ? 'from' THEN a.part->>'grant'

@@ -180,7 +180,7 @@ pub fn goes_on(client: &mut Client) {
             "SELECT count(*), sum(c.credits) FROM credyt.open_authorizations h, credyt.capture(h.customer, h.id, quantity => 2) c
              WHERE h.customer = 'ann'"
         ),
-        "2 6"
+        "3 6.5"
     );
     rows(client, "SELECT credyt.maintain()");
     lawful(client);
