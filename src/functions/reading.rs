@@ -76,11 +76,13 @@ impl Standing {
         view: &WalletView,
         at: Moment,
     ) -> Result<Standing> {
-        let (mut settled, mut owed) = history::settled_at(store, customer, asset, at)?;
-        for due in view.due.iter().filter(|due| due.at <= at) {
-            settled += due.credits();
-            if let Decided::Settled { part, .. } = &due.what {
-                owed -= part.credits;
+        let (mut settled, owed_since) = history::settled_at(store, customer, asset, at)?;
+        let mut owed = view.wallet.owed - owed_since;
+        for due in &view.due {
+            match &due.what {
+                _ if due.at <= at => settled += due.credits(),
+                Decided::Settled { part, .. } => owed += part.credits,
+                _ => {}
             }
         }
         Ok(Standing::past(settled, owed))

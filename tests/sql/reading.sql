@@ -86,3 +86,18 @@ SELECT jsonb_set(state::jsonb, '{grants,0,remaining}', '"-1"')::text::credyt.wal
 SELECT jsonb_set(state::jsonb, '{grants,0,held}', '"1000"')::text::credyt.wallet FROM credyt.wallets WHERE customer = 'acme';
 SELECT (state::jsonb || '{"surprise": 1}')::text::credyt.wallet FROM credyt.wallets WHERE customer = 'acme';
 SELECT * FROM credyt.verify();
+
+-- A balance of the past reads what came after that moment, not the whole history
+\o /dev/null
+UPDATE credyt.clock SET now = '2026-01-21 00:00+00';
+SELECT count(credyt.debit_credits('acme', 'image', 0)) FROM generate_series(1, 300);
+UPDATE credyt.clock SET now = '2026-01-22 00:00+00';
+SELECT credyt.debit_credits('acme', 'image', 1);
+BEGIN;
+SELECT coalesce(idx_tup_fetch, 0) + coalesce(seq_tup_read, 0) AS before
+FROM pg_stat_xact_user_tables WHERE relid = 'credyt.ledger'::regclass \gset
+\o
+SELECT settled, owed FROM credyt.balance('acme', at => '2026-01-21 12:00+00');
+SELECT coalesce(idx_tup_fetch, 0) + coalesce(seq_tup_read, 0) - :before < 20 AS few
+FROM pg_stat_xact_user_tables WHERE relid = 'credyt.ledger'::regclass;
+ROLLBACK;
