@@ -1,5 +1,5 @@
 # credyt_pg: what one can do here. `make` alone lists it.
-.PHONY: help demo report test test-clients bench growth soak replay release install uninstall installcheck stage clean
+.PHONY: help demo report test test-clients bench growth soak replay release install uninstall installcheck deb dist stage clean
 .DEFAULT_GOAL := help
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
@@ -65,6 +65,12 @@ uninstall:       ## out of your Postgres again (PG_CONFIG=/path/to/pg_config)
 
 installcheck:    ## the SQL tests on your running Postgres with the extension installed (PG_CONFIG=, PGHOST= ...)
 	@tests/regress.sh "$(PG_CONFIG)"
+
+deb:             ## a Debian package for your Postgres, in target/dist (PG_CONFIG=/path/to/pg_config)
+	@packaging/package.sh "$(PG_CONFIG)" deb
+
+dist:            ## all packages: Debian's, an archive of the files, the source for PGXN, and their checksums (PG_CONFIG=)
+	@packaging/package.sh "$(PG_CONFIG)" deb tar pgxn
 
 stage:           ## build and put the extension into the private Postgres of this checkout (PG=18)
 	@pg_config=$$(tests/env.sh $(PG)); tests/build.sh $$pg_config install; echo "$$pg_config"

@@ -38,6 +38,7 @@ for major; do
         tests/server.sh run "$pg_config" -- tests/clients/run.sh
     [ $nth != 1 ] || CREDYT_OPTIONS="-c fsync=off" step "Examples on PostgreSQL $major" \
         tests/server.sh run "$pg_config" -- tests/examples.sh
+    [ $nth != 1 ] || LOG_LINES=60 step "Packages for PostgreSQL $major" tests/packages.sh "$pg_config"
     [ $nth != 1 ] || step "The demo and its pictures on PostgreSQL $major" \
         tests/server.sh run "$pg_config" -- tests/demo.sh report target/report.html
 done

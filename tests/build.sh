@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # tests/build.sh <pg_config>            builds the extension for that Postgres
-# tests/build.sh <pg_config> install    builds it and puts it into that Postgres
+# tests/build.sh <pg_config> install    builds it and puts it into that Postgres; with DESTDIR=folder below that folder
 # tests/build.sh <pg_config> uninstall  takes it out again
 # tests/build.sh <pg_config> clippy     lints what is compiled for that Postgres
 # There is one target folder for each major version, so that going from one to another rebuilds nothing.
@@ -13,8 +13,8 @@ major=$("$pg_config" --version | sed 's/^PostgreSQL \([0-9]*\).*/\1/')
 name=credyt_pg
 version=$(sed -n "s/^default_version *= *'\(.*\)'.*/\1/p" $name.control)
 out=target/pg$major
-lib=$("$pg_config" --pkglibdir)
-extension=$("$pg_config" --sharedir)/extension
+lib=${DESTDIR:-}$("$pg_config" --pkglibdir)
+extension=${DESTDIR:-}$("$pg_config" --sharedir)/extension
 
 must_write() {
     local dir
@@ -27,7 +27,9 @@ must_write() {
 }
 
 case ${2:-build} in
-install) must_write install ;;
+install)
+    [ -z "${DESTDIR:-}" ] || mkdir -p "$lib" "$extension"
+    must_write install ;;
 uninstall)
     must_write uninstall
     rm -fv "$lib/$name.so" "$extension/$name.control" "$extension/$name"--*.sql
@@ -41,7 +43,7 @@ esac
 # pgrx reads no settings here, but rebuilds itself every time when the file is missing.
 mkdir -p "$out/pgrx"
 [ -f "$out/pgrx/config.toml" ] || echo '[configs]' > "$out/pgrx/config.toml"
-export PGRX_PG_CONFIG_PATH=$pg_config PGRX_HOME=$PWD/$out/pgrx CARGO_TARGET_DIR=$out
+export PGRX_PG_CONFIG_PATH=$pg_config PGRX_HOME=$(realpath "$out/pgrx") CARGO_TARGET_DIR=$out
 command -v cc >/dev/null || tests/env.sh cc
 if [ -f "$("$pg_config" --includedir-server)/postgres.h" ]; then
     settings=$(tests/env.sh clang)

