@@ -56,6 +56,8 @@ const FUNCTIONS: &[Function] = &[
             ("rollover", Number, "NULL"),
             ("priority", Int, "100"),
             ("applies_to", Texts, "'{image}'"),
+            ("rollover_percent", Number, "50"),
+            ("rollover_periods", Int, "NULL"),
         ],
     },
     Function {

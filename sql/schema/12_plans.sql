@@ -12,6 +12,8 @@ CREATE TABLE credyt.plans (
     applies_to  text[],
     created_at  timestamptz NOT NULL,
     committed_at timestamptz,
+    rollover_percent numeric NOT NULL,
+    rollover_periods int,
     PRIMARY KEY (plan, version)
 );
 COMMENT ON TABLE credyt.plans IS 'Every version of every plan, append-only. Written by credyt.create_plan.';
@@ -19,15 +21,17 @@ COMMENT ON COLUMN credyt.plans.plan IS 'The name of the plan.';
 COMMENT ON COLUMN credyt.plans.version IS 'Counts up from 1; a subscription takes the newest one when its next period starts.';
 COMMENT ON COLUMN credyt.plans.asset IS 'The asset of its credits; the same in every version.';
 COMMENT ON COLUMN credyt.plans.credits IS 'Credits of each period.';
-COMMENT ON COLUMN credyt.plans.every IS 'How long a period is: so many days, weeks, months or years.';
+COMMENT ON COLUMN credyt.plans.every IS 'How long a period is: so many hours, days, weeks, months or years.';
 COMMENT ON COLUMN credyt.plans.paid IS 'Money paid for each period, in the asset''s currency.';
 COMMENT ON COLUMN credyt.plans.rollover IS 'Up to so many unspent credits move to the next period; NULL: all.';
+COMMENT ON COLUMN credyt.plans.rollover_percent IS 'Of what is unspent so many percent move, rounded down, and at most rollover.';
+COMMENT ON COLUMN credyt.plans.rollover_periods IS 'The same credits move at most so often; NULL: without end.';
 COMMENT ON COLUMN credyt.plans.priority IS 'Of its grants: lower burns first.';
 COMMENT ON COLUMN credyt.plans.applies_to IS 'Patterns of the actions its grants may pay for; NULL: all.';
 COMMENT ON COLUMN credyt.plans.created_at IS 'When it was made.';
 COMMENT ON COLUMN credyt.plans.committed_at IS 'Renewals after this moment are on these terms; NULL until the transaction that made it commits.';
 CREATE TRIGGER append_only
-    BEFORE UPDATE OF plan, version, asset, credits, every, paid, rollover, priority, applies_to, created_at OR DELETE OR TRUNCATE
+    BEFORE UPDATE OF plan, version, asset, credits, every, paid, rollover, priority, applies_to, created_at, rollover_percent, rollover_periods OR DELETE OR TRUNCATE
     ON credyt.plans FOR EACH STATEMENT EXECUTE FUNCTION credyt.refuse_change();
 CREATE TRIGGER committed_once BEFORE UPDATE ON credyt.plans
     FOR EACH ROW WHEN (OLD.committed_at IS NOT NULL) EXECUTE FUNCTION credyt.refuse_change();
@@ -56,6 +60,7 @@ CREATE TABLE credyt.booked_subscriptions (
     paid_through     timestamptz,
     ends_at          timestamptz,
     grants           uuid[] NOT NULL,
+    moved            int[] NOT NULL,
     waits_until      timestamptz,
     created_at       timestamptz NOT NULL,
     PRIMARY KEY (customer, id)
@@ -68,13 +73,14 @@ COMMENT ON COLUMN credyt.booked_subscriptions.asset IS 'The asset of its credits
 COMMENT ON COLUMN credyt.booked_subscriptions.timezone IS 'Periods keep the local hour of this time zone.';
 COMMENT ON COLUMN credyt.booked_subscriptions.starts_at IS 'When its first period starts.';
 COMMENT ON COLUMN credyt.booked_subscriptions.anchor IS 'What periods are counted from: the first start, or the one at which months became days or days months.';
-COMMENT ON COLUMN credyt.booked_subscriptions.steps IS 'So many days or months after the anchor the next period starts.';
+COMMENT ON COLUMN credyt.booked_subscriptions.steps IS 'So many hours, days or months after the anchor the next period starts.';
 COMMENT ON COLUMN credyt.booked_subscriptions.period_start IS 'When the last period that was booked started; NULL: none was.';
 COMMENT ON COLUMN credyt.booked_subscriptions.version IS 'The version of the plan that it is on.';
 COMMENT ON COLUMN credyt.booked_subscriptions.next_renewal_at IS 'When the period after it starts; NULL: after the year 9999.';
 COMMENT ON COLUMN credyt.booked_subscriptions.paid_through IS 'Periods that start at or after this are not granted until paid; NULL: no gate.';
 COMMENT ON COLUMN credyt.booked_subscriptions.ends_at IS 'Periods that start at or after this are not wanted; NULL: it goes on.';
 COMMENT ON COLUMN credyt.booked_subscriptions.grants IS 'The grants of the period booked last: its own, and what rolled over into it. Empty once nothing of them can roll over.';
+COMMENT ON COLUMN credyt.booked_subscriptions.moved IS 'How often the credits of each of these grants have rolled over.';
 COMMENT ON COLUMN credyt.booked_subscriptions.waits_until IS 'That period is over and the next one not paid: what may roll over waits until then, or ends_at. NULL: nothing waits.';
 COMMENT ON COLUMN credyt.booked_subscriptions.created_at IS 'When it was made.';
 
@@ -105,7 +111,9 @@ CREATE TYPE credyt.plan AS (
     rollover    numeric,
     priority    int,
     applies_to  text[],
-    created_at  timestamptz
+    created_at  timestamptz,
+    rollover_percent numeric,
+    rollover_periods int
 );
 COMMENT ON TYPE credyt.plan IS 'One version of a plan.';
 COMMENT ON COLUMN credyt.plan.plan IS 'Its name.';
@@ -115,6 +123,8 @@ COMMENT ON COLUMN credyt.plan.credits IS 'Credits of each period.';
 COMMENT ON COLUMN credyt.plan.every IS 'How long a period is.';
 COMMENT ON COLUMN credyt.plan.paid IS 'Money paid for each period, in the asset''s currency.';
 COMMENT ON COLUMN credyt.plan.rollover IS 'Up to so many unspent credits move to the next period; NULL: all.';
+COMMENT ON COLUMN credyt.plan.rollover_percent IS 'Of what is unspent so many percent move, rounded down, and at most rollover.';
+COMMENT ON COLUMN credyt.plan.rollover_periods IS 'The same credits move at most so often; NULL: without end.';
 COMMENT ON COLUMN credyt.plan.priority IS 'Of its grants: lower burns first.';
 COMMENT ON COLUMN credyt.plan.applies_to IS 'Patterns of the actions its grants may pay for; NULL: all.';
 COMMENT ON COLUMN credyt.plan.created_at IS 'When it was made. Periods that start after its commit are on these terms.';
@@ -161,12 +171,14 @@ CREATE FUNCTION credyt.create_plan(
     paid        numeric DEFAULT 0,
     rollover    numeric DEFAULT 0,
     priority    int DEFAULT 100,
-    applies_to  text[] DEFAULT NULL
+    applies_to  text[] DEFAULT NULL,
+    rollover_percent numeric DEFAULT 100,
+    rollover_periods int DEFAULT NULL
 ) RETURNS credyt.plan
     AS 'MODULE_PATHNAME', 'credyt_create_plan' LANGUAGE c VOLATILE
     SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_seqscan = off;
-COMMENT ON FUNCTION credyt.create_plan(text, numeric, text, text, numeric, numeric, int, text[]) IS
-    'Creates a plan: so many credits every period (1 day, 2 weeks, 1 month, 1 year; at most 10 years), paid with so much money each. rollover: up to so many unspent credits move to the next period, NULL all. Again with the same terms is harmless; with others it makes a new version, which subscriptions take at their next period. WC009, 22003, 22023.';
+COMMENT ON FUNCTION credyt.create_plan(text, numeric, text, text, numeric, numeric, int, text[], numeric, int) IS
+    'Creates a plan: so many credits every period (1 hour, 1 day, 2 weeks, 1 month, 1 year; at most 10 years), paid with so much money each. rollover: up to so many unspent credits move to the next period, NULL all; of what is unspent rollover_percent, and at most rollover_periods times. Again with the same terms is harmless; with others it makes a new version, which subscriptions take at their next period. WC009, 22003, 22023.';
 
 CREATE FUNCTION credyt.subscribe(
     customer         text,

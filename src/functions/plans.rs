@@ -10,7 +10,7 @@ use super::request;
 use crate::errors::{self, Result};
 use crate::ledger::Moment;
 use crate::ledger::period::{self, Every};
-use crate::ledger::plan::{self, Subscription, Terms};
+use crate::ledger::plan::{self, Rollover, Subscription, Terms, WHOLE_PERCENT};
 use crate::sql_types::{Args, Row, args as arguments, value};
 use crate::store::Store;
 use crate::store::books;
@@ -20,6 +20,9 @@ use crate::store::wallets;
 
 /// A subscription that is made late may have missed so many periods.
 const MAX_MISSED: i32 = 1000;
+
+/// Credits that may move only so often stay in a grant for each period they come from.
+const MAX_MOVES: i32 = 1000;
 
 pub fn create_plan(args: &Args) -> Result<Option<pg_sys::Datum>> {
     let name = args.name(0, "plan")?;
@@ -32,6 +35,16 @@ pub fn create_plan(args: &Args) -> Result<Option<pg_sys::Datum>> {
     let priority = args.int(6, "priority")?;
     let applies_to = args.names(7, "applies_to")?;
     check_patterns(applies_to.as_deref())?;
+    let percent = args.paid(8, "rollover_percent")?;
+    if percent > WHOLE_PERCENT {
+        return Err(errors::invalid("rollover_percent", "more than 100 percent"));
+    }
+    let times = args.optional_int(9, "rollover_periods")?;
+    if times.is_some_and(|times| !(0..=MAX_MOVES).contains(&times)) {
+        let why = format_args!("it is not between 0 and {MAX_MOVES}");
+        return Err(errors::invalid("rollover_periods", why));
+    }
+    let times = times.map(i32::unsigned_abs);
     let terms = Store::write(|store| {
         // Versions of the plans of an asset are made one after another.
         books::lock(store, &asset)?;
@@ -50,7 +63,11 @@ pub fn create_plan(args: &Args) -> Result<Option<pg_sys::Datum>> {
             credits,
             every,
             paid,
-            rollover,
+            rollover: Rollover {
+                most: rollover,
+                percent,
+                times,
+            },
             priority,
             applies_to,
             since: books::now(store)?,
@@ -72,10 +89,15 @@ pub fn create_plan(args: &Args) -> Result<Option<pg_sys::Datum>> {
         value::credits(terms.credits),
         value::text(&terms.every.to_string()),
         value::money(terms.paid),
-        terms.rollover.and_then(value::credits),
+        terms.rollover.most.and_then(value::credits),
         value::int(terms.priority),
         value::texts(terms.applies_to.as_deref()),
         value::moment(terms.since),
+        value::credits(terms.rollover.percent),
+        terms
+            .rollover
+            .times
+            .and_then(|times| value::int(times.cast_signed())),
     ])
     .datum(args)
 }
@@ -180,6 +202,7 @@ impl Subscribed {
                 plan: plan.plan.clone(),
                 created_at: now,
                 zone,
+                scale: books::asset(store, &plan.asset)?.scale,
                 anchor: starts_at,
                 steps: 0,
                 next: Some(starts_at),

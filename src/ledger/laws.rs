@@ -17,7 +17,7 @@ use proptest::sample::Index;
 use uuid::Uuid;
 
 use self::model::{Model, Movement, MovementKind, Units, sum};
-use super::plan::{Lapse, Period, Renewing, grant_id};
+use super::plan::{Lapse, Period, PeriodGrant, Renewing, Rollover, grant_id};
 use super::refund::{self, Back, Paid, Revoked, RevokedDebt};
 use super::wallet::{Debt, Decided, Due, EndedHold, Overrun, Part, Pin, Shortfall, total};
 use super::{Amount, Grant, Kind, Moment, Wallet, packed, text};
@@ -88,6 +88,10 @@ struct PeriodTerms {
     credits: Units,
     paid: Units,
     rollover: Option<Units>,
+    percent: Units,
+    times: Option<u32>,
+    /// The smallest amount of the asset.
+    step: Units,
     priority: i32,
     applies_to: Option<Vec<String>>,
 }
@@ -108,15 +112,25 @@ impl Subscription {
         (self.renews_at().is_none() && wanted).then_some(at)
     }
 
+    /// The asset's decimals.
+    fn scale(&self) -> u32 {
+        10 - self.terms[0].step.ilog10()
+    }
+
     fn terms(&self, nth: usize) -> &PeriodTerms {
         &self.terms[nth % 2]
     }
 
-    /// What may come over into the next period.
-    fn rollover(&self) -> Option<Units> {
-        match self.begun {
-            0 => Some(0),
-            n => self.terms(n - 1).rollover,
+    /// How what is unspent comes over into the next period: nothing into the first.
+    fn rollover(&self) -> Rollover {
+        let amount = Amount::from_units;
+        match self.begun.checked_sub(1).map(|n| self.terms(n)) {
+            None => Rollover::NOTHING,
+            Some(terms) => Rollover {
+                most: terms.rollover.map(amount),
+                percent: amount(terms.percent * ONE_UNIT),
+                times: terms.times,
+            },
         }
     }
 
@@ -144,7 +158,7 @@ struct Store {
     wallet: Wallet,
     limit: Amount,
     /// Each with the grants of its period.
-    subscriptions: Vec<(Subscription, Vec<Uuid>)>,
+    subscriptions: Vec<(Subscription, Vec<PeriodGrant>)>,
     /// The terms of every grant ever issued.
     grants: BTreeMap<Uuid, Grant>,
     authorizations: Vec<Authorization>,
@@ -200,7 +214,7 @@ impl Store {
                     starts: Moment(starts),
                     ends: Moment(starts + subscription.length),
                     grant: subscription.grant(),
-                    rollover: subscription.rollover().map(Amount::from_units),
+                    rollover: subscription.rollover(),
                 });
                 subscription.next += subscription.length;
                 subscription.begun += 1;
@@ -214,7 +228,7 @@ impl Store {
                     subscription.waits_until = Some(at + subscription.length);
                     lapse = Some(Lapse {
                         at: Moment(at),
-                        rollover: subscription.rollover().map(Amount::from_units),
+                        rollover: subscription.rollover(),
                     });
                 }
                 wait_ends = is_due(subscription.waits_at()).map(Moment);
@@ -222,6 +236,7 @@ impl Store {
             renewing.push(Renewing {
                 subscription: subscription.id,
                 plan: "pro".to_owned(),
+                scale: subscription.scale(),
                 grants: std::mem::take(grants),
                 periods,
                 lapse,
@@ -613,7 +628,12 @@ struct Plan {
 }
 
 /// Credits, paid, rollover, priority and applies_to.
-type PlanTerms = (Size, Size, Option<Size>, i32, Option<Vec<&'static str>>);
+type PlanTerms = (Size, Size, Rolls, i32, Option<Vec<&'static str>>);
+
+/// Up to so many, of so many percent, and so often.
+type Rolls = (Option<Size>, Units, Option<u32>);
+
+const ONE_UNIT: Units = 10_000_000_000;
 
 /// An asset's decimals, when the wallet is opened, and what happens then: after so many seconds the
 /// next step.
@@ -681,7 +701,11 @@ fn plans() -> impl Strategy<Value = Step> {
     let terms = prop::array::uniform2((
         prop_oneof![1 => Just(Size::Steps(0)), 6 => sizes()],
         sizes(),
-        prop_oneof![1 => Just(None), 1 => Just(Some(Size::Steps(0))), 2 => sizes().prop_map(Some)],
+        (
+            prop_oneof![2 => Just(None), 1 => Just(Some(Size::Steps(0))), 2 => sizes().prop_map(Some)],
+            prop_oneof![3 => Just(100), 2 => 0..100_i128],
+            prop::option::of(0..4_u32),
+        ),
         prop_oneof![4 => Just(100), 1 => 99..102],
         patterns,
     ));
@@ -944,7 +968,10 @@ fn subscription(plan: &Plan, nth: u64, now: i64, step: Units) -> Subscription {
         PeriodTerms {
             credits: credits.of(0, step),
             paid: paid.of(0, 1),
-            rollover: rollover.map(|size| size.of(0, step)),
+            rollover: rollover.0.map(|size| size.of(0, step)),
+            percent: rollover.1,
+            times: rollover.2,
+            step,
             priority: *priority,
             applies_to: (applies_to.as_ref())
                 .map(|patterns| patterns.iter().map(|p| p.to_string()).collect()),

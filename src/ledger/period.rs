@@ -15,31 +15,32 @@ use jiff::tz::TimeZone;
 use super::Moment;
 
 /// The longest period, in years.
-const MAX_YEARS: u16 = 10;
+const MAX_YEARS: u32 = 10;
 
 /// How long a period is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Every {
-    Days(u16),
-    Months(u16),
+    /// Of 60 minutes each, whatever clocks do.
+    Hours(u32),
+    Days(u32),
+    Months(u32),
 }
 
 impl Every {
-    fn count(self) -> u16 {
+    fn count(self) -> i32 {
         match self {
-            Every::Days(count) | Every::Months(count) => count,
+            Every::Hours(count) | Every::Days(count) | Every::Months(count) => {
+                i32::try_from(count).unwrap_or(i32::MAX)
+            }
         }
     }
 
-    /// Are both counted in days, or both in months?
+    /// Are both counted in hours, in days, or in months?
     pub fn same_unit(self, other: Every) -> bool {
-        matches!(
-            (self, other),
-            (Every::Days(_), Every::Days(_)) | (Every::Months(_), Every::Months(_))
-        )
+        std::mem::discriminant(&self) == std::mem::discriminant(&other)
     }
 
-    /// The start after this one, and how many days or months it is from the anchor: `steps` are those
+    /// The start after this one, and how many hours, days or months it is from the anchor: `steps` are those
     /// of this start. `None` beyond the year 9999.
     pub fn next(
         self,
@@ -50,7 +51,7 @@ impl Every {
     ) -> Option<(i32, Moment)> {
         let mut steps = steps;
         loop {
-            steps = steps.checked_add(self.count().into())?;
+            steps = steps.checked_add(self.count())?;
             let next = self.after(anchor, zone, steps)?;
             if next > start {
                 return Some((steps, next));
@@ -60,12 +61,13 @@ impl Every {
 
     /// The start so many periods after the anchor. `None` beyond the year 9999.
     pub fn times_after(self, anchor: Moment, zone: &TimeZone, periods: i32) -> Option<Moment> {
-        self.after(anchor, zone, periods.checked_mul(self.count().into())?)
+        self.after(anchor, zone, periods.checked_mul(self.count())?)
     }
 
-    /// So many days or months after the anchor, at the anchor's time of day.
+    /// So many hours after the anchor, or so many days or months, at the anchor's time of day.
     fn after(self, anchor: Moment, zone: &TimeZone, steps: i32) -> Option<Moment> {
         let span = match self {
+            Every::Hours(_) => return anchor.plus_seconds(i64::from(steps) * 3600),
             Every::Days(_) => Span::new().try_days(steps).ok()?,
             Every::Months(_) => Span::new().try_months(steps).ok()?,
         };
@@ -88,17 +90,18 @@ impl fmt::Display for NotAPeriod {
     }
 }
 
-/// `1 day`, `2 weeks`, `3 months`, `1 year`.
+/// `1 hour`, `1 day`, `2 weeks`, `3 months`, `1 year`.
 impl FromStr for Every {
     type Err = NotAPeriod;
     fn from_str(text: &str) -> Result<Every, NotAPeriod> {
         let no = |why: &str| NotAPeriod(format!("{text:?} {why}"));
-        let unknown = || no("is no number of days, weeks, months or years, such as 1 month");
+        let unknown = || no("is no number of hours, days, weeks, months or years, such as 1 month");
         let (number, unit) = text.split_once(' ').ok_or_else(unknown)?;
         if number.is_empty() || !number.bytes().all(|byte| byte.is_ascii_digit()) {
             return Err(unknown());
         }
-        let (unit, in_unit, in_year): (fn(u16) -> Every, u16, u16) = match unit {
+        let (unit, in_unit, in_year): (fn(u32) -> Every, u32, u32) = match unit {
+            "hour" | "hours" => (Every::Hours, 1, 366 * 24),
             "day" | "days" => (Every::Days, 1, 366),
             "week" | "weeks" => (Every::Days, 7, 366),
             "month" | "months" => (Every::Months, 1, 12),
@@ -106,7 +109,7 @@ impl FromStr for Every {
             _ => return Err(unknown()),
         };
         let too_long = || no(&format!("is longer than {MAX_YEARS} years"));
-        let number: u16 = number.parse().map_err(|_| too_long())?;
+        let number: u32 = number.parse().map_err(|_| too_long())?;
         match number.checked_mul(in_unit) {
             Some(0) => Err(no("is no time at all")),
             Some(count) if count <= MAX_YEARS * in_year => Ok(unit(count)),
@@ -119,6 +122,7 @@ impl FromStr for Every {
 impl fmt::Display for Every {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (count, unit) = match *self {
+            Every::Hours(hours) => (hours, "hour"),
             Every::Days(days) if days % 7 == 0 => (days / 7, "week"),
             Every::Days(days) => (days, "day"),
             Every::Months(months) if months % 12 == 0 => (months / 12, "year"),
@@ -237,6 +241,28 @@ mod tests {
     }
 
     #[test]
+    fn hours_are_hours_whatever_clocks_do() {
+        assert_eq!(
+            starts("Europe/Berlin", "2026-03-29T00:30", "1 hour", 4),
+            [
+                "2026-03-29 00:30",
+                "2026-03-29 01:30",
+                "2026-03-29 03:30",
+                "2026-03-29 04:30"
+            ]
+        );
+        assert_eq!(
+            starts("Europe/Berlin", "2026-10-25T01:30", "1 hour", 4),
+            [
+                "2026-10-25 01:30",
+                "2026-10-25 02:30",
+                "2026-10-25 02:30",
+                "2026-10-25 03:30"
+            ]
+        );
+    }
+
+    #[test]
     fn a_day_that_was_left_out_has_no_period() {
         // Samoa went from 29 to 31 December 2011.
         assert_eq!(
@@ -261,6 +287,9 @@ mod tests {
     #[test]
     fn texts() {
         for (text, printed) in [
+            ("1 hour", "1 hour"),
+            ("24 hours", "24 hours"),
+            ("87840 hours", "87840 hours"),
             ("1 day", "1 day"),
             ("10 days", "10 days"),
             ("1 week", "1 week"),
@@ -286,7 +315,9 @@ mod tests {
             "-1 day",
             "+1 day",
             "1.5 months",
-            "1 hour",
+            "0 hours",
+            "87841 hours",
+            "1 minute",
             "1 Month",
             "11 years",
             "3661 days",
@@ -303,11 +334,11 @@ mod tests {
 
     fn lengths() -> impl Strategy<Value = Every> {
         prop_oneof![
-            3 => (1..=3_u16).prop_map(Every::Months),
-            1 => (1..=120_u16).prop_map(Every::Months),
+            3 => (1..=3_u32).prop_map(Every::Months),
+            1 => (1..=120_u32).prop_map(Every::Months),
             2 => Just(Every::Days(1)),
             1 => Just(Every::Days(7)),
-            1 => (1..=3660_u16).prop_map(Every::Days),
+            1 => (1..=3660_u32).prop_map(Every::Days),
         ]
     }
 
@@ -332,10 +363,11 @@ mod tests {
             for nth in 1..=60_i32 {
                 let (next_steps, next) = every.next(anchor, &zone, steps, start).unwrap();
                 prop_assert!(next > start);
-                prop_assert_eq!(next_steps, nth * i32::from(every.count()));
+                prop_assert_eq!(next_steps, nth * every.count());
                 (steps, start) = (next_steps, next);
                 let is = zone.to_datetime(start.timestamp().unwrap());
                 let day = match every {
+                    Every::Hours(_) => continue,
                     Every::Days(_) => local.date().checked_add(Span::new().days(steps)).unwrap(),
                     Every::Months(_) => {
                         let months = i32::from(local.year()) * 12 + i32::from(local.month()) - 1 + steps;

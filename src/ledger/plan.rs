@@ -5,7 +5,53 @@ use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 use super::period::Every;
+use super::price::{Rounding, proportion};
 use super::{Amount, Grant, Kind, Moment, interrupt};
+
+/// What of a period's unspent credits moves to the next one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rollover {
+    /// At most so many; `None`: all.
+    pub most: Option<Amount>,
+    /// Of what is unspent so many percent, rounded down.
+    pub percent: Amount,
+    /// The same credits move at most so often; `None`: without end.
+    pub times: Option<u32>,
+}
+
+/// All of it.
+pub const WHOLE_PERCENT: Amount = Amount::from_units(1_000_000_000_000);
+
+impl Rollover {
+    pub const NOTHING: Rollover = Rollover {
+        most: Some(Amount::ZERO),
+        percent: WHOLE_PERCENT,
+        times: None,
+    };
+
+    /// May credits move once more that have moved so often?
+    pub fn again(&self, moved: u32) -> bool {
+        self.times.is_none_or(|times| moved < times)
+    }
+
+    /// So many of these unspent credits move, of an asset with so many decimals. What waits for a
+    /// payment was a percentage before.
+    pub fn of(&self, unspent: Amount, waiting: Amount, scale: u32) -> Amount {
+        let most = if waiting.is_positive() {
+            waiting
+        } else {
+            proportion(unspent, self.percent, WHOLE_PERCENT, scale, Rounding::Down)
+        };
+        self.most.map_or(most, |cap| cap.min(most))
+    }
+}
+
+/// A grant of a period, and how often its credits have moved on from an earlier one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PeriodGrant {
+    pub id: Uuid,
+    pub moved: u32,
+}
 
 /// One version of a plan.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,8 +62,7 @@ pub struct Terms {
     pub every: Every,
     /// Money that a period's credits are paid with.
     pub paid: Amount,
-    /// Up to so many unspent credits move to the next period; `None`: all of them.
-    pub rollover: Option<Amount>,
+    pub rollover: Rollover,
     pub priority: i32,
     pub applies_to: Option<Vec<String>>,
     /// First periods that start from here on are on these terms.
@@ -43,6 +88,8 @@ pub struct Subscription {
     pub plan: String,
     pub created_at: Moment,
     pub zone: TimeZone,
+    /// The decimals of its credits.
+    pub scale: u32,
     /// What its starts are counted from.
     pub anchor: Moment,
     /// So many days or months after the anchor its next period starts, and when that is. `None`:
@@ -58,7 +105,7 @@ pub struct Subscription {
     pub ends_at: Option<Moment>,
     /// The grants of the period that has begun: its own, and what rolled over into it. None once
     /// nothing can roll over any more.
-    pub grants: Vec<Uuid>,
+    pub grants: Vec<PeriodGrant>,
     /// That period is over, the next one is not paid for, and what may roll over waits until then.
     pub waits_until: Option<Moment>,
 }
@@ -67,8 +114,8 @@ pub struct Subscription {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Lapse {
     pub at: Moment,
-    /// Up to so many unspent credits wait for the payment; `None`: all.
-    pub rollover: Option<Amount>,
+    /// Of the unspent credits this waits for the payment.
+    pub rollover: Rollover,
 }
 
 /// A period that has come due.
@@ -80,8 +127,8 @@ pub struct Period {
     pub ends: Moment,
     /// What it grants, if anything.
     pub grant: Option<Grant>,
-    /// Up to so many unspent credits come over from the period before; `None`: all.
-    pub rollover: Option<Amount>,
+    /// Of the unspent credits of the period before this comes over.
+    pub rollover: Rollover,
 }
 
 /// A subscription whose periods have come due, as its wallet sees it.
@@ -89,8 +136,10 @@ pub struct Period {
 pub struct Renewing {
     pub subscription: Uuid,
     pub plan: String,
+    /// The decimals of its credits.
+    pub scale: u32,
     /// The grants whose unspent credits may move to the next period.
-    pub grants: Vec<Uuid>,
+    pub grants: Vec<PeriodGrant>,
     /// In the order of time.
     pub periods: Vec<Period>,
     /// After them.
@@ -108,6 +157,16 @@ pub struct Issue {
     pub grant: Grant,
     /// The first of the grants that rolled over into it.
     pub origin: Option<Uuid>,
+    /// How often its credits have moved on.
+    pub moved: u32,
+}
+
+impl Renewing {
+    /// The grant among its own, if its credits may move once more.
+    pub fn may_move(&self, grant: &Grant, rollover: &Rollover) -> Option<PeriodGrant> {
+        let of_period = self.grants.iter().find(|known| known.id == grant.id)?;
+        (!grant.revoked && rollover.again(of_period.moved)).then_some(*of_period)
+    }
 }
 
 impl Subscription {
@@ -136,6 +195,7 @@ impl Subscription {
         let mut renewing = Renewing {
             subscription: self.id,
             plan: self.plan.clone(),
+            scale: self.scale,
             grants: self.grants.clone(),
             periods: Vec::new(),
             lapse: None,
@@ -207,7 +267,7 @@ impl Subscription {
         // What was unspent rolls over by the terms it was given on.
         let rollover = match &self.terms {
             Some(before) => before.rollover,
-            None => Some(Amount::ZERO),
+            None => Rollover::NOTHING,
         };
         let grant = terms.credits.is_positive().then(|| Grant {
             id: grant_id(self.id, starts, OWN),
@@ -279,7 +339,10 @@ mod tests {
             credits: Amount::from_units(i128::from(version)),
             every: every.parse().unwrap(),
             paid: Amount::ZERO,
-            rollover: Some(Amount::from_units(10 * i128::from(version))),
+            rollover: Rollover {
+                most: Some(Amount::from_units(10 * i128::from(version))),
+                ..Rollover::NOTHING
+            },
             priority: 100,
             applies_to: None,
             since: at(since),
@@ -293,6 +356,7 @@ mod tests {
             plan: "pro".to_owned(),
             created_at: at(starts),
             zone: zone("UTC").unwrap(),
+            scale: 2,
             anchor: at(starts),
             steps: 0,
             next: Some(at(starts)),
@@ -315,7 +379,7 @@ mod tests {
                     .grant
                     .as_ref()
                     .map_or(0, |grant| grant.remaining.units()),
-                period.rollover.map_or(-1, Amount::units)
+                period.rollover.most.map_or(-1, Amount::units)
             )
         };
         renewing.periods.iter().map(say).collect()
@@ -405,6 +469,33 @@ mod tests {
         // A period that is not paid for is not granted.
         pro.paid_through = Some(at("2026-03-31"));
         assert!(lasts(&pro, "2026-03-31") && !lasts(&pro, "2026-04-01"));
+    }
+
+    #[test]
+    fn a_percentage_is_rounded_down_and_capped() {
+        let amount = |text: &str| Amount::parse(text).unwrap();
+        let rollover = |percent: &str, most: Option<&str>| Rollover {
+            most: most.map(amount),
+            percent: amount(percent),
+            times: None,
+        };
+        let of = |percent, most, unspent: &str| {
+            rollover(percent, most)
+                .of(amount(unspent), Amount::ZERO, 2)
+                .to_string()
+        };
+        assert_eq!(of("50", None, "0.05"), "0.02");
+        assert_eq!(of("33.3333333333", None, "100"), "33.33");
+        assert_eq!(
+            of("100", None, "999999999999999999.99"),
+            "999999999999999999.99"
+        );
+        assert_eq!(of("50", Some("20"), "100"), "20");
+        assert_eq!(of("0", None, "100"), "0");
+        // What waits was a percentage when it began to.
+        let waits = rollover("50", Some("20"));
+        assert_eq!(waits.of(Amount::ZERO, amount("7"), 2), amount("7"));
+        assert_eq!(waits.of(Amount::ZERO, amount("70"), 2), amount("20"));
     }
 
     #[test]

@@ -47,7 +47,7 @@ use rust_decimal::Decimal;
 use serde_json::{Map, Value};
 
 pub use affordable::{Affordable, Largest, Search, Vary};
-pub use exact::Rounding;
+pub use exact::{Rounding, proportion};
 
 /// A price rule that has been read and found valid.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -12,7 +12,7 @@ use uuid::Uuid;
 use super::interrupt::checked;
 use super::limit::{CALL, Counts, Every, MAX_LIMITS, check_scope};
 use super::month::MonthUses;
-use super::plan::{self, Issue, Period, Renewing};
+use super::plan::{self, Issue, Period, PeriodGrant, Renewing, Rollover};
 use super::watch::{HUNDRED, MAX_ALERTS, Refill, Unit};
 use super::{Amount, Grant, Kind, Limit, Moment, Watch};
 
@@ -320,7 +320,7 @@ impl Wallet {
         enum Event<'a> {
             Starts,
             Renews(usize, Period),
-            Lapses(usize, Option<Amount>),
+            Lapses(usize, Rollover),
             Ends,
             WaitEnds(usize),
             HoldEnds(&'a EndedHold),
@@ -364,7 +364,7 @@ impl Wallet {
                 }
                 Event::Lapses(nth, rollover) => {
                     if let Some(renewing) = renewing.get(nth) {
-                        self.wait(renewing, rollover);
+                        self.wait(renewing, &rollover);
                     }
                 }
                 Event::Ends => due.extend(self.sweep(at)),
@@ -388,20 +388,32 @@ impl Wallet {
     }
 
     /// A period ends and the next one is not paid for: what may roll over waits.
-    fn wait(&mut self, renewing: &Renewing, rollover: Option<Amount>) {
-        let mut left = rollover.unwrap_or(Amount::MAX_WALLET);
+    fn wait(&mut self, renewing: &Renewing, rollover: &Rollover) {
+        let mut left = self.rolls_over(renewing, rollover);
         for grant in &mut self.grants {
-            if renewing.grants.contains(&grant.id) && !grant.revoked {
+            if renewing.may_move(grant, rollover).is_some() {
                 grant.waiting = left.min(grant.unheld());
                 left -= grant.waiting;
             }
         }
     }
 
+    /// How many credits of a period's grants move to the next one.
+    fn rolls_over(&self, renewing: &Renewing, rollover: &Rollover) -> Amount {
+        let (mut unspent, mut waiting) = (Amount::ZERO, Amount::ZERO);
+        for grant in &self.grants {
+            if renewing.may_move(grant, rollover).is_some() {
+                unspent += grant.unheld();
+                waiting += grant.waiting;
+            }
+        }
+        rollover.of(unspent, waiting, renewing.scale)
+    }
+
     /// Nothing waits any more: the next period was not paid for in time, or is not wanted.
     fn end_wait(&mut self, renewing: &mut Renewing) {
         for grant in &mut self.grants {
-            if renewing.grants.contains(&grant.id) {
+            if renewing.grants.iter().any(|known| known.id == grant.id) {
                 grant.waiting = Amount::ZERO;
             }
         }
@@ -432,9 +444,14 @@ impl Wallet {
             issues.push(Issue {
                 grant,
                 origin: None,
+                moved: 0,
             });
         }
-        renewing.grants = issues.iter().map(|issue| issue.grant.id).collect();
+        let of_period = |issue: &Issue| PeriodGrant {
+            id: issue.grant.id,
+            moved: issue.moved,
+        };
+        renewing.grants = issues.iter().map(of_period).collect();
         for issue in &issues {
             // Never refused for want of room: what a plan gives does not add up, it ends.
             self.put(issue.grant.clone());
@@ -445,14 +462,15 @@ impl Wallet {
     }
 
     /// Takes what may move to a period out of the grants of the one before, in burn order: into one
-    /// new grant for all that were given on the same terms.
+    /// new grant for all that were given on the same terms, and have moved as often where that counts.
     fn roll_over(&mut self, renewing: &Renewing, period: &Period) -> (Vec<Issue>, Vec<Due>) {
         let (mut issues, mut due): (Vec<Issue>, Vec<Due>) = (Vec::new(), Vec::new());
-        let mut left = period.rollover.unwrap_or(Amount::MAX_WALLET);
+        let mut left = self.rolls_over(renewing, &period.rollover);
         for grant in &mut self.grants {
-            if !renewing.grants.contains(&grant.id) || grant.revoked {
+            let Some(of_period) = renewing.may_move(grant, &period.rollover) else {
                 continue;
-            }
+            };
+            let moved = of_period.moved.saturating_add(1);
             let waiting = std::mem::take(&mut grant.waiting);
             let credits = if waiting.is_positive() {
                 left.min(waiting)
@@ -465,6 +483,7 @@ impl Wallet {
             let alike = |issue: &Issue| {
                 (issue.grant.priority, &issue.grant.applies_to)
                     == (grant.priority, &grant.applies_to)
+                    && (period.rollover.times.is_none() || issue.moved == moved)
             };
             let place = match issues.iter().position(alike) {
                 Some(place) => place,
@@ -480,13 +499,16 @@ impl Wallet {
                             ..grant.clone()
                         },
                         origin: Some(grant.id),
+                        moved,
                     });
                     issues.len() - 1
                 }
             };
-            let Some(Issue { grant: to, .. }) = issues.get_mut(place) else {
+            let Some(issue) = issues.get_mut(place) else {
                 continue;
             };
+            issue.moved = issue.moved.max(moved);
+            let to = &mut issue.grant;
             // No grant is larger than one that can be issued: the rest stays, and ends.
             let most = Amount::MAX_ISSUE;
             if to.remaining + credits >= most || to.deferred + grant.deferred >= most {

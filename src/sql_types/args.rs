@@ -171,9 +171,13 @@ impl Args<'_> {
     // ---- numbers ----------------------------------------------------------------------------
 
     pub fn int(&self, at: usize, name: &str) -> Result<i32> {
+        required(name, self.optional_int(at, name)?)
+    }
+
+    pub fn optional_int(&self, at: usize, name: &str) -> Result<Option<i32>> {
         match self.named {
-            None => required(name, self.get(at)),
-            Some(named) => required(name, named.whole(name, 32)?),
+            None => Ok(self.get(at)),
+            Some(named) => named.whole(name, 32),
         }
     }
 

@@ -100,6 +100,10 @@ pub fn uuid(id: Uuid) -> Value {
     pgrx::datum::Uuid::from_bytes(*id.as_bytes()).into_datum()
 }
 
+pub fn ints(numbers: impl Iterator<Item = i32>) -> Value {
+    numbers.collect::<Vec<_>>().into_datum()
+}
+
 pub fn uuids(ids: impl Iterator<Item = Uuid>) -> Value {
     let ids = ids.map(|id| pgrx::datum::Uuid::from_bytes(*id.as_bytes()));
     ids.collect::<Vec<_>>().into_datum()

@@ -9,11 +9,12 @@ use super::books;
 use super::grants::{self, Issued};
 use super::ledger::{self, Key};
 use super::statement::{
-    BYTES, INT, NUMERIC, ROWS_AT_ONCE, RowRef, Statement, Store, TEXT, TEXTS, TIME, UUID, UUIDS,
+    BYTES, INT, INTS, NUMERIC, ROWS_AT_ONCE, RowRef, Statement, Store, TEXT, TEXTS, TIME, UUID,
+    UUIDS,
 };
 use crate::errors::{self, Result};
 use crate::ledger::period::{self, Every};
-use crate::ledger::plan::{Issue, Renewing, Subscription, Terms};
+use crate::ledger::plan::{Issue, PeriodGrant, Renewing, Rollover, Subscription, Terms};
 use crate::ledger::wallet::{Decided, Due};
 use crate::ledger::{Amount, Moment};
 use crate::sql_types::{Scratch, value};
@@ -48,18 +49,18 @@ pub struct Subscribed {
 
 static VERSIONS: Statement = Statement {
     sql: "SELECT p.asset, p.version, p.credits, p.every, p.paid, p.rollover, p.priority,
-              p.applies_to, p.created_at, p.committed_at
+              p.applies_to, p.created_at, p.committed_at, p.rollover_percent, p.rollover_periods
           FROM credyt.plans p WHERE p.plan = $1 ORDER BY p.version",
     args: &[TEXT],
 };
 
 static INSERT_VERSION: Statement = Statement {
     sql: "INSERT INTO credyt.plans (plan, version, asset, credits, every, paid, rollover, priority,
-              applies_to, created_at)
-          VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
+              applies_to, created_at, rollover_percent, rollover_periods)
+          VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
           ON CONFLICT (plan, version) DO NOTHING",
     args: &[
-        TEXT, INT, TEXT, NUMERIC, TEXT, NUMERIC, NUMERIC, INT, TEXTS, TIME,
+        TEXT, INT, TEXT, NUMERIC, TEXT, NUMERIC, NUMERIC, INT, TEXTS, TIME, NUMERIC, INT,
     ],
 };
 
@@ -77,7 +78,8 @@ macro_rules! subscriptions {
                  s.created_at, s.waits_until,
                  CASE WHEN s.paid_through IS NULL OR s.next_renewal_at < s.paid_through
                       THEN s.next_renewal_at
-                      ELSE least(coalesce(s.waits_until, s.next_renewal_at), s.ends_at) END
+                      ELSE least(coalesce(s.waits_until, s.next_renewal_at), s.ends_at) END,
+                 s.moved
              FROM credyt.booked_subscriptions s WHERE s.customer = $1 AND ",
             $condition
         )
@@ -113,17 +115,17 @@ static RUNNING: Statement = Statement {
 
 static INSERT: Statement = Statement {
     sql: "INSERT INTO credyt.booked_subscriptions (customer, id, plan, asset, timezone, starts_at, anchor,
-              steps, next_renewal_at, paid_through, grants, created_at)
-          VALUES ($1, $2, $3, $4, $5, $6, $6, 0, $6, $7, '{}', $8)",
+              steps, next_renewal_at, paid_through, grants, moved, created_at)
+          VALUES ($1, $2, $3, $4, $5, $6, $6, 0, $6, $7, '{}', '{}', $8)",
     args: &[TEXT, UUID, TEXT, TEXT, TEXT, TIME, TIME, TIME],
 };
 
 static UPDATE: Statement = Statement {
     sql: "UPDATE credyt.booked_subscriptions
           SET anchor = $3, steps = $4, period_start = $5, version = $6, next_renewal_at = $7,
-              grants = $8, waits_until = $9
+              grants = $8, waits_until = $9, moved = $10
           WHERE customer = $1 AND id = $2",
-    args: &[TEXT, UUID, TIME, INT, TIME, INT, TIME, UUIDS, TIME],
+    args: &[TEXT, UUID, TIME, INT, TIME, INT, TIME, UUIDS, TIME, INTS],
 };
 
 static SET_ENDS: Statement = Statement {
@@ -180,7 +182,11 @@ fn read_terms(row: &RowRef) -> Result<Terms> {
         credits: row.amount(3)?,
         every: Every::from_str(&every).map_err(|why| errors::corrupted("a plan", why))?,
         paid: row.amount(5)?,
-        rollover: row.optional_amount(6)?,
+        rollover: Rollover {
+            most: row.optional_amount(6)?,
+            percent: row.amount(11)?,
+            times: row.optional_int(12).map(|times| times.unsigned_abs()),
+        },
         priority: row.int(7)?,
         applies_to: row.optional_texts(8),
         since: row.moment(9)?,
@@ -197,10 +203,15 @@ pub fn insert_version(store: &Store, plan: &str, asset: &str, terms: &Terms) -> 
         value::credits(terms.credits),
         value::text(&terms.every.to_string()),
         value::money(terms.paid),
-        terms.rollover.and_then(value::credits),
+        terms.rollover.most.and_then(value::credits),
         value::int(terms.priority),
         value::texts(terms.applies_to.as_deref()),
         value::moment(terms.since),
+        value::credits(terms.rollover.percent),
+        terms
+            .rollover
+            .times
+            .and_then(|times| value::int(times.cast_signed())),
     ];
     INSERT_VERSION.run(store, &args)?;
     Ok(())
@@ -225,7 +236,7 @@ pub fn commit_versions(store: &Store) -> Result<()> {
 /// The customer's subscriptions to a plan, the latest first.
 pub fn all(store: &Store, customer: &str, plan: &Plan) -> Result<Vec<Subscribed>> {
     let rows = ALL.run(store, &[value::text(customer), value::text(&plan.plan)])?;
-    rows.iter().map(|row| read(&row, plan)).collect()
+    rows.iter().map(|row| read(store, &row, plan)).collect()
 }
 
 pub fn by_id(store: &Store, customer: &str, id: Uuid) -> Result<Option<Subscribed>> {
@@ -233,10 +244,10 @@ pub fn by_id(store: &Store, customer: &str, id: Uuid) -> Result<Option<Subscribe
     let Some(row) = rows.first() else {
         return Ok(None);
     };
-    Ok(Some(read(&row, &plan(store, &row.text(2)?)?)?))
+    Ok(Some(read(store, &row, &plan(store, &row.text(2)?)?)?))
 }
 
-fn read(row: &RowRef, plan: &Plan) -> Result<Subscribed> {
+fn read(store: &Store, row: &RowRef, plan: &Plan) -> Result<Subscribed> {
     let damaged = |why: &str| errors::corrupted("a subscription", why);
     let timezone = row.text(4)?;
     let version = row.optional_int(9);
@@ -257,7 +268,16 @@ fn read(row: &RowRef, plan: &Plan) -> Result<Subscribed> {
             terms: terms.cloned(),
             paid_through: row.optional_moment(11),
             ends_at: row.optional_moment(12),
-            grants: row.uuids(13)?,
+            scale: books::asset(store, &plan.asset)?.scale,
+            grants: row
+                .uuids(13)?
+                .into_iter()
+                .zip(row.ints(17)?)
+                .map(|(id, moved)| PeriodGrant {
+                    id,
+                    moved: moved.unsigned_abs(),
+                })
+                .collect(),
             waits_until: row.optional_moment(15),
         },
         timezone,
@@ -368,7 +388,7 @@ pub fn renew(store: &Store, customer: &str, asset: &str, now: Moment) -> Result<
             let plan = plan(store, &row.text(2)?)?;
             let Subscribed {
                 mut subscription, ..
-            } = read(&row, &plan)?;
+            } = read(store, &row, &plan)?;
             let renewing = subscription.renew(&plan.versions, now);
             renewals.renewing.push(renewing);
             renewals.changed.push(subscription);
@@ -418,8 +438,14 @@ impl Renewals {
                 value::optional_moment(subscription.started),
                 version.and_then(value::int),
                 value::optional_moment(subscription.next),
-                value::uuids(subscription.grants.iter().copied()),
+                value::uuids(subscription.grants.iter().map(|grant| grant.id)),
                 value::optional_moment(subscription.waits_until),
+                value::ints(
+                    subscription
+                        .grants
+                        .iter()
+                        .map(|grant| grant.moved.cast_signed()),
+                ),
             ];
             UPDATE.run(store, &args)?;
         }

@@ -26,6 +26,7 @@ pub const BIGINT: pg_sys::Oid = pg_sys::INT8OID;
 pub const BOOL: pg_sys::Oid = pg_sys::BOOLOID;
 pub const TIME: pg_sys::Oid = pg_sys::TIMESTAMPTZOID;
 pub const UUID: pg_sys::Oid = pg_sys::UUIDOID;
+pub const INTS: pg_sys::Oid = pg_sys::INT4ARRAYOID;
 pub const UUIDS: pg_sys::Oid = pg_sys::UUIDARRAYOID;
 pub const JSONB: pg_sys::Oid = pg_sys::JSONBOID;
 pub const BYTES: pg_sys::Oid = pg_sys::BYTEAOID;
@@ -417,6 +418,10 @@ impl RowRef<'_> {
     }
 
     pub fn bytes(&self, column: usize) -> Result<&[u8]> {
+        there(self.get(column))
+    }
+
+    pub fn ints(&self, column: usize) -> Result<Vec<i32>> {
         there(self.get(column))
     }
 

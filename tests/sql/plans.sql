@@ -124,7 +124,7 @@ SELECT credyt.subscribe('fay', 'pro', timezone => 'Mars/Olympus');
 SELECT credyt.subscribe('fay', 'pro', '1900-01-01Z');
 SELECT credyt.create_plan('x', 1, 'month');
 SELECT credyt.create_plan('x', 1, '0 days');
-SELECT credyt.create_plan('x', 1, '1 hour');
+SELECT credyt.create_plan('x', 1, '1 minute');
 SELECT credyt.create_plan('x', 1, '11 years');
 SELECT credyt.create_plan('x', 1.001);
 SELECT credyt.create_plan('x', -1);

@@ -2,7 +2,7 @@
 
 use uuid::Uuid;
 
-use crate::ledger::plan::{Period, Renewing};
+use crate::ledger::plan::{Period, PeriodGrant, Renewing, Rollover};
 use crate::ledger::wallet::{
     Debt, Decided, Due, EndedHold, Full, MAX_GRANTS, Overrun, Part, Pin, Shortfall,
 };
@@ -572,6 +572,13 @@ fn a_wallet_takes_1000_grants_and_less_than_1e18_credits() {
     assert_eq!(rich.check(), Ok(()));
 }
 
+fn of_period(id: u128) -> PeriodGrant {
+    PeriodGrant {
+        id: Uuid::from_u128(id),
+        moved: 0,
+    }
+}
+
 /// A period of a plan from 10 to 20 that grants 10 credits for 5; grant 1 is of the one before.
 fn renewing(rollover: Option<&str>) -> Renewing {
     let own = Grant {
@@ -583,13 +590,17 @@ fn renewing(rollover: Option<&str>) -> Renewing {
     Renewing {
         subscription: Uuid::from_u128(9),
         plan: "pro".to_owned(),
-        grants: vec![Uuid::from_u128(1)],
+        scale: 2,
+        grants: vec![of_period(1)],
         periods: vec![Period {
             first: false,
             starts: at(10),
             ends: at(20),
             grant: Some(own),
-            rollover: rollover.map(credits),
+            rollover: Rollover {
+                most: rollover.map(credits),
+                ..Rollover::NOTHING
+            },
         }],
         lapse: None,
         wait_ends: None,
@@ -614,7 +625,7 @@ fn what_is_held_stays_pinned_when_the_rest_rolls_over() {
     };
     let mut renewing = [renewing(Some("5"))];
     let due = wallet.advance(at(11), &[], &mut vec![], &mut renewing);
-    let rolled = renewing[0].grants[0].as_u128();
+    let rolled = renewing[0].grants[0].id.as_u128();
     assert_eq!(
         happened(&due),
         format!(
@@ -697,7 +708,7 @@ fn what_would_make_a_grant_too_large_does_not_roll_over() {
     };
     rich.issue(another).unwrap();
     let mut renews = renewing(None);
-    renews.grants.push(Uuid::from_u128(3));
+    renews.grants.push(of_period(3));
     let due = rich.advance(at(10), &[], &mut vec![], &mut [renews]);
     assert!(happened(&due).ends_with("at 10 expired: grant 3 gave 1 for 2"));
     assert_eq!(rich.check(), Ok(()));

@@ -29,6 +29,8 @@ pub struct ModelGrant {
     owing: bool,
     pub remaining: Units,
     deferred: Units,
+    /// How often its credits have rolled over.
+    moved: u32,
     /// Unspent credits of an ended period that roll over when the next one is paid for.
     waiting: Units,
 }
@@ -339,6 +341,7 @@ impl Model {
             remaining: issued,
             deferred: paid,
             waiting: 0,
+            moved: 0,
         });
         let whole = ModelPart {
             grant: Some(grant),
@@ -415,14 +418,42 @@ impl Model {
         if !unpaid || !wanted || waits || grants.is_empty() || self.now < known.next {
             return;
         }
-        let mut left = known.rollover().unwrap_or(Units::MAX);
+        let mut left = self.rolls_over(&known, &grants);
         for g in self.burn_order() {
-            if grants.contains(&g) && !self.grants[g].revoked {
+            if self.may_move(&known, &grants, g) {
                 self.grants[g].waiting = left.min(self.unheld(g));
                 left -= self.grants[g].waiting;
             }
         }
         self.subscriptions[subscription].0.waits_until = Some(known.next + known.length);
+    }
+
+    /// "At most `rollover_periods` times."
+    fn may_move(&self, subscription: &Subscription, grants: &[usize], g: usize) -> bool {
+        let often =
+            (subscription.rollover().times).is_none_or(|times| self.grants[g].moved < times);
+        grants.contains(&g) && !self.grants[g].revoked && often
+    }
+
+    /// "`rollover_percent` of what is unspent moves, rounded down", and up to the cap over all of it.
+    fn rolls_over(&self, subscription: &Subscription, grants: &[usize]) -> Units {
+        let movable = |g: &&usize| self.may_move(subscription, grants, **g);
+        let sum = |units: &dyn Fn(usize) -> Units| -> Units {
+            grants.iter().filter(movable).map(|g| units(*g)).sum()
+        };
+        let waiting = sum(&|g| self.grants[g].waiting);
+        let most = subscription
+            .rollover()
+            .most
+            .map_or(Units::MAX, Amount::units);
+        if waiting > 0 {
+            return waiting.min(most);
+        }
+        let (percent, step) = match subscription.begun.checked_sub(1) {
+            None => (0, 1),
+            Some(n) => (subscription.terms(n).percent, subscription.terms(n).step),
+        };
+        most.min(sum(&|g| self.unheld(g)) * percent / 100 / step * step)
     }
 
     /// "It is breakage when a whole period has passed unpaid or the subscription has ended."
@@ -447,11 +478,13 @@ impl Model {
         let (mut renewed, old) = self.subscriptions[subscription].clone();
         let mut due = vec![];
         let mut new: Vec<usize> = vec![];
-        let mut left = renewed.rollover().unwrap_or(Units::MAX);
+        let times = renewed.rollover().times;
+        let mut left = self.rolls_over(&renewed, &old);
         for g in self.burn_order() {
-            if !old.contains(&g) || self.grants[g].revoked {
+            if !self.may_move(&renewed, &old, g) {
                 continue;
             }
+            let moved = self.grants[g].moved + 1;
             let waiting = std::mem::take(&mut self.grants[g].waiting);
             let credits = match waiting {
                 0 => self.unheld(g).min(left),
@@ -462,7 +495,8 @@ impl Model {
             }
             let alike = |n: &&usize| {
                 let (old, new) = (&self.grants[g].terms, &self.grants[**n].terms);
-                old.priority == new.priority && old.applies_to == new.applies_to
+                let alike = old.priority == new.priority && old.applies_to == new.applies_to;
+                alike && (times.is_none() || self.grants[**n].moved == moved)
             };
             let to = match new.iter().find(alike) {
                 Some(to) => *to,
@@ -482,11 +516,13 @@ impl Model {
                         remaining: 0,
                         deferred: 0,
                         waiting: 0,
+                        moved: 0,
                     });
                     new.push(self.grants.len() - 1);
                     self.grants.len() - 1
                 }
             };
+            self.grants[to].moved = self.grants[to].moved.max(moved);
             // "Credits and paid below 1e15 each."
             let most = 1_000_000_000_000_000 * 10_000_000_000;
             let sum = |units: fn(&ModelGrant) -> Units| units(&self.grants[to]);
@@ -517,6 +553,7 @@ impl Model {
                 remaining: issued,
                 deferred: paid,
                 waiting: 0,
+                moved: 0,
             });
             let whole = ModelPart {
                 grant: Some(self.grants.len() - 1),

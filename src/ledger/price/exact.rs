@@ -10,6 +10,7 @@ use num_traits::{One, Zero};
 use rust_decimal::Decimal;
 
 use super::PriceError;
+use crate::ledger::Amount;
 use crate::ledger::number::quoted;
 
 /// The decimals of a unit of credits: 10^-10. No asset has more.
@@ -85,6 +86,21 @@ impl Rounding {
         };
         if up { quotient + T::one() } else { quotient }
     }
+}
+
+/// amount x part / whole, rounded to `scale` decimals. None is negative, and `part` is at most `whole`.
+pub fn proportion(
+    amount: Amount,
+    part: Amount,
+    whole: Amount,
+    scale: u32,
+    rounding: Rounding,
+) -> Amount {
+    let step = 10_i128.pow(UNIT_DECIMALS.saturating_sub(scale));
+    let product = BigInt::from(amount.units()) * BigInt::from(part.units());
+    let steps = rounding.divide(&product, &(BigInt::from(whole.units()) * step));
+    let units = i128::try_from(steps * step).unwrap_or(i128::MAX);
+    Amount::from_units(units)
 }
 
 /// An exact number. It is not reduced: finding common divisors costs more than the digits it would
