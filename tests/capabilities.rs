@@ -574,6 +574,7 @@ fn trade(client: &mut Client) -> Vec<String> {
         "SELECT amount, credits, bound FROM credyt.affordable('ann', 'image', scopes => '{user:x}')",
         "SELECT action, kind, calls, credits FROM credyt.usage('ann', bucket => 'all', \"by\" => '{action,kind,scope,model}')",
         "SELECT kind, credits, balance FROM credyt.history('ann', count => 3)",
+        "SELECT days, kinds FROM credyt.set_expiry_notice('{30,7}')",
         "SELECT version, rate FROM credyt.set_exchange_rate('JPY', 'CHF', '0.0056')",
         "SELECT approved, reason FROM credyt.authorize('nobody', 'image')",
         r#"SELECT credits, replayed FROM credyt.debit_credits('{"customer": "ann", "action": "image", "credits": 1, "dimensions": [], "idempotency_key": 7}')"#,

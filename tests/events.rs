@@ -273,3 +273,58 @@ fn topups_race_with_spends_failures_purchases_and_rollbacks() {
         "0"
     );
 }
+
+#[test]
+fn the_end_of_every_grant_is_told_once_for_each_notice() {
+    let database = Database::new("notices_race");
+    let mut client = database.connect();
+    let search = "SELECT booked FROM credyt.maintain(7)";
+    let searched = "SELECT count(*) FROM credyt.expiry_notices WHERE searched_to IS NULL";
+    database.at_once(24, |nth, client| {
+        for n in 0..12 {
+            let customer = format!("c{}", (nth * 7 + n) % 30);
+            let grant = format!(
+                "SELECT credyt.grant_credits('{customer}', 1000, expires_at => now() + interval '3 days', idempotency_key => '{nth}-{n}')"
+            );
+            let debit = format!("SELECT credyt.debit_credits('{customer}', 'image', 1)");
+            match (nth, n) {
+                // Set while others write; the second one replaces the first.
+                (0, 3) => drop(rows(client, "SELECT credyt.set_expiry_notice('{7}')")),
+                (0, 6) => drop(rows(client, "SELECT credyt.set_expiry_notice('{7,5}')")),
+                (1..4, _) => drop(attempt(client, search)),
+                (4..8, _) => {
+                    rows(client, "BEGIN");
+                    let _ = attempt(client, &grant);
+                    rows(client, if n % 2 == 0 { "ROLLBACK" } else { "COMMIT" });
+                }
+                (8..12, _) => {
+                    rows(client, "BEGIN; SAVEPOINT s");
+                    let _ = attempt(client, &grant);
+                    rows(client, "ROLLBACK TO s");
+                    let _ = attempt(client, &debit);
+                    rows(client, "COMMIT");
+                }
+                _ => {
+                    rows(client, &grant);
+                    rows(client, &grant);
+                    rows(client, &debit);
+                }
+            }
+        }
+    });
+    let since = Instant::now();
+    while value(&mut client, searched) == "0" && since.elapsed() < Duration::from_secs(60) {
+        rows(&mut client, search);
+    }
+    let wrong = "SELECT count(*) FROM credyt.grants g
+        LEFT JOIN (SELECT e.customer, e.payload->>'grant' AS id, array_agg((e.payload->>'days')::int ORDER BY e.id) AS days
+                   FROM credyt.events e WHERE e.type = 'grant.expiring' GROUP BY 1, 2) t ON t.customer = g.customer AND t.id = g.id::text
+        WHERE t.days IS DISTINCT FROM '{7,5}'";
+    assert_eq!(value(&mut client, wrong), "0");
+    let many = "SELECT count(*) > 100 FROM credyt.events WHERE type = 'grant.expiring'";
+    assert_eq!(value(&mut client, many), "t");
+    assert_eq!(
+        value(&mut client, "SELECT count(*) FROM credyt.verify()"),
+        "0"
+    );
+}

@@ -16,9 +16,10 @@ enum Kind {
     Id,
     Time,
     Texts,
+    Ints,
     Bool,
 }
-use Kind::{Bool, Id, Int, Json, Number, Text, Texts, Time};
+use Kind::{Bool, Id, Int, Ints, Json, Number, Text, Texts, Time};
 
 /// A function with arguments that make a good call.
 struct Function {
@@ -455,6 +456,14 @@ const FUNCTIONS: &[Function] = &[
         ],
     },
     Function {
+        name: "set_expiry_notice",
+        arguments: &[
+            ("days", Ints, "'{7,1}'"),
+            ("asset", Text, "'credits'"),
+            ("kinds", Texts, "'{purchased}'"),
+        ],
+    },
+    Function {
         name: "take_events",
         arguments: &[("batch", Int, "10"), ("lease_seconds", Int, "60")],
     },
@@ -565,6 +574,19 @@ fn hostile(kind: Kind) -> Vec<String> {
         "array_fill('x'::text, ARRAY[100000])",
         "ARRAY[E'\\n', '''']",
     ];
+    let int_lists = [
+        "'{}'",
+        "'{NULL}'",
+        "'{7,NULL}'",
+        "'{0}'",
+        "'{-1}'",
+        "'{2147483647}'",
+        "'{-2147483648}'",
+        "'[-5:-4]={3,4}'",
+        "'{{1,2},{3,4}}'",
+        "array_fill(7, ARRAY[100000])",
+        "ARRAY(SELECT generate_series(1, 100000))",
+    ];
     let list: &[&str] = match kind {
         Text => &texts,
         Number => &numbers,
@@ -573,6 +595,7 @@ fn hostile(kind: Kind) -> Vec<String> {
         Id => &ids,
         Time => &times,
         Texts => &lists,
+        Ints => &int_lists,
         Bool => &["true"],
     };
     std::iter::once("NULL")
@@ -739,6 +762,8 @@ fn every_argument_of_every_function() {
                         "dimensions",
                         "threshold",
                         "cap",
+                        "max_credits",
+                        "days",
                     ];
                     assert!(
                         *good == "NULL" || optional.contains(name),
@@ -1083,7 +1108,15 @@ fn a_wallet_s_text_is_read_with_suspicion() {
         ("\"cap\":\"50\"", "\"cap\":\"-50\""),
         ("\"used\":\"1\"", "\"used\":\"-1\""),
         ("\"since\":\"", "\"since\":\"x"),
-        ("\"alert\":\"7\"", "\"alert\":\"-7\""),
+        ("\"threshold\":\"7\"", "\"threshold\":\"-7\""),
+        ("\"unit\":\"credits\"", "\"unit\":\"tokens\""),
+        ("\"alerts\":[{", "\"alerts\":[[],{"),
+        ("\"refilled\":\"", "\"refilled\":\"-"),
+        ("\"asked\":{", "\"asked\":[],\"other\":{"),
+        ("\"capped\":false", "\"capped\":0"),
+        ("\"until\":\"", "\"until\":\"x"),
+        ("\"cooldown_seconds\":3600", "\"cooldown_seconds\":-1"),
+        ("\"credits\":\"10\"", "\"to_balance\":\"145\""),
         ("\"topup\":{", "\"topup\":[],\"other\":{"),
         ("\"enabled\":true", "\"enabled\":1"),
         ("\"threshold\":\"145\"", "\"threshold\":\"NaN\""),

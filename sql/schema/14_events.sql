@@ -23,7 +23,7 @@ COMMENT ON TABLE credyt.events IS 'The outbox of events; take them with credyt.t
 COMMENT ON COLUMN credyt.events.customer IS 'Whom it is about.';
 COMMENT ON COLUMN credyt.events.id IS 'UUIDv7, ascending in each wallet.';
 COMMENT ON COLUMN credyt.events.asset IS 'In which asset.';
-COMMENT ON COLUMN credyt.events.type IS 'balance.low, balance.depleted, topup.requested, topup.capped, grant.expired or plan.renewed.';
+COMMENT ON COLUMN credyt.events.type IS 'balance.low, balance.depleted, topup.requested, topup.capped, grant.expiring, grant.expired or plan.renewed.';
 COMMENT ON COLUMN credyt.events.payload IS 'The numbers, as strings.';
 COMMENT ON COLUMN credyt.events.created_at IS 'When it happened.';
 COMMENT ON COLUMN credyt.events.leased_until IS 'A worker has it until then; NULL: none has had it.';
@@ -43,7 +43,7 @@ COMMENT ON TYPE credyt.event IS 'Something that happened to a wallet.';
 COMMENT ON COLUMN credyt.event.id IS 'What ack_events and topup_failed ask for.';
 COMMENT ON COLUMN credyt.event.customer IS 'Whom it is about.';
 COMMENT ON COLUMN credyt.event.asset IS 'In which asset.';
-COMMENT ON COLUMN credyt.event.type IS 'balance.low, balance.depleted, topup.requested, topup.capped, grant.expired or plan.renewed.';
+COMMENT ON COLUMN credyt.event.type IS 'balance.low, balance.depleted, topup.requested, topup.capped, grant.expiring, grant.expired or plan.renewed.';
 COMMENT ON COLUMN credyt.event.payload IS 'The numbers, as strings.';
 COMMENT ON COLUMN credyt.event.created_at IS 'When it happened.';
 
@@ -241,6 +241,6 @@ COMMENT ON VIEW credyt.events_pending IS 'What has nobody acknowledged yet? Even
 COMMENT ON COLUMN credyt.events_pending.id IS 'The event.';
 COMMENT ON COLUMN credyt.events_pending.customer IS 'Whom it is about.';
 COMMENT ON COLUMN credyt.events_pending.asset IS 'In which asset.';
-COMMENT ON COLUMN credyt.events_pending.type IS 'balance.low, balance.depleted, topup.requested, topup.capped, grant.expired or plan.renewed.';
+COMMENT ON COLUMN credyt.events_pending.type IS 'balance.low, balance.depleted, topup.requested, topup.capped, grant.expiring, grant.expired or plan.renewed.';
 COMMENT ON COLUMN credyt.events_pending.payload IS 'The numbers, as strings.';
 COMMENT ON COLUMN credyt.events_pending.created_at IS 'When it happened.';

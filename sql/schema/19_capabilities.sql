@@ -51,6 +51,7 @@ FROM (VALUES
     ('function', 'set_limit', '{operate}'),
     ('function', 'set_alert', '{operate}'),
     ('function', 'set_topup', '{operate}'),
+    ('function', 'set_expiry_notice', '{operate}'),
     ('function', 'close_period', '{operate}'),
     ('function', 'maintain', '{operate}'),
     ('function', 'verify', '{operate}'),
@@ -167,6 +168,7 @@ FROM (VALUES
     ('table', 'subscription_keys', '{}'),
     ('table', 'limit_uses', '{}'),
     ('table', 'events', '{}'),
+    ('table', 'expiry_notices', '{}'),
     ('table', 'erasures', '{}')
 ) AS o (kind, name, given);
 COMMENT ON VIEW credyt.capabilities IS 'What does credyt.allow let a role do? EXECUTE on functions, SELECT on views and tables.';

@@ -35,6 +35,7 @@ SELECT pg_catalog.pg_extension_config_dump('credyt.booked_subscriptions', '');
 SELECT pg_catalog.pg_extension_config_dump('credyt.subscription_keys', '');
 SELECT pg_catalog.pg_extension_config_dump('credyt.limit_uses', '');
 SELECT pg_catalog.pg_extension_config_dump('credyt.events', '');
+SELECT pg_catalog.pg_extension_config_dump('credyt.expiry_notices', '');
 SELECT pg_catalog.pg_extension_config_dump('credyt.erasures', '');
 -- Time in another database is not ours to say.
 SELECT pg_catalog.pg_extension_config_dump('credyt.clock', 'WHERE false');

@@ -6,14 +6,17 @@ use pgrx::pg_sys;
 use rust_decimal::Decimal;
 
 use crate::errors::{self, Result};
-use crate::ledger::Amount;
 use crate::ledger::amount::DECIMALS;
 use crate::ledger::limit::Calendar;
-use crate::ledger::watch::{Alert, Asked, Asks, HUNDRED, MAX_ALERTS, Refill, TopUp, Unit};
+use crate::ledger::watch::{
+    Alert, Asked, Asks, HUNDRED, MAX_ALERTS, MAX_NOTICE_DAYS, MAX_NOTICES, Notice, Refill, TopUp,
+    Unit,
+};
+use crate::ledger::{Amount, Kind};
 use crate::sql_types::value::Value;
 use crate::sql_types::{Args, Row, args as arguments, row, value};
 use crate::store::wallets::{self, OpenWallet};
-use crate::store::{Store, books, events, limits};
+use crate::store::{Store, books, events, limits, notices};
 
 pub fn set_alert(args: &Args) -> Result<Option<pg_sys::Datum>> {
     let customer = args.name(0, "customer")?;
@@ -316,6 +319,66 @@ fn terms(topup: &TopUp) -> Vec<Value> {
         value::text(topup.every.as_str()),
         value::int(topup.cooldown_seconds),
     ]
+}
+
+pub fn set_expiry_notice(args: &Args) -> Result<Option<pg_sys::Datum>> {
+    let mut days = args.optional_ints(0, "days")?.unwrap_or_default();
+    let asset = args.name(1, "asset")?;
+    let kinds = arguments::required("kinds", args.names(2, "kinds")?)?;
+    days.sort_unstable_by_key(|days| -i64::from(*days));
+    days.dedup();
+    if let Some(days) = days
+        .iter()
+        .find(|days| !(1..=MAX_NOTICE_DAYS).contains(*days))
+    {
+        return Err(errors::invalid(
+            "days",
+            format_args!("{days} is not between 1 and {MAX_NOTICE_DAYS}"),
+        ));
+    }
+    if days.len() > MAX_NOTICES {
+        return Err(errors::invalid(
+            "days",
+            format_args!("more than {MAX_NOTICES} notices"),
+        ));
+    }
+    let notice = Notice {
+        days,
+        kinds: read_kinds(&kinds)?,
+    };
+    Store::write(|store| {
+        let asset = books::asset(store, &asset)?;
+        notices::set(store, &asset, &notice)
+    })?;
+    let kinds: Vec<String> = notice.kinds.iter().map(Kind::to_string).collect();
+    Row::new(vec![
+        value::text(&asset),
+        match notice.days.is_empty() {
+            true => value::NULL,
+            false => value::ints(&notice.days),
+        },
+        value::texts(Some(&kinds)),
+    ])
+    .datum(args)
+}
+
+fn read_kinds(texts: &[String]) -> Result<Vec<Kind>> {
+    if texts.is_empty() {
+        return Err(errors::invalid("kinds", "an empty list"));
+    }
+    let mut kinds = Vec::new();
+    for text in texts {
+        let kind = Kind::from_str(text).map_err(|_| {
+            errors::invalid(
+                "kinds",
+                format_args!("{text:?} is none of included, promotional, purchased"),
+            )
+        })?;
+        if !kinds.contains(&kind) {
+            kinds.push(kind);
+        }
+    }
+    Ok(kinds)
 }
 
 pub fn take_events(args: &Args) -> Result<Option<pg_sys::Datum>> {

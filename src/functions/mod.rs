@@ -75,6 +75,7 @@ crate::sql_types::sql_functions! {
     "credyt_limits_of" => limits::limits_of;
     "credyt_limit_counts" => limits::limit_counts;
     "credyt_limit_period" => limits::limit_period;
+    "credyt_set_expiry_notice" => events::set_expiry_notice;
     "credyt_take_events" => events::take_events;
     "credyt_ack_events" => events::ack_events;
     "credyt_grants_of" => reading::grants_of;

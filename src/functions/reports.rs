@@ -16,7 +16,7 @@ use crate::ledger::{Amount, Moment, rollup};
 use crate::sql_types::args::required;
 use crate::sql_types::{Args, Row, row, value};
 use crate::store::rollups::{self, By, Period};
-use crate::store::{Store, books, events, limits, wallets};
+use crate::store::{Store, books, events, limits, notices, wallets};
 
 type Answer = Result<Option<pg_sys::Datum>>;
 
@@ -221,7 +221,7 @@ pub fn maintain(args: &Args) -> Answer {
     }
     let many = i64::from(batch);
     let counts = Store::write(|store| {
-        let booked = wallets::book_overdue(store, batch)?;
+        let booked = wallets::book_overdue(store, batch)? + notices::search(store, batch)?;
         let rolled_up = rollups::roll_up(store, many, many * ROWS_PER_WALLET)?;
         let now = books::now(store)?;
         let events = events::prune(store, now, batch)?;

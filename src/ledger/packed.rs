@@ -16,7 +16,8 @@
 //!   refilled varint | alerts: varint how many, each unit and enabled u8, threshold varint
 //!   | top-up (flag): threshold, credits and cooldown as varints, every: text
 //!   | max_credits varint (flag) | event 16 bytes (flag) | waits until i64 (flag)
-//!   | asked until i64, credits and capped as varints (flag) | events varint
+//!   | asked until i64, credits and capped as varints (flag)
+//!   | noticed: varint how many, each grant 16 bytes, days varint | events varint
 //! months    varint   how many
 //!   action: varint length and bytes | since i64 | used as a varint of 10^-12 units
 //! checksum  u32      CRC-32 of everything before and after it
@@ -39,7 +40,7 @@ use super::interrupt::checked;
 use super::limit::{Counts, Every, MAX_LIMITS, Start, Use};
 use super::month::{Count, MAX_ACTIONS, MonthUse, MonthUses};
 use super::wallet::{Corrupt, MAX_GRANTS};
-use super::watch::{Alert, Asked, MAX_ALERTS, Refill, TopUp, Unit};
+use super::watch::{Alert, Asked, MAX_ALERTS, Noticed, Refill, TopUp, Unit};
 use super::{Amount, Grant, Kind, Limit, Moment, Wallet, Watch};
 
 const VERSION: u8 = 1;
@@ -431,6 +432,11 @@ fn put_watch(out: &mut Vec<u8>, watch: &Watch, closed: bool) {
     if let Some(topup) = topup {
         put_topup(out, topup);
     }
+    put_varint(out, watch.noticed.len() as u128);
+    for noticed in &watch.noticed {
+        out.extend(noticed.grant.as_bytes());
+        put_varint(out, noticed.days.max(0) as u128);
+    }
     put_varint(out, watch.events.into());
 }
 
@@ -484,11 +490,20 @@ fn take_watch(input: &mut Input) -> Result<(Watch, bool), Corrupt> {
     } else {
         None
     };
+    let count = input.length()?;
+    let mut noticed = Vec::with_capacity(count.min(MAX_GRANTS));
+    for _ in checked(0..count) {
+        noticed.push(Noticed {
+            grant: Uuid::from_bytes(input.array()?),
+            days: i32::try_from(input.varint()?).map_err(|_| Corrupt("days are out of range"))?,
+        });
+    }
     let events = u64::try_from(input.varint()?).map_err(|_| Corrupt("events is out of range"))?;
     let watch = Watch {
         alerts,
         refilled,
         topup,
+        noticed,
         events,
     };
     Ok((watch, set(CLOSED)))
@@ -760,6 +775,7 @@ mod tests {
                 (0..i32::MAX, prop::option::of(0..Amount::MAX_ISSUE.units()), prop::option::of(any::<u128>())),
                 (prop::option::of(0..1_i64 << 57), prop::option::of((0..1_i64 << 57, 0..Amount::MAX_WALLET.units(), any::<bool>()))),
             )),
+            noticed in prop::collection::btree_map(any::<u128>(), 1..3650_i32, 0..3),
             events in any::<u64>(), closed in any::<bool>(), flip in 1..=255_u8, at in any::<prop::sample::Index>(),
         ) {
             let mut wallet = wallet(Vec::new(), 7, 12, None);
@@ -786,6 +802,7 @@ mod tests {
                     waits_until: waits.map(Moment),
                     asked: asked.map(|(until, credits, capped)| Asked { until: Moment(until), credits: Amount::from_units(credits), capped }),
                 }),
+                noticed: noticed.into_iter().map(|(grant, days)| Noticed { grant: Uuid::from_u128(grant), days }).collect(),
                 events,
             };
             wallet.closed = closed;

@@ -8,7 +8,7 @@ use super::limit::{Start, Use};
 use super::month::{Count, MonthUse, MonthUses};
 use super::number::parse_decimal;
 use super::wallet::Corrupt;
-use super::watch::{Alert, Asked, Refill, TopUp};
+use super::watch::{Alert, Asked, Noticed, Refill, TopUp};
 use super::{Amount, Grant, Kind, Limit, Moment, Wallet, Watch};
 
 #[derive(Serialize, Deserialize)]
@@ -31,6 +31,8 @@ struct WalletText {
     refilled: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     topup: Option<TopUpText>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    noticed: Vec<NoticedText>,
     #[serde(default, skip_serializing_if = "is_zero")]
     events: u64,
     #[serde(default, skip_serializing_if = "is_false")]
@@ -117,6 +119,13 @@ struct TopUpText {
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
+struct NoticedText {
+    grant: Uuid,
+    days: i32,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 struct AskedText {
     until: String,
     credits: String,
@@ -155,6 +164,9 @@ pub fn print(wallet: &Wallet) -> String {
         alerts: wallet.watch.alerts.iter().map(alert_text).collect(),
         refilled: (!wallet.watch.refilled.is_zero()).then(|| wallet.watch.refilled.to_string()),
         topup: wallet.watch.topup.as_ref().map(topup_text),
+        noticed: (wallet.watch.noticed.iter())
+            .map(|&Noticed { grant, days }| NoticedText { grant, days })
+            .collect(),
         events: wallet.watch.events,
         closed: wallet.closed,
         grants: wallet
@@ -374,6 +386,9 @@ pub fn parse(text: &str) -> Result<Wallet, String> {
         alerts: alerts.collect::<Result<_, String>>()?,
         refilled: (text.refilled.as_deref()).map_or(Ok(Amount::ZERO), not_negative)?,
         topup: text.topup.as_ref().map(topup).transpose()?,
+        noticed: (text.noticed.into_iter())
+            .map(|NoticedText { grant, days }| Noticed { grant, days })
+            .collect(),
         events: text.events,
     };
     let mut wallet = Wallet::new(moment(&text.changed_at)?);
@@ -403,7 +418,7 @@ fn objects(text: &str) -> Result<Value, String> {
         Some(grants) if all(grants) => {}
         _ => return Err("grants is no list of objects".to_owned()),
     }
-    for name in ["limits", "month_uses", "alerts"] {
+    for name in ["limits", "month_uses", "alerts", "noticed"] {
         if text.get(name).is_some_and(|list| !all(list)) {
             return Err(format!("{name} is no list of objects"));
         }

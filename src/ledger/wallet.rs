@@ -13,7 +13,7 @@ use super::interrupt::checked;
 use super::limit::{CALL, Counts, Every, MAX_LIMITS, check_scope};
 use super::month::MonthUses;
 use super::plan::{self, Issue, Period, PeriodGrant, Renewing, Rollover};
-use super::watch::{HUNDRED, MAX_ALERTS, Refill, Unit};
+use super::watch::{Expiring, HUNDRED, MAX_ALERTS, Notice, Refill, Unit};
 use super::{Amount, Grant, Kind, Limit, Moment, Watch};
 
 /// More open grants than this a wallet does not take.
@@ -274,6 +274,17 @@ impl Wallet {
             .filter_map(|g| g.expires_at);
         let others = self.next_hold_end.into_iter().chain(self.next_renewal);
         starts.chain(ends).chain(others).min()
+    }
+
+    /// The grants whose end is to be told now.
+    pub fn expiring(&mut self, now: Moment, notice: Option<&Notice>) -> Vec<Expiring> {
+        self.watch.expiring(&self.grants, now, notice)
+    }
+
+    /// When the end of a grant is to be told next.
+    pub fn next_notice(&self, now: Moment, notice: Option<&Notice>) -> Option<Moment> {
+        let open = notice.filter(|_| !self.closed);
+        self.watch.next_notice(&self.grants, now, open)
     }
 
     /// Has a grant started since it last changed?
@@ -951,6 +962,11 @@ impl Wallet {
                 "a threshold is out of range",
             )?;
         }
+        ensure(
+            self.watch.noticed.is_sorted_by(|a, b| a.grant < b.grant)
+                && self.watch.noticed.iter().all(|one| one.days > 0),
+            "a grant was told of twice",
+        )?;
         if let Some(topup) = &self.watch.topup {
             ensure(in_wallet(topup.threshold), "a threshold is out of range")?;
             ensure(

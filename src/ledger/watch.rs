@@ -11,8 +11,9 @@ use std::str::FromStr;
 use uuid::Uuid;
 
 use super::amount::DECIMALS;
+use super::interrupt::checked;
 use super::limit::{Calendar, CalendarPeriod};
-use super::{Amount, Moment};
+use super::{Amount, Grant, Kind, Moment};
 
 /// More alerts than this a wallet does not take.
 pub const MAX_ALERTS: usize = 10;
@@ -28,6 +29,8 @@ pub struct Watch {
     /// The balance right after credits last came in: what alerts in percent are of.
     pub refilled: Amount,
     pub topup: Option<TopUp>,
+    /// Open grants whose end has been told, by their ids.
+    pub noticed: Vec<Noticed>,
     /// Events of this wallet so far: their ids ascend with it.
     pub events: u64,
 }
@@ -124,6 +127,59 @@ pub struct Asked {
     pub capped: bool,
 }
 
+/// More days before the end than this a notice does not take, and not more of them.
+pub const MAX_NOTICE_DAYS: i32 = 3650;
+pub const MAX_NOTICES: usize = 10;
+
+const DAY: i64 = 86_400_000_000;
+
+/// How many days before its end a grant of these kinds is told of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Notice {
+    pub days: Vec<i32>,
+    pub kinds: Vec<Kind>,
+}
+
+/// A grant whose end has been told, and the fewest days before it that were.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Noticed {
+    pub grant: Uuid,
+    pub days: i32,
+}
+
+/// A grant that will end with something left.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Expiring {
+    pub grant: Uuid,
+    pub kind: Kind,
+    pub remaining: Amount,
+    pub expires_at: Moment,
+    pub days: i32,
+}
+
+impl Notice {
+    /// When the end of a grant is told next, of which it was told so many days before; the most days first.
+    fn untold<'a>(
+        &'a self,
+        grant: &'a Grant,
+        told: Option<i32>,
+    ) -> impl Iterator<Item = (Moment, i32)> + 'a {
+        let end = grant
+            .expires_at
+            .filter(|_| !grant.revoked && self.kinds.contains(&grant.kind));
+        let mut days: Vec<i32> = self.days.clone();
+        days.sort_unstable_by_key(|days| -days);
+        days.dedup();
+        let more = days
+            .into_iter()
+            .filter(move |days| told.is_none_or(|told| *days < told));
+        more.zip(std::iter::repeat(end)).filter_map(|(days, end)| {
+            let at = Moment(end?.0.saturating_sub(i64::from(days).saturating_mul(DAY)));
+            Some((at.max(grant.effective_at), days))
+        })
+    }
+}
+
 /// May a write of the wallet ask for a top-up?
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Asks {
@@ -181,6 +237,77 @@ impl Watch {
             signals.push(Signal::Depleted);
         }
         signals
+    }
+
+    /// The grants whose end is to be told now, each so many days before; they are remembered as told.
+    pub fn expiring(
+        &mut self,
+        grants: &[Grant],
+        now: Moment,
+        notice: Option<&Notice>,
+    ) -> Vec<Expiring> {
+        if !self.noticed.is_empty() {
+            let mut open: Vec<Uuid> = grants.iter().map(|grant| grant.id).collect();
+            open.sort_unstable();
+            self.noticed
+                .retain(|one| open.binary_search(&one.grant).is_ok());
+        }
+        let mut expiring = Vec::new();
+        let Some(notice) = notice else {
+            return expiring;
+        };
+        for grant in checked(grants).filter(|grant| grant.live(now)) {
+            let place = self.place(grant.id);
+            let told = place.ok().map(|at| self.noticed[at].days);
+            let untold = notice.untold(grant, told);
+            let due: Vec<i32> = untold
+                .filter(|(at, _)| *at <= now)
+                .map(|(_, days)| days)
+                .collect();
+            let Some(fewest) = due.last() else {
+                continue;
+            };
+            let noticed = Noticed {
+                grant: grant.id,
+                days: *fewest,
+            };
+            match place {
+                Ok(at) => self.noticed[at] = noticed,
+                Err(at) => self.noticed.insert(at, noticed),
+            }
+            expiring.extend(due.into_iter().filter_map(|days| {
+                Some(Expiring {
+                    grant: grant.id,
+                    kind: grant.kind,
+                    remaining: grant.remaining,
+                    expires_at: grant.expires_at?,
+                    days,
+                })
+            }));
+        }
+        expiring
+    }
+
+    /// When the end of a grant is to be told next.
+    pub fn next_notice(
+        &self,
+        grants: &[Grant],
+        now: Moment,
+        notice: Option<&Notice>,
+    ) -> Option<Moment> {
+        let notice = notice?;
+        let next = checked(grants)
+            .filter(|grant| !grant.ended(now))
+            .filter_map(|grant| {
+                let told = self.place(grant.id).ok().map(|at| self.noticed[at].days);
+                notice.untold(grant, told).next().map(|(at, _)| at)
+            });
+        next.min()
+    }
+
+    /// Where a grant is among those that were told of, or would be.
+    fn place(&self, grant: Uuid) -> Result<usize, usize> {
+        self.noticed.binary_search_by_key(&grant, |one| one.grant)
     }
 
     /// Credits have come in.
@@ -287,10 +414,11 @@ impl TopUp {
         if let Some(until) = self.waits_until.filter(|until| *until > now) {
             return Some(until);
         }
-        if let Some(asked) = self.asked_in(now).filter(|asked| asked.capped) {
-            return Some(asked.until);
+        if self.is_wanted(balance, now) {
+            return Some(now);
         }
-        (balance <= self.threshold).then_some(now)
+        let asked = self.asked_in(now).filter(|asked| asked.capped);
+        asked.map(|asked| asked.until)
     }
 
     fn needed(&self, balance: Amount) -> Amount {
@@ -311,7 +439,6 @@ mod tests {
 
     use super::*;
 
-    const DAY: i64 = 86_400_000_000;
     const MINUTE: i64 = 60_000_000;
 
     fn amount(units: i128) -> Amount {
@@ -474,6 +601,74 @@ mod tests {
                 let signals = watch.crossings(amount(before), amount(balance));
                 prop_assert_eq!(signals.len(), told + depleted, "{:?} of {} after {}", signals, balance, before);
             }
+        }
+
+        /// The end of a grant is told once for each notice, by the first write at or after its moment.
+        #[test]
+        fn notices_as_a_naive_model_has_them(
+            grants in prop::collection::vec((0..20_i64, 1..40_i64, 0..3_usize), 1..6),
+            notices in prop::collection::vec(1..30_i32, 0..4), kinds in 1..8_usize,
+            later in prop::collection::vec(1..30_i32, 0..4), changes_at in 0..60_usize,
+            writes in prop::collection::vec((0..DAY, 0..4_u8), 1..60),
+        ) {
+            let all = [Kind::Included, Kind::Promotional, Kind::Purchased];
+            let kinds: Vec<Kind> = all.iter().enumerate().filter(|(n, _)| kinds >> n & 1 == 1).map(|(_, kind)| *kind).collect();
+            let grants: Vec<Grant> = grants.into_iter().enumerate().map(|(n, (start, lasts, kind))| Grant {
+                id: Uuid::from_u128(n as u128 + 1),
+                kind: all[kind],
+                priority: 0,
+                effective_at: Moment(start * DAY),
+                expires_at: Some(Moment((start + lasts) * DAY)),
+                applies_to: None,
+                revoked: false,
+                remaining: amount(7),
+                held: Amount::ZERO,
+                waiting: Amount::ZERO,
+                deferred: Amount::ZERO,
+            }).collect();
+            let mut watch = Watch::default();
+            let mut told: Vec<(Uuid, i32)> = Vec::new();
+            let first = Notice { days: notices.clone(), kinds: kinds.clone() };
+            let mut noted = watch.next_notice(&grants, Moment(0), Some(&first));
+            let mut now = Moment(0);
+            for (nth, (waits, every)) in writes.into_iter().enumerate() {
+                now = Moment(now.0 + waits);
+                let days = if nth < changes_at { &notices } else { &later };
+                let notice = Notice { days: days.clone(), kinds: kinds.clone() };
+                if nth == changes_at {
+                    noted = watch.next_notice(&grants, now, Some(&notice));
+                }
+                // A debit does not look at notices before their moment.
+                if every > 0 && noted.is_none_or(|at| at > now) {
+                    let missed = watch.clone().expiring(&grants, now, Some(&notice));
+                    prop_assert!(missed.is_empty(), "{:?} at {:?}, noted {:?}", missed, now, noted);
+                    continue;
+                }
+                let mut expected: Vec<(Uuid, i32)> = Vec::new();
+                for grant in grants.iter().filter(|grant| grant.live(now) && kinds.contains(&grant.kind)) {
+                    // Told with fewer days before its end, it is not told with more.
+                    let fewest = told.iter().filter(|(id, _)| *id == grant.id).map(|(_, days)| *days).min();
+                    for days in 1..30 {
+                        let due = now.0 + i64::from(days) * DAY >= grant.expires_at.unwrap().0;
+                        if due && notice.days.contains(&days) && fewest.is_none_or(|fewest| days < fewest) {
+                            expected.push((grant.id, days));
+                        }
+                    }
+                }
+                let mut real: Vec<(Uuid, i32)> = watch.expiring(&grants, now, Some(&notice)).iter().map(|one| (one.grant, one.days)).collect();
+                real.sort_unstable();
+                prop_assert_eq!(&real, &expected);
+                told.extend(expected);
+                noted = watch.next_notice(&grants, now, Some(&notice));
+                prop_assert!(noted.is_none_or(|at| at > now));
+            }
+            let mut once = told.clone();
+            once.sort_unstable();
+            once.dedup();
+            prop_assert_eq!(once.len(), told.len());
+            // It forgets grants that are gone.
+            watch.expiring(&[], now, None);
+            prop_assert!(watch.noticed.is_empty());
         }
 
         /// Top-ups are asked for, and caps told, when a model that keeps the whole history does so.

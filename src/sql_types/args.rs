@@ -269,6 +269,19 @@ impl Args<'_> {
     }
 
     /// A list of ids without NULLs, not NULL itself.
+    /// A list of numbers without NULLs; or NULL.
+    pub fn optional_ints(&self, at: usize, name: &str) -> Result<Option<Vec<i32>>> {
+        let Some(list) = self.get::<Vec<Option<i32>>>(at) else {
+            return Ok(None);
+        };
+        let number =
+            |number: Option<i32>| number.ok_or_else(|| errors::invalid(name, "an element is NULL"));
+        list.into_iter()
+            .map(number)
+            .collect::<Result<_>>()
+            .map(Some)
+    }
+
     pub fn uuids(&self, at: usize, name: &str) -> Result<Vec<Uuid>> {
         let list = required(name, self.get::<Vec<Option<pgrx::datum::Uuid>>>(at))?;
         list.into_iter()

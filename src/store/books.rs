@@ -9,11 +9,13 @@ use std::str::FromStr;
 use pgrx::pg_sys;
 
 use super::edition;
+use super::notices;
 use super::price_lists;
 use super::prices::Book;
 use super::statement::{INT, Statement, Store, TEXT, TIME};
 use crate::errors::{self, Result};
 use crate::ledger::price::Rounding;
+use crate::ledger::watch::Notice;
 use crate::ledger::{Moment, period};
 use crate::sql_types::value;
 
@@ -24,6 +26,8 @@ pub struct Asset {
     pub rounding: Rounding,
     pub currency: String,
     pub timezone: String,
+    /// How many days before their end grants are told of.
+    pub notice: Option<Notice>,
     /// The edition it was read in.
     pub(super) edition: u64,
     /// Compiled prices by action.
@@ -99,6 +103,7 @@ pub fn asset(store: &Store, name: &str) -> Result<Rc<Asset>> {
         rounding: Rounding::from_str(&row.text(2)?).map_err(|why| damaged(&why))?,
         currency: row.text(3)?,
         timezone: row.text(4)?,
+        notice: notices::of(store, name)?,
         edition,
         prices: RefCell::default(),
         price_lists: RefCell::default(),

@@ -11,9 +11,10 @@ use std::ffi::CStr;
 use pgrx::pg_sys;
 
 /// The tables whose changes are announced.
-const ANNOUNCED: [&CStr; 6] = [
+const ANNOUNCED: [&CStr; 7] = [
     c"assets",
     c"prices",
+    c"expiry_notices",
     c"customer_price_lists",
     c"vendors",
     c"vendor_rates",

@@ -21,7 +21,7 @@ use crate::ledger::interrupt::checked;
 use crate::ledger::limit::{Calendar, CalendarPeriod};
 use crate::ledger::plan::Renewing;
 use crate::ledger::wallet::{Decided, Due, Part};
-use crate::ledger::watch::Signal;
+use crate::ledger::watch::{Expiring, Signal};
 use crate::ledger::{Amount, Moment};
 use crate::sql_types::{Args, Row, Scratch, row, value};
 
@@ -201,6 +201,19 @@ impl News {
         }
     }
 
+    fn of_expiring(expiring: &Expiring) -> News {
+        News::new(
+            "grant.expiring",
+            json!({
+                "grant": expiring.grant.to_string(),
+                "kind": expiring.kind.as_str(),
+                "remaining": expiring.remaining.to_string(),
+                "expires_at": expiring.expires_at.to_string(),
+                "days": expiring.days,
+            }),
+        )
+    }
+
     /// What is told of what time decided.
     fn of_due(due: &Due) -> Option<News> {
         match &due.what {
@@ -244,8 +257,8 @@ fn renewed(renewing: &Renewing) -> Vec<(Moment, News)> {
     news.collect()
 }
 
-/// All that is to be told when the wallet is written now: what time decided, in its order, then that its
-/// balance has fallen and a top-up is asked for. The wallet remembers what it has told.
+/// All that is to be told when the wallet is written now: what time decided, in its order, then which grants
+/// will end, that the balance has fallen and a top-up is asked for. The wallet remembers what it has told.
 pub fn collect<'a>(open: &mut OpenWallet, due: impl Iterator<Item = &'a Due>) -> Result<Vec<News>> {
     let mut passed: Vec<(Moment, News)> = checked(due)
         .filter_map(|due| Some((due.at, News::of_due(due)?)))
@@ -258,6 +271,8 @@ pub fn collect<'a>(open: &mut OpenWallet, due: impl Iterator<Item = &'a Due>) ->
     let mut requested = None;
     // Who closes a wallet knows that it is empty.
     if !open.wallet.closed {
+        let expiring = open.wallet.expiring(open.now, open.asset.notice.as_ref());
+        news.extend(checked(&expiring).map(News::of_expiring));
         let crossings = open.wallet.watch.crossings(open.was, balance);
         news.extend(crossings.iter().map(|signal| News::of(signal, balance)));
         if let Some(signal) = ask(open, balance)? {

@@ -14,6 +14,7 @@ pub mod history;
 pub mod ledger;
 pub mod limits;
 mod months;
+pub mod notices;
 pub mod periods;
 pub mod plans;
 pub mod price_lists;

@@ -22,6 +22,7 @@ pub const TEXT: pg_sys::Oid = pg_sys::TEXTOID;
 pub const TEXTS: pg_sys::Oid = pg_sys::TEXTARRAYOID;
 pub const NUMERIC: pg_sys::Oid = pg_sys::NUMERICOID;
 pub const INT: pg_sys::Oid = pg_sys::INT4OID;
+pub const INTS: pg_sys::Oid = pg_sys::INT4ARRAYOID;
 pub const BIGINT: pg_sys::Oid = pg_sys::INT8OID;
 pub const BOOL: pg_sys::Oid = pg_sys::BOOLOID;
 pub const TIME: pg_sys::Oid = pg_sys::TIMESTAMPTZOID;
@@ -444,6 +445,11 @@ impl RowRef<'_> {
 
     pub fn bool(&self, column: usize) -> Result<bool> {
         there(self.get(column))
+    }
+
+    pub fn ints(&self, column: usize) -> Result<Vec<i32>> {
+        let list = there(self.get::<Vec<Option<i32>>>(column))?;
+        Ok(list.into_iter().flatten().collect())
     }
 
     pub fn optional_int(&self, column: usize) -> Option<i32> {

@@ -597,14 +597,18 @@ impl OpenWallet {
         self.wallet.watch.refill(balance);
     }
 
-    /// When the next call has more to do than what it is about: to book what time has decided, or to ask
-    /// for a top-up.
+    /// When the next call has more to do than what it is about: to book what time has decided, to tell of
+    /// a grant that will end, or to ask for a top-up.
     pub(super) fn next_due_at(&self) -> Option<Moment> {
         let balance = self.wallet.balance(self.now);
         let topup = self.wallet.watch.topup.as_ref();
         let topup = topup.filter(|_| self.status == "active");
         let asks = topup.and_then(|topup| topup.next(balance, self.now));
-        self.wallet.next_due().into_iter().chain(asks).min()
+        let notice = self
+            .wallet
+            .next_notice(self.now, self.asset.notice.as_ref());
+        let next = self.wallet.next_due().into_iter();
+        next.chain(asks).chain(notice).min()
     }
 
     /// Has a limit something to tell?

@@ -82,7 +82,8 @@ WHERE p.pronamespace = 'credyt'::regnamespace
 SELECT i.indexrelid::regclass AS index FROM pg_index i JOIN pg_class c ON c.oid = i.indrelid
 JOIN pg_attribute first ON first.attrelid = c.oid AND first.attnum = i.indkey[0]
 WHERE c.relnamespace = 'credyt'::regnamespace AND c.relkind = 'r' AND i.indisunique AND first.attname <> 'customer'
-  AND c.relname NOT IN ('assets', 'prices', 'clock', 'vendors', 'vendor_rates', 'exchange_rates', 'margin_days', 'periods', 'plans');
+  AND c.relname NOT IN ('assets', 'prices', 'clock', 'vendors', 'vendor_rates', 'exchange_rates', 'margin_days', 'periods', 'plans',
+                        'expiry_notices');
 -- Foreign keys, and rows that the installation brings along
 SELECT conname FROM pg_constraint WHERE connamespace = 'credyt'::regnamespace AND contype = 'f';
 DO $$

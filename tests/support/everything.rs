@@ -18,6 +18,7 @@ const LIFE: &[(&str, &str)] = &[
            SELECT credyt.set_price('page', '{"graduated": [{"up_to": 2, "per_unit": "0.5"}, {"per_unit": "0.25"}], "over": "month"}');
            SELECT credyt.set_vendor_rate('gpu-cloud', 'a100', '{"gpu_second": "0.0011", "currency": "EUR"}');
            SELECT credyt.set_exchange_rate('EUR', 'USD', '1.0857');
+           SELECT credyt.set_expiry_notice('{7}');
            SELECT credyt.import_vendor_rates('[{"id": "acme", "models": [{"id": "m", "match": {"equals": "m"}, "prices": {"input_mtok": 1}}]}]')"#,
     ),
     // Grants of every kind; one that is revoked, one that ends unspent, one that is not live for years.

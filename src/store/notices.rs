@@ -1,0 +1,138 @@
+//! Expiry notices: how many days before their end grants of an asset are told of.
+//!
+//! A wallet notes the moment of its next notice whenever it is written. Wallets that were written before a
+//! notice was set are searched by `maintain`, in the order of their customers.
+
+use std::str::FromStr;
+
+use super::books::Asset;
+use super::statement::{INT, INTS, RowRef, Statement, Store, TEXT, TEXTS};
+use super::wallets;
+use crate::errors::{self, Result};
+use crate::ledger::Kind;
+use crate::ledger::interrupt::checked;
+use crate::ledger::watch::{Asks, Notice};
+use crate::sql_types::value;
+
+static OF: Statement = Statement {
+    sql: "SELECT n.days, n.kinds FROM credyt.expiry_notices n WHERE n.asset = $1",
+    args: &[TEXT],
+};
+
+/// `set_at` is compared with what the server says of sessions: it is the server's clock, not a test's.
+static SET: Statement = Statement {
+    sql: "INSERT INTO credyt.expiry_notices AS n (asset, days, kinds, set_at, searched_to)
+          VALUES ($1, $2, $3, clock_timestamp(), '')
+          ON CONFLICT (asset) DO UPDATE SET days = $2, kinds = $3, set_at = clock_timestamp(), searched_to = ''",
+    args: &[TEXT, INTS, TEXTS],
+};
+
+static REMOVE: Statement = Statement {
+    sql: "DELETE FROM credyt.expiry_notices n WHERE n.asset = $1",
+    args: &[TEXT],
+};
+
+/// A notice that wallets have to be searched for, once no transaction runs any more that may not know it.
+static SEARCHED: Statement = Statement {
+    sql: "SELECT n.asset, n.searched_to FROM credyt.expiry_notices n
+          WHERE n.searched_to IS NOT NULL
+            AND NOT EXISTS (SELECT FROM pg_stat_activity a
+                            WHERE a.backend_type = 'client backend' AND a.pid <> pg_backend_pid() AND a.xact_start < n.set_at
+                              AND (a.backend_xid IS NOT NULL OR a.state = 'active')
+                              AND a.datname = current_database())
+            AND NOT EXISTS (SELECT FROM pg_prepared_xacts p
+                            WHERE p.database = current_database() AND p.prepared < n.set_at)
+          ORDER BY n.asset LIMIT 1 FOR UPDATE OF n SKIP LOCKED",
+    args: &[],
+};
+
+static PAGE: Statement = Statement {
+    sql: "SELECT w.customer, w.state::bytea, w.next_due_at FROM credyt.wallets w
+          WHERE w.customer > $2 AND w.asset = $1 ORDER BY w.customer LIMIT $3",
+    args: &[TEXT, TEXT, INT],
+};
+
+static TRY_LOCK: Statement = Statement {
+    sql: "SELECT w.customer FROM credyt.wallets w
+          WHERE w.customer = $1 AND w.asset = $2 FOR NO KEY UPDATE SKIP LOCKED",
+    args: &[TEXT, TEXT],
+};
+
+static SEARCHED_TO: Statement = Statement {
+    sql: "UPDATE credyt.expiry_notices n SET searched_to = $2 WHERE n.asset = $1",
+    args: &[TEXT, TEXT],
+};
+
+/// The notice of an asset.
+pub(super) fn of(store: &Store, asset: &str) -> Result<Option<Notice>> {
+    let rows = OF.run(store, &[value::text(asset)])?;
+    let read = |row: RowRef| {
+        let damaged = || errors::corrupted("a notice", "its kinds are none");
+        let kinds = row.optional_texts(2).ok_or_else(damaged)?;
+        let kinds = kinds.iter().map(|kind| Kind::from_str(kind));
+        Ok(Notice {
+            days: row.ints(1)?,
+            kinds: kinds
+                .collect::<std::result::Result<_, _>>()
+                .map_err(|_| damaged())?,
+        })
+    };
+    rows.first().map(read).transpose()
+}
+
+/// Sets the notice of an asset; without days it is removed.
+pub fn set(store: &Store, asset: &Asset, notice: &Notice) -> Result<()> {
+    if notice.days.is_empty() {
+        REMOVE.run(store, &[value::text(&asset.name)])?;
+        return Ok(());
+    }
+    let kinds: Vec<String> = notice.kinds.iter().map(Kind::to_string).collect();
+    let args = [
+        value::text(&asset.name),
+        value::ints(&notice.days),
+        value::texts(Some(&kinds)),
+    ];
+    SET.run(store, &args)?;
+    Ok(())
+}
+
+/// Searches so many wallets at most for grants that were there before a notice was set: `maintain`'s share.
+/// How many it wrote. It ends before a wallet that another session has locked, and goes on there.
+pub fn search(store: &Store, batch: i32) -> Result<usize> {
+    let rows = SEARCHED.run(store, &[])?;
+    let Some(row) = rows.first() else {
+        return Ok(0);
+    };
+    let (asset, mut searched_to) = (row.text(1)?, row.text(2)?);
+    let notice = of(store, &asset)?;
+    let args = [
+        value::text(&asset),
+        value::text(&searched_to),
+        value::int(batch),
+    ];
+    let page = PAGE.run(store, &args)?;
+    let mut written = 0;
+    let mut ends = page.count() < usize::try_from(batch).unwrap_or(usize::MAX);
+    for row in checked(page.iter()) {
+        let customer = row.text(1)?;
+        let wallet = wallets::read_state(row.bytes(2)?)?;
+        let noted = row.optional_moment(3);
+        let next = wallet.next_notice(wallet.changed_at, notice.as_ref());
+        // Who has written it since the notice was set has noted it.
+        if next.is_some_and(|next| noted.is_none_or(|noted| noted > next)) {
+            let name = [value::text(&customer), value::text(&asset)];
+            if TRY_LOCK.run(store, &name)?.count() == 0 {
+                ends = false;
+                break;
+            }
+            let mut open = wallets::open(store, &customer, &asset)?;
+            open.asks = Asks::Always;
+            open.write_back(store)?;
+            written += 1;
+        }
+        searched_to = customer;
+    }
+    let to = (!ends).then_some(searched_to.as_str());
+    SEARCHED_TO.run(store, &[value::text(&asset), value::optional_text(to)])?;
+    Ok(written)
+}
