@@ -239,7 +239,7 @@ SELECT code FROM refused(format($$SELECT credyt.topup_failed('off', %L)$$, :'e')
 
 -- A state goes through its text
 SELECT count(*) FROM credyt.wallets w WHERE w.state::text::credyt.wallet::text <> w.state::text;
-SELECT w.state::text::jsonb->'alerts' AS alerts, w.state::text::jsonb->'topup' AS topup FROM credyt.wallets w WHERE customer IN ('cap', 'team');
+SELECT w.state::text::jsonb->'alerts' AS alerts, (w.state::text::jsonb->'topup') - 'in_flight' AS topup FROM credyt.wallets w WHERE customer IN ('cap', 'team');
 SELECT count(*) FROM credyt.verify();
 
 -- Bad input
