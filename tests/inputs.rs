@@ -843,6 +843,7 @@ fn both_forms_are_one() {
                     Id => "uuid",
                     Time => "timestamptz",
                     Texts => "text[]",
+                    Ints => "int[]",
                     Bool => "boolean",
                 };
                 match by_name {
