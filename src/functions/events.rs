@@ -355,7 +355,7 @@ pub fn set_expiry_notice(args: &Args) -> Result<Option<pg_sys::Datum>> {
         value::text(&asset),
         match notice.days.is_empty() {
             true => value::NULL,
-            false => value::ints(&notice.days),
+            false => value::ints(notice.days.iter().copied()),
         },
         value::texts(Some(&kinds)),
     ])

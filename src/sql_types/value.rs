@@ -84,11 +84,6 @@ pub fn int(value: i32) -> Value {
     Some(pg_sys::Datum::from(value))
 }
 
-pub fn ints(values: &[i32]) -> Value {
-    let values: Vec<Value> = values.iter().map(|value| int(*value)).collect();
-    array(pg_sys::INT4OID, &values)
-}
-
 pub fn bigint(value: i64) -> Value {
     Some(pg_sys::Datum::from(value))
 }

@@ -89,7 +89,7 @@ pub fn set(store: &Store, asset: &Asset, notice: &Notice) -> Result<()> {
     let kinds: Vec<String> = notice.kinds.iter().map(Kind::to_string).collect();
     let args = [
         value::text(&asset.name),
-        value::ints(&notice.days),
+        value::ints(notice.days.iter().copied()),
         value::texts(Some(&kinds)),
     ];
     SET.run(store, &args)?;

@@ -22,7 +22,6 @@ pub const TEXT: pg_sys::Oid = pg_sys::TEXTOID;
 pub const TEXTS: pg_sys::Oid = pg_sys::TEXTARRAYOID;
 pub const NUMERIC: pg_sys::Oid = pg_sys::NUMERICOID;
 pub const INT: pg_sys::Oid = pg_sys::INT4OID;
-pub const INTS: pg_sys::Oid = pg_sys::INT4ARRAYOID;
 pub const BIGINT: pg_sys::Oid = pg_sys::INT8OID;
 pub const BOOL: pg_sys::Oid = pg_sys::BOOLOID;
 pub const TIME: pg_sys::Oid = pg_sys::TIMESTAMPTZOID;
@@ -419,10 +418,6 @@ impl RowRef<'_> {
     }
 
     pub fn bytes(&self, column: usize) -> Result<&[u8]> {
-        there(self.get(column))
-    }
-
-    pub fn ints(&self, column: usize) -> Result<Vec<i32>> {
         there(self.get(column))
     }
 
