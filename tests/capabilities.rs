@@ -152,6 +152,7 @@ fn argument(kind: &str, wallet: &str) -> String {
     match kind {
         "text" | "name" | "cstring" => "'x'".into(),
         "text[]" => "'{day}'".into(),
+        "integer[]" => "'{1}'".into(),
         "numeric" | "integer" | "bigint" => "1".into(),
         "boolean" => "true".into(),
         "jsonb" => "'[]'".into(),

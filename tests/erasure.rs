@@ -108,6 +108,7 @@ const KEPT: &[&str] = &[
     "subscription_keys.request",
     "booked_subscriptions.asset",
     "booked_subscriptions.customer",
+    "booked_subscriptions.moved",
     "booked_subscriptions.plan",
 ];
 

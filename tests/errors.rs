@@ -401,6 +401,7 @@ fn wc007_allows_more() {
         "asset",
         "scope",
         "every",
+        "counts",
         "cap",
         "used",
         "held",
