@@ -357,6 +357,7 @@ pub fn not_found(what: &str, customer: &str, id: impl Display) -> Error {
         "grant" => "grant_balances",
         "authorization" => "open_authorizations",
         "event" => "events_pending",
+        "payment" => "grant_balances",
         _ => "statement",
     };
     Error::new(Code::NotFound, format!("customer {customer} has no {what} {id}"))

@@ -26,6 +26,7 @@ fn facts_never_change() {
         "vendor_rates",
         "plans",
         "subscription_keys",
+        "subscription_payments",
     ] {
         for (operation, sql) in [
             (

@@ -604,13 +604,14 @@ fn trade(client: &mut Client) -> Vec<String> {
         "SELECT id FROM credyt.debit_credits('ann', 'image', 2)",
     );
     let other = first(client, "SELECT id FROM credyt.authorize('ann', 'image', 1)");
-    let grant = first(client, "SELECT id FROM credyt.grant_credits('ann', 4)");
+    let grant = first(client, "SELECT id FROM credyt.grant_credits('ann', 4, payment => 'pi')");
     for sql in [
         format!("SELECT status FROM credyt.extend('ann', '{hold}', 60)"),
         format!("SELECT credits FROM credyt.capture('ann', '{hold}', 3)"),
         format!("SELECT status FROM credyt.release('ann', '{other}')"),
         format!("SELECT credits FROM credyt.refund('ann', '{debit}', 1)"),
         format!("SELECT remaining FROM credyt.revoke_grant('ann', '{grant}')"),
+        "SELECT remaining FROM credyt.revoke_payment('ann', 'pi')".into(),
         "SELECT booked, rolled_up FROM credyt.maintain()".into(),
         "SELECT asset, debits, quantity, credits, revenue, cost, margin_ratio FROM credyt.margin('{}')".into(),
         "SELECT asset, action, customer, vendor, model, kind, scope, debits, revenue, cost FROM credyt.margin('{action,customer,vendor,model,kind,scope}')".into(),

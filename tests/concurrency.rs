@@ -123,6 +123,16 @@ fn one_key_revokes_once() {
 }
 
 #[test]
+fn one_key_revokes_a_payment_once() {
+    once_from_everywhere(
+        "key_revoke_payment",
+        "SELECT g.id FROM credyt.grant_credits('ann', 100, paid => 10, payment => 'pi') g,
+             LATERAL (SELECT credyt.debit_credits('ann', 'image', 30) WHERE g.id IS NOT NULL) d",
+        "SELECT id, remaining, replayed FROM credyt.revoke_payment('ann', 'pi', idempotency_key => 'k')",
+    );
+}
+
+#[test]
 fn one_key_refunds_once() {
     once_from_everywhere(
         "key_refund",

@@ -70,6 +70,7 @@ const FUNCTIONS: &[Function] = &[
             ("paid_through", Time, "NULL"),
             ("timezone", Text, "NULL"),
             ("idempotency_key", Text, "'key'"),
+            ("payment", Text, "'in_1'"),
         ],
     },
     Function {
@@ -79,6 +80,7 @@ const FUNCTIONS: &[Function] = &[
             ("plan", Text, "'pro'"),
             ("paid_through", Time, "now()"),
             ("idempotency_key", Text, "'key'"),
+            ("payment", Text, "'in_1'"),
         ],
     },
     Function {
@@ -145,7 +147,18 @@ const FUNCTIONS: &[Function] = &[
             ("applies_to", Texts, "'{image}'"),
             ("idempotency_key", Text, "'key'"),
             ("metadata", Json, "'{}'"),
+            ("payment", Text, "'pi_1'"),
             ("currency", Text, "NULL"),
+        ],
+    },
+    Function {
+        name: "revoke_payment",
+        arguments: &[
+            ("customer", Text, "'ann'"),
+            ("payment", Text, "'pi'"),
+            ("spent", Text, "'owe'"),
+            ("reason", Text, "'why'"),
+            ("idempotency_key", Text, "'key'"),
         ],
     },
     Function {
@@ -657,7 +670,7 @@ fn prepared(name: &str) -> (Database, Client, [(&'static str, String); 4]) {
         &mut client,
         "SELECT credyt.create_plan('pro', 50, '1 day', rollover => 5), credyt.subscribe('ann', 'pro')",
     );
-    let grant = "SELECT id FROM credyt.grant_credits('$who', 100, paid => 10)";
+    let grant = "SELECT id FROM credyt.grant_credits('$who', 100, paid => 10, payment => 'pi')";
     let ids = [
         ("$grant", value(&mut client, &grant.replace("$who", "ann"))),
         (

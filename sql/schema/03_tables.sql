@@ -82,11 +82,13 @@ CREATE TABLE credyt.grants (
     origin           uuid,
     created_at       timestamptz NOT NULL,
     metadata         jsonb,
+    payment          text,
     currency         text,
     currency_paid    numeric,
     exchange_rate    numeric,
     PRIMARY KEY (customer, id)
 );
+CREATE INDEX grants_payment ON credyt.grants (customer, payment) WHERE payment IS NOT NULL;
 COMMENT ON TABLE credyt.grants IS 'Every grant as it was issued, append-only. What is left of it is in credyt.grant_balances.';
 COMMENT ON COLUMN credyt.grants.customer IS 'Who got it.';
 COMMENT ON COLUMN credyt.grants.id IS 'UUIDv7.';
@@ -106,6 +108,7 @@ COMMENT ON COLUMN credyt.grants.currency IS 'The currency of currency_paid; NULL
 COMMENT ON COLUMN credyt.grants.currency_paid IS 'Money paid for them in that currency; paid is it times exchange_rate.';
 COMMENT ON COLUMN credyt.grants.exchange_rate IS 'Money in the asset''s currency for one of that currency, when it was issued.';
 COMMENT ON COLUMN credyt.grants.metadata IS 'The application''s own notes.';
+COMMENT ON COLUMN credyt.grants.payment IS 'The payment it came with. Which payment paid for a plan''s period is in subscription_payments.';
 
 CREATE TABLE credyt.authorizations (
     customer           text NOT NULL,

@@ -69,6 +69,7 @@ CREATE FUNCTION credyt.grant_credits(
     applies_to       text[] DEFAULT NULL,
     idempotency_key  text DEFAULT NULL,
     metadata         jsonb DEFAULT NULL,
+    payment          text DEFAULT NULL,
     currency         text DEFAULT NULL
 ) RETURNS credyt.grant
     AS 'MODULE_PATHNAME', 'credyt_grant_credits' LANGUAGE c VOLATILE

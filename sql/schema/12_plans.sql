@@ -186,22 +186,24 @@ CREATE FUNCTION credyt.subscribe(
     starts_at        timestamptz DEFAULT NULL,
     paid_through     timestamptz DEFAULT NULL,
     timezone         text DEFAULT NULL,
-    idempotency_key  text DEFAULT NULL
+    idempotency_key  text DEFAULT NULL,
+    payment          text DEFAULT NULL
 ) RETURNS credyt.subscription
     AS 'MODULE_PATHNAME', 'credyt_subscribe' LANGUAGE c VOLATILE
     SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_seqscan = off;
-COMMENT ON FUNCTION credyt.subscribe(text, text, timestamptz, timestamptz, text, text) IS
+COMMENT ON FUNCTION credyt.subscribe(text, text, timestamptz, timestamptz, text, text, text) IS
     'Grants a plan''s credits period by period, from now (NULL) or starts_at on; months count from there, in timezone (NULL: the asset''s). Periods that start at or after paid_through wait for credyt.pay_subscription (NULL: none does). Where the customer is subscribed already, the running subscription is answered, and goes on if it was to end; one that has ended within a period already granted is resumed without a second grant. WC005, WC006 where the wallet is closed, WC010, 22023, 54000.';
 
 CREATE FUNCTION credyt.pay_subscription(
     customer         text,
     plan             text,
     paid_through     timestamptz,
-    idempotency_key  text DEFAULT NULL
+    idempotency_key  text DEFAULT NULL,
+    payment          text DEFAULT NULL
 ) RETURNS credyt.subscription
     AS 'MODULE_PATHNAME', 'credyt_pay_subscription' LANGUAGE c VOLATILE
     SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_seqscan = off;
-COMMENT ON FUNCTION credyt.pay_subscription(text, text, timestamptz, text) IS
+COMMENT ON FUNCTION credyt.pay_subscription(text, text, timestamptz, text, text) IS
     'Says that periods that start before paid_through are paid for; those that have come due are granted at once, and those that are over end or roll over at once. Never moves paid_through back. WC005, WC006 where the wallet is closed, WC010, WC011 without a subscription, 22023.';
 
 CREATE FUNCTION credyt.unsubscribe(

@@ -33,6 +33,7 @@ SELECT pg_catalog.pg_extension_config_dump('credyt.period_grants', '');
 SELECT pg_catalog.pg_extension_config_dump('credyt.plans', '');
 SELECT pg_catalog.pg_extension_config_dump('credyt.booked_subscriptions', '');
 SELECT pg_catalog.pg_extension_config_dump('credyt.subscription_keys', '');
+SELECT pg_catalog.pg_extension_config_dump('credyt.subscription_payments', '');
 SELECT pg_catalog.pg_extension_config_dump('credyt.limit_uses', '');
 SELECT pg_catalog.pg_extension_config_dump('credyt.events', '');
 SELECT pg_catalog.pg_extension_config_dump('credyt.expiry_notices', '');

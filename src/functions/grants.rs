@@ -54,6 +54,7 @@ pub struct NewGrant {
     applies_to: Option<Vec<String>>,
     pub key: Option<Key>,
     metadata: Option<serde_json::Value>,
+    payment: Option<String>,
     /// Of `paid`; `None`: the asset's.
     currency: Option<String>,
 }
@@ -87,7 +88,8 @@ pub fn read(args: &Args) -> Result<NewGrant> {
     let priority = args.int(7, "priority")?;
     let applies_to = args.names(8, "applies_to")?;
     check_patterns(applies_to.as_deref())?;
-    let currency = args.optional_name(11, "currency")?;
+    let payment = args.optional_name(11, "payment")?;
+    let currency = args.optional_name(12, "currency")?;
     if let Some(currency) = &currency {
         check_currency("currency", currency)?;
     }
@@ -100,6 +102,7 @@ pub fn read(args: &Args) -> Result<NewGrant> {
             ("kind", Some(kind.to_string())),
             ("priority", Some(priority.to_string())),
             request::names("applies_to", applies_to.as_deref()),
+            ("payment", payment.clone()),
         ]
     };
     let key_text = args.optional_name(9, "idempotency_key")?;
@@ -115,6 +118,7 @@ pub fn read(args: &Args) -> Result<NewGrant> {
         asset,
         paid,
         applies_to,
+        payment,
         currency,
     })
 }
@@ -198,6 +202,7 @@ fn put(
         origin: None,
         created_at: open.now,
         metadata: request.metadata.clone(),
+        payment: request.payment.clone(),
         currency: request.currency.clone().filter(|_| exchange_rate.is_some()),
         currency_paid: exchange_rate.map(|_| request.paid),
         exchange_rate,

@@ -14,6 +14,7 @@ mod grants;
 mod holds;
 mod limits;
 mod many;
+mod payments;
 mod plans;
 mod reading;
 mod refund;
@@ -36,6 +37,7 @@ crate::sql_types::sql_functions! {
         "credyt_set_price_list" => setup::set_price_list;
         "credyt_grant_credits" => grants::grant_credits;
         "credyt_revoke_grant" => revoke::revoke_grant;
+        "credyt_revoke_payment" => payments::revoke_payment;
         "credyt_debit_credits" => debit::debit_credits;
         "credyt_authorize" => holds::authorize;
         "credyt_capture" => capture::capture;

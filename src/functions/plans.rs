@@ -15,6 +15,7 @@ use crate::sql_types::{Args, Row, args as arguments, value};
 use crate::store::Store;
 use crate::store::books;
 use crate::store::ledger::Key;
+use crate::store::payments::{self, PaidPeriods};
 use crate::store::plans::{self, Plan, Subscribed};
 use crate::store::wallets;
 
@@ -117,8 +118,13 @@ pub fn subscribe(args: &Args) -> Result<Option<pg_sys::Datum>> {
     let paid_through = args.optional_moment(3, "paid_through")?;
     let timezone = args.optional_name(4, "timezone")?;
     let key_text = args.optional_name(5, "idempotency_key")?;
+    let payment = args.optional_name(6, "payment")?;
     let key = request::key(key_text, "subscribe", || {
-        vec![("plan", Some(plan.clone())), ("timezone", timezone.clone())]
+        vec![
+            ("plan", Some(plan.clone())),
+            ("timezone", timezone.clone()),
+            ("payment", payment.clone()),
+        ]
     });
     let answer = Store::write_for(&customer, |store| {
         let plan = plans::plan(store, &plan)?;
@@ -135,6 +141,15 @@ pub fn subscribe(args: &Args) -> Result<Option<pg_sys::Datum>> {
         }
         open.not_closed()?;
         if let Some(mut running) = running {
+            let first = running.subscription.started.or(running.subscription.next);
+            if let (Some(payment), Some(since)) = (&payment, first) {
+                let periods = PaidPeriods {
+                    subscription: id,
+                    since,
+                    until: None,
+                };
+                payments::name_periods(store, &customer, &periods, payment, open.now)?;
+            }
             let ending = running.subscription.ends_at.take().is_some();
             if ending {
                 plans::set_ends(store, &customer, &running.subscription)?;
@@ -153,6 +168,15 @@ pub fn subscribe(args: &Args) -> Result<Option<pg_sys::Datum>> {
             open.now,
         )?;
         plans::insert(store, &customer, &new)?;
+        if let Some(payment) = &payment {
+            // Without a gate it is the first period's.
+            let periods = PaidPeriods {
+                subscription: id,
+                since: new.starts_at,
+                until: paid_through,
+            };
+            payments::name_periods(store, &customer, &periods, payment, open.now)?;
+        }
         open.renew(store, key)?;
         let new = plans::by_id(store, &customer, id)?.ok_or_else(lost)?;
         Answer::new(store, &customer, new, open.now, false)
@@ -224,8 +248,9 @@ pub fn pay_subscription(args: &Args) -> Result<Option<pg_sys::Datum>> {
     let paid_through = args.moment(2, "paid_through")?;
     let key_text = args.optional_name(3, "idempotency_key")?;
     // Timestamps are never compared: a retry may have computed another one.
+    let payment = args.optional_name(4, "payment")?;
     let key = request::key(key_text, "pay_subscription", || {
-        vec![("plan", Some(plan.clone()))]
+        vec![("plan", Some(plan.clone())), ("payment", payment.clone())]
     });
     let answer = Store::write_for(&customer, |store| {
         let (mut open, mut subscribed) = opened(store, &customer, &plan)?;
@@ -235,6 +260,20 @@ pub fn pay_subscription(args: &Args) -> Result<Option<pg_sys::Datum>> {
             return answer_again(store, &customer, first, open.now);
         }
         open.not_closed()?;
+        if let Some(payment) = &payment {
+            // Those that it lets begin; where it lets none, the period that runs.
+            let before = subscription.paid_through;
+            let running = subscription.started.or(subscription.next);
+            let since = before.filter(|before| *before < paid_through).or(running);
+            let periods = since.map(|since| PaidPeriods {
+                subscription: id,
+                since,
+                until: Some(paid_through).filter(|until| *until > since),
+            });
+            if let Some(periods) = periods {
+                payments::name_periods(store, &customer, &periods, payment, open.now)?;
+            }
+        }
         // A payment that is told late takes nothing away.
         let known = subscription.paid_through.unwrap_or(paid_through);
         subscription.paid_through = Some(known.max(paid_through));

@@ -212,6 +212,7 @@ impl Returning<'_> {
                 expires_at: Some(until),
                 origin: Some(id),
                 created_at: self.open.now,
+                payment: None,
                 currency: None,
                 currency_paid: None,
                 exchange_rate: None,

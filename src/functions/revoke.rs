@@ -48,16 +48,7 @@ fn read_revoke(args: &Args) -> Result<Revoke> {
     let grant_id = args.uuid(1, "grant_id")?;
     let credits = args.optional_quantity(2, "credits")?;
     let spent = args.name(3, "spent")?;
-    let owe_spent = match spent.as_str() {
-        "keep" => false,
-        "owe" => true,
-        _ => {
-            return Err(errors::invalid(
-                "spent",
-                format_args!("{spent:?} is neither keep nor owe"),
-            ));
-        }
-    };
+    let owe_spent = owes(&spent)?;
     if credits.is_some_and(|credits| credits.is_zero()) {
         return Err(errors::invalid(
             "credits",
@@ -82,6 +73,18 @@ fn read_revoke(args: &Args) -> Result<Revoke> {
     })
 }
 
+/// Is what was spent owed, or kept?
+pub fn owes(spent: &str) -> Result<bool> {
+    match spent {
+        "keep" => Ok(false),
+        "owe" => Ok(true),
+        _ => Err(errors::invalid(
+            "spent",
+            format_args!("{spent:?} is neither keep nor owe"),
+        )),
+    }
+}
+
 /// Books the revocation; `None` when its key is taken.
 fn revoke(store: &Store, request: &Revoke) -> Result<Option<GrantAnswer>> {
     let customer = &request.customer;
@@ -100,7 +103,8 @@ fn revoke(store: &Store, request: &Revoke) -> Result<Option<GrantAnswer>> {
         .grant(grant.id)
         .map_or(Amount::ZERO, |g| g.unheld());
     let (spent, earned) = if request.owe_spent {
-        grants::spent(store, customer, grant.id)?
+        let (spent, earned) = grants::spent(store, customer, grant.id)?;
+        (spent.or_zero(), earned)
     } else {
         (Amount::ZERO, Amount::ZERO)
     };
@@ -153,7 +157,7 @@ fn revoke(store: &Store, request: &Revoke) -> Result<Option<GrantAnswer>> {
 
 /// The row that takes `taken` out of the wallet for good, takes the revenue of `spent` back, and books so
 /// much debt.
-fn revocation(open: &mut OpenWallet, taken: &[Part], spent: &[Part], owed: Amount) -> Entry {
+pub fn revocation(open: &mut OpenWallet, taken: &[Part], spent: &[Part], owed: Amount) -> Entry {
     let some = |parts: &[Part]| -> Vec<Part> {
         let parts = parts.iter().filter(|part| part.credits.is_positive());
         parts.cloned().collect()

@@ -214,6 +214,7 @@ impl Move {
             origin: Some(self.origin.id),
             created_at: now,
             metadata: None,
+            payment: None,
             currency: None,
             currency_paid: None,
             exchange_rate: None,

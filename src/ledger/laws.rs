@@ -458,6 +458,7 @@ impl Store {
                 ));
             }
         }
+        revoked.reclaimed = !revoked.debts.is_empty();
         (revoked.spent, revoked.earned) = self.spent.get(&grant).copied().unwrap_or_default();
         revoked
     }

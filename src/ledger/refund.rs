@@ -40,8 +40,10 @@ pub struct RevokedDebt {
 pub struct Revoked {
     /// In the order they were booked; none where nothing of it was.
     pub debts: Vec<RevokedDebt>,
+    /// Revenue of what it spent was taken back. True with debts, and where another customer owes it.
+    pub reclaimed: bool,
     /// What the grant has spent that was neither refunded nor revoked, and what that has earned. Not
-    /// looked at without debts.
+    /// looked at where nothing was reclaimed.
     pub spent: Amount,
     pub earned: Amount,
 }
@@ -153,7 +155,7 @@ pub fn give_back<E>(
             Entry::Occupied(known) => known.into_mut(),
             Entry::Vacant(vacant) => vacant.insert(load(grant)?),
         };
-        let untouched = revoked.debts.is_empty();
+        let untouched = !revoked.reclaimed;
         let mut left = part.credits;
         let mut others = Vec::new();
         for debt in &mut revoked.debts {

@@ -39,7 +39,7 @@ static WALLETS: Statement = Statement {
 
 /// What blanks the facts of customer $1, table by table. Of a reason only what a caller has written:
 /// those of grants and debits are ours.
-static FACTS: [(&str, Statement); 5] = [
+static FACTS: [(&str, Statement); 6] = [
     (
         "ledger",
         Statement {
@@ -69,8 +69,16 @@ static FACTS: [(&str, Statement); 5] = [
     (
         "grants",
         Statement {
-            sql: "UPDATE credyt.grants SET metadata = NULL
-                  WHERE customer = $1 AND metadata IS NOT NULL",
+            sql: "UPDATE credyt.grants SET metadata = NULL, payment = NULL
+                  WHERE customer = $1 AND (metadata IS NOT NULL OR payment IS NOT NULL)",
+            args: &[TEXT],
+        },
+    ),
+    (
+        "subscription_payments",
+        Statement {
+            sql: "UPDATE credyt.subscription_payments SET payment = NULL
+                  WHERE customer = $1 AND payment IS NOT NULL",
             args: &[TEXT],
         },
     ),

@@ -33,6 +33,7 @@ table! {
         origin: Option<Uuid> as uuid,
         created_at: Moment as timestamptz,
         metadata: Option<Json> as jsonb,
+        payment: Option<String> as text,
         /// What it was paid in, where that is not the asset's currency: how much, and the rate that `paid` was
         /// converted at.
         currency: Option<String> as text,

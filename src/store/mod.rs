@@ -15,6 +15,7 @@ pub mod ledger;
 pub mod limits;
 mod months;
 pub mod notices;
+pub mod payments;
 pub mod periods;
 pub mod plans;
 pub mod price_lists;

@@ -492,6 +492,7 @@ impl Issue {
             origin: self.origin,
             created_at: now,
             metadata: None,
+            payment: None,
             currency: None,
             currency_paid: None,
             exchange_rate: None,

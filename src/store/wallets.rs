@@ -23,7 +23,7 @@ use crate::ledger::interrupt::checked;
 use crate::ledger::month::MonthUse;
 use crate::ledger::packed;
 use crate::ledger::refund::{Paid, Revoked, RevokedDebt};
-use crate::ledger::wallet::{Debt, Decided, Due, EndedHold, Full};
+use crate::ledger::wallet::{Debt, Decided, Due, EndedHold, Full, Part};
 use crate::ledger::watch::Asks;
 use crate::ledger::{Amount, Grant, Moment, Wallet};
 use crate::sql_types::{Scratch, value};
@@ -747,8 +747,13 @@ impl OpenWallet {
     pub fn revoked(&self, store: &Store, grant: Uuid) -> Result<Revoked> {
         let mut revoked = Revoked::default();
         for row in ledger::referring_to(store, &self.customer, grant)? {
+            if row.kind != "revocation" {
+                continue;
+            }
             let owed = row.was_owed()?;
-            if row.kind != "revocation" || owed.is_zero() {
+            let earned = |part: &Part| part.grant.is_some() && part.revenue.is_positive();
+            revoked.reclaimed |= owed.is_positive() || row.parts()?.iter().any(earned);
+            if owed.is_zero() {
                 continue;
             }
             let args = [
@@ -769,7 +774,7 @@ impl OpenWallet {
                 .debts
                 .push(RevokedDebt::new(row.id, owed, left, returned, settled));
         }
-        if !revoked.debts.is_empty() {
+        if revoked.reclaimed {
             (revoked.spent, revoked.earned) = grants::spent(store, &self.customer, grant)?;
         }
         Ok(revoked)

@@ -31,6 +31,8 @@ const LIFE: &[(&str, &str)] = &[
            SELECT credyt.revoke_grant('ann', g.id, 3, reason => 'mistake', idempotency_key => 'revoke')
                FROM credyt.grant_credits('ann', 5, paid => 1, priority => 200) g;
            SELECT credyt.revoke_grant('ann', g.id) FROM credyt.grant_credits('ann', 4, paid => 1, priority => 200) g;
+           SELECT credyt.revoke_payment('ann', g.payment, reason => 'dispute', idempotency_key => 'dispute')
+               FROM (SELECT 'pi_1' AS payment FROM credyt.grant_credits('ann', 4, paid => 1, payment => 'pi_1')) g;
            SELECT count(credyt.grant_credits('many', nth + 0.01, paid => nth, applies_to => ARRAY['action.' || nth || '.*']))
                FROM generate_series(0, 59) nth"#,
     ),
@@ -40,7 +42,7 @@ const LIFE: &[(&str, &str)] = &[
         r#"SELECT credyt.create_plan('pro', 5, '1 month', rollover => 2, applies_to => '{video.*}');
            SELECT credyt.create_plan('team', 20, '1 week', paid => 9.99);
            SELECT credyt.subscribe('ann', 'pro', timezone => 'America/New_York', idempotency_key => 's');
-           SELECT credyt.subscribe('bob', 'team', paid_through => '2025-01-17Z')"#,
+           SELECT credyt.subscribe('bob', 'team', paid_through => '2025-01-17Z', payment => 'in_1')"#,
     ),
     // Debits with everything a debit can have, a refund, a debt and its settlement.
     (

@@ -1,0 +1,131 @@
+//! What payments brought: the grants that name one, the periods of plans that one paid for, and where the
+//! credits of a grant went.
+
+use uuid::Uuid;
+
+use super::grants::{self, Issued};
+use super::statement::{Statement, Store, TEXT, TIME, UUID};
+use crate::errors::{self, Result};
+use crate::ledger::{Amount, Moment, plan};
+use crate::sql_types::value;
+
+/// The periods of a subscription that a payment paid for: those that start in `[since, until)`, or with
+/// `None` the one that starts at `since`.
+pub struct PaidPeriods {
+    pub subscription: Uuid,
+    pub since: Moment,
+    pub until: Option<Moment>,
+}
+
+/// The first payment that names a period counts.
+static NAME: Statement = Statement {
+    sql:
+        "INSERT INTO credyt.subscription_payments
+              (customer, subscription_id, since, until, payment, created_at)
+          VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (customer, subscription_id, since) DO NOTHING",
+    args: &[TEXT, UUID, TIME, TIME, TEXT, TIME],
+};
+
+static PERIODS: Statement = Statement {
+    sql: "SELECT p.subscription_id, p.since, p.until FROM credyt.subscription_payments p
+          WHERE p.customer = $1 AND p.payment = $2 ORDER BY p.since, p.subscription_id",
+    args: &[TEXT, TEXT],
+};
+
+static GRANTS: Statement = Statement {
+    sql: "SELECT g.id FROM credyt.grants g WHERE g.customer = $1 AND g.payment = $2 ORDER BY g.id",
+    args: &[TEXT, TEXT],
+};
+
+/// What plans granted in periods that start then.
+static PERIOD_GRANTS: Statement = Statement {
+    sql: "SELECT g.id, g.effective_at FROM credyt.grants g
+          WHERE g.customer = $1 AND g.kind = 'included' AND g.origin IS NULL AND g.effective_at >= $2
+            AND (g.effective_at = $2 OR g.effective_at < $3) ORDER BY g.effective_at",
+    args: &[TEXT, TIME, TIME],
+};
+
+/// Where credits of a grant went: to other grants of the wallet or of another customer's.
+static MOVES: Statement = Statement {
+    sql: "SELECT coalesce(a.part->>'to_customer', l.customer), (a.part->>'to')::uuid,
+              sum((a.part->>'credits')::numeric)
+          FROM credyt.ledger l CROSS JOIN LATERAL jsonb_array_elements(l.allocations) AS a (part)
+          WHERE l.customer = $1 AND l.kind = 'transfer' AND (l.refers_to = $2 OR l.refers_to IS NULL)
+            AND a.part->>'grant' = $2::text AND a.part ? 'to'
+          GROUP BY 1, 2 ORDER BY 2",
+    args: &[TEXT, UUID],
+};
+
+/// Says that a payment paid for these periods.
+pub fn name_periods(
+    store: &Store,
+    customer: &str,
+    periods: &PaidPeriods,
+    payment: &str,
+    now: Moment,
+) -> Result<()> {
+    let args = [
+        value::text(customer),
+        value::uuid(periods.subscription),
+        value::moment(periods.since),
+        value::optional_moment(periods.until),
+        value::text(payment),
+        value::moment(now),
+    ];
+    NAME.run(store, &args)?;
+    Ok(())
+}
+
+pub fn periods(store: &Store, customer: &str, payment: &str) -> Result<Vec<PaidPeriods>> {
+    let rows = PERIODS.run(store, &[value::text(customer), value::text(payment)])?;
+    rows.iter()
+        .map(|row| {
+            Ok(PaidPeriods {
+                subscription: row.uuid(1)?,
+                since: row.moment(2)?,
+                until: row.optional_moment(3),
+            })
+        })
+        .collect()
+}
+
+/// The grants that came with a payment: those that name it, and those of the periods it paid for.
+pub fn grants(
+    store: &Store,
+    customer: &str,
+    payment: &str,
+    periods: &[PaidPeriods],
+) -> Result<Vec<Issued>> {
+    let rows = GRANTS.run(store, &[value::text(customer), value::text(payment)])?;
+    let mut ids: Vec<Uuid> = rows.iter().map(|row| row.uuid(1)).collect::<Result<_>>()?;
+    for paid in periods {
+        let args = [
+            value::text(customer),
+            value::moment(paid.since),
+            value::optional_moment(paid.until),
+        ];
+        for row in PERIOD_GRANTS.run(store, &args)?.iter() {
+            let (id, starts) = (row.uuid(1)?, row.moment(2)?);
+            if id == plan::grant_id(paid.subscription, starts, plan::OWN) && !ids.contains(&id) {
+                ids.push(id);
+            }
+        }
+    }
+    ids.into_iter()
+        .map(|id| issued(store, customer, id))
+        .collect()
+}
+
+/// The grants that credits of a grant moved to, and how many.
+pub fn moves(store: &Store, customer: &str, id: Uuid) -> Result<Vec<(Issued, Amount)>> {
+    let rows = MOVES.run(store, &[value::text(customer), value::uuid(id)])?;
+    rows.iter()
+        .map(|row| Ok((issued(store, &row.text(1)?, row.uuid(2)?)?, row.amount(3)?)))
+        .collect()
+}
+
+fn issued(store: &Store, customer: &str, id: Uuid) -> Result<Issued> {
+    grants::by_id(store, customer, id)?.ok_or_else(|| {
+        errors::corrupted("the ledger", "a grant that credits moved to is not there")
+    })
+}
