@@ -604,7 +604,10 @@ fn trade(client: &mut Client) -> Vec<String> {
         "SELECT id FROM credyt.debit_credits('ann', 'image', 2)",
     );
     let other = first(client, "SELECT id FROM credyt.authorize('ann', 'image', 1)");
-    let grant = first(client, "SELECT id FROM credyt.grant_credits('ann', 4, payment => 'pi')");
+    let grant = first(
+        client,
+        "SELECT id FROM credyt.grant_credits('ann', 4, payment => 'pi')",
+    );
     for sql in [
         format!("SELECT status FROM credyt.extend('ann', '{hold}', 60)"),
         format!("SELECT credits FROM credyt.capture('ann', '{hold}', 3)"),

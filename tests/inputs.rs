@@ -777,6 +777,7 @@ fn every_argument_of_every_function() {
                         "cap",
                         "max_credits",
                         "days",
+                        "payment",
                     ];
                     assert!(
                         *good == "NULL" || optional.contains(name),

@@ -51,7 +51,7 @@ const FUNCTIONS: &[(&str, &str)] = &[
     ("release", "'ann', (SELECT h.id FROM h)"),
     ("subscription_at", "'ann', (SELECT s.id FROM s), now()"),
     ("revoke_grant", "'ann', (SELECT g.id FROM g)"),
-    ("revoke_payment", "'ann', 'payment'"),
+    ("revoke_payment", "'ann', 'pi_1'"),
     ("set_alert", "'ann', 5"),
     ("set_limit", "'ann', 'user:*', 1000"),
     ("set_price_list", "'ann', 'list'"),

@@ -216,7 +216,7 @@ static HASH: Statement = Statement {
                                SELECT ROW(g.id, g.asset, g.kind, g.priority, g.credits, g.paid, g.settled,
                                           g.settled_revenue, g.effective_at, g.expires_at, g.applies_to, g.origin,
                                           g.created_at, g.currency, g.currency_paid, g.exchange_rate,
-                                          CASE WHEN $4 THEN g.metadata END)::text AS text
+                                          CASE WHEN $4 THEN ROW(g.metadata, g.payment)::text END)::text AS text
                                FROM credyt.grants g
                                WHERE g.customer = l.customer
                                  AND g.id = CASE WHEN l.kind = 'grant' OR a.part ? 'from' THEN a.part->>'grant'
