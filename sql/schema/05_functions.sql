@@ -74,8 +74,8 @@ CREATE FUNCTION credyt.grant_credits(
 ) RETURNS credyt.grant
     AS 'MODULE_PATHNAME', 'credyt_grant_credits' LANGUAGE c VOLATILE
     SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_seqscan = off;
-COMMENT ON FUNCTION credyt.grant_credits(text, numeric, text, text, numeric, timestamptz, timestamptz, int, text[], text, jsonb, text) IS
-    'Gives a customer credits. kind: included, promotional or purchased; paid: money, in the asset''s currency; live from effective_at (NULL: now) until expires_at (NULL: for ever); lower priority burns first; applies_to: patterns of actions, such as image.*. A live grant for all actions pays debt first. WC005, WC006 where the wallet is closed, WC009, 22003, 22023, 54000.';
+COMMENT ON FUNCTION credyt.grant_credits(text, numeric, text, text, numeric, timestamptz, timestamptz, int, text[], text, jsonb, text, text) IS
+    'Gives a customer credits that were bought, promised by a plan or are a gift, with what was paid for them.';
 
 CREATE FUNCTION credyt.revoke_grant(
     customer         text,
