@@ -8,11 +8,10 @@ use std::fmt::Display;
 use serde_json::{Map, Value, json};
 
 use crate::ledger::Amount;
-use crate::ledger::limit::{Counts, Every, NotEvery};
+use crate::ledger::limit::{Counts, Every, Exceeded, NotEvery};
 use crate::ledger::month::MAX_ACTIONS;
 use crate::ledger::vendor::{Reason, Uncosted};
 use crate::ledger::wallet::Shortfall;
-use crate::store::limits::Exceeded;
 
 pub type Result<T> = std::result::Result<T, Error>;
 
@@ -120,14 +119,6 @@ impl Error {
             detail,
             hint: None,
         }
-    }
-
-    /// Says whose call it was, where the error does not say so itself.
-    pub fn of(mut self, customer: &str) -> Error {
-        self.detail
-            .entry("customer")
-            .or_insert_with(|| json!(customer));
-        self
     }
 
     /// Says what the call was about, where the error does not say so itself.

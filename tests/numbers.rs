@@ -196,3 +196,51 @@ fn what_is_owed_stays_below_1e18() {
         ("22003", &"ann".into())
     );
 }
+
+/// Numbers and allocations are written in Postgres' own binary forms: each has to be what Postgres makes of
+/// its text.
+#[test]
+fn numbers_and_allocations_are_stored_as_postgres_stores_them() {
+    let database = Database::new("binary_forms");
+    let mut client = database.connect();
+    rows(
+        &mut client,
+        "SELECT credyt.create_asset('fine', 10); SELECT setseed(0.5);
+         SELECT count(credyt.grant_credits('c' || n % 7, credits => trunc((10 ^ (n % 25 - 10) * (1 + 8 * random()))::numeric, 10) + 0.0000000001,
+                                           asset => 'fine', paid => (10 ^ (n % 23 - 9) * random())::numeric))
+         FROM generate_series(1, 700) n;
+         SELECT count(credyt.debit_credits('c' || n % 7, 'image', credits => trunc((10 ^ (n % 20 - 10) * random())::numeric, 10), asset => 'fine',
+                                           quantity => (10 ^ (n % 30 - 12) * random())::numeric, cost => (10 ^ (n % 26 - 12) * random())::numeric))
+         FROM generate_series(1, 700) n;
+         SELECT credyt.open_wallet('most', overdraft_limit => 5);
+         SELECT count(credyt.grant_credits('most', 1 + n, paid => n)) FROM generate_series(1, 70) n;
+         SELECT credyt.debit_credits('most', 'image', credits => n) FROM (VALUES (0), (1.5), (2400), (150)) d (n);
+         CREATE TABLE printed AS SELECT id, quantity::text::numeric, credits::text::numeric, balance::text::numeric, revenue::text::numeric,
+             cost::text::numeric, allocations::text::jsonb FROM credyt.ledger",
+    );
+    let different = values(
+        &mut client,
+        "SELECT o.name, o.n FROM credyt.ledger l JOIN printed p USING (id), LATERAL (VALUES
+             ('quantity', l.quantity, p.quantity), ('credits', l.credits, p.credits), ('balance', l.balance, p.balance),
+             ('revenue', l.revenue, p.revenue), ('cost', l.cost, p.cost)) o (name, n, m)
+         WHERE numeric_send(n) <> numeric_send(m) OR pg_column_size(n) <> pg_column_size(m)",
+    );
+    assert_eq!(different, Vec::<String>::new());
+    let different = values(
+        &mut client,
+        "SELECT l.allocations FROM credyt.ledger l JOIN printed p USING (id)
+         WHERE l.allocations <> p.allocations OR pg_column_size(l.allocations) <> pg_column_size(p.allocations)
+            OR jsonb_hash_extended(l.allocations, 0) <> jsonb_hash_extended(p.allocations, 0)
+            OR NOT l.allocations @> p.allocations OR NOT p.allocations @> l.allocations
+            OR EXISTS (SELECT FROM generate_series(0, jsonb_array_length(p.allocations)) at, unnest('{grant,kind,credits,revenue,deferred}'::text[]) key
+                       WHERE l.allocations->at->key IS DISTINCT FROM p.allocations->at->key)",
+    );
+    assert_eq!(different, Vec::<String>::new());
+    assert_eq!(
+        value(
+            &mut client,
+            "SELECT max(jsonb_array_length(allocations)) FROM credyt.ledger"
+        ),
+        "68"
+    );
+}

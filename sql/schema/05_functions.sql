@@ -111,12 +111,6 @@ CREATE FUNCTION credyt.debit_credits(
 COMMENT ON FUNCTION credyt.debit_credits(text, text, numeric, jsonb, jsonb, numeric, numeric, text, text, text[], timestamptz, jsonb) IS
     'Spends credits on an action, all or nothing, in the caller''s transaction.';
 
-CREATE FUNCTION credyt.spend(state credyt.wallet, next_due_at timestamptz, status text, overdraft_limit numeric)
-    RETURNS credyt.wallet
-    AS 'MODULE_PATHNAME', 'credyt_spend' LANGUAGE c VOLATILE;
-COMMENT ON FUNCTION credyt.spend(credyt.wallet, timestamptz, text, numeric) IS
-    'For debit_credits alone: spends while the wallet''s row is updated. Called by anyone else it changes nothing.';
-
 CREATE FUNCTION credyt.authorize(
     customer         text,
     action           text,

@@ -11,6 +11,7 @@ FROM (VALUES
     -- What customers do.
     ('function', 'debit_credits', '{spend,operate}'::text[]),
     ('function', 'debit_many', '{spend,operate}'),
+    ('function', 'capture_many', '{spend,operate}'),
     ('function', 'authorize', '{spend,operate}'),
     ('function', 'capture', '{spend,operate}'),
     ('function', 'release', '{spend,operate}'),
@@ -100,7 +101,6 @@ FROM (VALUES
     ('function', 'allow', '{}'),
     ('function', 'disallow', '{}'),
     -- What only the other functions and the triggers call, with the owner's rights.
-    ('function', 'spend', '{}'),
     ('function', 'keep_period', '{}'),
     ('function', 'rerated', '{}'),
     ('function', 'refuse_change', '{}'),

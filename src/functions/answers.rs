@@ -6,8 +6,6 @@ use pgrx::pg_sys;
 use rust_decimal::Decimal;
 use uuid::Uuid;
 
-use super::debit::Request;
-use super::refund::FORFEITED;
 use crate::errors::Result;
 use crate::ledger::{Amount, Grant, Moment};
 use crate::sql_types::value::Value;
@@ -17,6 +15,9 @@ use crate::store::authorizations::Authorization;
 use crate::store::grants::Issued;
 use crate::store::ledger::Entry;
 use crate::store::wallets::{self, OpenWallet};
+
+/// What the row of a refund says when some of it did not come back, before the caller's own reason.
+pub const FORFEITED: &str = "forfeited";
 
 /// What is free and what is held in a wallet, as of now.
 #[derive(Clone, Copy)]
@@ -113,14 +114,21 @@ impl DebitAnswer {
     }
 
     /// Nothing was booked, and why. `open`: where there is such a wallet.
-    pub fn refused(request: &Request, reason: &str, open: Option<&OpenWallet>) -> DebitAnswer {
+    pub fn refused(
+        customer: &str,
+        asset: &str,
+        action: &str,
+        quantity: Option<Decimal>,
+        reason: &str,
+        open: Option<&OpenWallet>,
+    ) -> DebitAnswer {
         DebitAnswer {
-            customer: request.customer.clone(),
-            asset: request.asset.clone(),
+            customer: customer.to_owned(),
+            asset: asset.to_owned(),
             id: None,
             kind: "debit".into(),
-            action: Some(request.action.clone()),
-            quantity: request.quantity(),
+            action: Some(action.to_owned()),
+            quantity,
             credits: Amount::ZERO,
             revenue: Amount::ZERO,
             cost: None,
@@ -151,10 +159,6 @@ impl DebitAnswer {
             created_at: Some(first.created_at),
             replayed: true,
         }
-    }
-
-    pub fn id(&self) -> Option<Uuid> {
-        self.id
     }
 
     pub fn row(self, args: &Args) -> Result<Option<pg_sys::Datum>> {

@@ -55,13 +55,14 @@ pub fn close_period(args: &Args) -> Result<Option<pg_sys::Datum>> {
 fn write_back(customers: &[String], asset: &str, through: Moment) -> Result<Moment> {
     let mut latest = through;
     for customer in customers {
-        Store::write_for(customer, |store| {
+        Store::write(|store| {
             let mut open = wallets::open(store, customer, asset)?;
             // The clock may have been set back since it was asked.
             open.now = open.now.max(through);
             latest = latest.max(open.now);
             open.write_back(store)
-        })?;
+        })
+        .map_err(|error| error.about(vec![("customer", customer.clone())]))?;
     }
     Ok(latest)
 }

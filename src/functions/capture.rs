@@ -12,10 +12,11 @@ use serde_json::Value as Json;
 use uuid::Uuid;
 
 use super::answers::DebitAnswer;
-use super::costing::{Costing, read_usage};
+use super::costing::Costing;
 use super::costs::{self, Recorded};
 use super::debit::{debit_entry, movement};
 use super::holds::{closed, open_authorization};
+use super::reported::read_usage;
 use super::request::{Charge, hash};
 use super::revoke::owe_captured;
 use crate::errors::{self, Result};
@@ -28,7 +29,7 @@ use crate::ledger::watch::Asks;
 use crate::sql_types::{Args, value};
 use crate::store::Store;
 use crate::store::authorizations::{self, Authorization};
-use crate::store::ledger::Entry;
+use crate::store::ledger::{Entry, NewRows};
 use crate::store::limits::Standing;
 use crate::store::prices;
 use crate::store::wallets::OpenWallet;
@@ -39,28 +40,31 @@ const USAGE_UNREADABLE: &str = "usage_unreadable";
 const COST_UNKNOWN: &str = "cost_unknown";
 
 pub fn capture(args: &Args) -> Result<Option<pg_sys::Datum>> {
-    let customer = args.name(0, "customer")?;
-    let id = args.uuid(1, "authorization_id")?;
-    let charge = Charge::read(args, 2)?;
-    let keep_open = args.bool(7, "keep_open")?;
-    let metadata = args.optional_json(8, "metadata")?;
-    let answer = Store::write_for(&customer, |store| {
-        let (mut open, authorization) = open_authorization(store, &customer, id)?;
-        let capture = Capture {
-            charge,
-            keep_open,
-            metadata,
-        };
-        capture.run(store, &mut open, authorization)
+    let capture = read(args)?;
+    let answer = Store::write(|store| {
+        let (mut open, authorization) = open_authorization(store, &capture.customer, capture.id)?;
+        capture.run(store, &mut open, authorization, None)
     })?;
     answer.row(args)
 }
 
 /// Totals for an authorization so far.
-struct Capture {
+pub struct Capture {
+    pub customer: String,
+    pub id: Uuid,
     charge: Charge,
     keep_open: bool,
     metadata: Option<Json>,
+}
+
+pub fn read(args: &Args) -> Result<Capture> {
+    Ok(Capture {
+        customer: args.name(0, "customer")?,
+        id: args.uuid(1, "authorization_id")?,
+        charge: Charge::read(args, 2)?,
+        keep_open: args.bool(7, "keep_open")?,
+        metadata: args.optional_json(8, "metadata")?,
+    })
 }
 
 /// What a capture tells.
@@ -84,11 +88,14 @@ struct Totals {
 type Rule = Option<(i32, Rc<Price>)>;
 
 impl Capture {
-    fn run(
-        self,
+    /// Charges an authorization whose wallet is open. `later`: the rows that are written with those of
+    /// other calls.
+    pub fn run(
+        &self,
         store: &Store,
         open: &mut OpenWallet,
         mut authorization: Authorization,
+        mut later: Option<&mut NewRows>,
     ) -> Result<DebitAnswer> {
         let request = hash("capture", &self.charge.totals());
         let again = authorization.last_request.as_ref() == Some(&request);
@@ -177,8 +184,10 @@ impl Capture {
         .to_owned();
         open.still_held = authorization.pins.iter().map(|pin| pin.credits).sum();
         let recorded = Recorded::take(store, open, &authorization, &mut entry)?;
-        if !open.book(store, &mut entry, Vec::new())? {
-            return Err(errors::corrupted("the ledger", "a capture was not booked"));
+        match &mut later {
+            Some(rows) => open.book_later(store, &mut entry, Vec::new(), rows)?,
+            None if open.book(store, &mut entry, Vec::new())? => {}
+            None => return Err(errors::corrupted("the ledger", "a capture was not booked")),
         }
         recorded.take_over(store, open, &entry)?;
         told.claim(store, &open.customer, entry.id, Some(authorization.id))?;
@@ -187,6 +196,9 @@ impl Capture {
         authorizations::update(store, &authorization)?;
         let from_revoked = |part: &&Part| part.grant.is_some_and(|(id, _)| revoked.contains(&id));
         let taken: Vec<Part> = parts.iter().filter(from_revoked).cloned().collect();
+        if let Some(rows) = later.filter(|_| !taken.is_empty()) {
+            rows.write(store)?;
+        }
         owe_captured(store, open, &taken)?;
         let answer = DebitAnswer::booked(open, entry.clone());
         if was_uncosted && (told.cost.is_some() || !told.spent.is_empty()) {
@@ -393,5 +405,5 @@ fn last_capture(
         .last_capture
         .ok_or_else(|| errors::corrupted("an authorization", "it was captured by no ledger row"))?;
     let booked = movement(store, &open.customer, id, "capture")?;
-    DebitAnswer::replayed(store, &open.customer, booked)
+    Ok(DebitAnswer::replayed_in(open, booked))
 }

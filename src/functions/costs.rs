@@ -7,8 +7,9 @@ use rust_decimal::Decimal;
 use serde_json::{Map, Value as Json};
 use uuid::Uuid;
 
-use super::costing::{Usage, cost_of, read_usage};
+use super::costing::cost_of;
 use super::debit::movement;
+use super::reported::{Usage, read_usage};
 use super::request::read_cost;
 use crate::errors::{self, Result};
 use crate::ledger::Moment;
@@ -41,7 +42,7 @@ struct Request {
 
 pub fn record_cost(args: &Args) -> Result<Option<pg_sys::Datum>> {
     let request = read(args)?;
-    let (cost, replayed) = Store::write_for(&request.customer, |store| record(store, &request))?;
+    let (cost, replayed) = Store::write(|store| record(store, &request))?;
     answer(&request.customer, &cost, replayed).datum(args)
 }
 

@@ -13,7 +13,7 @@ pub fn erase_customer(args: &Args) -> Result<Option<pg_sys::Datum>> {
     if reason.trim().is_empty() {
         return Err(errors::invalid("reason", "it is empty"));
     }
-    let erased = Store::write_for(&customer, |store| erasure::erase(store, &customer, &reason))?;
+    let erased = Store::write(|store| erasure::erase(store, &customer, &reason))?;
     Row::new(vec![
         value::text(&customer),
         value::uuid(erased.id),
@@ -36,7 +36,7 @@ pub fn ledger_hash(args: &Args) -> Result<Option<pg_sys::Datum>> {
         ));
     }
     let contents = args.bool(3, "contents")?;
-    Store::read_for(&customer, |store| {
+    Store::read(|store| {
         if let Some(asset) = &asset {
             books::asset(store, asset)?;
         }

@@ -30,7 +30,7 @@ pub fn set_alert(args: &Args) -> Result<Option<pg_sys::Datum>> {
         )
     })?;
     let enabled = args.bool(4, "enabled")?;
-    let alert = Store::write_for(&customer, |store| {
+    let alert = Store::write(|store| {
         let mut open = wallets::open_or_create(store, &customer, &asset)?;
         // What has happened before is told to those that were there before.
         open.book_due_now(store)?;
@@ -141,7 +141,7 @@ pub fn set_topup(args: &Args) -> Result<Option<pg_sys::Datum>> {
     let customer = args.name(0, "customer")?;
     let asset = args.name(3, "asset")?;
     let rule = read_rule(args)?;
-    let open = Store::write_for(&customer, |store| {
+    let open = Store::write(|store| {
         let mut open = wallets::open_or_create(store, &customer, &asset)?;
         open.book_due_now(store)?;
         let known = open.wallet.watch.topup.take();
@@ -262,7 +262,7 @@ pub fn topup_failed(args: &Args) -> Result<Option<pg_sys::Datum>> {
     let customer = args.name(0, "customer")?;
     let event_id = args.uuid(1, "event_id")?;
     let reason = args.text(2, "reason")?;
-    let open = Store::write_for(&customer, |store| {
+    let open = Store::write(|store| {
         let mut open = match events::request(store, &customer, event_id)? {
             Some(request) => wallets::open(store, &customer, &request.asset)?,
             None => wallets::in_flight(store, &customer, event_id)?

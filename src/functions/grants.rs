@@ -7,8 +7,8 @@ use rust_decimal::Decimal;
 use uuid::Uuid;
 
 use super::answers::{GrantAnswer, wallet_row};
-use super::debit::once;
 use super::exchange::check_currency;
+use super::once::{Outcome, once};
 use super::request::{self, number};
 use crate::errors::{self, Error, Result};
 use crate::ledger::amount::DECIMALS;
@@ -16,7 +16,7 @@ use crate::ledger::exchange::convert;
 use crate::ledger::wallet::{Decided, Due, Part};
 use crate::ledger::watch::Asks;
 use crate::ledger::{Amount, Kind, Moment};
-use crate::sql_types::{Args, args as arguments, value};
+use crate::sql_types::{Args, args as arguments};
 use crate::store::Store;
 use crate::store::batch::Batch;
 use crate::store::exchange;
@@ -29,7 +29,7 @@ pub fn open_wallet(args: &Args) -> Result<Option<pg_sys::Datum>> {
     let asset = args.name(1, "asset")?;
     let limit = args.optional_quantity(2, "overdraft_limit")?;
     let metadata = args.optional_json(3, "metadata")?;
-    let open = Store::write_for(&customer, |store| {
+    let open = Store::write(|store| {
         let mut open = wallets::open_or_create(store, &customer, &asset)?;
         open.not_closed()?;
         let limit = limit
@@ -64,8 +64,8 @@ pub fn grant_credits(args: &Args) -> Result<Option<pg_sys::Datum>> {
     let answer = once(
         &request.customer,
         request.key.as_ref(),
-        |store| issue(store, &request),
-        |store, first| issued_before(store, &request.customer, first.refers_to),
+        |store| issue(store, &request).map(Outcome::of),
+        |store, first: Entry| issued_before(store, &request.customer, first.refers_to),
     )?;
     answer.row(args)
 }
@@ -231,7 +231,7 @@ fn put(
     };
     let entry = Entry {
         credits,
-        allocations: value::jsonb(&allocations(&[part], "deferred")),
+        allocations: allocations(&[part], "deferred"),
         refers_to: Some(grant.id),
         ..Entry::new("grant", open.now).under(request.key.as_ref())
     };

@@ -10,7 +10,9 @@ use uuid::Uuid;
 
 use super::answers::AuthorizationAnswer;
 use super::costing::Costing;
-use super::request::{self, Charge, Pricing};
+use super::once::{Outcome, is_free, once};
+use super::pricing::Pricing;
+use super::request::{self, Charge};
 use super::vary::{Budget, Varying};
 use crate::errors::{self, Result};
 use crate::ledger::limit::missing_scope;
@@ -44,27 +46,12 @@ struct Request {
 
 pub fn authorize(args: &Args) -> Result<Option<pg_sys::Datum>> {
     let request = read(args)?;
-    let answer = Store::write_for(&request.customer, |store| {
-        // A key that is taken answers before any refusal: the first call may be why this is refused.
-        let refused = match hold(store, &request) {
-            Ok(Held::Approved(answer)) => return Ok(answer),
-            refused => refused,
-        };
-        if let Some(answer) = held_before(store, &request)? {
-            return Ok(answer);
-        }
-        match refused? {
-            Held::Approved(answer) | Held::Refused(answer) => Ok(answer),
-            Held::RefusedByLimit(mut refusal) => {
-                refusal.tell(store)?;
-                Ok(refusal.answer)
-            }
-            Held::Taken => Err(errors::corrupted(
-                "the authorizations",
-                "a key is taken by no row",
-            )),
-        }
-    })?;
+    let answer = once(
+        &request.customer,
+        request.key.as_ref(),
+        |store| hold(store, &request),
+        |store, first| replay(store, &request.customer, first),
+    )?;
     answer.row(args)
 }
 
@@ -121,42 +108,11 @@ fn ends(now: Moment, ttl_seconds: i32) -> Result<Moment> {
     })
 }
 
-const LIMIT_EXCEEDED: &str = "limit_exceeded";
-
-/// What came of a call.
-enum Held {
-    Approved(AuthorizationAnswer),
-    Refused(AuthorizationAnswer),
-    RefusedByLimit(LimitRefusal),
-    /// The key is taken.
-    Taken,
-}
-
-/// A refusal that limits may have to tell.
-struct LimitRefusal {
-    answer: AuthorizationAnswer,
-    open: OpenWallet,
-    standing: Standing,
-}
-
-impl LimitRefusal {
-    /// Writes what the limits tell. Where they have told it before, nothing is written.
-    fn tell(&mut self, store: &Store) -> Result<()> {
-        let needed = self.answer.credits;
-        let counted = self.standing.refuse(&mut self.open, needed);
-        if self.open.tells() {
-            counted.write(store, &self.open)?;
-            self.open.write_back(store)?;
-        }
-        Ok(())
-    }
-}
-
 /// Holds the credits, or says why not.
-fn hold(store: &Store, request: &Request) -> Result<Held> {
+fn hold(store: &Store, request: &Request) -> Result<Outcome<AuthorizationAnswer>> {
     let action = request.action.as_str();
     let refused =
-        |reason, credits, available| Held::Refused(refusal(request, reason, credits, available));
+        |reason, credits, available| Outcome::Refused(refusal(request, reason, credits, available));
     let asset = books::asset(store, &request.asset)?;
     let costing = Rc::new(Costing::of(
         store,
@@ -201,7 +157,7 @@ fn hold(store: &Store, request: &Request) -> Result<Held> {
     let mut charge = request.charge.clone();
     let (credits, priced, granted) = match asked {
         None => {
-            let priced = pricing.now(store, &mut open)?;
+            let priced = pricing.in_wallet(store, &mut open, None)?;
             let version = priced.version.map(|version| (version, priced.month_used));
             (priced.credits, version, None)
         }
@@ -225,30 +181,26 @@ fn hold(store: &Store, request: &Request) -> Result<Held> {
                         && matches!(search(budget.without_limits())?, Largest::Found(_));
                     let credits = match smallest {
                         Some(units) => Amount::from_units(units),
-                        None => pricing.now(store, &mut open)?.credits,
+                        None => pricing.in_wallet(store, &mut open, None)?.credits,
                     };
                     if !limited {
-                        return insufficient(store, request, &mut open, credits, available);
+                        buy_credits(store, request, &mut open)?;
+                        return Ok(refused("insufficient_credits", credits, available));
                     }
-                    return Ok(Held::RefusedByLimit(LimitRefusal {
-                        answer: refusal(request, LIMIT_EXCEEDED, credits, available),
-                        open,
-                        standing,
-                    }));
+                    limits_refuse(store, request, &mut open, standing, credits)?;
+                    return Ok(refused("limit_exceeded", credits, available));
                 }
             }
         }
     };
     let Ok(pins) = open.wallet.hold(open.now, action, credits, open.limit) else {
-        return insufficient(store, request, &mut open, credits, available);
+        buy_credits(store, request, &mut open)?;
+        return Ok(refused("insufficient_credits", credits, available));
     };
     if standing.exceeded(credits).is_some() {
         open.wallet.unhold(&pins);
-        return Ok(Held::RefusedByLimit(LimitRefusal {
-            answer: refusal(request, LIMIT_EXCEEDED, credits, available),
-            open,
-            standing,
-        }));
+        limits_refuse(store, request, &mut open, standing, credits)?;
+        return Ok(refused("limit_exceeded", credits, available));
     }
     // Captures are priced at this version, also where the hold itself was given in credits.
     let (price_version, month_used) = match priced {
@@ -302,13 +254,13 @@ fn hold(store: &Store, request: &Request) -> Result<Held> {
     // A wallet that cannot be written holds nothing.
     open.state()?;
     if !authorizations::insert(store, &authorization)? {
-        return Ok(Held::Taken);
+        return Ok(Outcome::KeyTaken);
     }
     counted.write(store, &open)?;
     open.holds_until(expires_at);
     open.write_back(store)?;
     let available = open.wallet.available(open.now, Some(action), open.limit);
-    Ok(Held::Approved(AuthorizationAnswer::of(
+    Ok(Outcome::Booked(AuthorizationAnswer::of(
         &request.customer,
         authorization,
         available,
@@ -317,18 +269,31 @@ fn hold(store: &Store, request: &Request) -> Result<Held> {
 }
 
 /// A refusal for lack of credits: all that it may write is that they are to be bought.
-fn insufficient(
+fn buy_credits(store: &Store, request: &Request, open: &mut OpenWallet) -> Result<()> {
+    if open.wants_topup() && key_is_free(store, request)? {
+        open.write_back(store)?;
+    }
+    Ok(())
+}
+
+/// A refusal by limits: all that it may write is what they tell, where they have not told it before.
+fn limits_refuse(
     store: &Store,
     request: &Request,
     open: &mut OpenWallet,
+    mut standing: Standing,
     credits: Amount,
-    available: Amount,
-) -> Result<Held> {
-    if open.wants_topup() && held_before(store, request)?.is_none() {
+) -> Result<()> {
+    let counted = standing.refuse(open, credits);
+    if open.tells() && key_is_free(store, request)? {
+        counted.write(store, open)?;
         open.write_back(store)?;
     }
-    let answer = refusal(request, "insufficient_credits", credits, available);
-    Ok(Held::Refused(answer))
+    Ok(())
+}
+
+fn key_is_free(store: &Store, request: &Request) -> Result<bool> {
+    is_free::<Authorization>(store, &request.customer, request.key.as_ref())
 }
 
 /// What a refused call would have cost; one that varies, with its smallest amount.
@@ -353,7 +318,7 @@ fn needed(
         }
     }
     match open {
-        Some(open) => Ok(pricing.now(store, open)?.credits),
+        Some(open) => Ok(pricing.in_wallet(store, open, None)?.credits),
         None => {
             let priced = pricing.at(None, books::now(store)?, None)?;
             Ok(priced.map(|priced| priced.credits).unwrap_or_default())
@@ -382,20 +347,6 @@ fn refusal(
         expires_at: None,
         replayed: false,
     }
-}
-
-/// The first answer to this key; WC005 when the key stood for another request.
-fn held_before(store: &Store, request: &Request) -> Result<Option<AuthorizationAnswer>> {
-    let Some(key) = &request.key else {
-        return Ok(None);
-    };
-    let Some(first) = authorizations::by_key(store, &request.customer, &key.text)? else {
-        return Ok(None);
-    };
-    if first.request.as_ref() != Some(&key.request) {
-        return Err(errors::idempotency_conflict(&request.customer, &key.text));
-    }
-    replay(store, &request.customer, first).map(Some)
 }
 
 /// An authorization again, with what is available now.
@@ -447,7 +398,7 @@ pub fn release(args: &Args) -> Result<Option<pg_sys::Datum>> {
     let customer = args.name(0, "customer")?;
     let id = args.uuid(1, "authorization_id")?;
     let reason = args.text(2, "reason")?;
-    let answer = Store::write_for(&customer, |store| {
+    let answer = Store::write(|store| {
         let (mut open, mut authorization) = open_authorization(store, &customer, id)?;
         match authorization.status.as_str() {
             "released" => return replay(store, &customer, authorization),
@@ -471,7 +422,7 @@ pub fn extend(args: &Args) -> Result<Option<pg_sys::Datum>> {
     let customer = args.name(0, "customer")?;
     let id = args.uuid(1, "authorization_id")?;
     let ttl_seconds = ttl(args, 2)?;
-    let answer = Store::write_for(&customer, |store| {
+    let answer = Store::write(|store| {
         let (mut open, mut authorization) = open_authorization(store, &customer, id)?;
         if authorization.status == "open" && authorization.expires_at <= open.now {
             authorization.status = "expired".to_owned();

@@ -33,7 +33,7 @@ pub fn set_limit(args: &Args) -> Result<Option<pg_sys::Datum>> {
             format_args!("a call can be required to name one of user:* or key:*, not {scope}"),
         ));
     }
-    let cap = Store::write_for(&customer, |store| {
+    let cap = Store::write(|store| {
         let mut open = wallets::open_or_create(store, &customer, &asset)?;
         let cap = cap.map(|cap| read_cap(&open, counts, cap)).transpose()?;
         let terms = cap.map(|cap| Terms {

@@ -1,6 +1,6 @@
-//! Many calls as one: `debit_many`, `grant_many`.
+//! Many calls as one: `debit_many`, `capture_many`, `grant_many`.
 //!
-//! Each element is a call of its own, read and applied as `debit_credits` or `grant_credits` would:
+//! Each element is a call of its own, read and applied as the single call would:
 //! customer by customer, each customer's in the order given. What one customer does changes nothing
 //! for another, so the outcome is that of the same calls one after another in the order given.
 
@@ -9,16 +9,20 @@ use std::collections::HashMap;
 
 use pgrx::pg_sys;
 use serde_json::{Map, Value as Json};
+use uuid::Uuid;
 
 use super::answers::{DebitAnswer, GrantAnswer};
+use super::capture::{self, Capture};
 use super::debit::{self, Request};
 use super::grants::{self, NewGrant};
+use super::once::{conflict, stands_for};
 use crate::errors::{self, Code, Error, Result};
 use crate::ledger::interrupt::checked;
 use crate::sql_types::args::required;
 use crate::sql_types::named::encoded_twice;
 use crate::sql_types::{Args, row};
 use crate::store::Store;
+use crate::store::authorizations;
 use crate::store::batch::{Batch, Wanted};
 use crate::store::grants as grant_rows;
 use crate::store::ledger::{self, Entry, Key};
@@ -43,6 +47,27 @@ pub fn debit_many(args: &Args) -> Result<Option<pg_sys::Datum>> {
         answer(store, &requests, batch, skip)
     })?;
     row::rows(args, answers.into_iter().map(DebitAnswer::into_row))
+}
+
+pub fn capture_many(args: &Args) -> Result<Option<pg_sys::Datum>> {
+    let captures = read(args, "capture", capture::read)?;
+    let answers = Store::write(|store| {
+        let ids: Vec<(&str, Uuid)> = (captures.iter())
+            .map(|capture| (capture.customer.as_str(), capture.id))
+            .collect();
+        let assets = authorizations::assets_of(store, &ids)?;
+        let of = |(capture, asset)| CaptureOf { capture, asset };
+        let calls: Vec<CaptureOf> = captures.iter().zip(assets).map(of).collect();
+        let batch = Batch::open(store, &wanted(&calls))?;
+        answer(store, &calls, batch, false)
+    })?;
+    row::rows(args, answers.into_iter().map(DebitAnswer::into_row))
+}
+
+/// A capture, and the asset of its authorization where there is such a one.
+struct CaptureOf<'a> {
+    capture: &'a Capture,
+    asset: Option<String>,
 }
 
 pub fn grant_many(args: &Args) -> Result<Option<pg_sys::Datum>> {
@@ -146,7 +171,14 @@ impl Call for Request {
     }
 
     fn refused(&self, reason: &str, open: Option<&OpenWallet>) -> Option<DebitAnswer> {
-        Some(DebitAnswer::refused(self, reason, open))
+        Some(DebitAnswer::refused(
+            &self.customer,
+            &self.asset,
+            &self.action,
+            self.charge.quantity,
+            reason,
+            open,
+        ))
     }
 }
 
@@ -181,6 +213,55 @@ impl Call for NewGrant {
     }
 
     fn refused(&self, _: &str, _: Option<&OpenWallet>) -> Option<GrantAnswer> {
+        None
+    }
+}
+
+impl Call for CaptureOf<'_> {
+    type Answer = DebitAnswer;
+
+    fn customer(&self) -> &str {
+        &self.capture.customer
+    }
+
+    fn asset(&self) -> &str {
+        self.asset.as_deref().unwrap_or_default()
+    }
+
+    /// Totals are their own key.
+    fn key(&self) -> Option<&Key> {
+        None
+    }
+
+    fn subject(&self) -> Vec<(&'static str, String)> {
+        vec![
+            ("customer", self.capture.customer.clone()),
+            ("authorization_id", self.capture.id.to_string()),
+        ]
+    }
+
+    fn make(&self, store: &Store, batch: &mut Batch) -> Result<DebitAnswer> {
+        let Capture { customer, id, .. } = self.capture;
+        let missing = || errors::not_found("authorization", customer, *id);
+        let authorization = authorizations::by_id(store, customer, *id)?.ok_or_else(missing)?;
+        if authorization.last_capture.is_some() {
+            // What was captured before is read again; it may be of this batch.
+            batch.insert_rows(store)?;
+        }
+        let (open, rows) = batch.wallet(store, customer, self.asset())?;
+        self.capture.run(store, open, authorization, Some(rows))
+    }
+
+    /// Never asked for without a key.
+    fn replay(&self, _: &Store, first: &Entry, open: &OpenWallet) -> Result<DebitAnswer> {
+        Ok(DebitAnswer::replayed_in(open, first.clone()))
+    }
+
+    fn repeat(&self, first: &DebitAnswer, open: &OpenWallet) -> DebitAnswer {
+        first.again(open)
+    }
+
+    fn refused(&self, _: &str, _: Option<&OpenWallet>) -> Option<DebitAnswer> {
         None
     }
 }
@@ -221,14 +302,14 @@ fn answer<C: Call>(
         let open = || batch.find(customer, call.asset());
         let known_as = name.and_then(|name| known.get(&name));
         let again = known_as.map(|known| match (known, open()) {
-            (Known::Before(first), Some(open)) if same_request(call, first) => {
+            (Known::Before(first), Some(open)) if stands_for(&**first, call.key()) => {
                 call.replay(store, first, open)
             }
             (Known::Now(first), Some(open)) if same_call(call, calls.get(*first)) => {
                 let first = answers.get(*first).and_then(Option::as_ref);
                 first.map(|first| call.repeat(first, open)).ok_or_else(lost)
             }
-            _ => Err(conflict(call)),
+            _ => Err(conflict(customer, call.key())),
         });
         let answer = match again {
             Some(answer) => answer,
@@ -277,10 +358,12 @@ fn taken_meanwhile<C: Call>(store: &Store, calls: &[C]) -> Result<Error> {
     let taken = calls.iter().enumerate().find(|(_, call)| {
         let name = call.key().map(|key| (call.customer(), key.text.as_str()));
         let first = name.and_then(|name| known.get(&name));
-        matches!(first, Some(Known::Before(first)) if !same_request(*call, first))
+        matches!(first, Some(Known::Before(first)) if !stands_for(&**first, call.key()))
     });
     let (place, call) = taken.ok_or_else(lost)?;
-    Ok(conflict(call).about(call.subject()).nth(place))
+    Ok(conflict(call.customer(), call.key())
+        .about(call.subject())
+        .nth(place))
 }
 
 /// The calls with their places, customer by customer, each customer's in the order given.
@@ -308,18 +391,10 @@ fn keys<'a, C: Call>(store: &Store, calls: &'a [C]) -> Result<HashMap<(&'a str, 
     Ok(known)
 }
 
-fn same_request<C: Call>(call: &C, first: &Entry) -> bool {
-    call.key().map(|key| &key.request) == first.request.as_ref()
-}
-
+/// Are both the same request?
 fn same_call<C: Call>(call: &C, first: Option<&C>) -> bool {
     let first = first.and_then(|first| first.key());
     call.key().map(|key| &key.request) == first.map(|key| &key.request)
-}
-
-fn conflict<C: Call>(call: &C) -> Error {
-    let key = call.key().map_or("", |key| &key.text);
-    errors::idempotency_conflict(call.customer(), key)
 }
 
 /// Why a call may be left out: what `authorize` would answer rather than raise, and what the vendor's answer

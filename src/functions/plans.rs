@@ -126,7 +126,7 @@ pub fn subscribe(args: &Args) -> Result<Option<pg_sys::Datum>> {
             ("payment", payment.clone()),
         ]
     });
-    let answer = Store::write_for(&customer, |store| {
+    let answer = Store::write(|store| {
         let plan = plans::plan(store, &plan)?;
         let mut open = wallets::open_or_create(store, &customer, &plan.asset)?;
         open.book_due_now(store)?;
@@ -252,7 +252,7 @@ pub fn pay_subscription(args: &Args) -> Result<Option<pg_sys::Datum>> {
     let key = request::key(key_text, "pay_subscription", || {
         vec![("plan", Some(plan.clone())), ("payment", payment.clone())]
     });
-    let answer = Store::write_for(&customer, |store| {
+    let answer = Store::write(|store| {
         let (mut open, mut subscribed) = opened(store, &customer, &plan)?;
         let subscription = &mut subscribed.subscription;
         let id = subscription.id;
@@ -289,7 +289,7 @@ pub fn unsubscribe(args: &Args) -> Result<Option<pg_sys::Datum>> {
     let customer = args.name(0, "customer")?;
     let plan = args.name(1, "plan")?;
     let at = args.optional_moment(2, "at")?;
-    let answer = Store::write_for(&customer, |store| {
+    let answer = Store::write(|store| {
         let (mut open, mut subscribed) = opened(store, &customer, &plan)?;
         let subscription = &mut subscribed.subscription;
         if subscription.ends_at.is_some_and(|end| end <= open.now) {
@@ -348,7 +348,7 @@ pub fn subscription_at(args: &Args) -> Result<Option<pg_sys::Datum>> {
     let customer = args.name(0, "customer")?;
     let id = args.uuid(1, "subscription_id")?;
     let at = args.moment(2, "at")?;
-    Store::read_for(&customer, |store| {
+    Store::read(|store| {
         let Some(known) = plans::by_id(store, &customer, id)? else {
             return Ok(value::NULL);
         };

@@ -16,7 +16,7 @@ pub fn balance(args: &Args) -> Result<Option<pg_sys::Datum>> {
     let customer = args.name(0, "customer")?;
     let asset = args.name(1, "asset")?;
     let at = args.optional_moment(2, "at")?;
-    let row = Store::read_for(&customer, |store| {
+    let row = Store::read(|store| {
         let Some(view) = wallets::look(store, &customer, &asset, at)? else {
             books::asset(store, &asset)?;
             let now = books::statement_now(store)?;

@@ -4,8 +4,9 @@ use pgrx::pg_sys;
 use rust_decimal::Decimal;
 use uuid::Uuid;
 
-use super::answers::DebitAnswer;
-use super::debit::{movement, once};
+use super::answers::{DebitAnswer, FORFEITED};
+use super::debit::movement;
+use super::once::{Outcome, once};
 use super::request;
 use crate::errors::{self, Result};
 use crate::ledger::refund::{self, Back, Paid};
@@ -32,7 +33,7 @@ pub fn refund(args: &Args) -> Result<Option<pg_sys::Datum>> {
     let answer = once(
         &request.customer,
         request.key.as_ref(),
-        |store| give_back(store, &request),
+        |store| give_back(store, &request).map(Outcome::of),
         |store, first| DebitAnswer::replayed(store, &request.customer, first),
     )?;
     answer.row(args)
@@ -137,9 +138,6 @@ fn give_back(store: &Store, request: &Request) -> Result<Option<DebitAnswer>> {
     }
     Ok(Some(DebitAnswer::booked(&open, entry)))
 }
-
-/// What the row of a refund says when some of it did not come back, before the caller's own reason.
-pub const FORFEITED: &str = "forfeited";
 
 fn reason(given: Option<&str>, forfeits: bool) -> Option<String> {
     match (given, forfeits) {

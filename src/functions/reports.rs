@@ -8,7 +8,8 @@ use pgrx::pg_sys;
 use rust_decimal::Decimal;
 use serde_json::{Map, Value as Json};
 
-use super::costing::{self, Counts, read_usage};
+use super::costing::{self, Counts};
+use super::reported::read_usage;
 use crate::errors::{self, Result};
 use crate::ledger::margin::{self, Line, Spent};
 use crate::ledger::price::{Measure, Price, Rounding};

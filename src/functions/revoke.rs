@@ -5,16 +5,16 @@ use rust_decimal::Decimal;
 use uuid::Uuid;
 
 use super::answers::GrantAnswer;
-use super::debit::once;
 use super::grants::standing;
+use super::once::{Outcome, once};
 use super::request::{self, number};
 use crate::errors::{self, Result};
 use crate::ledger::Amount;
 use crate::ledger::wallet::{Part, Shortfall, total};
-use crate::sql_types::{Args, args as arguments, value};
+use crate::sql_types::{Args, args as arguments};
 use crate::store::Store;
 use crate::store::grants;
-use crate::store::ledger::{self, Entry, Key, allocations};
+use crate::store::ledger::{Entry, Key, allocations_of};
 use crate::store::wallets::{self, OpenWallet};
 
 struct Revoke {
@@ -31,8 +31,8 @@ pub fn revoke_grant(args: &Args) -> Result<Option<pg_sys::Datum>> {
     let answer = once(
         &request.customer,
         request.key.as_ref(),
-        |store| revoke(store, &request),
-        |store, first| {
+        |store| revoke(store, &request).map(Outcome::of),
+        |store, first: Entry| {
             let now = standing(store, &request.customer, first.refers_to)?;
             Ok(GrantAnswer {
                 replayed: true,
@@ -172,14 +172,12 @@ pub fn revocation(open: &mut OpenWallet, taken: &[Part], spent: &[Part], owed: A
         });
     }
     open.wallet.owed += owed;
-    let text = ledger::join(
-        &allocations(&taken, "deferred"),
-        &allocations(&lines, "revenue"),
-    );
+    let unspent = taken.iter().map(|part| (part, "deferred"));
+    let mut moved = unspent.chain(lines.iter().map(|part| (part, "revenue")));
     Entry {
         credits: -(total(&taken) + owed),
         revenue: -revenue,
-        allocations: value::jsonb(&text),
+        allocations: allocations_of(&mut moved),
         owed,
         ..Entry::new("revocation", open.now)
     }

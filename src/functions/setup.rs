@@ -7,7 +7,8 @@ use serde_json::Value as Json;
 
 use super::costing::Costing;
 use super::exchange::check_currency;
-use super::request::{Charge, in_force, read_cost};
+use super::pricing::in_force;
+use super::request::{Charge, read_cost};
 use crate::errors::{self, Result};
 use crate::ledger::amount::DECIMALS;
 use crate::ledger::number::MEASURED_DECIMALS;
@@ -17,7 +18,7 @@ use crate::store::Store;
 use crate::store::books::{self, Definition};
 use crate::store::price_lists;
 use crate::store::prices::{self, NewPrice};
-use crate::store::wallets;
+use crate::store::wallets::{self, WalletView};
 
 pub fn create_asset(args: &Args) -> Result<Option<pg_sys::Datum>> {
     let new = Definition {
@@ -118,7 +119,7 @@ pub fn set_price_list(args: &Args) -> Result<Option<pg_sys::Datum>> {
     let price_list = args.optional_name(1, "price_list")?;
     let as_of = args.optional_moment(2, "as_of")?;
     let asset = args.name(3, "asset")?;
-    let set = Store::write_for(&customer, |store| {
+    let set = Store::write(|store| {
         books::asset(store, &asset)?;
         let now = books::now(store)?;
         if let Some(as_of) = as_of.filter(|as_of| *as_of > now) {
@@ -156,7 +157,9 @@ pub fn quote(args: &Args) -> Result<Option<pg_sys::Datum>> {
         let costing = Costing::of(store, &asset, &charge, at)?;
         costing.counts.check()?;
         let month_used = match (&customer, price.counts_months()) {
-            (Some(customer), true) => match wallets::peek(store, customer, &asset.name)? {
+            (Some(customer), true) => match wallets::look(store, customer, &asset.name, None)?
+                .map(WalletView::into_open)
+            {
                 Some(mut open) => Some(open.learn_used(store, &action, at)?),
                 None => None,
             },

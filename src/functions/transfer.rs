@@ -5,7 +5,7 @@ use rust_decimal::Decimal;
 use uuid::Uuid;
 
 use super::answers::{Standing, wallet_row};
-use super::debit::once;
+use super::once::{Outcome, once};
 use super::request::{self, number};
 use crate::errors::{self, Result};
 use crate::ledger::wallet::{Decided, Due, Part};
@@ -47,7 +47,7 @@ pub fn transfer(args: &Args) -> Result<Option<pg_sys::Datum>> {
     let answer = once(
         &request.customer,
         request.key.as_ref(),
-        |store| give(store, &request),
+        |store| give(store, &request).map(Outcome::of),
         |store, first| Answer::replayed(store, &request, first),
     )?;
     answer.row().datum(args)
@@ -279,7 +279,7 @@ fn set_status(
     status: &str,
     reason: Option<&str>,
 ) -> Result<OpenWallet> {
-    Store::write_for(customer, |store| {
+    Store::write(|store| {
         let mut open = wallets::open(store, customer, asset)?;
         if !["active", "frozen"].contains(&open.status.as_str()) {
             open.active()?;
@@ -295,7 +295,7 @@ pub fn close_wallet(args: &Args) -> Result<Option<pg_sys::Datum>> {
     let customer = args.name(0, "customer")?;
     let asset = args.name(1, "asset")?;
     let reason = args.text(2, "reason")?;
-    let open = Store::write_for(&customer, |store| {
+    let open = Store::write(|store| {
         let mut open = wallets::open(store, &customer, &asset)?;
         open.book_due_now(store)?;
         if open.status == "closed" {

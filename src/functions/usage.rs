@@ -88,12 +88,16 @@ pub fn usage(args: &Args) -> Result<Option<pg_sys::Datum>> {
             format_args!("{since} is after until, {until}"),
         ));
     }
-    Store::read_for(&customer, |store| {
+    Store::read(|store| {
         let asset = books::asset(store, &asset)?;
         // What happened at this moment is included.
         let until = match until {
             Some(until) => until,
-            None => Moment(wallets::read_time(store, &customer, &asset.name)?.0 + 1),
+            None => {
+                let view = wallets::look(store, &customer, &asset.name, None)?;
+                let now = view.map_or_else(|| books::statement_now(store), |view| Ok(view.now))?;
+                Moment(now.0 + 1)
+            }
         };
         let since = match (since, bucket.unit()) {
             (None, Some(unit)) => {
@@ -143,7 +147,7 @@ pub fn history(args: &Args) -> Result<Option<pg_sys::Datum>> {
             format_args!("{count} is more than {MAX_ROWS}"),
         ));
     }
-    Store::read_for(&customer, |store| {
+    Store::read(|store| {
         let asset = books::asset(store, &asset)?;
         usage::history(store, &customer, &asset.name, before, count, args)
     })?;

@@ -6,7 +6,8 @@ use pgrx::pg_sys;
 use rust_decimal::Decimal;
 
 use super::costing::Costing;
-use super::request::{self, Charge, Field, Pricing};
+use super::pricing::Pricing;
+use super::request::{self, Charge, Field};
 use crate::errors::{self, Result};
 use crate::ledger::limit::missing_scope;
 use crate::ledger::number::{MEASURED_DECIMALS, json_decimal};
@@ -14,7 +15,7 @@ use crate::ledger::price::{Affordable, Largest, Search};
 use crate::ledger::{Amount, Moment};
 use crate::sql_types::{Args, Row, value};
 use crate::store::limits::Standing;
-use crate::store::wallets::{self, OpenWallet};
+use crate::store::wallets::{self, OpenWallet, WalletView};
 use crate::store::{Store, books};
 
 /// What of a call varies: `quantity` or a metered dimension, in which steps and from what amount on.
@@ -140,11 +141,12 @@ pub fn affordable(args: &Args) -> Result<Option<pg_sys::Datum>> {
         dimensions: Some(dimensions),
         ..Charge::default()
     });
-    let (found, budget, limited) = Store::read_for(&customer, |store| {
+    let (found, budget, limited) = Store::read(|store| {
         let asset = books::asset(store, &asset_name)?;
         let costing = Rc::new(Costing::default());
         let pricing = Pricing::new(store, &asset, &action, &customer, &charge, &costing)?;
-        let mut open = wallets::peek(store, &customer, &asset_name)?;
+        let view = wallets::look(store, &customer, &asset_name, None)?;
+        let mut open = view.map(WalletView::into_open);
         let month_used = match &mut open {
             Some(open) => pricing.month_used(store, open)?,
             None => None,

@@ -7,7 +7,6 @@ use pgrx::pg_sys;
 use crate::errors::{self, Result};
 use crate::ledger::{Amount, Wallet, packed, text};
 use crate::sql_types::{Args, value};
-use crate::store::spending;
 use crate::store::wallets::read_state;
 
 type Answer = Result<Option<pg_sys::Datum>>;
@@ -93,15 +92,4 @@ pub fn next_expiry(args: &Args) -> Answer {
 
 fn state(args: &Args) -> Result<Wallet> {
     read_state(args.bytes(0, "wallet")?)
-}
-
-/// `credyt.spend(state, next_due_at, status, overdraft_limit)`: the spend that the calling debit is
-/// about; without one the state as it is.
-pub fn spend(args: &Args) -> Answer {
-    let before = args.bytes(0, "state")?;
-    let next_due_at = args.optional_moment(1, "next_due_at")?;
-    let status = args.name(2, "status")?;
-    let limit = args.amount(3, "overdraft_limit", crate::ledger::amount::DECIMALS)?;
-    let after = spending::evaluate(before, next_due_at, &status, limit)?;
-    Ok(value::bytes(after.as_deref().unwrap_or(before)))
 }

@@ -621,6 +621,26 @@ impl Limit {
     }
 }
 
+/// A limit that has no room.
+pub struct Exceeded {
+    pub scope: String,
+    pub every: Every,
+    pub counts: Counts,
+    pub cap: Amount,
+    /// When what was used no longer counts; `None`: never, or nothing was used.
+    pub resets_at: Option<Moment>,
+    pub used: Amount,
+    pub held: Amount,
+    pub needed: Amount,
+}
+
+impl Exceeded {
+    /// What may still be used.
+    pub fn room(&self) -> Amount {
+        (self.cap - self.used - self.held).or_zero()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

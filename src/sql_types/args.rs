@@ -197,6 +197,9 @@ impl Args<'_> {
 
     /// A number that is not negative, read exactly; or NULL.
     pub fn optional_quantity(&self, at: usize, name: &str) -> Result<Option<Decimal>> {
+        if let Some(number) = self.plain_number(at) {
+            return Ok(Some(number));
+        }
         let text = self.number(at, name)?;
         text.map(|text| quantity(name, &text, None)).transpose()
     }
@@ -208,6 +211,9 @@ impl Args<'_> {
         name: &str,
         decimals: u32,
     ) -> Result<Option<Decimal>> {
+        if let Some(number) = self.plain_number(at).filter(|n| n.scale() <= decimals) {
+            return Ok(Some(number));
+        }
         let text = self.number(at, name)?;
         text.map(|text| quantity(name, &text, Some(decimals)))
             .transpose()
@@ -215,6 +221,12 @@ impl Args<'_> {
 
     pub fn measure(&self, at: usize, name: &str, decimals: u32) -> Result<Decimal> {
         required(name, self.optional_measure(at, name, decimals)?)
+    }
+
+    /// A number that is not negative and needs no text to be read.
+    fn plain_number(&self, at: usize) -> Option<Decimal> {
+        let number = value::read_decimal(self.datum(at)?)?;
+        (!number.is_sign_negative()).then_some(number)
     }
 
     /// The text of a number.

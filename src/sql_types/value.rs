@@ -8,12 +8,17 @@ use serde_json::Value as Json;
 use uuid::Uuid;
 
 use crate::errors::{self, Result};
+use crate::ledger::amount::DECIMALS;
+use crate::ledger::numeric::Number;
 use crate::ledger::{Amount, Moment};
 
 /// One value, `None` for NULL. It lives in the memory context that was current when it was made.
 pub type Value = Option<pg_sys::Datum>;
 
 pub const NULL: Value = None;
+
+/// Where a row of a table is: `ctid`.
+pub type TablePlace = [u8; 6];
 
 pub fn text(text: &str) -> Value {
     text.into_datum()
@@ -76,6 +81,15 @@ pub fn bytes(bytes: &[u8]) -> Value {
     bytes.into_datum()
 }
 
+pub fn table_place(place: &TablePlace) -> Value {
+    // SAFETY: a tid is passed by reference; it is copied into memory that is aligned for it.
+    unsafe {
+        let copy = pg_sys::palloc(place.len());
+        std::ptr::copy_nonoverlapping(place.as_ptr(), copy.cast(), place.len());
+        Some(pg_sys::Datum::from(copy))
+    }
+}
+
 pub fn bool(value: bool) -> Value {
     Some(pg_sys::Datum::from(value))
 }
@@ -115,42 +129,60 @@ pub fn optional_uuid(id: Option<Uuid>) -> Value {
 
 /// Credits: as many decimals as they need.
 pub fn credits(amount: Amount) -> Value {
-    numeric(&amount.to_string())
+    numeric(of_amount(amount).trimmed(0))
 }
 
 /// Money: at least two decimals.
 pub fn money(amount: Amount) -> Value {
-    numeric(&amount.money())
+    numeric(of_amount(amount).trimmed(2))
 }
 
 /// Money with more decimals than an amount keeps: a vendor cost, or a margin over one.
 pub fn money_decimal(value: Decimal) -> Value {
-    let value = value.normalize();
-    let mut text = value.to_string();
-    if value.scale() < 2 {
-        text.push_str([".00", "0"][value.scale() as usize]);
-    }
-    numeric(&text)
+    numeric(of_decimal(value).trimmed(2))
 }
 
 pub fn decimal(value: Decimal) -> Value {
-    numeric(&value.normalize().to_string())
+    numeric(of_decimal(value).trimmed(0))
 }
 
-/// A `numeric` of its text.
-fn numeric(text: &str) -> Value {
-    let text = CString::new(text).ok()?;
-    // SAFETY: numeric_in takes a C string, a type oid that it ignores and a typmod, -1 for none.
-    unsafe {
-        direct_function_call_as_datum(
-            pg_sys::numeric_in,
-            &[
-                Some(pg_sys::Datum::from(text.as_ptr())),
-                Some(pg_sys::Datum::from(0_u32)),
-                Some(pg_sys::Datum::from(-1_i32)),
-            ],
-        )
+fn of_amount(amount: Amount) -> Number {
+    Number {
+        units: amount.units(),
+        scale: DECIMALS,
     }
+}
+
+fn of_decimal(value: Decimal) -> Number {
+    Number {
+        units: value.mantissa(),
+        scale: value.scale(),
+    }
+}
+
+/// A `numeric` in the form that `numeric_in` makes.
+fn numeric(number: Number) -> Value {
+    number.encode().as_bytes().into_datum()
+}
+
+/// A numeric, where it has a form and a size that need no text: of fewer than 28 digits.
+pub fn read_number(numeric: pg_sys::Datum) -> Option<Number> {
+    // SAFETY: a numeric is a varlena.
+    let bytes = unsafe {
+        let varlena = numeric.cast_mut_ptr::<pg_sys::varlena>();
+        let plain = !pgrx::varlena::varatt_is_1b_e(varlena)
+            && (pgrx::varlena::varatt_is_1b(varlena) || pgrx::varlena::varatt_is_4b_u(varlena));
+        plain.then(|| pgrx::varlena::varlena_to_byte_slice(varlena))
+    };
+    let number = Number::decode(bytes?)?.trimmed(0);
+    let fits = number.scale <= 28 && number.units.unsigned_abs() < 10_u128.pow(28);
+    fits.then_some(number)
+}
+
+/// Such a number as a decimal.
+pub fn read_decimal(numeric: pg_sys::Datum) -> Option<Decimal> {
+    let Number { units, scale } = read_number(numeric)?;
+    Decimal::try_from_i128_with_scale(units, scale).ok()
 }
 
 /// A `jsonb`. A text that Postgres cannot keep (a NUL in a string) is 22023, naming the argument.
@@ -191,6 +223,11 @@ pub fn jsonb(text: &str) -> Value {
             &[Some(pg_sys::Datum::from(text.as_ptr()))],
         )
     }
+}
+
+/// A `jsonb` of its bytes in the form that `jsonb_in` makes.
+pub fn jsonb_bytes(bytes: &[u8]) -> Value {
+    bytes.into_datum()
 }
 
 /// A jsonb, read.

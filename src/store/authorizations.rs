@@ -5,7 +5,7 @@ use serde_json::{Value as Json, json};
 use uuid::Uuid;
 
 use super::ledger::read_parts;
-use super::statement::{RowRef, Statement, Store, TEXT, TIME, UUID};
+use super::statement::{Columns, RowRef, Statement, Store, TEXT, TEXTS, TIME, UUID, UUIDS};
 use super::table::{Field, sql, table, types};
 use crate::errors::Result;
 use crate::ledger::margin::Spent;
@@ -100,6 +100,13 @@ static NEXT_END: Statement = Statement {
     args: &[TEXT, TEXT, TIME],
 };
 
+static ASSETS_OF: Statement = Statement {
+    sql: "SELECT h.asset, k.nth FROM unnest($1, $2) WITH ORDINALITY AS k (customer, id, nth)
+          CROSS JOIN LATERAL (SELECT f.asset FROM credyt.authorizations f
+                              WHERE f.customer = k.customer AND f.id = k.id LIMIT 1) h",
+    args: &[TEXTS, UUIDS],
+};
+
 static ASSET_OF: Statement = Statement {
     sql: "SELECT h.asset FROM credyt.authorizations h WHERE h.customer = $1 AND h.id = $2",
     args: &[TEXT, UUID],
@@ -184,6 +191,21 @@ pub fn next_end(store: &Store, customer: &str, asset: &str, now: Moment) -> Resu
 pub fn asset_of(store: &Store, customer: &str, id: Uuid) -> Result<Option<String>> {
     let rows = ASSET_OF.run(store, &[value::text(customer), value::uuid(id)])?;
     rows.first().map(|row| row.text(1)).transpose()
+}
+
+/// The assets of these authorizations, in their order; `None` where there is none with this id.
+pub fn assets_of(store: &Store, ids: &[(&str, Uuid)]) -> Result<Vec<Option<String>>> {
+    let mut columns = Columns::new(&[TEXT, UUID]);
+    for (customer, id) in ids {
+        columns.push(vec![value::text(customer), value::uuid(*id)]);
+    }
+    let mut assets = vec![None; ids.len()];
+    for row in ASSETS_OF.run(store, &columns.args())?.iter() {
+        if let Some(asset) = assets.get_mut(row.place(2)?) {
+            *asset = Some(row.text(1)?);
+        }
+    }
+    Ok(assets)
 }
 
 pub fn by_id(store: &Store, customer: &str, id: Uuid) -> Result<Option<Authorization>> {

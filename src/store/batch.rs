@@ -19,9 +19,9 @@ use crate::ledger::packed;
 use crate::sql_types::value;
 
 static LOCK_ALL: Statement = Statement {
-    sql: "SELECT l.state, l.next_due_at, l.status, l.overdraft_limit, r.nth
+    sql: "SELECT l.state, l.next_due_at, l.status, l.overdraft_limit, l.ctid, r.nth
           FROM unnest($1, $2) WITH ORDINALITY AS r (customer, asset, nth)
-          CROSS JOIN LATERAL (SELECT w.state::bytea, w.next_due_at, w.status, w.overdraft_limit
+          CROSS JOIN LATERAL (SELECT w.state::bytea, w.next_due_at, w.status, w.overdraft_limit, w.ctid
                               FROM credyt.wallets w WHERE w.customer = r.customer AND w.asset = r.asset
                               FOR NO KEY UPDATE) l",
     args: &[TEXTS, TEXTS],
@@ -72,7 +72,7 @@ impl Batch {
         let names: Vec<(&str, &str)> = wanted.iter().copied().collect();
         let mut wallets = Vec::with_capacity(names.len());
         for row in locked.iter() {
-            if let Some((customer, asset)) = names.get(row.place(5)?) {
+            if let Some((customer, asset)) = names.get(row.place(6)?) {
                 let open = wallets::load(store, customer, asset, &row, now)?;
                 let seq = open.wallet.seq;
                 wallets.push((open, seq));
@@ -144,6 +144,11 @@ impl Batch {
         }
     }
 
+    /// Inserts the rows that have been booked so far, for a call that reads them. No key is among them.
+    pub fn insert_rows(&mut self, store: &Store) -> Result<()> {
+        self.rows.write(store)
+    }
+
     /// Writes what has been booked later, and the wallets of it. False when a key of it is taken: then
     /// the call has to fail.
     pub fn write(mut self, store: &Store) -> Result<bool> {
@@ -158,7 +163,7 @@ impl Batch {
                     value::text(&open.customer),
                     value::text(&open.asset.name),
                     value::bytes(&state),
-                    value::optional_moment(open.next_due_at()),
+                    value::optional_moment(open.due_in_row()),
                 ]);
             }
         }

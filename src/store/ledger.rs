@@ -15,7 +15,7 @@ use crate::errors::{self, Result};
 use crate::ledger::margin::{self, Paid, Spent};
 use crate::ledger::refund::Back;
 use crate::ledger::wallet::{Decided, Due, Part};
-use crate::ledger::{Amount, Kind, Moment};
+use crate::ledger::{Amount, Kind, Moment, jsonb};
 use crate::sql_types::value::{self, Value};
 
 /// An idempotency key and the hash of the request it stands for.
@@ -124,7 +124,7 @@ impl Entry {
     pub fn of_due(due: &Due) -> Entry {
         let gone = |kind, part: &Part| Entry {
             credits: -part.credits,
-            allocations: value::jsonb(&allocations(std::slice::from_ref(part), "deferred")),
+            allocations: allocations(std::slice::from_ref(part), "deferred"),
             refers_to: part.grant.map(|(id, _)| id),
             ..Entry::new(kind, due.at)
         };
@@ -138,7 +138,7 @@ impl Entry {
             },
             Decided::Renewed { part, plan } => Entry {
                 credits: part.credits,
-                allocations: value::jsonb(&allocations(std::slice::from_ref(part), "deferred")),
+                allocations: allocations(std::slice::from_ref(part), "deferred"),
                 refers_to: part.grant.map(|(id, _)| id),
                 reason: Some(format!("plan {plan}")),
                 ..Entry::new("grant", due.at)
@@ -146,7 +146,7 @@ impl Entry {
             Decided::Settled { debt, action, part } => Entry {
                 action: action.clone(),
                 revenue: part.revenue,
-                allocations: value::jsonb(&allocations(std::slice::from_ref(part), "revenue")),
+                allocations: allocations(std::slice::from_ref(part), "revenue"),
                 refers_to: Some(*debt),
                 ..Entry::new("settlement", due.at)
             },
@@ -278,8 +278,16 @@ pub fn first_id(at: Moment) -> Uuid {
 
 /// The allocation of credits that moved from one grant to another, with what is deferred for them.
 fn moved(part: &Part, to: Uuid) -> String {
-    let text = allocations(std::slice::from_ref(part), "deferred");
-    text.replace("}]", &format!(r#","to":"{to}"}}]"#))
+    let grant = part.grant.map(|(id, kind)| (id.to_string(), kind.as_str()));
+    let (grant, kind) = grant.unzip();
+    json!([{
+        "grant": grant,
+        "kind": kind,
+        "credits": part.credits.to_string(),
+        "deferred": part.revenue.money(),
+        "to": to.to_string(),
+    }])
+    .to_string()
 }
 
 /// One end of a transfer, for its allocations: the grant there, and what came out of it or into it.
@@ -309,26 +317,35 @@ pub fn transferred(moved: &[Transferred], way: &str, customer: &str) -> String {
 /// Grant by grant what moved: `[{"grant": "...", "kind": "included", "credits": "3", "revenue":
 /// "0.60"}]`. The money is called `revenue` where it is earned or given back, `deferred` where it
 /// moves unearned.
-pub fn allocations(parts: &[Part], money: &str) -> String {
-    let mut text = String::from("[");
-    for (at, part) in parts.iter().enumerate() {
-        if at > 0 {
-            text.push(',');
-        }
+pub fn allocations(parts: &[Part], money: &str) -> Value {
+    allocations_of(&mut parts.iter().map(|part| (part, money)))
+}
+
+/// The same of parts whose money has different names.
+pub fn allocations_of(parts: &mut dyn Iterator<Item = (&Part, &str)>) -> Value {
+    let mut list = jsonb::List::default();
+    for (part, money) in parts {
+        let credits = part.credits.to_string();
         match part.grant {
-            Some((id, kind)) => text.push_str(&format!(
-                r#"{{"grant":"{id}","kind":"{kind}","credits":"{}","{money}":"{}"}}"#,
-                part.credits,
-                part.revenue.money()
-            )),
-            None => text.push_str(&format!(
-                r#"{{"grant":null,"kind":"overdraft","credits":"{}"}}"#,
-                part.credits
-            )),
+            Some((id, kind)) => {
+                let mut text = Uuid::encode_buffer();
+                let id = &*id.hyphenated().encode_lower(&mut text);
+                let earned = part.revenue.money();
+                list.push(&[
+                    ("kind", Some(kind.as_str())),
+                    ("grant", Some(id)),
+                    ("credits", Some(&credits)),
+                    (money, Some(&earned)),
+                ]);
+            }
+            None => list.push(&[
+                ("kind", Some("overdraft")),
+                ("grant", None),
+                ("credits", Some(&credits)),
+            ]),
         }
     }
-    text.push(']');
-    text
+    value::jsonb_bytes(&list.finish())
 }
 
 /// The allocations of a refund. `debts` are the revocations that led to a part: it lowers the debt of the
@@ -355,16 +372,6 @@ pub fn given_back(backs: &[Back]) -> String {
         part
     });
     Json::Array(parts.collect()).to_string()
-}
-
-/// Two lists of allocations as one.
-pub fn join(one: &str, other: &str) -> String {
-    match (one.strip_suffix(']'), other.strip_prefix('[')) {
-        (Some("["), _) => other.to_owned(),
-        (_, Some("]")) => one.to_owned(),
-        (Some(one), Some(other)) => format!("{one},{other}"),
-        _ => one.to_owned(),
-    }
 }
 
 static INSERT: Statement = Statement {
@@ -407,10 +414,9 @@ static INSERT_ALL: Statement = Statement {
 pub fn insert(store: &Store, entry: &mut Entry) -> Result<bool> {
     let (occurred_at, now) = (entry.occurred_at, entry.created_at);
     entry.accounted_at = periods::accounted_at(store, &entry.asset, occurred_at, now)?;
-    let statement = if entry.idempotency_key.is_some() {
-        &INSERT_ONCE
-    } else {
-        &INSERT
+    let statement = match entry.idempotency_key {
+        Some(_) => &INSERT_ONCE,
+        None => &INSERT,
     };
     Ok(statement.run(store, &entry.values()?)?.count() > 0)
 }
@@ -452,6 +458,16 @@ impl NewRows {
         let first = periods::first_open(store, asset)?;
         self.first_open.insert(asset.to_owned(), first);
         Ok(first)
+    }
+
+    /// Inserts those that there are, none of which has a key, for a call that reads them.
+    pub fn write(&mut self, store: &Store) -> Result<()> {
+        let inserted = self.insert(store)?;
+        self.columns = Columns::new(Entry::ELEMENTS);
+        match inserted {
+            true => Ok(()),
+            false => Err(errors::corrupted("the ledger", "a row is there already")),
+        }
     }
 
     /// Inserts them all. False when one of their keys is taken: then the call has to fail.

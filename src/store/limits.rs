@@ -12,7 +12,7 @@ use super::statement::{BIGINT, BOOL, INT, NUMERIC, Statement, Store, TEXT, TEXTS
 use super::wallets::OpenWallet;
 use crate::errors::{self, Result};
 use crate::ledger::limit::{
-    self, Applying, Calendar, CalendarPeriod, Counts, Every, Period, Start, Told, Use,
+    self, Applying, Calendar, CalendarPeriod, Counts, Every, Exceeded, Period, Start, Told, Use,
 };
 use crate::ledger::{Amount, Limit, Moment};
 use crate::sql_types::value::{self, Value};
@@ -115,26 +115,6 @@ static PRUNE: Statement = Statement {
     args: &[TIME, INT],
 };
 
-/// A limit that has no room.
-pub struct Exceeded {
-    pub scope: String,
-    pub every: Every,
-    pub counts: Counts,
-    pub cap: Amount,
-    /// When what was used no longer counts; `None`: never, or nothing was used.
-    pub resets_at: Option<Moment>,
-    pub used: Amount,
-    pub held: Amount,
-    pub needed: Amount,
-}
-
-impl Exceeded {
-    /// What may still be used.
-    pub fn room(&self) -> Amount {
-        (self.cap - self.used - self.held).or_zero()
-    }
-}
-
 /// A limit that an action counts under, and what was used and held there.
 struct Place {
     limit: Applying,
@@ -179,31 +159,18 @@ impl Standing {
         scopes: Option<&[String]>,
         but: Option<Uuid>,
     ) -> Result<Standing> {
-        let standing = Standing::read(Some(store), open, action, scopes, but)?;
-        Ok(standing.unwrap_or_default())
-    }
-
-    /// Without a store as far as the wallet's state says; `None` where more has to be asked.
-    fn read(
-        store: Option<&Store>,
-        open: &OpenWallet,
-        action: &str,
-        scopes: Option<&[String]>,
-        but: Option<Uuid>,
-    ) -> Result<Option<Standing>> {
         let (limits, zone) = (&open.wallet.limits, &open.asset.timezone);
         let mut standing = Standing::default();
         if limits.is_empty() {
-            return Ok(Some(standing));
+            return Ok(standing);
         }
         for applying in limit::applying(limits, action, scopes.unwrap_or_default()) {
             let Some(limit) = limits.get(applying.place) else {
                 continue;
             };
-            let kept = match (limit.knows(&applying.scope, zone, open.now), store) {
-                (true, _) => limit.use_of(&applying.scope).cloned(),
-                (false, Some(store)) => read_row(store, open, limit, &applying.scope)?,
-                (false, None) => return Ok(None),
+            let kept = match limit.knows(&applying.scope, zone, open.now) {
+                true => limit.use_of(&applying.scope).cloned(),
+                false => read_row(store, open, limit, &applying.scope)?,
             };
             let (current, period) = current(open, limit, &applying.scope, kept.as_ref())?;
             let same = |kept: &Use| !kept.unopened && kept.since == current.since;
@@ -224,10 +191,9 @@ impl Standing {
             });
         }
         if !open.wallet.held().is_zero() && standing.credits().next().is_some() {
-            let Some(store) = store else { return Ok(None) };
             standing.ask_held(store, open, but)?;
         }
-        Ok(Some(standing))
+        Ok(standing)
     }
 
     /// What open authorizations hold under each of the limits.
@@ -530,26 +496,6 @@ pub fn count(store: &Store, open: &mut OpenWallet, entry: &Entry, held: Amount) 
 
 fn refused(open: &OpenWallet, over: &Exceeded) -> errors::Error {
     errors::limit_exceeded(&open.customer, &open.asset.name, over)
-}
-
-/// Counts a debit in the state, while its row is updated; WC007. False where that takes more than this
-/// row: something is held, counted elsewhere or to be told.
-pub fn count_in_state(
-    open: &mut OpenWallet,
-    action: &str,
-    scopes: Option<&[String]>,
-    credits: Amount,
-) -> Result<bool> {
-    let Some(mut standing) = Standing::read(None, open, action, scopes, None)? else {
-        return Ok(false);
-    };
-    match standing.exceeded(credits) {
-        Some(over) => Err(refused(open, &over)),
-        None => {
-            let counted = standing.count_debit(open, credits);
-            Ok(counted.rows.is_empty() && open.told.is_empty())
-        }
-    }
 }
 
 /// Takes a refund off what its debit has counted, wherever that was. A call is never taken back.

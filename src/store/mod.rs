@@ -22,7 +22,6 @@ pub mod price_lists;
 pub mod prices;
 pub mod rollups;
 pub mod signatures;
-pub mod spending;
 mod statement;
 mod table;
 pub mod usage;

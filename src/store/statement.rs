@@ -12,11 +12,12 @@ use uuid::Uuid;
 
 use super::{edition, signatures, version};
 use crate::errors::{self, Result};
+use crate::ledger::amount::DECIMALS;
 use crate::ledger::interrupt::{self, checked};
 use crate::ledger::number::parse_decimal;
 use crate::ledger::{Amount, Moment};
 use crate::sql_types::Args;
-use crate::sql_types::value::{self, Value};
+use crate::sql_types::value::{self, TablePlace, Value};
 
 pub const TEXT: pg_sys::Oid = pg_sys::TEXTOID;
 pub const TEXTS: pg_sys::Oid = pg_sys::TEXTARRAYOID;
@@ -33,6 +34,9 @@ pub const BYTES: pg_sys::Oid = pg_sys::BYTEAOID;
 pub const TIMES: pg_sys::Oid = pg_sys::TIMESTAMPTZARRAYOID;
 pub const JSONBS: pg_sys::Oid = pg_sys::JSONBARRAYOID;
 pub const BYTES_LIST: pg_sys::Oid = pg_sys::BYTEAARRAYOID;
+/// `credyt.wallet`, whose oid is another in every database.
+pub const WALLET: pg_sys::Oid = pg_sys::Oid::from_u32(u32::MAX);
+pub const TID: pg_sys::Oid = pg_sys::TIDOID;
 pub const DATE: pg_sys::Oid = pg_sys::DATEOID;
 pub const DATES: pg_sys::Oid = pg_sys::DATEARRAYOID;
 
@@ -54,16 +58,6 @@ impl Store {
     /// standby can run them.
     pub fn read<R>(body: impl FnOnce(&Store) -> Result<R>) -> Result<R> {
         Store::connect(true, body)
-    }
-
-    /// `write`, its errors saying whose call it was.
-    pub fn write_for<R>(customer: &str, body: impl FnOnce(&Store) -> Result<R>) -> Result<R> {
-        Store::write(body).map_err(|error| error.of(customer))
-    }
-
-    /// `read`, its errors saying whose call it was.
-    pub fn read_for<R>(customer: &str, body: impl FnOnce(&Store) -> Result<R>) -> Result<R> {
-        Store::read(body).map_err(|error| error.of(customer))
     }
 
     /// Does every statement see what was committed before it? What a reader sees may be older than
@@ -290,6 +284,9 @@ impl Statement {
         }
         let sql = CString::new(self.sql).map_err(|_| self.broken("it holds a NUL"))?;
         let mut types = self.args.to_vec();
+        for kind in types.iter_mut().filter(|kind| **kind == WALLET) {
+            *kind = wallet_type().ok_or_else(|| self.broken("credyt.wallet is no type"))?;
+        }
         // SAFETY: SPI is connected. One generic plan is kept for the life of the backend: keys
         // decide every statement, so no argument would make a better one.
         let plan = unsafe {
@@ -311,6 +308,22 @@ impl Statement {
 
     fn broken(&self, why: &str) -> errors::Error {
         errors::corrupted("the installation", format_args!("{why}: {}", self.sql))
+    }
+}
+
+fn wallet_type() -> Option<pg_sys::Oid> {
+    // SAFETY: looks up the schema and a type in it.
+    unsafe {
+        let schema = pg_sys::get_namespace_oid(c"credyt".as_ptr(), true);
+        let found = pg_sys::GetSysCacheOid(
+            pg_sys::SysCacheIdentifier::TYPENAMENSP as i32,
+            1,
+            pg_sys::Datum::from(c"wallet".as_ptr()),
+            pg_sys::Datum::from(schema),
+            pg_sys::Datum::from(0_usize),
+            pg_sys::Datum::from(0_usize),
+        );
+        (found != pg_sys::InvalidOid).then_some(found)
     }
 }
 
@@ -438,6 +451,13 @@ impl RowRef<'_> {
         }
     }
 
+    /// A place in a table, `ctid`.
+    pub fn place_in_table(&self, column: usize) -> Result<TablePlace> {
+        let datum = there(self.value(column))?;
+        // SAFETY: a tid is passed by reference and has six bytes.
+        Ok(unsafe { *datum.cast_mut_ptr::<TablePlace>() })
+    }
+
     pub fn bool(&self, column: usize) -> Result<bool> {
         there(self.get(column))
     }
@@ -491,6 +511,13 @@ impl RowRef<'_> {
     }
 
     pub fn optional_amount(&self, column: usize) -> Result<Option<Amount>> {
+        if let Some(number) = self.value(column).and_then(value::read_number)
+            && let Some(more) = DECIMALS.checked_sub(number.scale)
+            && let Some(units) = number.units.checked_mul(10_i128.pow(more))
+            && units.unsigned_abs() < 10_u128.pow(20 + DECIMALS)
+        {
+            return Ok(Some(Amount::from_units(units)));
+        }
         match self.printed(column, pg_sys::numeric_out)? {
             None => Ok(None),
             Some(text) => match Amount::parse(&text) {
@@ -505,6 +532,9 @@ impl RowRef<'_> {
     }
 
     pub fn optional_decimal(&self, column: usize) -> Result<Option<Decimal>> {
+        if let Some(decimal) = self.value(column).and_then(value::read_decimal) {
+            return Ok(Some(decimal));
+        }
         match self.printed(column, pg_sys::numeric_out)? {
             None => Ok(None),
             Some(text) => match parse_decimal(&text) {

@@ -16,7 +16,8 @@ use super::limits::{self, Counted};
 use super::periods;
 use super::plans::{self, Renewals};
 use super::statement::{
-    BIGINT, BYTES, INT, JSONB, NUMERIC, ROWS_AT_ONCE, RowRef, Statement, Store, TEXT, TIME, UUID,
+    BIGINT, INT, JSONB, NUMERIC, ROWS_AT_ONCE, RowRef, Statement, Store, TEXT, TID, TIME, UUID,
+    WALLET,
 };
 use crate::errors::{self, Result};
 use crate::ledger::interrupt::checked;
@@ -26,7 +27,8 @@ use crate::ledger::refund::{Paid, Revoked, RevokedDebt};
 use crate::ledger::wallet::{Debt, Decided, Due, EndedHold, Full, Part};
 use crate::ledger::watch::Asks;
 use crate::ledger::{Amount, Grant, Moment, Wallet};
-use crate::sql_types::{Scratch, value};
+use crate::sql_types::Scratch;
+use crate::sql_types::value::{self, TablePlace};
 
 /// A wallet that is open for change: locked until the caller's transaction ends, and as it is now.
 pub struct OpenWallet {
@@ -36,6 +38,10 @@ pub struct OpenWallet {
     pub limit: Amount,
     pub now: Moment,
     pub wallet: Wallet,
+    /// When its row says that something falls due.
+    due_in_row: Option<Moment>,
+    /// Where its row is, until it is written.
+    place: Option<TablePlace>,
     /// What time has decided since the wallet last changed; booked when it is written back.
     due: Vec<Due>,
     /// The holds among it.
@@ -83,6 +89,9 @@ struct TakenIn {
 
 /// A wallet as a reader sees it.
 pub struct WalletView {
+    pub customer: String,
+    pub asset: Rc<Asset>,
+    pub status: String,
     pub limit: Amount,
     pub now: Moment,
     /// What it is seen at: now, or later.
@@ -104,7 +113,7 @@ pub struct Passed {
 macro_rules! load {
     ($lock:literal) => {
         concat!(
-            "SELECT w.state::bytea, w.next_due_at, w.status, w.overdraft_limit
+            "SELECT w.state::bytea, w.next_due_at, w.status, w.overdraft_limit, w.ctid
              FROM credyt.wallets w WHERE w.customer = $1 AND w.asset = $2",
             $lock
         )
@@ -124,15 +133,22 @@ static LOOK: Statement = Statement {
 static OPEN: Statement = Statement {
     sql: "INSERT INTO credyt.wallets
               (customer, asset, created_at, overdraft_limit, status, metadata, state)
-          VALUES ($1, $2, $3, 0, 'active', NULL, $4::credyt.wallet)
+          VALUES ($1, $2, $3, 0, 'active', NULL, $4)
           ON CONFLICT (customer, asset) DO NOTHING",
-    args: &[TEXT, TEXT, TIME, BYTES],
+    args: &[TEXT, TEXT, TIME, WALLET],
 };
 
 static WRITE: Statement = Statement {
-    sql: "UPDATE credyt.wallets SET state = $3::credyt.wallet, next_due_at = $4
+    sql: "UPDATE credyt.wallets SET state = $3, next_due_at = $4
           WHERE customer = $1 AND asset = $2",
-    args: &[TEXT, TEXT, BYTES, TIME],
+    args: &[TEXT, TEXT, WALLET, TIME],
+};
+
+/// The same where the row is known to be, as it was locked.
+static WRITE_IN_PLACE: Statement = Statement {
+    sql: "UPDATE credyt.wallets SET state = $3, next_due_at = $4
+          WHERE customer = $1 AND asset = $2 AND ctid = $5",
+    args: &[TEXT, TEXT, WALLET, TIME, TID],
 };
 
 /// Wallets that have something due and that nobody is about.
@@ -301,7 +317,8 @@ pub(super) fn load(
     let now = now.max(wallet.changed_at);
     let mut was = wallet.balance(wallet.changed_at);
     let booked = wallet.booked();
-    let passed = match row.optional_moment(2) {
+    let next_due_at = row.optional_moment(2);
+    let passed = match next_due_at {
         Some(at) if at <= now => {
             let came_in = wallet.starts_until(now);
             let passed = do_what_is_due(store, customer, asset, &mut wallet, now)?;
@@ -320,6 +337,8 @@ pub(super) fn load(
         status: row.text(3)?,
         limit: row.amount(4)?,
         now,
+        due_in_row: next_due_at,
+        place: Some(row.place_in_table(5)?),
         wallet,
         due: passed.due,
         ended: passed.ended,
@@ -381,42 +400,15 @@ pub fn look(
     books::check_ahead(store, at, now)?;
     let due = as_of(store, customer, asset, &mut wallet, at)?.due;
     Ok(Some(WalletView {
+        customer: customer.to_owned(),
+        asset: books::asset(store, asset)?,
+        status: row.text(3)?,
         limit: row.amount(4)?,
         now,
         at,
         wallet,
         due,
     }))
-}
-
-/// The wallet as verbs take it, at the moment of the caller's statement and without its lock: for
-/// questions. It is never written.
-pub fn peek(store: &Store, customer: &str, asset: &str) -> Result<Option<OpenWallet>> {
-    let rows = LOOK.run(store, &[value::text(customer), value::text(asset)])?;
-    let Some(row) = rows.first() else {
-        return Ok(None);
-    };
-    let mut wallet = read_state(row.bytes(1)?)?;
-    let now = books::statement_now(store)?.max(wallet.changed_at);
-    as_of(store, customer, asset, &mut wallet, now)?;
-    Ok(Some(OpenWallet::with_nothing_due(
-        customer.to_owned(),
-        books::asset(store, asset)?,
-        &row.text(3)?,
-        row.amount(4)?,
-        now,
-        wallet,
-    )))
-}
-
-/// What time it is for a reader of a customer's rows: the wallet's last change counts.
-pub fn read_time(store: &Store, customer: &str, asset: &str) -> Result<Moment> {
-    let now = books::statement_now(store)?;
-    let rows = LOOK.run(store, &[value::text(customer), value::text(asset)])?;
-    match rows.first() {
-        Some(row) => Ok(now.max(read_state(row.bytes(1)?)?.changed_at)),
-        None => Ok(now),
-    }
 }
 
 /// Brings a state up to a moment: applies, and returns, what time has decided until then.
@@ -508,26 +500,21 @@ pub fn entry_of(store: &Store, customer: &str, due: &Due) -> Result<Entry> {
     Ok(entry)
 }
 
-impl OpenWallet {
-    /// A wallet that its row's lock protects and that time has decided nothing about.
-    pub(super) fn with_nothing_due(
-        customer: String,
-        asset: Rc<Asset>,
-        status: &str,
-        limit: Amount,
-        now: Moment,
-        wallet: Wallet,
-    ) -> OpenWallet {
+impl WalletView {
+    /// As verbs take it: for questions. It is not locked, and never written.
+    pub fn into_open(self) -> OpenWallet {
         OpenWallet {
-            customer,
-            asset,
-            status: status.to_owned(),
-            limit,
-            now,
-            was: wallet.balance(now),
+            customer: self.customer,
+            asset: self.asset,
+            status: self.status,
+            limit: self.limit,
+            now: self.at,
+            was: self.wallet.balance(self.at),
             asks: Asks::default(),
-            booked: wallet.booked(),
-            wallet,
+            booked: self.wallet.booked(),
+            due_in_row: None,
+            place: None,
+            wallet: self.wallet,
             due: Vec::new(),
             ended: Vec::new(),
             renewals: Renewals::default(),
@@ -539,7 +526,9 @@ impl OpenWallet {
             still_held: Amount::ZERO,
         }
     }
+}
 
+impl OpenWallet {
     /// The same wallet, of which nothing has been written, at a later moment.
     fn at(mut self, store: &Store, now: Moment) -> Result<OpenWallet> {
         if self.now < now && self.wallet.next_due().is_some_and(|at| at <= now) {
@@ -572,10 +561,14 @@ impl OpenWallet {
         }
     }
 
-    /// Has the application to be told something of its balance when it is written?
-    pub(super) fn has_news(&self) -> bool {
-        let balance = self.wallet.balance(self.now);
-        self.wants_topup() || !self.wallet.watch.crossings(self.was, balance).is_empty()
+    /// Spends credits on an action: what paid. WC001.
+    pub fn spend(&mut self, action: &str, credits: Amount) -> Result<Vec<Part>> {
+        self.asks = Asks::Always;
+        let spent = self.wallet.spend(self.now, action, credits, self.limit);
+        spent.map_err(|short| {
+            let over = self.wallet.owed_beyond(self.limit);
+            errors::insufficient_credits(&self.customer, &self.asset.name, short, over)
+        })
     }
 
     /// Is a top-up to be asked for when it is written? Nobody pays for a wallet that cannot spend.
@@ -599,7 +592,7 @@ impl OpenWallet {
 
     /// When the next call has more to do than what it is about: to book what time has decided, to tell of
     /// a grant that will end, or to ask for a top-up.
-    pub(super) fn next_due_at(&self) -> Option<Moment> {
+    fn next_due_at(&self) -> Option<Moment> {
         let balance = self.wallet.balance(self.now);
         let topup = self.wallet.watch.topup.as_ref();
         let topup = topup.filter(|_| self.status == "active");
@@ -882,15 +875,34 @@ impl OpenWallet {
         events::insert(store, self, &news)
     }
 
-    fn write(&self, store: &Store, state: &[u8]) -> Result<()> {
-        let args = [
+    /// What the row says of when something falls due: it stays as it is while that is early enough, since
+    /// it is indexed and a change of it costs a HOT update.
+    pub(super) fn due_in_row(&self) -> Option<Moment> {
+        let next = self.next_due_at();
+        self.due_in_row
+            .filter(|known| *known > self.now && next.is_none_or(|next| *known <= next))
+            .or(next)
+    }
+
+    fn write(&mut self, store: &Store, state: &[u8]) -> Result<()> {
+        let mut args = vec![
             value::text(&self.customer),
             value::text(&self.asset.name),
             value::bytes(state),
-            value::optional_moment(self.next_due_at()),
+            value::optional_moment(self.due_in_row()),
         ];
-        WRITE.run(store, &args)?;
-        Ok(())
+        if let Some(place) = self.place.take() {
+            args.push(value::table_place(&place));
+            if WRITE_IN_PLACE.run(store, &args)?.count() > 0 {
+                return Ok(());
+            }
+            // Something else of this call has written it.
+            args.pop();
+        }
+        match WRITE.run(store, &args)?.count() {
+            0 => Err(errors::corrupted("the wallets", "one of them is lost")),
+            _ => Ok(()),
+        }
     }
 
     /// Sets the overdraft limit and metadata, each where there is some.
@@ -1008,7 +1020,7 @@ impl OpenWallet {
     }
 
     /// Writes down what a new ledger row owes.
-    pub(super) fn owe(&self, store: &Store, entry: &Entry) -> Result<()> {
+    fn owe(&self, store: &Store, entry: &Entry) -> Result<()> {
         if entry.owed.is_zero() {
             return Ok(());
         }
