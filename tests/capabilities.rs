@@ -610,6 +610,9 @@ fn trade(client: &mut Client) -> Vec<String> {
     );
     for sql in [
         format!("SELECT status FROM credyt.extend('ann', '{hold}', 60)"),
+        format!(
+            r#"SELECT credits FROM credyt.capture_many('[{{"customer": "ann", "authorization_id": "{hold}", "quantity": 2, "keep_open": true}}]')"#
+        ),
         format!("SELECT credits FROM credyt.capture('ann', '{hold}', 3)"),
         format!("SELECT status FROM credyt.release('ann', '{other}')"),
         format!("SELECT credits FROM credyt.refund('ann', '{debit}', 1)"),
@@ -842,7 +845,7 @@ fn a_spender_gets_nowhere_else() {
         "SET ROLE postgres",
         "GRANT SELECT ON credyt.ledger TO credyt_spender",
         "SELECT credyt.allow('credyt_spender', 'operate')",
-        "CREATE FUNCTION pg_temp.f() RETURNS int AS '$libdir/credyt_pg', 'credyt_spend' LANGUAGE c",
+        "CREATE FUNCTION pg_temp.f() RETURNS int AS '$libdir/credyt_pg', 'credyt_wallet_seq' LANGUAGE c",
     ] {
         let refused = refusal(&mut spender, sql);
         // VACUUM only warns, and skips the table.

@@ -201,6 +201,10 @@ const FUNCTIONS: &[Function] = &[
         ],
     },
     Function {
+        name: "capture_many",
+        arguments: &[("requests", Json, "'[]'")],
+    },
+    Function {
         name: "grant_many",
         arguments: &[(
             "requests",
@@ -1248,24 +1252,6 @@ fn the_helpers_of_the_views_take_anything() {
             check(&refused, &call);
         }
     }
-    // The half of a debit that only a debit may run.
-    for call in [
-        format!("spend({state}, NULL, 'active', 0)"),
-        format!("spend({state}, now(), 'x', 0)"),
-        "spend(NULL, NULL, NULL, NULL)".to_owned(),
-        format!("spend({state}, 'infinity', '', 'NaN')"),
-    ] {
-        if let Err(refused) = attempt(&mut client, &format!("SELECT credyt.{call}")) {
-            check(&refused, &call);
-        }
-    }
-    assert_eq!(
-        value(
-            &mut client,
-            &format!("SELECT credyt.spend({state}, NULL, 'active', 0)::text = {state}::text")
-        ),
-        "t"
-    );
     rows(
         &mut client,
         "SELECT credyt.verify(NULL), credyt.verify(''), credyt.verify(repeat('x', 1048576))",

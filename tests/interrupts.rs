@@ -255,6 +255,7 @@ fn a_timeout_ends_every_call() {
         ("posted", "lines, 1"),
         ("shared", "'debit', parts, models, 1"),
         ("debit_many", "debits"),
+        ("capture_many", "debits"),
         ("grant_many", "grants"),
         ("import_vendor_rates", "genai"),
         ("import_vendor_rates", "litellm, 'litellm'"),

@@ -1,4 +1,4 @@
-//! `debit_many` and `grant_many`: a batch does what its calls would do one after another, however many
+//! `debit_many`, `capture_many` and `grant_many`: a batch does what its calls would do one after another, however many
 //! connections work on the same wallets, and whatever is passed.
 
 mod support;
@@ -24,6 +24,10 @@ const HELPERS: &str = r#"
             coalesce(e->>'asset', 'credits'), coalesce((e->>'paid')::numeric, 0), (e->>'expires_at')::timestamptz,
             (e->>'effective_at')::timestamptz, coalesce((e->>'priority')::int, 100), texts(e->'applies_to'),
             e->>'idempotency_key', e->'metadata') $$;
+    CREATE FUNCTION with_id(e jsonb) RETURNS jsonb LANGUAGE sql AS $$
+        SELECT e - 'hold' || jsonb_build_object('authorization_id', coalesce((SELECT id FROM credyt.authorizations
+            WHERE customer = e->>'customer' AND idempotency_key = e->>'hold'), '00000000-0000-0000-0000-000000000000')) $$;
+    CREATE FUNCTION capture_one(e jsonb) RETURNS credyt.debit LANGUAGE sql AS $$ SELECT credyt.capture(with_id(e)) $$;
     CREATE FUNCTION without_ids(said text) RETURNS text LANGUAGE sql IMMUTABLE AS $$
         SELECT regexp_replace(said, '[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}', 'id', 'g') $$;
     CREATE FUNCTION one_by_one(what text, requests jsonb, skip boolean) RETURNS SETOF text LANGUAGE plpgsql AS $$
@@ -44,6 +48,8 @@ const HELPERS: &str = r#"
     DECLARE said jsonb;
     BEGIN
         FOR said IN EXECUTE CASE WHEN what = 'grant' THEN 'SELECT to_jsonb(g) FROM credyt.grant_many($1) g'
+                WHEN what = 'capture' THEN 'SELECT to_jsonb(d) FROM credyt.capture_many(
+                    (SELECT jsonb_agg(with_id(e) ORDER BY nth) FROM jsonb_array_elements($1) WITH ORDINALITY AS r (e, nth))) d'
                 ELSE format('SELECT to_jsonb(d) FROM credyt.debit_many($1, %L) d', CASE WHEN skip THEN 'skip' ELSE 'reject' END) END
                 USING requests LOOP
             IF said->'id' = 'null' THEN
@@ -107,7 +113,47 @@ fn furnish(client: &mut Client) {
          SELECT credyt.debit_credits('eve', 'text', 130), credyt.debit_credits('eve', 'image', 4, idempotency_key => 'k1');
          SELECT credyt.freeze_wallet('cy', 'points'); SELECT credyt.close_period('2026-03-01 09:00Z')",
     );
+    for customer in HOLDERS {
+        let who = quoted(customer);
+        let sql = format!(
+            r#"SELECT credyt.authorize({who}, 'image', 2, ttl_seconds => 8640000, idempotency_key => 'a', scopes => '{{user:a}}', overrun => 'clamp'),
+                      credyt.authorize({who}, 'turn', cost => 0.02, ttl_seconds => 8640000, idempotency_key => 'b', overrun => 'overdraft'),
+                      credyt.authorize({who}, 'text', 4, idempotency_key => 'c')"#
+        );
+        rows(client, &sql);
+    }
     clock(client, "2026-03-12 12:00Z");
+}
+
+/// Who has authorizations under the keys a, b and c; the last one has ended.
+const HOLDERS: [&str; 4] = ["ann", "Bob", "dee", "Zoë"];
+
+fn a_capture(random: &mut StdRng) -> Value {
+    let hold = ["a", "b", "c"].choose(random).unwrap();
+    let mut call = json!({
+        "customer": HOLDERS.choose(random).unwrap(),
+        "hold": hold,
+        "keep_open": random.random_bool(0.85),
+    });
+    let mut set = |name: &str, chance: f64, random: &mut StdRng, value: Value| {
+        if random.random_bool(chance) {
+            call[name] = value;
+        }
+    };
+    let quantity = random.random_range(0..6);
+    set("quantity", 0.6, random, json!(quantity));
+    set("credits", 0.2, random, json!("1.25"));
+    set("cost", 0.2, random, json!("0.0123"));
+    set("metadata", 0.1, random, json!({"note": 1}));
+    if *hold == "b" {
+        let seconds = random.random_range(1..4);
+        let mut usage = json!({"vendor": "gpu", "model": "large", "body": {"second": seconds}});
+        if random.random_bool(0.5) {
+            usage["vendor_request_id"] = json!(format!("r{}", random.random_range(0..3)));
+        }
+        call["usage"] = usage;
+    }
+    call
 }
 
 fn a_debit(random: &mut StdRng) -> Value {
@@ -237,6 +283,65 @@ fn debits_are_the_same_as_one_by_one() {
 #[test]
 fn grants_are_the_same_as_one_by_one() {
     same_as_one_by_one("many_grants", "grant", a_grant, 60);
+}
+
+#[test]
+fn captures_are_the_same_as_one_by_one() {
+    same_as_one_by_one("many_captures", "capture", a_capture, 60);
+}
+
+#[test]
+fn a_refused_capture_is_named_and_books_nothing() {
+    let database = Database::new("many_captures_refused");
+    let mut client = database.connect();
+    rows(
+        &mut client,
+        "SELECT credyt.create_asset('credits'); SELECT credyt.set_price('image', '1');
+         SELECT credyt.grant_credits('ann', 10); SELECT credyt.authorize('ann', 'image', 3)",
+    );
+    let hold = value(&mut client, "SELECT id FROM credyt.authorizations");
+    let nobodys = "00000000-0000-0000-0000-000000000000";
+    let call = |second: &str| {
+        format!(
+            r#"SELECT * FROM credyt.capture_many('[{{"customer": "ann", "authorization_id": "{hold}", "quantity": 2}}, {second}]')"#
+        )
+    };
+    for (second, code, wanted) in [
+        (
+            format!(r#"{{"customer": "ann", "authorization_id": "{nobodys}"}}"#),
+            "WC011",
+            "requests[1]",
+        ),
+        (
+            format!(r#"{{"customer": "ann", "authorization_id": "{hold}", "quantity": 3}}"#),
+            "WC004",
+            "requests[1]",
+        ),
+        (
+            r#"{"customer": "ann"}"#.to_owned(),
+            "22023",
+            "requests[1].authorization_id",
+        ),
+    ] {
+        let refused = refusal(&mut client, &call(&second));
+        assert_eq!(refused.code, code, "{refused:?}");
+        assert!(refused.message.contains(wanted), "{refused:?}");
+        let booked = "SELECT count(*) FROM credyt.ledger WHERE kind = 'debit'";
+        assert_eq!(value(&mut client, booked), "0");
+    }
+    // The same totals again are the replay, in a batch as anywhere.
+    let again =
+        format!(r#"{{"customer": "ann", "authorization_id": "{hold}", "quantity": "2.0"}}"#);
+    let replayed = format!(
+        "SELECT string_agg(replayed::text, ' ') FROM ({}) c",
+        call(&again)
+    );
+    assert_eq!(value(&mut client, &replayed), "false true");
+    assert_eq!(value(&mut client, &replayed), "true true");
+    assert_eq!(
+        value(&mut client, "SELECT count(*) FROM credyt.verify()"),
+        "0"
+    );
 }
 
 /// A batch over many of 40 customers, each several times, in any order.

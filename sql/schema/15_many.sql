@@ -11,6 +11,14 @@ CREATE FUNCTION credyt.debit_many(
 COMMENT ON FUNCTION credyt.debit_many(jsonb, text) IS
     'Spends credits for many customers at once: an array of objects with the arguments of debit_credits.';
 
+CREATE FUNCTION credyt.capture_many(
+    requests  jsonb
+) RETURNS SETOF credyt.debit
+    AS 'MODULE_PATHNAME', 'credyt_capture_many' LANGUAGE c VOLATILE
+    SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_seqscan = off
+    SET enable_hashjoin = off SET enable_mergejoin = off;
+COMMENT ON FUNCTION credyt.capture_many(jsonb) IS 'Charges many authorizations at once; all or none, answers in the order given.';
+
 CREATE FUNCTION credyt.grant_many(
     requests  jsonb
 ) RETURNS SETOF credyt.grant
