@@ -10,8 +10,8 @@ use pgrx::pg_sys;
 use uuid::Uuid;
 
 use super::answers::GrantAnswer;
-use super::debit::once;
 use super::grants::standing;
+use super::once::{Outcome, once};
 use super::request;
 use super::revoke::{owes, revocation};
 use crate::errors::{self, Result};
@@ -36,10 +36,10 @@ struct Request {
 
 pub fn revoke_payment(args: &Args) -> Result<Option<pg_sys::Datum>> {
     let request = read(args)?;
-    let answers = once(
+    let answers = once::<Entry, _>(
         &request.customer,
         request.key.as_ref(),
-        |store| revoke(store, &request),
+        |store| revoke(store, &request).map(Outcome::of),
         |store, _| answer_again(store, &request),
     )?;
     row::rows(args, answers.into_iter().map(GrantAnswer::into_row))
