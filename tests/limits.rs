@@ -354,8 +354,8 @@ fn a_limit_costs_no_statement_until_it_tells() {
     };
     assert_eq!(written(&mut client, 1), 2);
     assert_eq!(written(&mut client, 1), 2);
-    // The warning is told, and the wallet opened for it.
-    assert_eq!(written(&mut client, 6), 4);
+    // The warning is told: one row more.
+    assert_eq!(written(&mut client, 6), 3);
     assert_eq!(written(&mut client, 1), 2);
     let told = "SELECT type, payload->>'used' FROM credyt.events";
     assert_eq!(values(&mut client, told), ["limit.warning 8"]);
