@@ -185,7 +185,7 @@ fn every_text_is_blanked_or_kept_on_purpose() {
            AND c.udt_name <> '_uuid'
            AND EXISTS (SELECT FROM information_schema.columns o WHERE (o.table_schema, o.table_name, o.column_name) = (c.table_schema, c.table_name, 'customer'))",
     );
-    let decided: Vec<&str> = [&BLANKED[..], &KEPT, &KEPT_TOO].concat();
+    let decided: Vec<&str> = [BLANKED, KEPT, KEPT_TOO].concat();
     let open: Vec<&String> = (found.iter())
         .filter(|column| !decided.contains(&column.as_str()))
         .collect();
