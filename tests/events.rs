@@ -192,7 +192,7 @@ fn a_debit_is_two_writes_until_something_is_told() {
     }
     // Two alerts and a top-up; then nothing until it recovers.
     let told = written(&mut client, &debit(45));
-    assert_eq!(told, ["events 3", "ledger 1", "wallets 2"]);
+    assert_eq!(told, ["events 3", "ledger 1", "wallets 1"]);
     assert_eq!(written(&mut client, &debit(4)), two);
     // In the cooldown, and beyond the cap.
     let fail = "credyt.topup_failed('acme', in_flight) FROM credyt.topups";

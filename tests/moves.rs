@@ -105,11 +105,12 @@ fn calls(client: &mut Client, volatile: bool) -> Vec<(String, String)> {
                     WHEN a.name = 'ids' THEN '(SELECT array_agg(id) FROM credyt.events)'
                     WHEN a.type = 'credyt.wallet'::regtype THEN '(SELECT state FROM credyt.wallets LIMIT 1)'
                     WHEN a.type = 'bytea'::regtype THEN '(SELECT state::bytea FROM credyt.wallets LIMIT 1)'
-                    WHEN a.type = 'text'::regtype THEN '''x''' WHEN a.type = 'text[]'::regtype THEN '''{{x}}'''
+                    WHEN a.type = 'text'::regtype THEN '''x''' WHEN a.type = 'text[]'::regtype THEN '''{{x}}''' WHEN a.type = 'int[]'::regtype THEN '''{{1}}'''
                     WHEN a.type = 'jsonb'::regtype THEN '''{{}}''' WHEN a.type = 'uuid'::regtype THEN 'gen_random_uuid()'
                     WHEN a.type = 'timestamptz'::regtype THEN '''2025-06-01Z''' ELSE '1' END
                || '::' || a.type::regtype, ', ' ORDER BY a.nth), '')
-               || CASE WHEN p.proname <> 'record_cost' THEN '' WHEN by_name THEN ', ''cost'', 1' ELSE ', cost => 1' END
+               || CASE WHEN p.proname = 'record_cost' THEN CASE WHEN by_name THEN ', ''cost'', 1' ELSE ', cost => 1' END
+                       WHEN p.proname = 'set_topup' THEN CASE WHEN by_name THEN ', ''credits'', 1' ELSE ', credits => 1' END ELSE '' END
                || CASE WHEN by_name THEN '))' ELSE ')' END
            FROM pg_proc p
            JOIN (VALUES (false), (true)) form (by_name)
