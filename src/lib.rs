@@ -6,13 +6,13 @@
 //! |-------------|----------------------------------------------------------------------------|
 //! | `ledger`    | the arithmetic: amounts, grants, wallets, prices. Knows nothing of Postgres |
 //! | `functions` | one SQL function after another: read arguments, ask the ledger, store      |
-//! | `store`     | every SQL statement, and the one door through which a wallet is opened     |
+//! | `store`     | every SQL statement; the one place where a wallet is opened                |
 //! | `sql_types` | the borders: arguments in, rows out, the wallet type                       |
 //! | `errors`    | every SQLSTATE, message, DETAIL and HINT                                   |
 //!
 //! What exists in the database is in `sql/schema/*.sql`; the install script is those files in the
-//! order of their names: schema, wallet type, tables, result types, functions, views, verify; then what
-//! is known of vendors, costs, margin and the books; access last.
+//! order of their names: schema, wallet type, tables, result types, functions, views, verify; then a
+//! file or two a feature; the jsonb forms, rights and dumps last. ARCHITECTURE.md follows a call through.
 
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::float_arithmetic))]
 
