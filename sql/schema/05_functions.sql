@@ -168,7 +168,7 @@ CREATE FUNCTION credyt.extend(
     AS 'MODULE_PATHNAME', 'credyt_extend' LANGUAGE c VOLATILE
     SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_seqscan = off;
 COMMENT ON FUNCTION credyt.extend(text, uuid, int) IS
-    'Lets a hold end so many seconds from now. WC004 once it has ended or is closed, WC011, 22023.';
+    'Moves the end of a hold to ttl_seconds from now; WC004 once it has ended or is closed.';
 
 CREATE FUNCTION credyt.refund(
     customer         text,

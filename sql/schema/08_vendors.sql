@@ -76,7 +76,7 @@ COMMENT ON COLUMN credyt.vendor_costed.vendor IS 'The vendor, by the name that i
 COMMENT ON COLUMN credyt.vendor_costed.model IS 'The model, by the name that its rates have.';
 COMMENT ON COLUMN credyt.vendor_costed.cost IS 'Money, at most 12 decimals; NULL: not known, see reason.';
 COMMENT ON COLUMN credyt.vendor_costed.currency IS 'The currency of the cost.';
-COMMENT ON COLUMN credyt.vendor_costed.components IS 'Unit by unit: count, price, per (so many units), cost; above: the tier; price null: it costs nothing.';
+COMMENT ON COLUMN credyt.vendor_costed.components IS 'Unit by unit: count, price, per (units that the price is for), cost; above: the tier; price null: it costs nothing.';
 COMMENT ON COLUMN credyt.vendor_costed.usage IS 'Disjoint amounts by unit: input_tokens here are those that are not cached. What meters in prices read.';
 COMMENT ON COLUMN credyt.vendor_costed.rate_version IS 'The version of the rate in credyt.vendor_rates.';
 COMMENT ON COLUMN credyt.vendor_costed.reason IS 'Why the cost is not known.';
@@ -158,7 +158,7 @@ COMMENT ON COLUMN credyt.vendor_rate_book.vendor IS 'Who charges it.';
 COMMENT ON COLUMN credyt.vendor_rate_book.model IS 'For which model.';
 COMMENT ON COLUMN credyt.vendor_rate_book.unit IS 'For what: input_tokens, gpu_second; followed by the tier (input_tokens, above 200000 input tokens), the hours or the variant, if it is the price of one.';
 COMMENT ON COLUMN credyt.vendor_rate_book.price IS 'Money, in the currency of the rate (credyt.vendor_rates); imported ones are in USD.';
-COMMENT ON COLUMN credyt.vendor_rate_book.per IS 'For so many units.';
+COMMENT ON COLUMN credyt.vendor_rate_book.per IS 'Number of units that the price is for.';
 COMMENT ON COLUMN credyt.vendor_rate_book.effective_at IS 'From when it counts; NULL: from the beginning ...';
 COMMENT ON COLUMN credyt.vendor_rate_book.superseded_at IS '... and until when; NULL: until further notice.';
 COMMENT ON COLUMN credyt.vendor_rate_book.source IS 'own, genai-prices or litellm. Where several have the model, the first of these counts.';

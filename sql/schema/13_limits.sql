@@ -176,7 +176,7 @@ CREATE FUNCTION credyt.set_limit(
     AS 'MODULE_PATHNAME', 'credyt_set_limit' LANGUAGE c VOLATILE
     SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_seqscan = off;
 COMMENT ON FUNCTION credyt.set_limit(text, text, numeric, text, text, text, numeric, boolean) IS
-    'Lets a scope use at most so many credits, or calls, in each period; a NULL cap removes the limit.';
+    'Caps the credits, or calls, that a scope may use in each period; a NULL cap removes the limit.';
 
 CREATE FUNCTION credyt.limits(wallet credyt.wallet) RETURNS SETOF credyt.limit_row
     AS 'MODULE_PATHNAME', 'credyt_limits_of' LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE ROWS 2;

@@ -77,4 +77,7 @@ SELECT * FROM credyt.affordable('ann', 'resale');
 SELECT * FROM credyt.affordable('ann', 'image', step => 0);
 SELECT * FROM credyt.affordable('ann', 'image', NULL);
 SELECT * FROM credyt.affordable('ann', 'image', asset => 'gold');
+-- What is asked for costs more than there can be; what is granted can be paid.
+SELECT credits FROM credyt.grant_credits('huge', 100);
+SELECT approved, credits, granted, available FROM credyt.authorize('huge', 'image', 1e16, vary => 'quantity');
 SELECT * FROM credyt.verify();
