@@ -131,8 +131,11 @@ copy_15() {
 }
 
 case ${1:-} in --do) shift; "$@"; exit ;; esac # a step that runs a function of this file
-do_step() { "$step" "$1" "$PWD/tests/env.sh" --do "${@:2}"; }
 mkdir -p "$env"
+# One at a time: apt and the folders are shared. What is started on the way, such as a package's service, does not hold the lock.
+exec 9> "$env/lock"
+flock 9
+do_step() { "$step" "$1" "$PWD/tests/env.sh" --do "${@:2}" 9>&-; }
 
 case ${1:-} in
 15)

@@ -10,20 +10,20 @@ tools=$(dirname "$("$1" --pgxs)")/../test
 [ -x "$tools/regress/pg_regress" ] && [ -x "$tools/isolation/pg_isolation_regress" ] || tools=$(tests/env.sh regress)
 : "${PGHOST:=localhost}" "${PGPORT:=5432}" "${PGUSER:=$(id -un)}"
 export PGUSER PGOPTIONS="-c client_min_messages=warning"
-database=credyt_regress
-out=target/regress
+database=credyt_regress template=credyt_regress_template
+out=target/regress/$("$1" --version | sed 's/^PostgreSQL \([0-9]*\).*/\1/')
 rm -rf $out && mkdir -p $out/docs tests/expected
 passed=0 failed=0
 
 sql() { "$bin/psql" -XqAt -v ON_ERROR_STOP=1 -h "$PGHOST" -p "$PGPORT" "$@"; }
 
 try() { # runner folder file: the folder has the file in sql or specs, and what it answers in expected
-    local name expected result
+    local name expected result from=$template
     name=$(basename "${3%.*}")
     expected=$2/expected/$name.out result=$out/results/$name.out
     [ -n "${ONLY:-}" ] && [ "$ONLY" != "$name" ] && return
-    sql -d postgres -c "DROP DATABASE IF EXISTS $database" -c "CREATE DATABASE $database TEMPLATE template0"
-    grep -qi '^ *CREATE EXTENSION.*credyt_pg' "$3" || sql -d $database -c 'CREATE EXTENSION credyt_pg'
+    ! grep -qi '^ *CREATE EXTENSION.*credyt_pg' "$3" || from=template0
+    sql -d postgres -c "DROP DATABASE IF EXISTS $database" -c "CREATE DATABASE $database TEMPLATE $from"
     [ "${3##*.}" != spec ] || sql -d $database -f tests/specs/setup.sql
     [ -z "${ACCEPT:-}" ] || touch "$expected"
     if "$1" --inputdir="$2" --outputdir=$out --bindir="$bin" --use-existing --dbname=$database \
@@ -69,6 +69,8 @@ demo_runs() {
 
 shopt -s nullglob
 export LC_ALL=C
+sql -d postgres -c "DROP DATABASE IF EXISTS $template" -c "CREATE DATABASE $template TEMPLATE template0"
+sql -d $template -c 'CREATE EXTENSION credyt_pg'
 for file in tests/sql/*.sql; do try "$tools/regress/pg_regress" tests "$file"; done
 for document in README.md docs/*.md; do
     tests/docs.sh "$document" $out/docs
@@ -86,6 +88,6 @@ for file in tests/specs/*.spec; do
             try "$tools/isolation/pg_isolation_regress" $out "$out/specs/$(basename "$file" .spec)_$level.spec"
     done
 done
-sql -d postgres -c "DROP DATABASE IF EXISTS $database"
+sql -d postgres -c "DROP DATABASE IF EXISTS $database" -c "DROP DATABASE $template"
 echo "$passed passed, $failed failed"
 [ $failed = 0 ]

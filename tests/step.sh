@@ -1,14 +1,16 @@
 #!/usr/bin/env bash
 # tests/step.sh "What is being done" command...
 # Runs the command on one line: what, how long it took, how many tests passed. What the command prints goes to a file
-# under target/log; when the command fails its end is shown. With COUNTS=file, "passed failed" is added to that file.
+# under target/log; when the command fails its end is shown. With COUNTS=file, "passed failed" is added to that file; with
+# STEP_LINES=whole the line is printed when the command has ended, for steps that go on at once.
 set -uo pipefail
 what=$1; shift
 dir=$(dirname "$0")/../target/log
 mkdir -p "$dir"
 log=$(cd "$dir" && pwd)/$(tr -cs 'A-Za-z0-9\n' '-' <<<"${what%% (*}").log
 began=$SECONDS
-printf '%-56s ' "$what" >&2
+line=$(printf '%-56s' "$what")
+[ "${STEP_LINES:-}" = whole ] || { printf '%s ' "$line" >&2; line=; }
 "$@" >"$log" 2>&1 </dev/null
 code=$?
 # cargo test says "test result: ok. 5 passed; 0 failed; ...", tests/regress.sh "5 passed, 0 failed"
@@ -20,10 +22,9 @@ read -r passed failed <<<"$(awk '/^(test result: .*)?[0-9]+ passed[;,] [0-9]+ fa
 took="$((SECONDS - began)) s"
 if [ $code = 0 ]; then
     [ "$passed" = 0 ] || took+=", $passed tests"
-    echo "ok, $took" >&2
+    echo "${line:+$line }ok, $took" >&2
 else
-    echo "FAILED, $took" >&2
-    tail -n "${LOG_LINES:-40}" "$log" | sed 's/^/    /' >&2
-    echo "    (all of it: ${log#"$PWD"/})" >&2
+    said=$(tail -n "${LOG_LINES:-40}" "$log" | sed 's/^/    /')
+    printf '%s\n' "${line:+$line }FAILED, $took" "$said" "    (all of it: ${log#"$PWD"/})" >&2
 fi
 exit $code
