@@ -3,7 +3,7 @@
 use pgrx::pg_sys;
 
 use crate::errors::{self, Result};
-use crate::sql_types::{Args, Row, value};
+use crate::sql_types::{Args, row, value};
 use crate::store::Store;
 use crate::store::access::{self, Capability};
 
@@ -48,13 +48,13 @@ fn change(
         Ok(allowed)
     })?;
     let may = |what| value::bool(allowed.contains(&what));
-    Row::new(vec![
-        value::name(&role),
-        may(Capability::Spend),
-        may(Capability::Events),
-        may(Capability::Operate),
-        may(Capability::Report),
-    ])
+    row! {
+    role: value::name(&role),
+    spend: may(Capability::Spend),
+    events: may(Capability::Events),
+    operate: may(Capability::Operate),
+    report: may(Capability::Report),
+    }
     .datum(args)
 }
 

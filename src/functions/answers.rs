@@ -9,7 +9,7 @@ use uuid::Uuid;
 use crate::errors::Result;
 use crate::ledger::{Amount, Grant, Moment};
 use crate::sql_types::value::Value;
-use crate::sql_types::{Args, Row, value};
+use crate::sql_types::{Args, Row, row, value};
 use crate::store::Store;
 use crate::store::authorizations::Authorization;
 use crate::store::grants::Issued;
@@ -169,25 +169,25 @@ impl DebitAnswer {
         let margin = self
             .cost
             .and_then(|cost| Some(self.revenue.to_decimal()? - cost));
-        Row::new(vec![
-            value::optional_uuid(self.id),
-            value::text(&self.customer),
-            value::text(&self.asset),
-            value::text(&self.kind),
-            value::optional_text(self.action.as_deref()),
-            self.quantity.and_then(value::decimal),
-            value::credits(self.credits),
-            value::money(self.revenue),
-            self.cost.and_then(value::money_decimal),
-            margin.and_then(value::money_decimal),
-            value::credits(self.standing.available),
-            value::credits(self.standing.held),
-            self.allocations,
-            value::optional_uuid(self.authorization_id),
-            value::bool(self.replayed),
-            value::optional_text(self.reason.as_deref().map(answered)),
-            value::optional_moment(self.created_at),
-        ])
+        row! {
+        id: value::optional_uuid(self.id),
+        customer: value::text(&self.customer),
+        asset: value::text(&self.asset),
+        kind: value::text(&self.kind),
+        action: value::optional_text(self.action.as_deref()),
+        quantity: self.quantity.and_then(value::decimal),
+        credits: value::credits(self.credits),
+        revenue: value::money(self.revenue),
+        cost: self.cost.and_then(value::money_decimal),
+        margin: margin.and_then(value::money_decimal),
+        available: value::credits(self.standing.available),
+        held: value::credits(self.standing.held),
+        allocations: self.allocations,
+        authorization_id: value::optional_uuid(self.authorization_id),
+        replayed: value::bool(self.replayed),
+        reason: value::optional_text(self.reason.as_deref().map(answered)),
+        created_at: value::optional_moment(self.created_at),
+        }
     }
 }
 
@@ -248,21 +248,21 @@ impl AuthorizationAnswer {
     }
 
     pub fn row(self, args: &Args) -> Result<Option<pg_sys::Datum>> {
-        Row::new(vec![
-            value::optional_uuid(self.id),
-            value::text(&self.customer),
-            value::text(&self.asset),
-            value::text(&self.action),
-            value::bool(self.id.is_some()),
-            value::optional_text(self.reason.as_deref()),
-            value::credits(self.credits),
-            self.granted.and_then(value::decimal),
-            value::credits(self.captured),
-            value::credits(self.available),
-            value::optional_text(self.status.as_deref()),
-            value::optional_moment(self.expires_at),
-            value::bool(self.replayed),
-        ])
+        row! {
+        id: value::optional_uuid(self.id),
+        customer: value::text(&self.customer),
+        asset: value::text(&self.asset),
+        action: value::text(&self.action),
+        approved: value::bool(self.id.is_some()),
+        reason: value::optional_text(self.reason.as_deref()),
+        credits: value::credits(self.credits),
+        granted: self.granted.and_then(value::decimal),
+        captured: value::credits(self.captured),
+        available: value::credits(self.available),
+        status: value::optional_text(self.status.as_deref()),
+        expires_at: value::optional_moment(self.expires_at),
+        replayed: value::bool(self.replayed),
+        }
         .datum(args)
     }
 }
@@ -300,62 +300,62 @@ impl GrantAnswer {
 
     pub fn into_row(self) -> Row {
         let grant = self.grant;
-        Row::new(vec![
-            value::uuid(grant.id),
-            value::text(&grant.customer),
-            value::text(&grant.asset),
-            value::text(grant.kind.as_str()),
-            value::int(grant.priority),
-            value::credits(grant.credits),
-            value::credits(self.remaining),
-            value::credits(self.held),
-            value::money(grant.paid),
-            value::money(self.deferred),
-            value::moment(grant.effective_at),
-            value::optional_moment(grant.expires_at),
-            value::texts(grant.applies_to.as_deref()),
-            value::optional_uuid(grant.origin),
-            value::bool(self.replayed),
-        ])
+        row! {
+        id: value::uuid(grant.id),
+        customer: value::text(&grant.customer),
+        asset: value::text(&grant.asset),
+        kind: value::text(grant.kind.as_str()),
+        priority: value::int(grant.priority),
+        credits: value::credits(grant.credits),
+        remaining: value::credits(self.remaining),
+        held: value::credits(self.held),
+        paid: value::money(grant.paid),
+        deferred: value::money(self.deferred),
+        effective_at: value::moment(grant.effective_at),
+        expires_at: value::optional_moment(grant.expires_at),
+        applies_to: value::texts(grant.applies_to.as_deref()),
+        origin: value::optional_uuid(grant.origin),
+        replayed: value::bool(self.replayed),
+        }
     }
 }
 
 /// A `credyt.wallet_row`.
 pub fn wallet_row(open: &OpenWallet) -> Row {
     let wallet = &open.wallet;
-    Row::new(vec![
-        value::text(&open.customer),
-        value::text(&open.asset.name),
-        value::credits(wallet.settled(open.now)),
-        value::credits(wallet.held()),
-        value::credits(open.available()),
-        value::credits(wallet.owed),
-        value::credits(open.limit),
-        value::optional_moment(wallet.next_expiry(open.now)),
-        value::text(&open.status),
-    ])
+    row! {
+    customer: value::text(&open.customer),
+    asset: value::text(&open.asset.name),
+    settled: value::credits(wallet.settled(open.now)),
+    held: value::credits(wallet.held()),
+    available: value::credits(open.available()),
+    owed: value::credits(wallet.owed),
+    overdraft_limit: value::credits(open.limit),
+    next_expiry: value::optional_moment(wallet.next_expiry(open.now)),
+    status: value::text(&open.status),
+    }
 }
 
 /// A grant that is open in a wallet, as a row of `credyt.grants(wallet)`: what the state does not
 /// keep is NULL.
 pub fn open_grant_row(grant: &Grant) -> Row {
-    Row::new(vec![
-        value::uuid(grant.id),
-        value::NULL,
-        value::NULL,
-        value::text(grant.kind.as_str()),
-        value::int(grant.priority),
-        value::NULL,
-        value::credits(grant.remaining),
-        value::credits(grant.held),
-        value::NULL,
-        value::money(grant.deferred),
-        value::moment(grant.effective_at),
-        value::optional_moment(grant.expires_at),
-        value::texts(grant.applies_to.as_deref()),
-        value::NULL,
-        value::NULL,
-    ])
+    row! {
+    id: value::uuid(grant.id),
+    customer: value::NULL,
+    asset: value::NULL,
+    kind: value::text(grant.kind.as_str()),
+    priority: value::int(grant.priority),
+    credits: value::NULL,
+    remaining: value::credits(grant.remaining),
+    held: value::credits(grant.held),
+    paid: value::NULL,
+    deferred: value::money(grant.deferred),
+    effective_at: value::moment(grant.effective_at),
+    expires_at: value::optional_moment(grant.expires_at),
+    applies_to: value::texts(grant.applies_to.as_deref()),
+    origin: value::NULL,
+    replayed: value::NULL,
+    }
 }
 
 fn positive(amount: Amount) -> Amount {

@@ -4,7 +4,7 @@ use pgrx::{PgMemoryContexts, pg_sys};
 
 use crate::errors::{self, Result};
 use crate::ledger::Moment;
-use crate::sql_types::{Args, Row, row};
+use crate::sql_types::{Args, row};
 use crate::store::{Store, books, periods, wallets};
 
 /// Wallets that are written back before what they took of memory is given back.
@@ -35,7 +35,7 @@ pub fn close_period(args: &Args) -> Result<Option<pg_sys::Datum>> {
         }
     })?;
     if let Some(closed) = closed {
-        return Row::new(closed).datum(args);
+        return closed.into_row()?.datum(args);
     }
     let mut closed_at = now;
     for customers in customers.chunks(BATCH) {
@@ -47,7 +47,7 @@ pub fn close_period(args: &Args) -> Result<Option<pg_sys::Datum>> {
         closed_at = closed_at.max(done?);
     }
     let period = Store::write(|store| periods::keep(store, &asset, last, through, closed_at))?;
-    Row::new(period).datum(args)
+    period.into_row()?.datum(args)
 }
 
 /// Locks these wallets, books what has fallen due, and lets none of them go back before `through`.
@@ -76,7 +76,7 @@ pub fn deferred_revenue_at(args: &Args) -> Result<Option<pg_sys::Datum>> {
         }
         periods::deferred_at(store, at, asset.as_deref())
     })?;
-    row::rows(args, deferred.into_iter().map(Row::new))
+    row::try_rows(args, deferred.into_iter().map(|row| row.into_row()))
 }
 
 pub fn revenue_rollforward(args: &Args) -> Result<Option<pg_sys::Datum>> {
@@ -90,5 +90,5 @@ pub fn revenue_rollforward(args: &Args) -> Result<Option<pg_sys::Datum>> {
         return Err(errors::invalid("until", why));
     }
     let rows = Store::read(|store| periods::rollforward(store, since, until, asset.as_deref()))?;
-    row::rows(args, rows.into_iter().map(Row::new))
+    row::try_rows(args, rows.into_iter().map(|row| row.into_row()))
 }

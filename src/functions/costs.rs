@@ -14,7 +14,7 @@ use super::request::read_cost;
 use crate::errors::{self, Result};
 use crate::ledger::Moment;
 use crate::ledger::costing::{self, Known, Source};
-use crate::ledger::margin::{Paid, Spent};
+use crate::ledger::margin::{Line, Paid, Spent};
 use crate::sql_types::{Args, Row, row, value};
 use crate::store::Store;
 use crate::store::authorizations::{self, Authorization};
@@ -398,22 +398,24 @@ struct Head<'a> {
 }
 
 impl Postings<'_> {
-    fn post(&mut self, head: &Head, lines: &[crate::ledger::margin::Line]) -> Result<()> {
+    fn post(&mut self, head: &Head, lines: &[Line]) -> Result<()> {
         self.nth += 1;
         let asset = &self.open.asset.name;
         let posting = Posting {
+            customer: self.open.customer.clone(),
+            asset: asset.clone(),
             seq: self.seq,
             nth: self.nth,
             // What was reported in a closed period stays; the change counts in the first open one.
             accounted_at: periods::accounted_at(self.store, asset, head.at, self.open.now)?,
-            action: head.action,
-            scopes: head.scopes,
+            action: head.action.map(str::to_owned),
+            scopes: head.scopes.map(<[String]>::to_vec),
             debits: head.debits,
             costed: head.debits * i32::from(head.costed),
             quantity: head.quantity * Decimal::from(head.debits),
-            lines,
+            lines: Json::Array(lines.iter().map(Line::json).collect()),
         };
-        costs::post(self.store, &self.open.customer, asset, &posting)
+        costs::post(self.store, &posting)
     }
 
     /// Takes a row out of the reports as it was known, and puts it in as it is known now.
@@ -493,24 +495,24 @@ impl Postings<'_> {
 
 fn answer(customer: &str, cost: &Cost, replayed: bool) -> Row {
     let spent = &cost.spent;
-    Row::new(vec![
-        value::uuid(cost.id),
-        value::text(customer),
-        value::text(&cost.asset),
-        value::optional_text(spent.vendor.as_deref()),
-        value::optional_text(spent.model.as_deref()),
-        value::optional_text(spent.request.as_deref()),
-        value::text(&cost.source.to_string()),
-        spent.cost.and_then(value::money_decimal),
-        value::optional_text(spent.reason.as_deref()),
-        spent.rate_version.and_then(value::int),
-        value::optional_uuid(cost.debit_id),
-        value::optional_uuid(cost.authorization_id),
-        value::moment(cost.occurred_at),
-        value::moment(cost.accounted_at),
-        value::moment(cost.created_at),
-        value::bool(replayed),
-    ])
+    row! {
+    id: value::uuid(cost.id),
+    customer: value::text(customer),
+    asset: value::text(&cost.asset),
+    vendor: value::optional_text(spent.vendor.as_deref()),
+    model: value::optional_text(spent.model.as_deref()),
+    vendor_request_id: value::optional_text(spent.request.as_deref()),
+    source: value::text(&cost.source.to_string()),
+    cost: spent.cost.and_then(value::money_decimal),
+    reason: value::optional_text(spent.reason.as_deref()),
+    rate_version: spent.rate_version.and_then(value::int),
+    debit_id: value::optional_uuid(cost.debit_id),
+    authorization_id: value::optional_uuid(cost.authorization_id),
+    occurred_at: value::moment(cost.occurred_at),
+    accounted_at: value::moment(cost.accounted_at),
+    created_at: value::moment(cost.created_at),
+    replayed: value::bool(replayed),
+    }
 }
 
 // ---- with a capture -----------------------------------------------------------------------------
@@ -674,17 +676,17 @@ pub fn recost(args: &Args) -> Result<Option<pg_sys::Datum>> {
         Ok(corrected)
     })?;
     let rows = corrected.iter().map(|one| {
-        Row::new(vec![
-            value::text(&one.customer),
-            value::text(&one.asset),
-            value::optional_uuid(one.debit_id),
-            value::optional_uuid(one.cost_id),
-            value::optional_text(one.after.vendor.as_deref()),
-            value::optional_text(one.after.model.as_deref()),
-            one.before.and_then(value::money_decimal),
-            one.after.cost.and_then(value::money_decimal),
-            value::moment(one.occurred_at),
-        ])
+        row! {
+        customer: value::text(&one.customer),
+        asset: value::text(&one.asset),
+        debit_id: value::optional_uuid(one.debit_id),
+        cost_id: value::optional_uuid(one.cost_id),
+        vendor: value::optional_text(one.after.vendor.as_deref()),
+        model: value::optional_text(one.after.model.as_deref()),
+        cost_before: one.before.and_then(value::money_decimal),
+        cost_after: one.after.cost.and_then(value::money_decimal),
+        occurred_at: value::moment(one.occurred_at),
+        }
     });
     row::rows(args, rows)
 }

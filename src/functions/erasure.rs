@@ -4,7 +4,7 @@ use pgrx::pg_sys;
 
 use crate::errors::{self, Result};
 use crate::sql_types::args::required;
-use crate::sql_types::{Args, Row, value};
+use crate::sql_types::{Args, row, value};
 use crate::store::{Store, books, erasure};
 
 pub fn erase_customer(args: &Args) -> Result<Option<pg_sys::Datum>> {
@@ -14,14 +14,14 @@ pub fn erase_customer(args: &Args) -> Result<Option<pg_sys::Datum>> {
         return Err(errors::invalid("reason", "it is empty"));
     }
     let erased = Store::write(|store| erasure::erase(store, &customer, &reason))?;
-    Row::new(vec![
-        value::text(&customer),
-        value::uuid(erased.id),
-        value::text(&reason),
-        value::bigint(erased.blanked),
-        value::int(erased.open_holds),
-        value::moment(erased.erased_at),
-    ])
+    row! {
+    customer: value::text(&customer),
+    id: value::uuid(erased.id),
+    reason: value::text(&reason),
+    blanked: value::bigint(erased.blanked),
+    open_holds: value::int(erased.open_holds),
+    erased_at: value::moment(erased.erased_at),
+    }
     .datum(args)
 }
 

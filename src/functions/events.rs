@@ -54,13 +54,13 @@ pub fn set_alert(args: &Args) -> Result<Option<pg_sys::Datum>> {
         Ok(alert)
     })?;
     let alert = alert.as_ref();
-    Row::new(vec![
-        value::text(&customer),
-        value::text(&asset),
-        alert.and_then(|alert| value::credits(alert.threshold)),
-        alert.and_then(|alert| value::text(alert.unit.as_str())),
-        alert.and_then(|alert| value::bool(alert.enabled)),
-    ])
+    row! {
+    customer: value::text(&customer),
+    asset: value::text(&asset),
+    threshold: alert.and_then(|alert| value::credits(alert.threshold)),
+    unit: alert.and_then(|alert| value::text(alert.unit.as_str())),
+    enabled: alert.and_then(|alert| value::bool(alert.enabled)),
+    }
     .datum(args)
 }
 
@@ -86,14 +86,14 @@ pub fn alert_rules(args: &Args) -> Result<Option<pg_sys::Datum>> {
     let balance = wallet.balance(args.moment(1, "at")?);
     let rule = |alert: &Alert| {
         let level = alert.level(wallet.watch.refilled);
-        Row::new(vec![
-            value::credits(alert.threshold),
-            value::text(alert.unit.as_str()),
-            value::bool(alert.enabled),
-            value::credits(level),
-            value::credits(balance),
-            value::bool(balance <= level),
-        ])
+        row! {
+        threshold: value::credits(alert.threshold),
+        unit: value::text(alert.unit.as_str()),
+        enabled: value::bool(alert.enabled),
+        level: value::credits(level),
+        balance: value::credits(balance),
+        reached: value::bool(balance <= level),
+        }
     };
     row::rows(args, wallet.watch.alerts.iter().map(rule))
 }
@@ -104,16 +104,22 @@ pub fn topup_rules(args: &Args) -> Result<Option<pg_sys::Datum>> {
     let at = args.moment(1, "at")?;
     let balance = wallet.balance(at);
     let rule = |topup: &TopUp| {
-        let mut columns = terms(topup);
+        let terms = Terms::of(topup);
         let asked = topup.asked_in(at);
-        columns.extend([
-            value::credits(balance),
-            value::optional_uuid(topup.in_flight),
-            value::optional_moment(topup.waits_until.filter(|until| *until > at)),
-            value::credits(asked.map_or(Amount::ZERO, |asked| asked.credits)),
-            value::optional_moment(asked.map(|asked| asked.until)),
-        ]);
-        Row::new(columns)
+        row! {
+            threshold: terms.threshold,
+            credits: terms.credits,
+            enabled: terms.enabled,
+            to_balance: terms.to_balance,
+            max_credits: terms.max_credits,
+            every: terms.every,
+            cooldown_seconds: terms.cooldown_seconds,
+            balance: value::credits(balance),
+            in_flight: value::optional_uuid(topup.in_flight),
+            cooldown_until: value::optional_moment(topup.waits_until.filter(|until| *until > at)),
+            requested: value::credits(asked.map_or(Amount::ZERO, |asked| asked.credits)),
+            resets_at: value::optional_moment(asked.map(|asked| asked.until)),
+        }
     };
     row::rows(args, wallet.watch.topup.iter().map(rule))
 }
@@ -275,7 +281,7 @@ pub fn topup_failed(args: &Args) -> Result<Option<pg_sys::Datum>> {
         let failed_before = request.as_ref().is_some_and(|one| one.failed_at.is_some());
         if let Some(topup) = open.wallet.watch.topup.as_mut().filter(|_| !failed_before) {
             let (credits, asked_at) = match &request {
-                Some(request) => (request.credits, request.asked_at),
+                Some(request) => (request.credits, request.created_at),
                 None => (Amount::ZERO, open.now),
             };
             topup.fail(event_id, credits, asked_at, open.now, period);
@@ -290,35 +296,50 @@ pub fn topup_failed(args: &Args) -> Result<Option<pg_sys::Datum>> {
 /// A `credyt.topup`; without a rule its terms are NULL.
 fn topup_row(open: &OpenWallet) -> Row {
     let topup = open.wallet.watch.topup.as_ref();
-    let mut columns = vec![value::text(&open.customer), value::text(&open.asset.name)];
-    columns.extend(topup.map_or_else(|| vec![value::NULL; TERMS], terms));
-    columns.push(value::optional_uuid(
-        topup.and_then(|topup| topup.in_flight),
-    ));
-    columns.push(value::optional_moment(
-        topup.and_then(|topup| topup.waits_until),
-    ));
-    Row::new(columns)
+    let terms = topup.map(Terms::of).unwrap_or_default();
+    row! {
+        customer: value::text(&open.customer),
+        asset: value::text(&open.asset.name),
+        threshold: terms.threshold,
+        credits: terms.credits,
+        enabled: terms.enabled,
+        to_balance: terms.to_balance,
+        max_credits: terms.max_credits,
+        every: terms.every,
+        cooldown_seconds: terms.cooldown_seconds,
+        in_flight: value::optional_uuid(topup.and_then(|topup| topup.in_flight)),
+        cooldown_until: value::optional_moment(topup.and_then(|topup| topup.waits_until)),
+    }
 }
 
-/// How many `terms` there are.
-const TERMS: usize = 7;
+/// The terms of a rule for top-ups, as types and views have them; NULL without a rule.
+#[derive(Default)]
+struct Terms {
+    threshold: Value,
+    credits: Value,
+    enabled: Value,
+    to_balance: Value,
+    max_credits: Value,
+    every: Value,
+    cooldown_seconds: Value,
+}
 
-/// The terms of a rule for top-ups, as types and views have them.
-fn terms(topup: &TopUp) -> Vec<Value> {
-    let (credits, to_balance) = match topup.refill {
-        Refill::Credits(credits) => (value::credits(credits), value::NULL),
-        Refill::ToBalance(target) => (value::NULL, value::credits(target)),
-    };
-    vec![
-        value::credits(topup.threshold),
-        credits,
-        value::bool(topup.enabled),
-        to_balance,
-        topup.max_credits.and_then(value::credits),
-        value::text(topup.every.as_str()),
-        value::int(topup.cooldown_seconds),
-    ]
+impl Terms {
+    fn of(topup: &TopUp) -> Terms {
+        let (credits, to_balance) = match topup.refill {
+            Refill::Credits(credits) => (value::credits(credits), value::NULL),
+            Refill::ToBalance(target) => (value::NULL, value::credits(target)),
+        };
+        Terms {
+            threshold: value::credits(topup.threshold),
+            credits,
+            enabled: value::bool(topup.enabled),
+            to_balance,
+            max_credits: topup.max_credits.and_then(value::credits),
+            every: value::text(topup.every.as_str()),
+            cooldown_seconds: value::int(topup.cooldown_seconds),
+        }
+    }
 }
 
 pub fn set_expiry_notice(args: &Args) -> Result<Option<pg_sys::Datum>> {
@@ -351,14 +372,14 @@ pub fn set_expiry_notice(args: &Args) -> Result<Option<pg_sys::Datum>> {
         notices::set(store, &asset, &notice)
     })?;
     let kinds: Vec<String> = notice.kinds.iter().map(Kind::to_string).collect();
-    Row::new(vec![
-        value::text(&asset),
-        match notice.days.is_empty() {
-            true => value::NULL,
-            false => value::ints(notice.days.iter().copied()),
-        },
-        value::texts(Some(&kinds)),
-    ])
+    row! {
+    asset: value::text(&asset),
+    days: match notice.days.is_empty() {
+                true => value::NULL,
+                false => value::ints(notice.days.iter().copied()),
+            },
+    kinds: value::texts(Some(&kinds)),
+    }
     .datum(args)
 }
 
@@ -412,8 +433,10 @@ pub fn ack_events(args: &Args) -> Result<Option<pg_sys::Datum>> {
         let done = events::acknowledge(store, now, &ids)?;
         done.map_err(errors::event_not_found)
     })?;
-    Row::new(vec![value::int(
-        i32::try_from(done).map_err(|_| errors::out_of_range("ids", "too many at once"))?,
-    )])
+    row! {
+    events: value::int(
+            i32::try_from(done).map_err(|_| errors::out_of_range("ids", "too many at once"))?,
+        ),
+    }
     .datum(args)
 }

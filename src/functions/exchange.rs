@@ -3,7 +3,7 @@
 use pgrx::pg_sys;
 
 use crate::errors::{self, Result};
-use crate::sql_types::{Args, Row, value};
+use crate::sql_types::{Args, row, value};
 use crate::store::Store;
 use crate::store::books;
 use crate::store::exchange::{self, NewRate};
@@ -33,14 +33,14 @@ pub fn set_exchange_rate(args: &Args) -> Result<Option<pg_sys::Datum>> {
         let (version, from) = exchange::set(store, &new, now)?;
         Ok((version, from, now))
     })?;
-    Row::new(vec![
-        value::text(&currency),
-        value::text(&to_currency),
-        value::int(version),
-        value::decimal(rate),
-        value::optional_moment(from),
-        value::moment(now),
-    ])
+    row! {
+    currency: value::text(&currency),
+    to_currency: value::text(&to_currency),
+    version: value::int(version),
+    rate: value::decimal(rate),
+    effective_at: value::optional_moment(from),
+    created_at: value::moment(now),
+    }
     .datum(args)
 }
 

@@ -8,7 +8,7 @@ use rust_decimal::Decimal;
 use crate::errors::{self, Result};
 use crate::ledger::limit::{Counts, Every, MAX_LIMITS, check_scope};
 use crate::ledger::{Amount, Limit};
-use crate::sql_types::{Args, Row, args as arguments, row, value};
+use crate::sql_types::{Args, args as arguments, row, value};
 use crate::store::limits::Terms;
 use crate::store::wallets::{self, OpenWallet, read_state};
 use crate::store::{Store, limits};
@@ -51,16 +51,16 @@ pub fn set_limit(args: &Args) -> Result<Option<pg_sys::Datum>> {
         open.write_back(store)?;
         Ok(cap)
     })?;
-    Row::new(vec![
-        value::text(&customer),
-        value::text(&asset),
-        value::text(&scope),
-        value::text(&every.to_string()),
-        value::text(counts.as_str()),
-        cap.and_then(value::credits),
-        value::credits(warn_at),
-        value::bool(required),
-    ])
+    row! {
+    customer: value::text(&customer),
+    asset: value::text(&asset),
+    scope: value::text(&scope),
+    every: value::text(&every.to_string()),
+    counts: value::text(counts.as_str()),
+    cap: cap.and_then(value::credits),
+    warn_at: value::credits(warn_at),
+    required: value::bool(required),
+    }
     .datum(args)
 }
 
@@ -98,15 +98,15 @@ fn read_share(args: &Args, at: usize) -> Result<Amount> {
 pub fn limits_of(args: &Args) -> Result<Option<pg_sys::Datum>> {
     let wallet = read_state(args.bytes(0, "wallet")?)?;
     let limit = |limit: &Limit| {
-        Row::new(vec![
-            value::text(&limit.scope),
-            value::text(&limit.every.to_string()),
-            value::text(limit.counts.as_str()),
-            value::credits(limit.cap),
-            value::credits(limit.warn_at),
-            value::bool(limit.required),
-            value::optional_moment(limit.start.map(|start| start.at)),
-        ])
+        row! {
+        scope: value::text(&limit.scope),
+        every: value::text(&limit.every.to_string()),
+        counts: value::text(limit.counts.as_str()),
+        cap: value::credits(limit.cap),
+        warn_at: value::credits(limit.warn_at),
+        required: value::bool(limit.required),
+        start: value::optional_moment(limit.start.map(|start| start.at)),
+        }
     };
     row::rows(args, wallet.limits.iter().map(limit))
 }
@@ -116,14 +116,14 @@ pub fn limit_counts(args: &Args) -> Result<Option<pg_sys::Datum>> {
     let wallet = read_state(args.bytes(0, "wallet")?)?;
     let counts = wallet.limits.iter().flat_map(|limit| {
         limit.uses.iter().filter(|one| !one.unopened).map(|one| {
-            Row::new(vec![
-                value::text(&one.scope),
-                value::text(&limit.every.to_string()),
-                value::text(limit.counts.as_str()),
-                value::moment(one.since),
-                value::bigint(one.after as i64),
-                value::credits(one.used),
-            ])
+            row! {
+            scope: value::text(&one.scope),
+            every: value::text(&limit.every.to_string()),
+            counts: value::text(limit.counts.as_str()),
+            period_start: value::moment(one.since),
+            after: value::bigint(one.after as i64),
+            used: value::credits(one.used),
+            }
         })
     });
     row::rows(args, counts)
@@ -140,9 +140,9 @@ pub fn limit_period(args: &Args) -> Result<Option<pg_sys::Datum>> {
             format_args!("no {every} of {zone:?} is known around {at}"),
         )
     })?;
-    Row::new(vec![
-        value::moment(period.start),
-        value::optional_moment(period.end),
-    ])
+    row! {
+    period_start: value::moment(period.start),
+    period_end: value::optional_moment(period.end),
+    }
     .datum(args)
 }

@@ -83,7 +83,7 @@ pub fn create_plan(args: &Args) -> Result<Option<pg_sys::Datum>> {
         check_asset(plans::find(store, &name)?.as_ref(), &name, &asset)?;
         Ok(terms)
     })?;
-    Row::new(vec![
+    Row::in_order(vec![
         value::text(&name),
         value::int(terms.version),
         value::text(&asset),
@@ -199,8 +199,7 @@ impl Subscribed {
             Some(timezone) => timezone,
             None => {
                 let definition = books::definition(store, &plan.asset)?;
-                let (definition, _) =
-                    definition.ok_or_else(|| errors::asset_not_found(&plan.asset))?;
+                let definition = definition.ok_or_else(|| errors::asset_not_found(&plan.asset))?;
                 definition.timezone
             }
         };
@@ -358,7 +357,7 @@ pub fn subscription_at(args: &Args) -> Result<Option<pg_sys::Datum>> {
         let plan = plans::plan(store, &known.plan)?;
         known.renew(&plan.versions, at);
         let version = known.terms.as_ref().map(|terms| terms.version);
-        Row::new(vec![
+        Row::in_order(vec![
             version.and_then(value::int),
             value::optional_moment(known.started),
             value::optional_moment(known.next),
@@ -420,7 +419,7 @@ impl Answer {
         } else {
             "active"
         };
-        Row::new(vec![
+        Row::in_order(vec![
             value::uuid(known.id),
             value::text(&self.customer),
             value::text(&known.plan),

@@ -101,14 +101,14 @@ impl Standing {
     }
 
     fn row(self) -> Row {
-        Row::new(vec![
-            value::credits(self.settled),
-            self.held.and_then(value::credits),
-            self.available.and_then(value::credits),
-            value::credits(self.owed),
-            self.limit.and_then(value::credits),
-            value::optional_moment(self.next_expiry),
-        ])
+        row! {
+        settled: value::credits(self.settled),
+        held: self.held.and_then(value::credits),
+        available: self.available.and_then(value::credits),
+        owed: value::credits(self.owed),
+        overdraft_limit: self.limit.and_then(value::credits),
+        next_expiry: value::optional_moment(self.next_expiry),
+        }
     }
 }
 
@@ -155,19 +155,19 @@ pub fn due(args: &Args) -> Result<Option<pg_sys::Datum>> {
             let entry = wallets::entry_of(store, &customer, due)?;
             let at = entry.occurred_at;
             balance += entry.credits;
-            Ok(Row::new(vec![
-                value::text(&entry.kind),
-                value::moment(at),
-                value::moment(first_open.map_or(at, |first| first.max(at))),
-                value::optional_text(entry.action.as_deref()),
-                value::credits(entry.credits),
-                value::credits(balance),
-                value::money(entry.revenue),
-                ledger::stored_costs(&entry.costs),
-                entry.allocations,
-                value::optional_uuid(entry.refers_to),
-                value::optional_text(entry.reason.as_deref()),
-            ]))
+            Ok(row! {
+            kind: value::text(&entry.kind),
+            occurred_at: value::moment(at),
+            accounted_at: value::moment(first_open.map_or(at, |first| first.max(at))),
+            action: value::optional_text(entry.action.as_deref()),
+            credits: value::credits(entry.credits),
+            balance: value::credits(balance),
+            revenue: value::money(entry.revenue),
+            costs: ledger::stored_costs(&entry.costs),
+            allocations: entry.allocations,
+            refers_to: value::optional_uuid(entry.refers_to),
+            reason: value::optional_text(entry.reason.as_deref()),
+            })
         };
         row::try_rows(args, passed.due.iter().map(movement))
     })

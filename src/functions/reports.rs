@@ -15,7 +15,7 @@ use crate::ledger::margin::{self, Line, Spent};
 use crate::ledger::price::{Measure, Price, Rounding};
 use crate::ledger::{Amount, Moment, rollup};
 use crate::sql_types::args::required;
-use crate::sql_types::{Args, Row, row, value};
+use crate::sql_types::{Args, row, value};
 use crate::store::rollups::{self, By, Period};
 use crate::store::{Store, books, events, limits, notices, wallets};
 
@@ -118,15 +118,15 @@ fn answer_lines(args: &Args, lines: &[Line], is_debit: bool) -> Answer {
         vec![rollup::ALWAYS; lines.len()]
     };
     let rows = lines.iter().zip(counted).map(|(line, counted)| {
-        Row::new(vec![
-            value::optional_text(line.vendor.as_deref()),
-            value::optional_text(line.model.as_deref()),
-            value::optional_text(line.kind.as_deref()),
-            value::int(counted),
-            value::credits(line.credits),
-            value::money(line.revenue),
-            line.cost.and_then(value::money_decimal),
-        ])
+        row! {
+        vendor: value::optional_text(line.vendor.as_deref()),
+        model: value::optional_text(line.model.as_deref()),
+        kind: value::optional_text(line.kind.as_deref()),
+        counted: value::int(counted),
+        credits: value::credits(line.credits),
+        revenue: value::money(line.revenue),
+        cost: line.cost.and_then(value::money_decimal),
+        }
     });
     row::rows(args, rows)
 }
@@ -221,13 +221,18 @@ pub fn maintain(args: &Args) -> Answer {
         ));
     }
     let many = i64::from(batch);
-    let counts = Store::write(|store| {
+    let (booked, rolled_up, pruned) = Store::write(|store| {
         let booked = wallets::book_overdue(store, batch)? + notices::search(store, batch)?;
         let rolled_up = rollups::roll_up(store, many, many * ROWS_PER_WALLET)?;
         let now = books::now(store)?;
         let events = events::prune(store, now, batch)?;
         let limits = limits::prune(store, now, batch)?;
-        Ok([booked as i64, rolled_up, (events + limits) as i64])
+        Ok((booked as i64, rolled_up, (events + limits) as i64))
     })?;
-    Row::new(counts.map(value::bigint).into()).datum(args)
+    row! {
+        booked: value::bigint(booked),
+        rolled_up: value::bigint(rolled_up),
+        pruned: value::bigint(pruned),
+    }
+    .datum(args)
 }

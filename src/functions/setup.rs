@@ -10,10 +10,11 @@ use super::exchange::check_currency;
 use super::pricing::in_force;
 use super::request::{Charge, read_cost};
 use crate::errors::{self, Result};
+use crate::ledger::Moment;
 use crate::ledger::amount::DECIMALS;
 use crate::ledger::number::MEASURED_DECIMALS;
 use crate::ledger::price::{Price, Rounding};
-use crate::sql_types::{Args, Row, value};
+use crate::sql_types::{Args, row, value};
 use crate::store::Store;
 use crate::store::books::{self, Definition};
 use crate::store::price_lists;
@@ -21,12 +22,13 @@ use crate::store::prices::{self, NewPrice};
 use crate::store::wallets::{self, WalletView};
 
 pub fn create_asset(args: &Args) -> Result<Option<pg_sys::Datum>> {
-    let new = Definition {
+    let mut new = Definition {
         asset: args.name(0, "asset")?,
         scale: args.int(1, "scale")?,
         rounding: args.name(2, "rounding")?,
         currency: args.name(3, "currency")?,
         timezone: args.name(4, "timezone")?,
+        created_at: Moment(0),
     };
     if !(0..=DECIMALS as i32).contains(&new.scale) {
         return Err(errors::invalid(
@@ -36,27 +38,28 @@ pub fn create_asset(args: &Args) -> Result<Option<pg_sys::Datum>> {
     }
     Rounding::from_str(&new.rounding).map_err(|why| errors::invalid("rounding", why))?;
     check_currency("currency", &new.currency)?;
-    let (known, created_at) = Store::write(|store| {
+    let known = Store::write(|store| {
         if !books::is_timezone(&new.timezone) {
             return Err(errors::invalid(
                 "timezone",
                 format_args!("{:?} is not in pg_timezone_names", new.timezone),
             ));
         }
-        books::create(store, &new, books::now(store)?)?;
+        new.created_at = books::now(store)?;
+        books::create(store, &new)?;
         books::definition(store, &new.asset)?.ok_or_else(|| errors::asset_not_found(&new.asset))
     })?;
-    if known != new {
+    if !known.is_same(&new) {
         return Err(errors::asset_differs(&new.asset));
     }
-    Row::new(vec![
-        value::text(&known.asset),
-        value::int(known.scale),
-        value::text(&known.rounding),
-        value::text(&known.currency),
-        value::text(&known.timezone),
-        value::moment(created_at),
-    ])
+    row! {
+    asset: value::text(&known.asset),
+    scale: value::int(known.scale),
+    rounding: value::text(&known.rounding),
+    currency: value::text(&known.currency),
+    timezone: value::text(&known.timezone),
+    created_at: value::moment(known.created_at),
+    }
     .datum(args)
 }
 
@@ -101,16 +104,16 @@ pub fn set_price(args: &Args) -> Result<Option<pg_sys::Datum>> {
         };
         Ok((prices::set(store, &new, now)?, from, now))
     })?;
-    Row::new(vec![
-        value::text(&asset),
-        value::text(&action),
-        value::int(version),
-        value::optional_text(customer.as_deref()),
-        value::optional_text(price_list.as_deref()),
-        value::json("price", &rule)?,
-        value::moment(effective_at),
-        value::moment(now),
-    ])
+    row! {
+    asset: value::text(&asset),
+    action: value::text(&action),
+    version: value::int(version),
+    customer: value::optional_text(customer.as_deref()),
+    price_list: value::optional_text(price_list.as_deref()),
+    price: value::json("price", &rule)?,
+    effective_at: value::moment(effective_at),
+    created_at: value::moment(now),
+    }
     .datum(args)
 }
 
@@ -130,14 +133,14 @@ pub fn set_price_list(args: &Args) -> Result<Option<pg_sys::Datum>> {
         }
         price_lists::set(store, &customer, &asset, price_list.as_deref(), as_of, now)
     })?;
-    Row::new(vec![
-        value::text(&customer),
-        value::text(&asset),
-        value::int(set.version),
-        value::optional_text(set.price_list.as_deref()),
-        value::optional_moment(set.as_of),
-        value::moment(set.effective_at),
-    ])
+    row! {
+    customer: value::text(&customer),
+    asset: value::text(&asset),
+    version: value::int(set.version),
+    price_list: value::optional_text(set.price_list.as_deref()),
+    as_of: value::optional_moment(set.as_of),
+    effective_at: value::moment(set.effective_at),
+    }
     .datum(args)
 }
 
@@ -168,14 +171,14 @@ pub fn quote(args: &Args) -> Result<Option<pg_sys::Datum>> {
         let (credits, breakdown) = charge.explain(&price, &action, &asset, &costing, month_used)?;
         Ok((credits, version, breakdown))
     })?;
-    Row::new(vec![
-        value::text(&action),
-        value::decimal(quantity),
-        value::text(&asset),
-        value::credits(credits),
-        value::int(version),
-        value::json("breakdown", &breakdown)?,
-    ])
+    row! {
+    action: value::text(&action),
+    quantity: value::decimal(quantity),
+    asset: value::text(&asset),
+    credits: value::credits(credits),
+    price_version: value::int(version),
+    breakdown: value::json("breakdown", &breakdown)?,
+    }
     .datum(args)
 }
 

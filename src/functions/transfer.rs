@@ -11,7 +11,7 @@ use crate::errors::{self, Result};
 use crate::ledger::wallet::{Decided, Due, Part};
 use crate::ledger::{Amount, Grant, Moment};
 use crate::sql_types::value::Value;
-use crate::sql_types::{Args, Row, args as arguments, value};
+use crate::sql_types::{Args, Row, args as arguments, row, value};
 use crate::store::Store;
 use crate::store::grants::{self, Issued};
 use crate::store::ledger::{self, Entry, Key, Transferred};
@@ -240,18 +240,18 @@ impl Answer {
     }
 
     fn row(self) -> Row {
-        Row::new(vec![
-            value::uuid(self.id),
-            value::text(&self.customer),
-            value::text(&self.to_customer),
-            value::text(&self.asset),
-            value::credits(self.credits),
-            value::credits(self.available),
-            self.allocations,
-            value::optional_text(self.reason.as_deref()),
-            value::bool(self.replayed),
-            value::moment(self.created_at),
-        ])
+        row! {
+        id: value::uuid(self.id),
+        customer: value::text(&self.customer),
+        to_customer: value::text(&self.to_customer),
+        asset: value::text(&self.asset),
+        credits: value::credits(self.credits),
+        available: value::credits(self.available),
+        allocations: self.allocations,
+        reason: value::optional_text(self.reason.as_deref()),
+        replayed: value::bool(self.replayed),
+        created_at: value::moment(self.created_at),
+        }
     }
 }
 

@@ -13,7 +13,7 @@ use crate::ledger::limit::missing_scope;
 use crate::ledger::number::{MEASURED_DECIMALS, json_decimal};
 use crate::ledger::price::{Affordable, Largest, Search};
 use crate::ledger::{Amount, Moment};
-use crate::sql_types::{Args, Row, value};
+use crate::sql_types::{Args, row, value};
 use crate::store::limits::Standing;
 use crate::store::wallets::{self, OpenWallet, WalletView};
 use crate::store::{Store, books};
@@ -185,12 +185,12 @@ pub fn affordable(args: &Args) -> Result<Option<pg_sys::Datum>> {
         Some(_) if limited => "limit",
         Some(_) => "balance",
     };
-    Row::new(vec![
-        amount.and_then(value::decimal),
-        value::credits(Amount::from_units(units)),
-        value::credits(budget.available),
-        value::text(bound),
-    ])
+    row! {
+    amount: amount.and_then(value::decimal),
+    credits: value::credits(Amount::from_units(units)),
+    available: value::credits(budget.available),
+    bound: value::text(bound),
+    }
     .datum(args)
 }
 

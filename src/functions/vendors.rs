@@ -8,7 +8,7 @@ use crate::ledger::number::plain;
 use crate::ledger::vendor::rates::read_own;
 use crate::ledger::vendor::{ImportError, Reason, read_import};
 use crate::sql_types::args::required;
-use crate::sql_types::{Args, Row, value};
+use crate::sql_types::{Args, row, value};
 use crate::store::Store;
 use crate::store::books;
 use crate::store::vendors::{self, Asked};
@@ -34,13 +34,13 @@ pub fn import_vendor_rates(args: &Args) -> Result<Option<pg_sys::Datum>> {
         .into_iter()
         .map(|(field, count)| (field, json!(count)))
         .collect();
-    Row::new(vec![
-        value::int(imported.added),
-        value::int(imported.changed),
-        value::int(imported.unchanged),
-        value::int(import.skipped),
-        value::json("rates", &Json::Object(unrecognised))?,
-    ])
+    row! {
+    added: value::int(imported.added),
+    changed: value::int(imported.changed),
+    unchanged: value::int(imported.unchanged),
+    skipped: value::int(import.skipped),
+    unrecognised: value::json("rates", &Json::Object(unrecognised))?,
+    }
     .datum(args)
 }
 
@@ -83,16 +83,16 @@ pub fn set_vendor_rate(args: &Args) -> Result<Option<pg_sys::Datum>> {
         )?;
         Ok((version, from, now))
     })?;
-    Row::new(vec![
-        value::text(&vendor),
-        value::text(&model),
-        value::int(version),
-        value::text("own"),
-        value::text(&currency),
-        value::json("rates", &stored)?,
-        value::optional_moment(from),
-        value::moment(now),
-    ])
+    row! {
+    vendor: value::text(&vendor),
+    model: value::text(&model),
+    version: value::int(version),
+    source: value::text("own"),
+    currency: value::text(&currency),
+    rates: value::json("rates", &stored)?,
+    effective_at: value::optional_moment(from),
+    created_at: value::moment(now),
+    }
     .datum(args)
 }
 
@@ -130,15 +130,15 @@ pub fn vendor_cost(args: &Args) -> Result<Option<pg_sys::Datum>> {
             (unit.clone(), number.unwrap_or(Json::Null))
         })
         .collect();
-    Row::new(vec![
-        value::text(&costed.vendor),
-        value::optional_text(costed.model.as_deref()),
-        cost.and_then(value::money_decimal),
-        value::optional_text(costed.currency.as_deref()),
-        value::json("usage", &costed.components)?,
-        value::json("usage", &Json::Object(usage))?,
-        costed.rate_version.and_then(value::int),
-        value::optional_text(reason.as_deref()),
-    ])
+    row! {
+    vendor: value::text(&costed.vendor),
+    model: value::optional_text(costed.model.as_deref()),
+    cost: cost.and_then(value::money_decimal),
+    currency: value::optional_text(costed.currency.as_deref()),
+    components: value::json("usage", &costed.components)?,
+    usage: value::json("usage", &Json::Object(usage))?,
+    rate_version: costed.rate_version.and_then(value::int),
+    reason: value::optional_text(reason.as_deref()),
+    }
     .datum(args)
 }

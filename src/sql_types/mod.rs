@@ -1,6 +1,7 @@
 //! The borders between SQL and Rust: arguments in, values and rows out.
 
 pub mod args;
+pub mod field;
 mod memory;
 pub mod named;
 pub mod row;
@@ -9,6 +10,7 @@ pub mod value;
 pub use args::Args;
 pub use memory::Scratch;
 pub use row::Row;
+pub(crate) use row::row;
 
 use pgrx::pg_sys;
 

@@ -1,51 +1,123 @@
 //! Rows that a function returns.
 
-use pgrx::pg_sys;
+use pgrx::{PgTupleDesc, pg_sys};
 
 use super::value::Value;
 use super::{Args, Scratch};
 use crate::errors::{self, Result};
 use crate::ledger::interrupt::checked;
 
-/// A row of the composite type that the running function is declared to return.
-pub struct Row(Vec<Value>);
+/// The names of a row's columns.
+pub type Names = &'static [&'static str];
+
+/// A row of the composite type that the running function is declared to return. Its columns are found
+/// by name.
+pub struct Row {
+    names: Names,
+    values: Vec<Value>,
+}
+
+/// A row by its columns: `row! { customer: value::text(&customer), ... }`.
+macro_rules! row {
+    ($($name:ident: $value:expr),* $(,)?) => {
+        $crate::sql_types::Row::new(
+            const { &[$($crate::sql_types::row::plain(stringify!($name))),*] },
+            vec![$($value),*],
+        )
+    };
+}
+
+pub(crate) use row;
+
+/// A name as SQL has it: without what Rust puts before its own words.
+pub const fn plain(name: &'static str) -> &'static str {
+    match name.as_bytes() {
+        [b'r', b'#', ..] => name.split_at(2).1,
+        _ => name,
+    }
+}
 
 impl Row {
-    pub fn new(values: Vec<Value>) -> Row {
-        Row(values)
+    /// There are as many names as values.
+    pub fn new(names: Names, values: Vec<Value>) -> Row {
+        Row { names, values }
+    }
+
+    /// LEGACY
+    pub fn in_order(values: Vec<Value>) -> Row {
+        Row { names: &[], values }
     }
 
     /// The datum to return from the function.
     pub fn datum(self, args: &Args) -> Result<Option<pg_sys::Datum>> {
         // SAFETY: the tuple descriptor is that of the declared result type, pinned while it is used;
-        // the number of columns is compared before they are read. Their types are compared by the
-        // test that calls every function.
+        // its columns are those of the row. Their types are compared by the test that calls every
+        // function.
         unsafe {
             let function = (*(*args.fcinfo()).flinfo).fn_oid;
             let desc = pg_sys::lookup_rowtype_tupdesc(pg_sys::get_func_rettype(function), -1);
-            let (mut values, mut nulls) = self.columns((*desc).natts)?;
-            let tuple = pg_sys::heap_form_tuple(desc, values.as_mut_ptr(), nulls.as_mut_ptr());
-            let datum = pg_sys::HeapTupleHeaderGetDatum((*tuple).t_data);
+            let columns = self.columns(desc);
+            let formed = columns.map(|(mut values, mut nulls)| {
+                let tuple = pg_sys::heap_form_tuple(desc, values.as_mut_ptr(), nulls.as_mut_ptr());
+                pg_sys::HeapTupleHeaderGetDatum((*tuple).t_data)
+            });
             if (*desc).tdrefcount >= 0 {
                 pg_sys::DecrTupleDescRefCount(desc);
             }
-            Ok(Some(datum))
+            formed.map(Some)
         }
     }
 
-    fn columns(self, expected: i32) -> Result<(Vec<pg_sys::Datum>, Vec<bool>)> {
-        if self.0.len() != expected as usize {
-            return Err(errors::corrupted(
-                "the installation",
-                "the library and the SQL objects are of different versions; run ALTER EXTENSION credyt_pg UPDATE",
-            ));
+    /// # Safety
+    /// `desc` is a tuple descriptor.
+    unsafe fn columns(self, desc: pg_sys::TupleDesc) -> Result<(Vec<pg_sys::Datum>, Vec<bool>)> {
+        // SAFETY: as of the caller.
+        let places = match self.names.is_empty() {
+            true => (0..self.values.len()).collect(),
+            false => unsafe { places(self.names, desc)? },
+        };
+        let mut values = vec![pg_sys::Datum::from(0_usize); self.values.len()];
+        let mut nulls = vec![true; self.values.len()];
+        for (value, place) in self.values.into_iter().zip(places) {
+            if let (Some(value), Some(to), Some(null)) =
+                (value, values.get_mut(place), nulls.get_mut(place))
+            {
+                (*to, *null) = (value, false);
+            }
         }
-        Ok(self
-            .0
-            .into_iter()
-            .map(|v| (v.unwrap_or(pg_sys::Datum::from(0_usize)), v.is_none()))
-            .unzip())
+        Ok((values, nulls))
     }
+}
+
+/// Where each of these columns is in a row of this description, from 0. A column of the description
+/// that is not named, or the other way round, is an installation that does not fit the library.
+///
+/// # Safety
+/// `desc` is a tuple descriptor.
+unsafe fn places(names: Names, desc: pg_sys::TupleDesc) -> Result<Vec<usize>> {
+    // SAFETY: the caller's descriptor is there as long as this is.
+    let desc = unsafe { PgTupleDesc::from_pg_unchecked(desc) };
+    let is_at = |name: &str, at: usize| {
+        let attribute = desc.get(at);
+        attribute.is_some_and(|attribute| is_named(&attribute.attname, name))
+    };
+    let place = |(at, name): (usize, &&str)| match is_at(name, at) {
+        true => Some(at),
+        false => (0..desc.len()).find(|at| is_at(name, *at)),
+    };
+    let places: Option<Vec<usize>> = names.iter().enumerate().map(place).collect();
+    match places.filter(|places| places.len() == desc.len()) {
+        Some(places) => Ok(places),
+        None => Err(errors::corrupted(
+            "the installation",
+            "the library and the SQL objects are of different versions; run ALTER EXTENSION credyt_pg UPDATE",
+        )),
+    }
+}
+
+fn is_named(attribute: &pg_sys::NameData, name: &str) -> bool {
+    let letters = attribute.data.iter().map(|letter| *letter as u8);
+    letters.take_while(|letter| *letter != 0).eq(name.bytes())
 }
 
 /// Returns rows from a set-returning function. What is made for a row as it comes is given back after
@@ -66,7 +138,7 @@ pub fn try_rows(
         let info = (*args.fcinfo()).resultinfo.cast::<pg_sys::ReturnSetInfo>();
         let scratch = Scratch::new();
         for row in checked(rows) {
-            let (mut values, mut nulls) = row?.columns((*(*info).setDesc).natts)?;
+            let (mut values, mut nulls) = row?.columns((*info).setDesc)?;
             pg_sys::tuplestore_putvalues(
                 (*info).setResult,
                 (*info).setDesc,

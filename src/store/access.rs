@@ -4,7 +4,7 @@
 //! `credyt.capabilities`. So nothing else has to be kept, and a dump keeps it.
 
 use super::statement::{Statement, Store, TEXT, TEXTS};
-use crate::errors::{self, Result};
+use crate::errors::Result;
 use crate::sql_types::value;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -102,13 +102,13 @@ pub fn lock(store: &Store) -> Result<()> {
 /// Does the role own something of ours? None: there is no such role.
 pub fn owns(store: &Store, role: &str) -> Result<Option<bool>> {
     let rows = OWNS.run(store, &[value::text(role)])?;
-    rows.first().map(|row| row.bool(1)).transpose()
+    rows.read_first()
 }
 
 /// What a role has been allowed by now.
 pub fn allowed(_: &Store, role: &str) -> Result<Vec<Capability>> {
     let rows = ALLOWED.run_latest(&[value::text(role)])?;
-    let columns: Vec<String> = rows.iter().map(|row| row.text(1)).collect::<Result<_>>()?;
+    let columns: Vec<String> = rows.read_all()?;
     let was_allowed = |what: &Capability| columns.iter().any(|column| column == what.name());
     Ok(Capability::ALL.into_iter().filter(was_allowed).collect())
 }
@@ -142,14 +142,13 @@ fn rights(store: &Store, what: Capability, others: &[Capability]) -> Result<Vec<
         store,
         &[value::text(what.name()), value::texts(Some(&others))],
     )?;
-    rows.iter().map(|row| row.text(1)).collect()
+    rows.read_all()
 }
 
 fn run(store: &Store, command: &Statement, role: &str, rights: &[String]) -> Result<()> {
     for right in rights {
         let rows = command.run(store, &[value::text(right), value::text(role)])?;
-        let sql = rows.first().map(|row| row.text(1)).transpose()?;
-        store.command(&sql.ok_or_else(|| errors::corrupted("a command", "it is empty"))?)?;
+        store.command(&rows.read_one::<String>()?)?;
     }
     Ok(())
 }

@@ -5,12 +5,13 @@ use serde_json::{Value as Json, json};
 use uuid::Uuid;
 
 use super::ledger::read_parts;
-use super::statement::{Columns, RowRef, Statement, Store, TEXT, TEXTS, TIME, UUID, UUIDS};
-use super::table::{Field, sql, table, types};
+use super::statement::{Columns, Statement, Store, TEXT, TEXTS, TIME, UUID, UUIDS};
+use super::table::{sql, table};
 use crate::errors::Result;
 use crate::ledger::margin::Spent;
 use crate::ledger::wallet::{EndedHold, Overrun, Part, Pin};
 use crate::ledger::{Amount, Moment};
+use crate::sql_types::field::{Field, FromColumn, Nth, types};
 use crate::sql_types::value::{self, Value};
 
 table! {
@@ -164,11 +165,8 @@ pub fn ended(store: &Store, customer: &str, asset: &str, now: Moment) -> Result<
     let rows = ENDED.run(store, &args)?;
     rows.iter()
         .map(|row| {
-            Ok(EndedHold {
-                id: row.uuid(1)?,
-                at: row.moment(2)?,
-                pins: read_pins(&row.json(3)?)?,
-            })
+            let (id, at, pins) = row.read()?;
+            Ok(EndedHold { id, at, pins })
         })
         .collect()
 }
@@ -180,17 +178,14 @@ pub fn next_end(store: &Store, customer: &str, asset: &str, now: Moment) -> Resu
         value::text(asset),
         value::moment(now),
     ];
-    Ok(NEXT_END
-        .run(store, &args)?
-        .first()
-        .and_then(|row| row.optional_moment(1)))
+    NEXT_END.run(store, &args)?.read_one()
 }
 
 /// The asset of an authorization, which never changes; `None` where the customer has none with
 /// this id.
 pub fn asset_of(store: &Store, customer: &str, id: Uuid) -> Result<Option<String>> {
     let rows = ASSET_OF.run(store, &[value::text(customer), value::uuid(id)])?;
-    rows.first().map(|row| row.text(1)).transpose()
+    rows.read_first()
 }
 
 /// The assets of these authorizations, in their order; `None` where there is none with this id.
@@ -201,8 +196,9 @@ pub fn assets_of(store: &Store, ids: &[(&str, Uuid)]) -> Result<Vec<Option<Strin
     }
     let mut assets = vec![None; ids.len()];
     for row in ASSETS_OF.run(store, &columns.args())?.iter() {
-        if let Some(asset) = assets.get_mut(row.place(2)?) {
-            *asset = Some(row.text(1)?);
+        let (found, Nth(nth)) = row.read()?;
+        if let Some(asset) = assets.get_mut(nth) {
+            *asset = found;
         }
     }
     Ok(assets)
@@ -210,25 +206,23 @@ pub fn assets_of(store: &Store, ids: &[(&str, Uuid)]) -> Result<Vec<Option<Strin
 
 pub fn by_id(store: &Store, customer: &str, id: Uuid) -> Result<Option<Authorization>> {
     let rows = BY_ID.run(store, &[value::text(customer), value::uuid(id)])?;
-    rows.first()
-        .map(|row| Authorization::read(&row))
-        .transpose()
+    rows.read_first()
 }
 
 pub fn by_key(store: &Store, customer: &str, key: &str) -> Result<Option<Authorization>> {
     let rows = BY_KEY.run(store, &[value::text(customer), value::text(key)])?;
-    rows.first()
-        .map(|row| Authorization::read(&row))
-        .transpose()
+    rows.read_first()
 }
 
 impl Field<types::jsonb> for Vec<Pin> {
     fn value(&self, _: &str) -> Result<Value> {
         Ok(value::jsonb(&print_pins(self)))
     }
+}
 
-    fn read(row: &RowRef, at: usize) -> Result<Vec<Pin>> {
-        read_pins(&row.json(at)?)
+impl FromColumn for Vec<Pin> {
+    fn from_value(value: Value) -> Result<Vec<Pin>> {
+        read_pins(&Json::from_value(value)?)
     }
 }
 

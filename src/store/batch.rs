@@ -12,18 +12,21 @@ use super::books;
 use super::ledger::NewRows;
 use super::periods;
 use super::statement::{BYTES, BYTES_LIST, Columns, Statement, Store, TEXT, TEXTS, TIME, TIMES};
-use super::wallets::{self, OpenWallet};
+use super::table::sql;
+use super::wallets::{self, Found, OpenWallet, WalletRow};
 use crate::errors::{self, Result};
-use crate::ledger::Wallet;
-use crate::ledger::packed;
+use crate::sql_types::field::Nth;
 use crate::sql_types::value;
 
 static LOCK_ALL: Statement = Statement {
-    sql: "SELECT l.state, l.next_due_at, l.status, l.overdraft_limit, l.ctid, r.nth
+    sql: sql!(
+        "SELECT r.nth, l.*
           FROM unnest($1, $2) WITH ORDINALITY AS r (customer, asset, nth)
-          CROSS JOIN LATERAL (SELECT w.state::bytea, w.next_due_at, w.status, w.overdraft_limit, w.ctid
-                              FROM credyt.wallets w WHERE w.customer = r.customer AND w.asset = r.asset
-                              FOR NO KEY UPDATE) l",
+          CROSS JOIN LATERAL (SELECT ",
+        Found::COLUMNS,
+        "                     FROM credyt.wallets w WHERE w.customer = r.customer AND w.asset = r.asset
+                              FOR NO KEY UPDATE) l"
+    ),
     args: &[TEXTS, TEXTS],
 };
 
@@ -37,12 +40,14 @@ static MISSING: Statement = Statement {
 
 /// Those that are there are locked as they come, so that the order is kept.
 static OPEN_ALL: Statement = Statement {
-    sql: "INSERT INTO credyt.wallets AS w
-              (customer, asset, created_at, overdraft_limit, status, metadata, state)
-          SELECT r.customer, r.asset, r.created_at, 0, 'active', NULL, r.state::credyt.wallet
-          FROM unnest($1, $2, $3, $4) AS r (customer, asset, created_at, state)
-          ON CONFLICT (customer, asset) DO UPDATE SET status = w.status WHERE false",
-    args: &[TEXTS, TEXTS, TIMES, BYTES_LIST],
+    sql: sql!(
+        "INSERT INTO credyt.wallets AS w (",
+        WalletRow::COLUMNS,
+        ") SELECT ",
+        WalletRow::UNNESTED,
+        " ON CONFLICT (customer, asset) DO UPDATE SET status = w.status WHERE false"
+    ),
+    args: WalletRow::LISTS,
 };
 
 static WRITE_ALL: Statement = Statement {
@@ -72,8 +77,9 @@ impl Batch {
         let names: Vec<(&str, &str)> = wanted.iter().copied().collect();
         let mut wallets = Vec::with_capacity(names.len());
         for row in locked.iter() {
-            if let Some((customer, asset)) = names.get(row.place(6)?) {
-                let open = wallets::load(store, customer, asset, &row, now)?;
+            let (Nth(nth), found) = row.read()?;
+            if let Some((customer, asset)) = names.get(nth) {
+                let open = wallets::load(store, customer, asset, found, now)?;
                 let seq = open.wallet.seq;
                 wallets.push((open, seq));
             }
@@ -89,7 +95,7 @@ impl Batch {
         let missing = MISSING.run(store, &named(wanted).args())?;
         let mut first_open = HashMap::new();
         for row in missing.iter() {
-            let asset = row.text(1)?;
+            let asset: String = row.read()?;
             if books::asset(store, &asset).is_ok() {
                 // Before the time is taken, so that no close overlooks these wallets.
                 let first = periods::share(store, &asset)?;
@@ -98,17 +104,12 @@ impl Batch {
         }
         if !first_open.is_empty() {
             let now = books::now(store)?;
-            let mut columns = Columns::new(&[TEXT, TEXT, TIME, BYTES]);
+            let mut columns = Columns::new(WalletRow::ELEMENTS);
             for (customer, asset) in wanted {
                 if let Ok(asset) = books::asset(store, asset) {
                     let first = first_open.get(&asset.name).copied().flatten();
                     let now = first.map_or(now, |first| first.max(now));
-                    columns.push(vec![
-                        value::text(customer),
-                        value::text(&asset.name),
-                        value::moment(now),
-                        value::bytes(&packed::pack(&Wallet::new(now))),
-                    ]);
+                    columns.push(WalletRow::new(customer, &asset.name, now).elements()?);
                 }
             }
             OPEN_ALL.run(store, &columns.args())?;

@@ -12,7 +12,8 @@ use super::edition;
 use super::notices;
 use super::price_lists;
 use super::prices::Book;
-use super::statement::{INT, Statement, Store, TEXT, TIME};
+use super::statement::{Statement, Store, TEXT};
+use super::table::{sql, table};
 use crate::errors::{self, Result};
 use crate::ledger::price::Rounding;
 use crate::ledger::watch::Notice;
@@ -36,14 +37,29 @@ pub struct Asset {
     pub(super) price_lists: RefCell<price_lists::Known>,
 }
 
-/// An asset as it was defined.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Definition {
-    pub asset: String,
-    pub scale: i32,
-    pub rounding: String,
-    pub currency: String,
-    pub timezone: String,
+table! {
+    /// An asset as it was defined.
+    #[derive(Clone, Debug, PartialEq, Eq)]
+    pub struct Definition {
+        asset: String as text,
+        scale: i32 as int,
+        rounding: String as text,
+        currency: String as text,
+        timezone: String as text,
+        created_at: Moment as timestamptz,
+    }
+}
+
+impl Definition {
+    /// Whenever it was created.
+    pub fn is_same(&self, other: &Definition) -> bool {
+        let created_at = self.created_at;
+        *self
+            == Definition {
+                created_at,
+                ..other.clone()
+            }
+    }
 }
 
 thread_local! {
@@ -54,23 +70,34 @@ thread_local! {
 
 /// With what else the first call of a backend asks: a plan of its own for each would cost more than to read it.
 static ASSET: Statement = Statement {
-    sql: "SELECT a.scale, a.rounding, a.currency, a.timezone,
-              EXISTS (SELECT FROM credyt.customer_price_lists),
+    sql: sql!(
+        "SELECT ",
+        Definition::COLUMNS,
+        ",    EXISTS (SELECT FROM credyt.customer_price_lists),
               (SELECT c.now FROM credyt.clock c WHERE c.one)
-          FROM credyt.assets a WHERE a.asset = $1",
+          FROM credyt.assets a WHERE a.asset = $1"
+    ),
     args: &[TEXT],
 };
 
 static DEFINITION: Statement = Statement {
-    sql: "SELECT a.scale, a.rounding, a.currency, a.timezone, a.created_at
-          FROM credyt.assets a WHERE a.asset = $1",
+    sql: sql!(
+        "SELECT ",
+        Definition::COLUMNS,
+        " FROM credyt.assets a WHERE a.asset = $1"
+    ),
     args: &[TEXT],
 };
 
 static INSERT: Statement = Statement {
-    sql: "INSERT INTO credyt.assets (asset, scale, rounding, currency, timezone, created_at)
-          VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (asset) DO NOTHING",
-    args: &[TEXT, INT, TEXT, TEXT, TEXT, TIME],
+    sql: sql!(
+        "INSERT INTO credyt.assets (",
+        Definition::COLUMNS,
+        ") VALUES (",
+        Definition::PLACES,
+        ") ON CONFLICT (asset) DO NOTHING"
+    ),
+    args: Definition::TYPES,
 };
 
 /// Prices of one asset are set one after another. An update, though it changes nothing: a snapshot
@@ -95,28 +122,30 @@ pub fn asset(store: &Store, name: &str) -> Result<Rc<Asset>> {
         }
     }
     let rows = ASSET.run(store, &[value::text(name)])?;
-    let row = rows.first().ok_or_else(|| errors::asset_not_found(name))?;
+    let row: Option<(Definition, (bool, Option<Moment>))> = rows.read_first()?;
+    let (definition, (any_price_list, stands_in)) =
+        row.ok_or_else(|| errors::asset_not_found(name))?;
     let damaged = |why: &str| errors::corrupted("an asset", why);
     let asset = Rc::new(Asset {
-        name: name.to_owned(),
-        scale: u32::try_from(row.int(1)?).map_err(|_| damaged("its scale is negative"))?,
-        rounding: Rounding::from_str(&row.text(2)?).map_err(|why| damaged(&why))?,
-        currency: row.text(3)?,
-        timezone: row.text(4)?,
+        name: definition.asset,
+        scale: u32::try_from(definition.scale).map_err(|_| damaged("its scale is negative"))?,
+        rounding: Rounding::from_str(&definition.rounding).map_err(|why| damaged(&why))?,
+        currency: definition.currency,
+        timezone: definition.timezone,
         notice: notices::of(store, name)?,
         edition,
         prices: RefCell::default(),
         price_lists: RefCell::default(),
     });
     if edition::remembers() {
-        CLOCK.set((edition, row.optional_moment(6)));
+        CLOCK.set((edition, stands_in));
         ASSETS.with_borrow_mut(|assets| {
             assets.retain(|_, asset| asset.edition == edition);
             assets.insert(name.to_owned(), asset.clone());
         });
     }
     if edition::current() == edition && store.sees_latest() {
-        asset.price_lists.borrow_mut().any = Some(row.bool(5)?);
+        asset.price_lists.borrow_mut().any = Some(any_price_list);
     }
     Ok(asset)
 }
@@ -184,41 +213,20 @@ pub fn stands_in(store: &Store) -> Result<Option<Moment>> {
         return Ok(moment);
     }
     let rows = STANDS_IN.run(store, &[])?;
-    let moment = rows.first().and_then(|row| row.optional_moment(1));
+    let moment = rows.read_first()?;
     if edition::remembers() {
         CLOCK.set((edition, moment));
     }
     Ok(moment)
 }
 
-pub fn definition(store: &Store, name: &str) -> Result<Option<(Definition, Moment)>> {
-    let rows = DEFINITION.run(store, &[value::text(name)])?;
-    let Some(row) = rows.first() else {
-        return Ok(None);
-    };
-    let definition = Definition {
-        asset: name.to_owned(),
-        scale: row.int(1)?,
-        rounding: row.text(2)?,
-        currency: row.text(3)?,
-        timezone: row.text(4)?,
-    };
-    Ok(Some((definition, row.moment(5)?)))
+pub fn definition(store: &Store, name: &str) -> Result<Option<Definition>> {
+    DEFINITION.run(store, &[value::text(name)])?.read_first()
 }
 
 /// Creates an asset unless one of that name is there.
-pub fn create(store: &Store, new: &Definition, now: Moment) -> Result<()> {
-    INSERT.run(
-        store,
-        &[
-            value::text(&new.asset),
-            value::int(new.scale),
-            value::text(&new.rounding),
-            value::text(&new.currency),
-            value::text(&new.timezone),
-            value::moment(now),
-        ],
-    )?;
+pub fn create(store: &Store, new: &Definition) -> Result<()> {
+    INSERT.run(store, &new.values()?)?;
     Ok(())
 }
 

@@ -8,14 +8,14 @@ use uuid::Uuid;
 
 use super::authorizations::{self, Authorization};
 use super::ledger::Entry;
-use super::statement::{
-    BIGINT, INT, JSONB, NUMERIC, RowRef, Statement, Store, TEXT, TEXTS, TIME, UUID,
-};
+use super::statement::{FromRow, Reader, Statement, Store, TEXT, TIME, UUID};
+use super::table::{sql, table};
 use crate::errors::{self, Result};
 use crate::ledger::Moment;
 use crate::ledger::costing::{self, Known, Source};
-use crate::ledger::margin::{Line, Spent};
-use crate::sql_types::value;
+use crate::ledger::margin::Spent;
+use crate::sql_types::field::{Field, FromColumn, types};
+use crate::sql_types::value::{self, Value};
 
 /// A cost as it is recorded.
 #[derive(Clone, Debug)]
@@ -55,78 +55,165 @@ impl Cost {
     }
 }
 
-/// What stands for a vendor's request.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Claim {
-    pub debit_id: Option<Uuid>,
-    pub authorization_id: Option<Uuid>,
-    /// `None`: the cost came with the debit.
-    pub cost_id: Option<Uuid>,
+table! {
+    /// A cost as a row.
+    struct CostRow {
+        customer: String as text,
+        asset: String as text,
+        seq: u64 as bigint,
+        id: Uuid as uuid,
+        vendor: Option<String> as text,
+        model: Option<String> as text,
+        vendor_request_id: Option<String> as text,
+        source: Source as text,
+        cost: Option<Decimal> as money,
+        reason: Option<String> as text,
+        rate_version: Option<i32> as int,
+        api_flavor: Option<String> as text,
+        usage: Option<Json> as jsonb,
+        context: Option<Json> as jsonb,
+        debit_id: Option<Uuid> as uuid,
+        authorization_id: Option<Uuid> as uuid,
+        replaces: Option<Uuid> as uuid,
+        part: Option<i32> as int,
+        occurred_at: Moment as timestamptz,
+        accounted_at: Moment as timestamptz,
+        created_at: Moment as timestamptz,
+        metadata: Option<Json> as jsonb,
+    }
 }
 
-/// A change of the reports.
-pub struct Posting<'a> {
-    pub seq: u64,
-    pub nth: i32,
-    pub accounted_at: Moment,
-    pub action: Option<&'a str>,
-    pub scopes: Option<&'a [String]>,
-    pub debits: i32,
-    pub costed: i32,
-    pub quantity: Decimal,
-    pub lines: &'a [Line],
+impl Field<types::text> for Source {
+    fn value(&self, _: &str) -> Result<Value> {
+        Ok(value::text(&self.to_string()))
+    }
+}
+
+impl FromColumn for Source {
+    fn from_value(value: Value) -> Result<Source> {
+        let source = String::from_value(value)?;
+        Source::from_str(&source).map_err(|()| errors::corrupted("a vendor cost", source))
+    }
+}
+
+impl FromRow for Cost {
+    fn from_row(row: &mut Reader) -> Result<Cost> {
+        let row = CostRow::from_row(row)?;
+        Ok(Cost {
+            id: row.id,
+            seq: row.seq,
+            asset: row.asset,
+            source: row.source,
+            spent: Spent {
+                vendor: row.vendor,
+                model: row.model,
+                cost: row.cost,
+                weight: None,
+                reason: row.reason,
+                rate_version: row.rate_version,
+                request: row.vendor_request_id,
+            },
+            api_flavor: row.api_flavor,
+            usage: row.usage,
+            context: row.context,
+            debit_id: row.debit_id,
+            authorization_id: row.authorization_id,
+            replaces: row.replaces.map(|id| (id, row.part.unwrap_or_default())),
+            occurred_at: row.occurred_at,
+            accounted_at: row.accounted_at,
+            created_at: row.created_at,
+            metadata: row.metadata,
+        })
+    }
+}
+
+table! {
+    /// What stands for a vendor's request.
+    #[derive(Clone, Copy, Debug, Default)]
+    pub struct Claim {
+        debit_id: Option<Uuid> as uuid,
+        authorization_id: Option<Uuid> as uuid,
+        /// `None`: the cost came with the debit.
+        cost_id: Option<Uuid> as uuid,
+    }
+}
+
+table! {
+    /// A change of the reports.
+    pub struct Posting {
+        customer: String as text,
+        asset: String as text,
+        seq: u64 as bigint,
+        nth: i32 as int,
+        accounted_at: Moment as timestamptz,
+        action: Option<String> as text,
+        scopes: Option<Vec<String>> as texts,
+        debits: i32 as int,
+        costed: i32 as int,
+        quantity: Decimal as numeric,
+        lines: Json as jsonb,
+    }
 }
 
 static INSERT: Statement = Statement {
-    sql: "INSERT INTO credyt.vendor_costs (customer, asset, seq, id, vendor, model, vendor_request_id,
-              source, cost, reason, rate_version, api_flavor, usage, context, debit_id,
-              authorization_id, replaces, part, occurred_at, accounted_at, created_at, metadata)
-          VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18,
-              $19, $20, $21, $22)",
-    args: &[
-        TEXT, TEXT, BIGINT, UUID, TEXT, TEXT, TEXT, TEXT, NUMERIC, TEXT, INT, TEXT, JSONB, JSONB,
-        UUID, UUID, UUID, INT, TIME, TIME, TIME, JSONB,
-    ],
+    sql: sql!(
+        "INSERT INTO credyt.vendor_costs (",
+        CostRow::COLUMNS,
+        ") VALUES (",
+        CostRow::PLACES,
+        ")"
+    ),
+    args: CostRow::TYPES,
 };
 
 static POST: Statement = Statement {
-    sql:
-        "INSERT INTO credyt.cost_postings (customer, asset, seq, nth, accounted_at, action, scopes,
-              debits, costed, quantity, lines)
-          VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
-    args: &[
-        TEXT, TEXT, BIGINT, INT, TIME, TEXT, TEXTS, INT, INT, NUMERIC, JSONB,
-    ],
+    sql: sql!(
+        "INSERT INTO credyt.cost_postings (",
+        Posting::COLUMNS,
+        ") VALUES (",
+        Posting::PLACES,
+        ")"
+    ),
+    args: Posting::TYPES,
 };
 
 static CLAIM: Statement = Statement {
-    sql: "INSERT INTO credyt.vendor_requests
-              (customer, vendor, vendor_request_id, source, debit_id, authorization_id, cost_id)
-          VALUES ($1, $2, $3, $4, $5, $6, $7)
-          ON CONFLICT (customer, vendor, vendor_request_id, source) DO NOTHING",
+    sql: sql!(
+        "INSERT INTO credyt.vendor_requests (customer, vendor, vendor_request_id, source, ",
+        Claim::COLUMNS,
+        ") VALUES ($1, $2, $3, $4, $5, $6, $7)
+          ON CONFLICT (customer, vendor, vendor_request_id, source) DO NOTHING"
+    ),
     args: &[TEXT, TEXT, TEXT, TEXT, UUID, UUID, UUID],
 };
 
 static CLAIM_OF: Statement = Statement {
-    sql: "SELECT r.debit_id, r.authorization_id, r.cost_id FROM credyt.vendor_requests r
-          WHERE r.customer = $1 AND r.vendor = $2 AND r.vendor_request_id = $3 AND r.source = $4",
+    sql: sql!(
+        "SELECT ",
+        Claim::COLUMNS,
+        " FROM credyt.vendor_requests r
+          WHERE r.customer = $1 AND r.vendor = $2 AND r.vendor_request_id = $3 AND r.source = $4"
+    ),
     args: &[TEXT, TEXT, TEXT, TEXT],
 };
 
 static ANY_CLAIM: Statement = Statement {
-    sql: "SELECT r.debit_id, r.authorization_id, r.cost_id FROM credyt.vendor_requests r
+    sql: sql!(
+        "SELECT ",
+        Claim::COLUMNS,
+        " FROM credyt.vendor_requests r
           WHERE r.customer = $1 AND r.vendor = $2 AND r.vendor_request_id = $3
-          ORDER BY r.debit_id IS NULL, r.authorization_id IS NULL",
+          ORDER BY r.debit_id IS NULL, r.authorization_id IS NULL"
+    ),
     args: &[TEXT, TEXT, TEXT],
 };
 
 macro_rules! cost {
     ($condition:literal) => {
-        concat!(
-            "SELECT c.id, c.seq, c.asset, c.source, c.vendor, c.model, c.vendor_request_id, c.cost,
-                 c.reason, c.rate_version, c.api_flavor, c.usage, c.context, c.debit_id,
-                 c.authorization_id, c.replaces, c.part, c.occurred_at, c.accounted_at, c.created_at
-             FROM credyt.vendor_costs c WHERE ",
+        sql!(
+            "SELECT ",
+            CostRow::COLUMNS,
+            " FROM credyt.vendor_costs c WHERE ",
             $condition
         )
     };
@@ -189,50 +276,37 @@ static ASSETS_OF: Statement = Statement {
 };
 
 pub fn insert(store: &Store, customer: &str, new: &Cost) -> Result<()> {
-    let args = [
-        value::text(customer),
-        value::text(&new.asset),
-        value::bigint(new.seq as i64),
-        value::uuid(new.id),
-        value::optional_text(new.spent.vendor.as_deref()),
-        value::optional_text(new.spent.model.as_deref()),
-        value::optional_text(new.spent.request.as_deref()),
-        value::text(&new.source.to_string()),
-        new.spent.cost.and_then(value::money_decimal),
-        value::optional_text(new.spent.reason.as_deref()),
-        new.spent.rate_version.and_then(value::int),
-        value::optional_text(new.api_flavor.as_deref()),
-        value::optional_json("usage", new.usage.as_ref())?,
-        value::optional_json("context", new.context.as_ref())?,
-        value::optional_uuid(new.debit_id),
-        value::optional_uuid(new.authorization_id),
-        value::optional_uuid(new.replaces.map(|(id, _)| id)),
-        new.replaces.and_then(|(_, part)| value::int(part)),
-        value::moment(new.occurred_at),
-        value::moment(new.accounted_at),
-        value::moment(new.created_at),
-        value::optional_json("metadata", new.metadata.as_ref())?,
-    ];
-    INSERT.run(store, &args)?;
+    let new = new.clone();
+    let row = CostRow {
+        customer: customer.to_owned(),
+        asset: new.asset,
+        seq: new.seq,
+        id: new.id,
+        vendor: new.spent.vendor,
+        model: new.spent.model,
+        vendor_request_id: new.spent.request,
+        source: new.source,
+        cost: new.spent.cost,
+        reason: new.spent.reason,
+        rate_version: new.spent.rate_version,
+        api_flavor: new.api_flavor,
+        usage: new.usage,
+        context: new.context,
+        debit_id: new.debit_id,
+        authorization_id: new.authorization_id,
+        replaces: new.replaces.map(|(id, _)| id),
+        part: new.replaces.map(|(_, part)| part),
+        occurred_at: new.occurred_at,
+        accounted_at: new.accounted_at,
+        created_at: new.created_at,
+        metadata: new.metadata,
+    };
+    INSERT.run(store, &row.values()?)?;
     Ok(())
 }
 
-pub fn post(store: &Store, customer: &str, asset: &str, new: &Posting) -> Result<()> {
-    let lines = Json::Array(new.lines.iter().map(Line::json).collect());
-    let args = [
-        value::text(customer),
-        value::text(asset),
-        value::bigint(new.seq as i64),
-        value::int(new.nth),
-        value::moment(new.accounted_at),
-        value::optional_text(new.action),
-        value::texts(new.scopes),
-        value::int(new.debits),
-        value::int(new.costed),
-        value::decimal(new.quantity),
-        value::jsonb(&lines.to_string()),
-    ];
-    POST.run(store, &args)?;
+pub fn post(store: &Store, new: &Posting) -> Result<()> {
+    POST.run(store, &new.values()?)?;
     Ok(())
 }
 
@@ -271,8 +345,7 @@ pub fn claim_of(
         value::text(request),
         value::text(source),
     ];
-    let rows = CLAIM_OF.run(store, &args)?;
-    Ok(rows.first().map(|row| read_claim(&row)))
+    CLAIM_OF.run(store, &args)?.read_first()
 }
 
 /// What stands for a vendor's request, by whatever source; the one with a debit first.
@@ -287,21 +360,12 @@ pub fn any_claim_of(
         value::text(vendor),
         value::text(request),
     ];
-    let rows = ANY_CLAIM.run(store, &args)?;
-    Ok(rows.first().map(|row| read_claim(&row)))
-}
-
-fn read_claim(row: &RowRef) -> Claim {
-    Claim {
-        debit_id: row.optional_uuid(1),
-        authorization_id: row.optional_uuid(2),
-        cost_id: row.optional_uuid(3),
-    }
+    ANY_CLAIM.run(store, &args)?.read_first()
 }
 
 pub fn by_id(store: &Store, customer: &str, id: Uuid) -> Result<Option<Cost>> {
     let rows = BY_ID.run(store, &[value::text(customer), value::uuid(id)])?;
-    rows.first().map(|row| read(&row)).transpose()
+    rows.read_first()
 }
 
 /// The costs recorded for a debit, in the order they were; with those of the authorization whose
@@ -318,7 +382,7 @@ pub fn of_debit(
         value::optional_uuid(authorization),
     ];
     let rows = OF_DEBIT.run(store, &args)?;
-    rows.iter().map(|row| read(&row)).collect()
+    rows.read_all()
 }
 
 /// The costs recorded for an authorization before it was captured.
@@ -341,7 +405,7 @@ pub fn of_request(
         value::text(request),
     ];
     let rows = OF_REQUEST.run(store, &args)?;
-    rows.iter().map(|row| read(&row)).collect()
+    rows.read_all()
 }
 
 /// Every cost that is known of a debit, in the order it became known: what came with it, and what
@@ -405,7 +469,7 @@ pub fn weights_of(store: &Store, customer: &str, debit: &Entry) -> Result<Vec<Sp
 /// What was computed anew for a cost or a debit.
 pub fn anew(store: &Store, customer: &str, id: Uuid) -> Result<Vec<Cost>> {
     let rows = ANEW.run(store, &[value::text(customer), value::uuid(id)])?;
-    rows.iter().map(|row| read(&row)).collect()
+    rows.read_all()
 }
 
 /// A customer and the id of a row of theirs.
@@ -424,10 +488,7 @@ pub fn used(
         value::optional_moment(since),
     ];
     let places = |statement: &'static Statement| -> Result<Vec<Place>> {
-        let rows = statement.run(store, &args)?;
-        rows.iter()
-            .map(|row| Ok((row.text(1)?, row.uuid(2)?)))
-            .collect()
+        statement.run(store, &args)?.read_all()
     };
     Ok((places(&DEBITS_OF)?, places(&COSTS_OF)?))
 }
@@ -436,38 +497,7 @@ pub fn used(
 pub fn only_asset_of(store: &Store, customer: &str) -> Result<Option<String>> {
     let rows = ASSETS_OF.run(store, &[value::text(customer)])?;
     match rows.count() {
-        1 => rows.first().map(|row| row.text(1)).transpose(),
+        1 => rows.read_first(),
         _ => Ok(None),
     }
-}
-
-fn read(row: &RowRef) -> Result<Cost> {
-    let source = row.text(4)?;
-    let part = row.optional_int(17).unwrap_or_default();
-    Ok(Cost {
-        id: row.uuid(1)?,
-        seq: row.bigint(2)? as u64,
-        asset: row.text(3)?,
-        source: Source::from_str(&source)
-            .map_err(|_| errors::corrupted("a vendor cost", source))?,
-        spent: Spent {
-            vendor: Some(row.text(5)?),
-            model: row.optional_text(6),
-            request: row.optional_text(7),
-            cost: row.optional_decimal(8)?,
-            weight: None,
-            reason: row.optional_text(9),
-            rate_version: row.optional_int(10),
-        },
-        api_flavor: row.optional_text(11),
-        usage: row.optional_json(12)?,
-        context: row.optional_json(13)?,
-        debit_id: row.optional_uuid(14),
-        authorization_id: row.optional_uuid(15),
-        replaces: row.optional_uuid(16).map(|id| (id, part)),
-        occurred_at: row.moment(18)?,
-        accounted_at: row.moment(19)?,
-        created_at: row.moment(20)?,
-        metadata: None,
-    })
 }

@@ -164,7 +164,8 @@ pub fn erase(store: &Store, customer: &str, reason: &str) -> Result<Erasure> {
     }
     let mut blanked = 0;
     for row in rows.iter() {
-        let mut open = wallets::open(store, customer, &row.text(1)?)?;
+        let asset: String = row.read()?;
+        let mut open = wallets::open(store, customer, &asset)?;
         blanked += limit::forget_names(&mut open.wallet.limits);
         open.write_back(store)?;
     }
@@ -181,7 +182,7 @@ pub fn erase(store: &Store, customer: &str, reason: &str) -> Result<Erasure> {
     let erasure = Erasure {
         id: Uuid::now_v7(),
         blanked: blanked as i64,
-        open_holds: holds.first().map_or(Ok(0), |row| row.int(1))?,
+        open_holds: holds.read_one()?,
         erased_at: books::now(store)?,
     };
     let trace = [

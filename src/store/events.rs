@@ -3,6 +3,7 @@
 //! Order is kept by customer: a worker gets the first events of customers none of whose events is out
 //! with another one. The row of a customer's first event is the lock.
 
+use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 
 use pgrx::pg_sys;
@@ -12,9 +13,9 @@ use uuid::Uuid;
 use super::ledger;
 use super::limits;
 use super::statement::{
-    BIGINT, Columns, INT, JSONB, JSONBS, ROWS_AT_ONCE, RowRef, Statement, Store, TEXT, TEXTS, TIME,
-    TIMES, UUID, UUIDS,
+    BIGINT, Columns, INT, ROWS_AT_ONCE, Statement, Store, TEXT, TEXTS, TIME, UUID, UUIDS,
 };
+use super::table::{sql, table};
 use super::wallets::OpenWallet;
 use crate::errors::Result;
 use crate::ledger::interrupt::checked;
@@ -23,7 +24,8 @@ use crate::ledger::plan::Renewing;
 use crate::ledger::wallet::{Decided, Due, Part};
 use crate::ledger::watch::{Expiring, Signal};
 use crate::ledger::{Amount, Moment};
-use crate::sql_types::{Args, Row, Scratch, row, value};
+use crate::sql_types::value::{self, Value};
+use crate::sql_types::{Args, Scratch, row};
 
 /// An event that is about to be written.
 #[derive(Clone, Debug)]
@@ -35,17 +37,26 @@ pub struct News {
     payload: String,
 }
 
-/// An event that a worker may take, and the row that he gets.
-struct Event {
-    id: Uuid,
-    customer: String,
-    row: Row,
+table! {
+    /// An event as it is kept, and as a worker gets it.
+    pub struct Event {
+        id: Uuid as uuid,
+        customer: String as text,
+        asset: String as text,
+        r#type: Cow<'static, str> as text,
+        payload: Value as jsonb,
+        created_at: Moment as timestamptz,
+    }
 }
 
 static INSERT: Statement = Statement {
-    sql: "INSERT INTO credyt.events (customer, id, asset, type, payload, created_at)
-          SELECT unnest($1), unnest($2), unnest($3), unnest($4), unnest($5), unnest($6)",
-    args: &[TEXTS, UUIDS, TEXTS, TEXTS, JSONBS, TIMES],
+    sql: sql!(
+        "INSERT INTO credyt.events (",
+        Event::COLUMNS,
+        ") SELECT ",
+        Event::UNNESTED
+    ),
+    args: Event::LISTS,
 };
 
 /// Of the customers of the first $3 events: those whose first event waits for a worker, and none of
@@ -79,13 +90,16 @@ static COUNT: Statement = Statement {
 };
 
 static WAITING: Statement = Statement {
-    sql: "SELECT e.id, e.customer, e.asset, e.type, e.payload, e.created_at
-          FROM unnest($1) AS c (customer)
+    sql: sql!(
+        "SELECT ",
+        Event::COLUMNS,
+        " FROM unnest($1) AS c (of_customer)
           CROSS JOIN LATERAL (SELECT w.* FROM credyt.events w
                               WHERE w.acknowledged_at IS NULL
-                                AND w.customer >= c.customer AND w.customer <= c.customer
+                                AND w.customer >= c.of_customer AND w.customer <= c.of_customer
                               ORDER BY w.customer, w.id LIMIT $2) e
-          ORDER BY e.id LIMIT $2",
+          ORDER BY e.id LIMIT $2"
+    ),
     args: &[TEXTS, INT],
 };
 
@@ -315,16 +329,17 @@ pub fn topup_period(open: &OpenWallet) -> Result<CalendarPeriod> {
 pub fn insert(store: &Store, open: &OpenWallet, news: &[News]) -> Result<()> {
     for news in news.chunks(ROWS_AT_ONCE) {
         let _scratch = Scratch::new();
-        let mut columns = Columns::new(&[TEXT, UUID, TEXT, TEXT, JSONB, TIME]);
+        let mut columns = Columns::new(Event::ELEMENTS);
         for news in checked(news) {
-            columns.push(vec![
-                value::text(&open.customer),
-                value::uuid(news.id),
-                value::text(&open.asset.name),
-                value::text(news.kind),
-                value::jsonb(&news.payload),
-                value::moment(open.now),
-            ]);
+            let event = Event {
+                id: news.id,
+                customer: open.customer.clone(),
+                asset: open.asset.name.clone(),
+                r#type: news.kind.into(),
+                payload: value::jsonb(&news.payload),
+                created_at: open.now,
+            };
+            columns.push(event.elements()?);
         }
         INSERT.run(store, &columns.args())?;
     }
@@ -343,11 +358,9 @@ pub fn take(
     let customers = customers(store, now, batch)?;
     let args = [value::texts(Some(&customers)), value::int(batch)];
     let rows = WAITING.run(store, &args)?;
-    let waiting: Result<Vec<Event>> = rows.iter().map(Event::read).collect();
-    let mut waiting = waiting?;
+    let mut waiting: Vec<Event> = rows.read_all()?;
     let locked = LOCK.run(store, &names(&waiting).args())?;
-    let locked: Result<HashSet<Uuid>> = locked.iter().map(|row| row.uuid(1)).collect();
-    let locked = locked?;
+    let locked: HashSet<Uuid> = locked.read_all()?;
     // Behind one that could not be locked, the customer's later ones wait too.
     let mut passed: HashSet<String> = HashSet::new();
     waiting.retain(|event| {
@@ -360,7 +373,7 @@ pub fn take(
     let mut args = names(&waiting).args();
     args.push(value::moment(until));
     LEASE.run(store, &args)?;
-    row::rows(function, waiting.into_iter().map(|event| event.row))
+    row::try_rows(function, waiting.into_iter().map(|event| event.into_row()))
 }
 
 /// Customers who have so many events together, if there are so many, and whose events are this worker's
@@ -374,14 +387,15 @@ fn customers(store: &Store, now: Moment, batch: i32) -> Result<Vec<String>> {
         let mut customers = Vec::with_capacity(rows.count());
         let mut events = 0_i64;
         for row in rows.iter() {
-            customers.push(row.text(1)?);
-            events = events.saturating_add(row.bigint(2)?);
+            let (customer, of_customer): (String, i64) = row.read()?;
+            customers.push(customer);
+            events = events.saturating_add(of_customer);
         }
         if events >= i64::from(batch) {
             return Ok(customers);
         }
         let all = COUNT.run(store, &[value::bigint(among)])?;
-        if all.first().map_or(Ok(0), |row| row.bigint(1))? < among {
+        if all.read_one::<i64>()? < among {
             return Ok(customers);
         }
         among = among.saturating_mul(8);
@@ -397,16 +411,6 @@ fn names(events: &[Event]) -> Columns {
     columns
 }
 
-impl Event {
-    fn read(row: RowRef) -> Result<Event> {
-        Ok(Event {
-            id: row.uuid(1)?,
-            customer: row.text(2)?,
-            row: Row::new((1..=6).map(|column| row.value(column)).collect()),
-        })
-    }
-}
-
 /// Acknowledges events that have not been yet. How many; or an id that is no event's.
 pub fn acknowledge(
     store: &Store,
@@ -417,33 +421,27 @@ pub fn acknowledge(
     let done = ACKNOWLEDGE.run(store, &[list, value::moment(now)])?.count();
     if done < ids.len() {
         let rows = UNKNOWN.run(store, &[list])?;
-        if let Some(row) = rows.first() {
-            return Ok(Err(row.uuid(1)?));
+        if let Some(unknown) = rows.read_first()? {
+            return Ok(Err(unknown));
         }
     }
     Ok(Ok(done))
 }
 
-/// A request for a top-up.
-pub struct Request {
-    pub asset: String,
-    pub credits: Amount,
-    pub asked_at: Moment,
-    pub failed_at: Option<Moment>,
+table! {
+    /// A request for a top-up.
+    pub struct Request {
+        asset: String as text,
+        credits: Amount as credits,
+        created_at: Moment as timestamptz,
+        failed_at: Option<Moment> as timestamptz,
+    }
 }
 
 /// A customer's request for a top-up.
 pub fn request(store: &Store, customer: &str, id: Uuid) -> Result<Option<Request>> {
     let rows = REQUEST.run(store, &[value::text(customer), value::uuid(id)])?;
-    let request = |row: RowRef| {
-        Ok(Request {
-            asset: row.text(1)?,
-            credits: row.amount(2)?,
-            asked_at: row.moment(3)?,
-            failed_at: row.optional_moment(4),
-        })
-    };
-    rows.first().map(request).transpose()
+    rows.read_first()
 }
 
 /// Writes down that a top-up failed, and why.
@@ -472,7 +470,7 @@ pub fn asked_since(store: &Store, open: &OpenWallet, since: Moment) -> Result<Am
         value::moment(since),
     ];
     let rows = ASKED.run(store, &args)?;
-    rows.first().map_or(Ok(Amount::ZERO), |row| row.amount(1))
+    rows.read_one()
 }
 
 /// Forgets acknowledged events, at most so many: `maintain`'s share. How many.

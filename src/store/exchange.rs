@@ -50,8 +50,7 @@ pub fn set(store: &Store, new: &NewRate, now: Moment) -> Result<(i32, Option<Mom
     ];
     let rows = ADD.run(store, &args)?;
     // An older snapshot does not see the version that another transaction has added.
-    let row = rows.first().ok_or_else(errors::rates_changed)?;
-    Ok((row.int(1)?, row.optional_moment(2)))
+    rows.read_first()?.ok_or_else(errors::rates_changed)
 }
 
 /// What one of a currency is in another at a moment; `None` where no rate is known.
@@ -67,5 +66,5 @@ pub fn rate(
         value::moment(at),
     ];
     let rows = IN_FORCE.run(store, &args)?;
-    rows.first().map(|row| row.decimal(1)).transpose()
+    rows.read_first()
 }

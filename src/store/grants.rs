@@ -141,7 +141,7 @@ pub fn insert_all(store: &Store, grants: impl Iterator<Item = impl Borrow<Issued
 
 pub fn by_id(store: &Store, customer: &str, id: Uuid) -> Result<Option<Issued>> {
     let rows = BY_ID.run(store, &[value::text(customer), value::uuid(id)])?;
-    rows.first().map(|row| Issued::read(&row)).transpose()
+    rows.read_first()
 }
 
 /// Writes down that a grant is revoked as a whole, and whether what of it is spent is owed.
@@ -171,8 +171,5 @@ pub fn is_revoked(store: &Store, customer: &str, id: Uuid) -> Result<bool> {
 /// Credits of a grant that are spent, and the revenue earned by them. Reads the customer's ledger.
 pub fn spent(store: &Store, customer: &str, id: Uuid) -> Result<(Amount, Amount)> {
     let rows = SPENT.run(store, &[value::text(customer), value::uuid(id)])?;
-    match rows.first() {
-        Some(row) => Ok((row.amount(1)?, row.amount(2)?)),
-        None => Ok((Amount::ZERO, Amount::ZERO)),
-    }
+    rows.read_one()
 }

@@ -52,10 +52,7 @@ pub fn settled_at(
         value::uuid(first_id(next)),
     ];
     let rows = SETTLED_AT.run(store, &args)?;
-    match rows.first() {
-        Some(row) => Ok((row.amount(1)?, row.amount(2)?)),
-        None => Ok((Amount::ZERO, Amount::ZERO)),
-    }
+    rows.read_one()
 }
 
 static VERIFY: Statement = Statement {

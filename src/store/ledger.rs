@@ -9,13 +9,14 @@ use serde_json::{Value as Json, json};
 use uuid::Uuid;
 
 use super::periods;
-use super::statement::{BIGINT, Columns, RowRef, Statement, Store, TEXT, TEXTS, UUID};
-use super::table::{Field, sql, table, types};
+use super::statement::{BIGINT, Columns, Statement, Store, TEXT, TEXTS, UUID};
+use super::table::{sql, table};
 use crate::errors::{self, Result};
 use crate::ledger::margin::{self, Paid, Spent};
 use crate::ledger::refund::Back;
 use crate::ledger::wallet::{Decided, Due, Part};
 use crate::ledger::{Amount, Kind, Moment, jsonb};
+use crate::sql_types::field::{Field, FromColumn, Nth, types};
 use crate::sql_types::value::{self, Value};
 
 /// An idempotency key and the hash of the request it stands for.
@@ -239,9 +240,13 @@ impl Field<types::jsonb> for Vec<Spent> {
     fn value(&self, _: &str) -> Result<Value> {
         Ok(stored_costs(self))
     }
+}
 
-    fn read(row: &RowRef, at: usize) -> Result<Vec<Spent>> {
-        match row.optional_json(at)? {
+impl FromColumn for Vec<Spent> {
+    const NULLABLE: bool = true;
+
+    fn from_value(value: Value) -> Result<Vec<Spent>> {
+        match value::read_json(value)? {
             Some(costs) => Spent::read_all(Some(&costs), None)
                 .ok_or_else(|| errors::corrupted("the vendors' costs", costs)),
             None => Ok(Vec::new()),
@@ -527,9 +532,9 @@ static BY_KEY: Statement = Statement {
 
 static BY_KEYS: Statement = Statement {
     sql: sql!(
-        "SELECT ",
+        "SELECT k.nth, ",
         Entry::COLUMNS,
-        ", k.nth
+        "
          FROM unnest($1, $2) WITH ORDINALITY AS k (of_customer, of_key, nth)
              CROSS JOIN LATERAL (SELECT f.* FROM credyt.ledger f
                                  WHERE f.customer = k.of_customer AND f.idempotency_key = k.of_key
@@ -550,7 +555,7 @@ static REFERRING: Statement = Statement {
 
 pub fn by_key(store: &Store, customer: &str, key: &str) -> Result<Option<Entry>> {
     let rows = BY_KEY.run(store, &[value::text(customer), value::text(key)])?;
-    rows.first().map(|row| Entry::read(&row)).transpose()
+    rows.read_first()
 }
 
 /// The movements of these keys, each of a customer, that there are: with the place of its key.
@@ -561,19 +566,19 @@ pub fn by_keys(store: &Store, keys: &[(&str, &str)]) -> Result<Vec<(usize, Entry
     }
     let rows = BY_KEYS.run(store, &columns.args())?;
     rows.iter()
-        .map(|row| Ok((row.place(Entry::TYPES.len() + 1)?, Entry::read(&row)?)))
+        .map(|row| row.read().map(|(Nth(nth), entry)| (nth, entry)))
         .collect()
 }
 
 pub fn by_id(store: &Store, customer: &str, id: Uuid) -> Result<Option<Entry>> {
     let rows = BY_ID.run(store, &[value::text(customer), value::uuid(id)])?;
-    rows.first().map(|row| Entry::read(&row)).transpose()
+    rows.read_first()
 }
 
 /// The rows that refer to a debit or a grant, in the order they were booked.
 pub fn referring_to(store: &Store, customer: &str, id: Uuid) -> Result<Vec<Entry>> {
     let rows = REFERRING.run(store, &[value::text(customer), value::uuid(id)])?;
-    rows.iter().map(|row| Entry::read(&row)).collect()
+    rows.read_all()
 }
 
 static CAPTURES: Statement = Statement {
@@ -585,7 +590,7 @@ static CAPTURES: Statement = Statement {
 pub fn captures_of(store: &Store, customer: &str, authorization: Uuid) -> Result<Vec<Entry>> {
     let args = [value::text(customer), value::uuid(authorization)];
     let rows = CAPTURES.run(store, &args)?;
-    rows.iter().map(|row| Entry::read(&row)).collect()
+    rows.read_all()
 }
 
 static USAGE_BEFORE: Statement = Statement {
@@ -607,8 +612,5 @@ pub fn usage_before(
         value::uuid(authorization),
         value::bigint(seq as i64),
     ];
-    match USAGE_BEFORE.run(store, &args)?.first() {
-        Some(row) => row.optional_json(1),
-        None => Ok(None),
-    }
+    Ok(USAGE_BEFORE.run(store, &args)?.read_first()?.flatten())
 }

@@ -3,12 +3,15 @@
 //! than the state takes in, the others are counted in rows, under the wallet's lock. What is held is
 //! asked of the open authorizations.
 
+use std::borrow::Cow;
+
 use serde_json::json;
 use uuid::Uuid;
 
 use super::events::News;
 use super::ledger::{self, Entry};
-use super::statement::{BIGINT, BOOL, INT, NUMERIC, Statement, Store, TEXT, TEXTS, TIME, UUID};
+use super::statement::{BIGINT, INT, NUMERIC, Statement, Store, TEXT, TEXTS, TIME, UUID};
+use super::table::{sql, table};
 use super::wallets::OpenWallet;
 use crate::errors::{self, Result};
 use crate::ledger::limit::{
@@ -17,21 +20,45 @@ use crate::ledger::limit::{
 use crate::ledger::{Amount, Limit, Moment};
 use crate::sql_types::value::{self, Value};
 
+table! {
+    /// What is counted in a row.
+    pub struct LimitUse {
+        customer: String as text,
+        asset: String as text,
+        scope: String as text,
+        every: String as text,
+        counts: Cow<'static, str> as text,
+        period_start: Moment as timestamptz,
+        period_end: Option<Moment> as timestamptz,
+        after: u64 as bigint,
+        used: Amount as credits,
+        warned: bool as boolean,
+        reached: bool as boolean,
+        unopened: bool as boolean,
+    }
+}
+
 static WRITE: Statement = Statement {
-    sql: "INSERT INTO credyt.limit_uses AS u
-              (customer, asset, scope, every, counts, period_start, period_end, after, used, warned, reached, unopened)
-          VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
+    sql: sql!(
+        "INSERT INTO credyt.limit_uses AS u (",
+        LimitUse::COLUMNS,
+        ") VALUES (",
+        LimitUse::PLACES,
+        ")
           ON CONFLICT (customer, asset, scope, every, counts) DO UPDATE
           SET period_start = EXCLUDED.period_start, period_end = EXCLUDED.period_end, after = EXCLUDED.after,
-              used = EXCLUDED.used, warned = EXCLUDED.warned, reached = EXCLUDED.reached, unopened = EXCLUDED.unopened",
-    args: &[
-        TEXT, TEXT, TEXT, TEXT, TEXT, TIME, TIME, BIGINT, NUMERIC, BOOL, BOOL, BOOL,
-    ],
+              used = EXCLUDED.used, warned = EXCLUDED.warned, reached = EXCLUDED.reached, unopened = EXCLUDED.unopened"
+    ),
+    args: LimitUse::TYPES,
 };
 
 static READ: Statement = Statement {
-    sql: "SELECT u.period_start, u.after, u.used, u.warned, u.reached, u.unopened FROM credyt.limit_uses u
-          WHERE u.customer = $1 AND u.asset = $2 AND u.scope = $3 AND u.every = $4 AND u.counts = $5",
+    sql: sql!(
+        "SELECT ",
+        LimitUse::COLUMNS,
+        " FROM credyt.limit_uses u
+          WHERE u.customer = $1 AND u.asset = $2 AND u.scope = $3 AND u.every = $4 AND u.counts = $5"
+    ),
     args: &[TEXT, TEXT, TEXT, TEXT, TEXT],
 };
 
@@ -205,8 +232,8 @@ impl Standing {
             value::optional_uuid(but),
         ];
         for row in HELD.run(store, &args)?.iter() {
-            let (action, scopes) = (row.text(1)?, row.optional_texts(2).unwrap_or_default());
-            let pinned = row.amount(3)?;
+            let (action, scopes, pinned): (String, Option<Vec<String>>, Amount) = row.read()?;
+            let scopes = scopes.unwrap_or_default();
             for place in &mut self.places {
                 if place.counts == Counts::Credits && place.limit.counts(&action, &scopes) {
                     place.held += pinned;
@@ -397,21 +424,21 @@ impl Counted {
             one,
         } in &self.rows
         {
-            let args = [
-                value::text(&open.customer),
-                value::text(&open.asset.name),
-                value::text(&one.scope),
-                value::text(&every.to_string()),
-                value::text(counts.as_str()),
-                value::moment(one.since),
-                value::optional_moment(*ends),
-                value::bigint(one.after as i64),
-                value::credits(one.used),
-                value::bool(one.warned),
-                value::bool(one.reached),
-                value::bool(one.unopened),
-            ];
-            WRITE.run(store, &args)?;
+            let row = LimitUse {
+                customer: open.customer.clone(),
+                asset: open.asset.name.clone(),
+                scope: one.scope.clone(),
+                every: every.to_string(),
+                counts: counts.as_str().into(),
+                period_start: one.since,
+                period_end: *ends,
+                after: one.after,
+                used: one.used,
+                warned: one.warned,
+                reached: one.reached,
+                unopened: one.unopened,
+            };
+            WRITE.run(store, &row.values()?)?;
         }
         Ok(())
     }
@@ -454,17 +481,14 @@ fn read_row(store: &Store, open: &OpenWallet, limit: &Limit, scope: &str) -> Res
         value::text(limit.counts.as_str()),
     ];
     let rows = READ.run(store, &args)?;
-    let Some(row) = rows.first() else {
-        return Ok(None);
-    };
-    Ok(Some(Use {
-        scope: scope.to_owned(),
-        since: row.moment(1)?,
-        after: row.bigint(2)? as u64,
-        used: row.amount(3)?,
-        warned: row.bool(4)?,
-        reached: row.bool(5)?,
-        unopened: row.bool(6)?,
+    Ok(rows.read_first()?.map(|row: LimitUse| Use {
+        scope: row.scope,
+        since: row.period_start,
+        after: row.after,
+        used: row.used,
+        warned: row.warned,
+        reached: row.reached,
+        unopened: row.unopened,
     }))
 }
 
@@ -507,11 +531,10 @@ fn count_back(
 ) -> Result<Counted> {
     let mut counted = Counted::default();
     let rows = SPENT_BY.run(store, &[value::text(&open.customer), value::uuid(debit)])?;
-    let Some(row) = rows.first() else {
+    let Some((action, scopes, spent_at, seq)) = rows.read_first()? else {
         return Ok(counted);
     };
-    let (action, scopes) = (row.optional_text(1), row.optional_texts(2));
-    let (spent_at, seq) = (row.moment(3)?, row.bigint(4)? as u64);
+    let (action, scopes): (Option<String>, Option<Vec<String>>) = (action, scopes);
     let zone = open.asset.timezone.clone();
     let (action, scopes) = (action.unwrap_or_default(), scopes.unwrap_or_default());
     for applying in limit::applying(&open.wallet.limits, &action, &scopes) {
@@ -731,7 +754,7 @@ fn used_since(store: &Store, open: &OpenWallet, limit: &Limit, since: &Use) -> R
         value::optional_text(action.and_then(|pattern| pattern.strip_suffix('*'))),
     ]);
     let rows = USED_SINCE.run(store, &args)?;
-    rows.first().map_or(Ok(Amount::ZERO), |row| row.amount(1))
+    rows.read_one()
 }
 
 /// Counts one user or key, or all, under a limit for each.
@@ -753,7 +776,7 @@ fn recount_each(
         value::texts(Some(&own)),
     ]);
     for row in USED_BY_EACH.run(store, &args)?.iter() {
-        let (scope, used) = (row.text(1)?, row.amount(2)?);
+        let (scope, used) = row.read()?;
         let one = Use {
             scope,
             used,

@@ -46,10 +46,7 @@ impl OpenWallet {
             value::moment(month.start),
             value::moment(month.end),
         ];
-        let sum = match USED.run(store, &args)?.first() {
-            Some(row) => row.decimal(1)?,
-            None => Decimal::ZERO,
-        };
+        let sum: Decimal = USED.run(store, &args)?.read_one()?;
         let used = Count::of(sum).ok_or_else(|| uncounted(self, action, Uncounted::OutOfRange))?;
         if self.now < month.end {
             let uses = &mut self.wallet.month_uses;

@@ -3,15 +3,13 @@
 //! A wallet notes the moment of its next notice whenever it is written. Wallets that were written before a
 //! notice was set are searched by `maintain`, in the order of their customers.
 
-use std::str::FromStr;
-
 use super::books::Asset;
-use super::statement::{INT, INTS, RowRef, Statement, Store, TEXT, TEXTS};
+use super::statement::{INT, INTS, Statement, Store, TEXT, TEXTS};
 use super::wallets;
-use crate::errors::{self, Result};
-use crate::ledger::Kind;
+use crate::errors::Result;
 use crate::ledger::interrupt::checked;
 use crate::ledger::watch::{Asks, Notice};
+use crate::ledger::{Kind, Moment, Wallet};
 use crate::sql_types::value;
 
 static OF: Statement = Statement {
@@ -66,18 +64,8 @@ static SEARCHED_TO: Statement = Statement {
 /// The notice of an asset.
 pub(super) fn of(store: &Store, asset: &str) -> Result<Option<Notice>> {
     let rows = OF.run(store, &[value::text(asset)])?;
-    let read = |row: RowRef| {
-        let damaged = || errors::corrupted("a notice", "its kinds are none");
-        let kinds = row.optional_texts(2).ok_or_else(damaged)?;
-        let kinds = kinds.iter().map(|kind| Kind::from_str(kind));
-        Ok(Notice {
-            days: row.ints(1)?,
-            kinds: kinds
-                .collect::<std::result::Result<_, _>>()
-                .map_err(|_| damaged())?,
-        })
-    };
-    rows.first().map(read).transpose()
+    let found: Option<(Vec<i32>, Vec<Kind>)> = rows.read_first()?;
+    Ok(found.map(|(days, kinds)| Notice { days, kinds }))
 }
 
 /// Sets the notice of an asset; without days it is removed.
@@ -100,10 +88,9 @@ pub fn set(store: &Store, asset: &Asset, notice: &Notice) -> Result<()> {
 /// How many it wrote. It ends before a wallet that another session has locked, and goes on there.
 pub fn search(store: &Store, batch: i32) -> Result<usize> {
     let rows = SEARCHED.run(store, &[])?;
-    let Some(row) = rows.first() else {
+    let Some((asset, mut searched_to)) = rows.read_first::<(String, String)>()? else {
         return Ok(0);
     };
-    let (asset, mut searched_to) = (row.text(1)?, row.text(2)?);
     let notice = of(store, &asset)?;
     let args = [
         value::text(&asset),
@@ -114,9 +101,7 @@ pub fn search(store: &Store, batch: i32) -> Result<usize> {
     let mut written = 0;
     let mut ends = page.count() < usize::try_from(batch).unwrap_or(usize::MAX);
     for row in checked(page.iter()) {
-        let customer = row.text(1)?;
-        let wallet = wallets::read_state(row.bytes(2)?)?;
-        let noted = row.optional_moment(3);
+        let (customer, wallet, noted): (String, Wallet, Option<Moment>) = row.read()?;
         let next = wallet.next_notice(wallet.changed_at, notice.as_ref());
         // Who has written it since the notice was set has noted it.
         if next.is_some_and(|next| noted.is_none_or(|noted| noted > next)) {

@@ -80,10 +80,11 @@ pub fn periods(store: &Store, customer: &str, payment: &str) -> Result<Vec<PaidP
     let rows = PERIODS.run(store, &[value::text(customer), value::text(payment)])?;
     rows.iter()
         .map(|row| {
+            let (subscription, since, until) = row.read()?;
             Ok(PaidPeriods {
-                subscription: row.uuid(1)?,
-                since: row.moment(2)?,
-                until: row.optional_moment(3),
+                subscription,
+                since,
+                until,
             })
         })
         .collect()
@@ -97,7 +98,7 @@ pub fn grants(
     periods: &[PaidPeriods],
 ) -> Result<Vec<Issued>> {
     let rows = GRANTS.run(store, &[value::text(customer), value::text(payment)])?;
-    let mut ids: Vec<Uuid> = rows.iter().map(|row| row.uuid(1)).collect::<Result<_>>()?;
+    let mut ids: Vec<Uuid> = rows.read_all()?;
     for paid in periods {
         let args = [
             value::text(customer),
@@ -105,7 +106,7 @@ pub fn grants(
             value::optional_moment(paid.until),
         ];
         for row in PERIOD_GRANTS.run(store, &args)?.iter() {
-            let (id, starts) = (row.uuid(1)?, row.moment(2)?);
+            let (id, starts): (Uuid, Moment) = row.read()?;
             if id == plan::grant_id(paid.subscription, starts, plan::OWN) && !ids.contains(&id) {
                 ids.push(id);
             }
@@ -120,7 +121,10 @@ pub fn grants(
 pub fn moves(store: &Store, customer: &str, id: Uuid) -> Result<Vec<(Issued, Amount)>> {
     let rows = MOVES.run(store, &[value::text(customer), value::uuid(id)])?;
     rows.iter()
-        .map(|row| Ok((issued(store, &row.text(1)?, row.uuid(2)?)?, row.amount(3)?)))
+        .map(|row| {
+            let (customer, id, credits): (String, Uuid, Amount) = row.read()?;
+            Ok((issued(store, &customer, id)?, credits))
+        })
         .collect()
 }
 

@@ -19,16 +19,53 @@
 //! Who changes several wallets in one transaction and meets `close_period` may end in a deadlock
 //! (40P01), as with any other transaction that locks them in another order.
 
+use pgrx::pg_sys;
+
 use super::books;
 use super::edition;
-use super::statement::{RowRef, Statement, Store, TEXT, TIME};
+use super::statement::{Statement, Store, TEXT, TIME};
+use super::table::{sql, table};
 use crate::errors::{self, Result};
 use crate::ledger::Moment;
-use crate::sql_types::value::{self, Value};
+use crate::sql_types::value;
 
 /// Before and after all time, as Postgres orders them.
 const BEGINNING: Moment = Moment(i64::MIN);
 const END: Moment = Moment(i64::MAX);
+
+table! {
+    /// A closed period.
+    pub struct Period {
+        asset: String as text,
+        through: Moment as timestamptz,
+        closed_at: Moment as timestamptz,
+        credits: pg_sys::Datum as numeric,
+        deferred: pg_sys::Datum as numeric,
+    }
+}
+
+table! {
+    /// What is deferred at a moment in grants of one kind.
+    pub struct Deferred {
+        asset: String as text,
+        kind: String as text,
+        credits: pg_sys::Datum as numeric,
+        revenue: pg_sys::Datum as numeric,
+    }
+}
+
+table! {
+    /// From what was deferred before a period to what was at its end.
+    pub struct Rollforward {
+        asset: String as text,
+        opening: pg_sys::Datum as numeric,
+        billed: pg_sys::Datum as numeric,
+        earned: pg_sys::Datum as numeric,
+        breakage: pg_sys::Datum as numeric,
+        returned: pg_sys::Datum as numeric,
+        closing: pg_sys::Datum as numeric,
+    }
+}
 
 /// Conflicts with `LOCK` alone: not with itself, and not with readers or a dump.
 static SHARE: Statement = Statement {
@@ -59,14 +96,20 @@ static CUSTOMERS: Statement = Statement {
 };
 
 static CLOSED: Statement = Statement {
-    sql: "SELECT p.asset, p.through, p.closed_at, p.credits, p.deferred
-          FROM credyt.periods p WHERE p.asset = $1 AND p.through = $2",
+    sql: sql!(
+        "SELECT ",
+        Period::COLUMNS,
+        " FROM credyt.periods p WHERE p.asset = $1 AND p.through = $2"
+    ),
     args: &[TEXT, TIME],
 };
 
 static KEEP: Statement = Statement {
-    sql: "SELECT p.asset, p.through, p.closed_at, p.credits, p.deferred
-          FROM credyt.keep_period($1, $2, $3, $4) p",
+    sql: sql!(
+        "SELECT ",
+        Period::COLUMNS,
+        " FROM credyt.keep_period($1, $2, $3, $4) p"
+    ),
     args: &[TEXT, TIME, TIME, TIME],
 };
 
@@ -149,7 +192,7 @@ static ROLLFORWARD: Statement = Statement {
 /// it needs the lock of the wallet it is about, taken before.
 pub fn first_open(store: &Store, asset: &str) -> Result<Option<Moment>> {
     let rows = LAST.run(store, &[value::text(asset)])?;
-    Ok(rows.first().and_then(|row| row.optional_moment(1)))
+    rows.read_one()
 }
 
 /// When something counts in the books that happened at a moment in an open (and so locked) wallet
@@ -191,9 +234,8 @@ fn same_as_latest(store: &Store, statement: &Statement, asset: &str) -> Result<(
     }
     let args = [value::text(asset)];
     // A count and a moment alike are 64 bits.
-    let seen = |row: Option<RowRef>| row.and_then(|row| row.optional_moment(1));
-    let ours = seen(statement.run(store, &args)?.first());
-    let latest = seen(statement.run_latest(&args)?.first());
+    let ours: Option<Moment> = statement.run(store, &args)?.read_one()?;
+    let latest = statement.run_latest(&args)?.read_one()?;
     if ours == latest {
         Ok(())
     } else {
@@ -204,13 +246,13 @@ fn same_as_latest(store: &Store, statement: &Statement, asset: &str) -> Result<(
 /// All who have a wallet, in the order in which they are locked.
 pub fn customers(store: &Store, asset: &str) -> Result<Vec<String>> {
     let rows = CUSTOMERS.run(store, &[value::text(asset)])?;
-    rows.iter().map(|row| row.text(1)).collect()
+    rows.read_all()
 }
 
 /// The columns of a closed period.
-pub fn closed(store: &Store, asset: &str, through: Moment) -> Result<Option<Vec<Value>>> {
+pub fn closed(store: &Store, asset: &str, through: Moment) -> Result<Option<Period>> {
     let rows = CLOSED.run(store, &[value::text(asset), value::moment(through)])?;
-    rows.first().map(|row| period(&row)).transpose()
+    rows.read_first()
 }
 
 /// Writes a period down, with what every grant had left at its end. `last` is the end of the period
@@ -221,43 +263,23 @@ pub fn keep(
     last: Option<Moment>,
     through: Moment,
     closed_at: Moment,
-) -> Result<Vec<Value>> {
+) -> Result<Period> {
     let args = [
         value::text(asset),
         value::moment(last.unwrap_or(BEGINNING)),
         value::moment(through),
         value::moment(closed_at),
     ];
-    let rows = KEEP.run(store, &args)?;
-    let kept = rows.first().map(|row| period(&row));
-    kept.unwrap_or_else(|| Err(errors::corrupted("a period", "it was not kept")))
-}
-
-fn period(row: &RowRef) -> Result<Vec<Value>> {
-    Ok(vec![
-        value::text(&row.text(1)?),
-        value::moment(row.moment(2)?),
-        value::moment(row.moment(3)?),
-        row.numeric(4),
-        row.numeric(5),
-    ])
+    KEEP.run(store, &args)?.read_one()
 }
 
 /// What was deferred at a moment, itself included: asset, kind, credits and money.
-pub fn deferred_at(store: &Store, at: Moment, asset: Option<&str>) -> Result<Vec<Vec<Value>>> {
+pub fn deferred_at(store: &Store, at: Moment, asset: Option<&str>) -> Result<Vec<Deferred>> {
     known(store, asset)?;
     // What is accounted at a moment is accounted before the next microsecond.
     let until = Moment(at.0.saturating_add(1));
     let rows = DEFERRED.run(store, &[value::moment(until), value::optional_text(asset)])?;
-    let row = |row: RowRef| {
-        Ok(vec![
-            value::text(&row.text(1)?),
-            value::text(&row.text(2)?),
-            row.numeric(3),
-            row.numeric(4),
-        ])
-    };
-    rows.iter().map(row).collect()
+    rows.read_all()
 }
 
 /// From what was deferred before `since` to what was before `until`, asset by asset.
@@ -266,7 +288,7 @@ pub fn rollforward(
     since: Option<Moment>,
     until: Option<Moment>,
     asset: Option<&str>,
-) -> Result<Vec<Vec<Value>>> {
+) -> Result<Vec<Rollforward>> {
     known(store, asset)?;
     let args = [
         value::moment(since.unwrap_or(BEGINNING)),
@@ -274,12 +296,7 @@ pub fn rollforward(
         value::optional_text(asset),
     ];
     let rows = ROLLFORWARD.run(store, &args)?;
-    let row = |row: RowRef| {
-        let mut columns = vec![value::text(&row.text(1)?)];
-        columns.extend((2..=7).map(|column| row.numeric(column)));
-        Ok(columns)
-    };
-    rows.iter().map(row).collect()
+    rows.read_all()
 }
 
 /// WC009 for an asset that is not there.

@@ -6,7 +6,8 @@ use std::rc::Rc;
 
 use super::books::Asset;
 use super::edition;
-use super::statement::{RowRef, Statement, Store, TEXT, TIME};
+use super::statement::{Statement, Store, TEXT, TIME};
+use super::table::{sql, table};
 use crate::errors::Result;
 use crate::ledger::Moment;
 use crate::ledger::interrupt;
@@ -15,15 +16,17 @@ use crate::sql_types::value;
 /// More customers than this are not remembered.
 const MAX_KEPT: usize = 1000;
 
-/// From `effective_at` on a customer has the prices of this list, and what prices there were at `as_of`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Assignment {
-    /// `None`: no list but that for all.
-    pub price_list: Option<String>,
-    /// `None`: the prices of now.
-    pub as_of: Option<Moment>,
-    pub version: i32,
-    pub effective_at: Moment,
+table! {
+    /// From `effective_at` on a customer has the prices of this list, and what prices there were at `as_of`.
+    #[derive(Clone, Debug, PartialEq, Eq)]
+    pub struct Assignment {
+        /// `None`: no list but that for all.
+        price_list: Option<String> as text,
+        /// `None`: the prices of now.
+        as_of: Option<Moment> as timestamptz,
+        version: i32 as int,
+        effective_at: Moment as timestamptz,
+    }
 }
 
 /// A customer's assignments in one asset, the latest first.
@@ -43,19 +46,25 @@ static ANY: Statement = Statement {
 };
 
 static OF_CUSTOMER: Statement = Statement {
-    sql:
-        "SELECT l.price_list, l.as_of, l.version, l.effective_at FROM credyt.customer_price_lists l
-          WHERE l.customer = $1 AND l.asset = $2 ORDER BY l.version DESC",
+    sql: sql!(
+        "SELECT ",
+        Assignment::COLUMNS,
+        " FROM credyt.customer_price_lists l
+          WHERE l.customer = $1 AND l.asset = $2 ORDER BY l.version DESC"
+    ),
     args: &[TEXT, TEXT],
 };
 
 /// Who sets one at the same moment makes the version that this one would be: then nothing is added.
 static ADD: Statement = Statement {
-    sql: "INSERT INTO credyt.customer_price_lists (customer, asset, version, price_list, as_of, effective_at)
+    sql: sql!(
+        "INSERT INTO credyt.customer_price_lists (customer, asset, version, price_list, as_of, effective_at)
           SELECT $1, $2, coalesce(max(l.version), 0) + 1, $3, $4, greatest(max(l.effective_at), $5)
           FROM credyt.customer_price_lists l WHERE l.customer = $1 AND l.asset = $2
           ON CONFLICT DO NOTHING
-          RETURNING price_list, as_of, version, effective_at",
+          RETURNING ",
+        Assignment::COLUMNS
+    ),
     args: &[TEXT, TEXT, TEXT, TIME, TIME],
 };
 
@@ -73,10 +82,7 @@ pub(super) fn of(store: &Store, asset: &Asset, customer: &str) -> Result<Option<
     let known = asset.price_lists.borrow().any;
     let any = match known {
         Some(any) => any,
-        None => match ANY.run(store, &[])?.first() {
-            Some(row) => row.bool(1)?,
-            None => false,
-        },
+        None => ANY.run(store, &[])?.read_one()?,
     };
     let found = match any {
         true => Some(read(store, customer, &asset.name)?),
@@ -118,22 +124,13 @@ pub fn set(
         if let Some(latest) = latest.filter(same) {
             return Ok(latest);
         }
-        if let Some(row) = ADD.run(store, &args)?.first() {
-            return read_row(&row);
+        if let Some(added) = ADD.run(store, &args)?.read_first()? {
+            return Ok(added);
         }
     }
 }
 
 fn read(store: &Store, customer: &str, asset: &str) -> Result<Assignments> {
     let rows = OF_CUSTOMER.run(store, &[value::text(customer), value::text(asset)])?;
-    rows.iter().map(|row| read_row(&row)).collect()
-}
-
-fn read_row(row: &RowRef) -> Result<Assignment> {
-    Ok(Assignment {
-        price_list: row.optional_text(1),
-        as_of: row.optional_moment(2),
-        version: row.int(3)?,
-        effective_at: row.moment(4)?,
-    })
+    rows.read_all()
 }

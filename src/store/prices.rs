@@ -8,7 +8,7 @@ use serde_json::Value as Json;
 use super::books::Asset;
 use super::edition;
 use super::price_lists::{self, Assignment};
-use super::statement::{INT, JSONB, RowRef, Statement, Store, TEXT, TIME};
+use super::statement::{FromRow, INT, JSONB, Reader, Statement, Store, TEXT, TIME};
 use crate::errors::{self, Result};
 use crate::ledger::Moment;
 use crate::ledger::price::Price;
@@ -86,7 +86,7 @@ impl Applicable {
 
 /// Beside each whether any customer has prices of his own; one row without a price where there is none.
 static FOR_ALL: Statement = Statement {
-    sql: "SELECT p.version, p.effective_at, p.price, o.has_own
+    sql: "SELECT o.has_own, p.version, p.effective_at, p.price
           FROM (SELECT EXISTS (SELECT 1 FROM credyt.prices o
                                WHERE o.asset = $1 AND o.action = $2 AND o.customer IS NOT NULL) AS has_own) o
           LEFT JOIN credyt.prices p
@@ -181,18 +181,23 @@ fn read_applicable(
         value::optional_text(customer),
     ];
     let rows = FOR_ALL.run(store, &args[..2])?;
-    let has_own = match rows.first() {
-        Some(row) => row.bool(4)?,
-        None => false,
-    };
-    let for_all = read_all(rows.iter().filter(|row| row.optional_int(1).is_some()))?;
-    let own = match customer.filter(|_| has_own) {
-        Some(_) => Some(read_all(OWN.run(store, &args)?.iter())?),
+    let mut has_own = false;
+    let mut for_all = Vec::with_capacity(rows.count());
+    for row in rows.iter() {
+        let (own, version, effective_at, rule) = row.read()?;
+        has_own = own;
+        if let (Some(version), Some(effective_at), Some(rule)) = (version, effective_at, rule) {
+            for_all.push(Version::read((version, effective_at, rule))?);
+        }
+    }
+    let for_all: Versions = for_all.into();
+    let own: Option<Versions> = match customer.filter(|_| has_own) {
+        Some(_) => Some(OWN.run(store, &args)?.read_all()?),
         None => None,
     };
     let kept = kept(assignments, |list| {
         let args = [args[0], args[1], value::text(list)];
-        read_all(LISTED.run(store, &args)?.iter())
+        LISTED.run(store, &args)?.read_all()
     })?;
     // What was announced while it was read, or since the reader's snapshot was taken, may or may not
     // be in it: then it is used once.
@@ -241,11 +246,7 @@ pub fn version(
         value::text(action),
         value::int(version),
     ];
-    VERSION
-        .run(store, &args)?
-        .first()
-        .map(|row| read(&row))
-        .transpose()
+    VERSION.run(store, &args)?.read_first()
 }
 
 /// A price that is set: for one customer, for those on a price list, or for all.
@@ -272,30 +273,30 @@ pub fn set(store: &Store, new: &NewPrice, now: Moment) -> Result<i32> {
             value::optional_text(new.price_list),
         ],
     )?;
-    let row = rows
-        .first()
-        .ok_or_else(|| errors::corrupted("the price book", "a price is lost"))?;
-    row.int(1)
+    rows.read_one()
 }
 
-fn read_all<'a>(rows: impl Iterator<Item = RowRef<'a>>) -> Result<Versions> {
-    rows.map(|row| read(&row)).collect()
+impl Version {
+    fn read((version, effective_at, rule): (i32, Moment, Json)) -> Result<Version> {
+        let price = match &rule {
+            Json::Null => None,
+            rule => {
+                let price = Price::parse(rule);
+                Some(Rc::new(
+                    price.map_err(|why| errors::corrupted("a price", why))?,
+                ))
+            }
+        };
+        Ok(Version {
+            version,
+            effective_at,
+            price,
+        })
+    }
 }
 
-fn read(row: &RowRef) -> Result<Version> {
-    let rule = row.json(3)?;
-    let price = match &rule {
-        Json::Null => None,
-        rule => {
-            let price = Price::parse(rule);
-            Some(Rc::new(
-                price.map_err(|why| errors::corrupted("a price", why))?,
-            ))
-        }
-    };
-    Ok(Version {
-        version: row.int(1)?,
-        effective_at: row.moment(2)?,
-        price,
-    })
+impl FromRow for Version {
+    fn from_row(row: &mut Reader) -> Result<Version> {
+        Version::read(FromRow::from_row(row)?)
+    }
 }

@@ -6,7 +6,7 @@
 //! one in `rollup_progress`, in the same snapshot.
 
 use super::statement::{
-    BIGINT, BOOL, DATE, DATES, INT, JSONB, NUMERIC, Rows, Statement, Store, TEXT, TEXTS, TIME, UUID,
+    BIGINT, BOOL, DATE, DATES, INT, JSONB, NUMERIC, Statement, Store, TEXT, TEXTS, TIME, UUID,
 };
 use super::{books, edition, ledger};
 use crate::errors::{self, Result};
@@ -326,11 +326,12 @@ fn arguments(
         value::optional_text(period.asset.as_deref()),
     ];
     let rows = DAYS.run(store, &asked)?;
-    let days = match rows.first() {
-        Some(row) if row.value(1).is_some() => row,
-        _ => return Ok(None),
-    };
-    let mut values: Vec<Value> = (1..=10).map(|column| days.value(column)).collect();
+    let mut values = rows.first().map(|row| row.values()).unwrap_or_default();
+    // There is no first day without an asset.
+    if values.first().is_none_or(Option::is_none) {
+        return Ok(None);
+    }
+    let last = values.pop().flatten();
     let asked = [
         by.day,
         by.action,
@@ -344,7 +345,7 @@ fn arguments(
     values.push(value::int(rollup::report(by.vendor, by.model, by.kind)));
     values.push(value::optional_text(action));
     values.push(value::bool(costed));
-    values.push(days.value(11));
+    values.push(last);
     Ok(Some(values))
 }
 
@@ -657,36 +658,29 @@ static HORIZON: Statement = Statement {
 /// Takes rows of at most so many wallets into the rollups, and at most so many rows. How many it took;
 /// none where another session is at it.
 pub fn roll_up(store: &Store, wallets: i64, rows: i64) -> Result<i64> {
-    let turn = TURN.run(store, &[])?;
-    match turn.first() {
-        Some(row) if row.bool(1)? => {}
-        _ => return Ok(0),
+    if !TURN.run(store, &[])?.read_one::<bool>()? {
+        return Ok(0);
     }
     // A clock that stands in for the time may jump.
     let tells_time = books::stands_in(store)?.is_none() && edition::sees_commits();
     let (mut since, mut horizon) = (None, None);
     if tells_time {
         // Before the rows are looked at.
-        horizon = moment(HORIZON.run(store, &[])?);
-        let complete = COMPLETE.run(store, &[])?;
-        since = complete.first().map(|row| row.uuid(1)).transpose()?;
+        horizon = HORIZON.run(store, &[])?.read_one()?;
+        since = COMPLETE.run(store, &[])?.read_first()?;
     }
     let (many, wide) = (value::bigint(wallets), value::bigint(rows));
     let rolled_up = match since.map(ledger::time_of) {
         Some(since) => ROLL_UP_SINCE.run_once(store, &[many, wide, value::moment(since)])?,
         None => ROLL_UP_ALL.run_once(store, &[many, wide])?,
     };
-    let Some(row) = rolled_up.first() else {
+    let Some((taken, all)) = rolled_up.read_first()? else {
         return Ok(0);
     };
-    if let (true, Some(horizon)) = (row.bool(2)?, horizon) {
+    if let (true, Some(horizon)) = (all, horizon) {
         SET_COMPLETE.run(store, &[value::uuid(ledger::first_id(horizon))])?;
     }
-    row.bigint(1)
-}
-
-fn moment(rows: Rows) -> Option<Moment> {
-    rows.first()?.optional_moment(1)
+    Ok(taken)
 }
 
 /// Takes a customer out of the rollups whose scopes are about to be erased; reports read the ledger's rows
@@ -695,8 +689,9 @@ pub fn take_out(store: &Store, customer: &str) -> Result<()> {
     WAIT.run(store, &[])?;
     let args = [value::text(customer)];
     if !edition::sees_commits() {
-        let seen = |rows: Rows| rows.first().map_or(Ok(0), |row| row.bigint(1));
-        if seen(PROGRESS.run(store, &args)?)? != seen(PROGRESS.run_latest(&args)?)? {
+        let ours: i64 = PROGRESS.run(store, &args)?.read_one()?;
+        let latest: i64 = PROGRESS.run_latest(&args)?.read_one()?;
+        if ours != latest {
             return Err(errors::reports_changed(customer));
         }
     }

@@ -41,13 +41,12 @@ pub fn forget() {
 fn read(store: &Store, function: &'static str) -> Result<Signature> {
     let missing = || errors::corrupted("the installation", format_args!("no {function}"));
     let rows = DECLARED.run(store, &[value::text(function)])?;
-    let row = rows.first().ok_or_else(missing)?;
-    let names = row.optional_texts(1).ok_or_else(missing)?;
-    let expressions = row.text(2)?;
+    let declared: Option<(Vec<String>, String)> = rows.read_first()?;
+    let (names, expressions) = declared.ok_or_else(missing)?;
     let rows = store.query(&format!(
         "SELECT pg_catalog.jsonb_build_array({expressions})"
     ))?;
-    let defaults = match rows.first().ok_or_else(missing)?.json(1)? {
+    let defaults = match rows.read_one()? {
         Json::Array(defaults) => defaults,
         _ => return Err(missing()),
     };

@@ -17,6 +17,7 @@ use crate::ledger::interrupt::{self, checked};
 use crate::ledger::number::parse_decimal;
 use crate::ledger::{Amount, Moment};
 use crate::sql_types::Args;
+use crate::sql_types::field::FromColumn;
 use crate::sql_types::value::{self, TablePlace, Value};
 
 pub const TEXT: pg_sys::Oid = pg_sys::TEXTOID;
@@ -34,8 +35,7 @@ pub const BYTES: pg_sys::Oid = pg_sys::BYTEAOID;
 pub const TIMES: pg_sys::Oid = pg_sys::TIMESTAMPTZARRAYOID;
 pub const JSONBS: pg_sys::Oid = pg_sys::JSONBARRAYOID;
 pub const BYTES_LIST: pg_sys::Oid = pg_sys::BYTEAARRAYOID;
-/// `credyt.wallet`, whose oid is another in every database.
-pub const WALLET: pg_sys::Oid = pg_sys::Oid::from_u32(u32::MAX);
+pub use crate::sql_types::field::WALLET;
 pub const TID: pg_sys::Oid = pg_sys::TIDOID;
 pub const DATE: pg_sys::Oid = pg_sys::DATEOID;
 pub const DATES: pg_sys::Oid = pg_sys::DATEARRAYOID;
@@ -387,16 +387,53 @@ impl Rows {
     pub fn first(&self) -> Option<RowRef<'_>> {
         self.iter().next()
     }
+
+    /// The first row, read; `None` where there is none.
+    pub fn read_first<T: FromRow>(&self) -> Result<Option<T>> {
+        self.first().map(|row| row.read()).transpose()
+    }
+
+    /// The one row that there always is.
+    pub fn read_one<T: FromRow>(&self) -> Result<T> {
+        let none = || errors::corrupted("a statement", "it returned no row");
+        self.read_first()?.ok_or_else(none)
+    }
+
+    pub fn read_all<T: FromRow, C: FromIterator<T>>(&self) -> Result<C> {
+        self.iter().map(|row| row.read()).collect()
+    }
 }
 
-/// One row of a result. Columns count from 1; a NULL where none can be is damage.
+/// One row of a result.
 pub struct RowRef<'a> {
     rows: &'a Rows,
     at: usize,
 }
 
 impl RowRef<'_> {
-    /// As it is, to be passed on.
+    /// All its columns, in their order: into a declared row, a value, or a tuple of such.
+    pub fn read<T: FromRow>(&self) -> Result<T> {
+        let mut reader = Reader { row: self, read: 0 };
+        let read = T::from_row(&mut reader)?;
+        match reader.read == self.width() {
+            true => Ok(read),
+            false => Err(errors::corrupted("a row", "it has other columns")),
+        }
+    }
+
+    /// Its values as they are, for another statement of this connection.
+    pub fn values(&self) -> Vec<Value> {
+        (1..=self.width())
+            .map(|column| self.value(column))
+            .collect()
+    }
+
+    fn width(&self) -> usize {
+        // SAFETY: SPI made the table with its descriptor.
+        unsafe { (*(*self.rows.table).tupdesc).natts as usize }
+    }
+
+    /// Columns count from 1.
     pub(super) fn value(&self, column: usize) -> Value {
         let mut is_null = true;
         // SAFETY: SPI made the table with `processed` rows; SPI_getbinval checks the column.
@@ -407,7 +444,54 @@ impl RowRef<'_> {
         };
         if is_null { None } else { Some(datum) }
     }
+}
 
+/// A row that is being read, column after column.
+pub struct Reader<'a> {
+    row: &'a RowRef<'a>,
+    read: usize,
+}
+
+impl Reader<'_> {
+    pub fn next<T: FromColumn>(&mut self) -> Result<T> {
+        self.read += 1;
+        T::from_value(self.row.value(self.read))
+    }
+}
+
+/// What some columns of a row, one after another, are read into.
+pub trait FromRow: Sized {
+    fn from_row(row: &mut Reader) -> Result<Self>;
+}
+
+impl<T: FromColumn> FromRow for T {
+    fn from_row(row: &mut Reader) -> Result<T> {
+        row.next()
+    }
+}
+
+macro_rules! tuples {
+    ($(($($part:ident)+))*) => {
+        $(
+            impl<$($part: FromRow),+> FromRow for ($($part,)+) {
+                fn from_row(row: &mut Reader) -> Result<Self> {
+                    Ok(($($part::from_row(row)?,)+))
+                }
+            }
+        )*
+    };
+}
+
+tuples! {
+    (A B)
+    (A B C)
+    (A B C D)
+    (A B C D E)
+    (A B C D E F)
+}
+
+// LEGACY-BEGIN
+impl RowRef<'_> {
     fn get<T: FromDatum>(&self, column: usize) -> Option<T> {
         // SAFETY: each caller asks for the type that its statement selects.
         self.value(column)
@@ -588,3 +672,4 @@ impl RowRef<'_> {
 fn there<T>(value: Option<T>) -> Result<T> {
     value.ok_or_else(|| errors::corrupted("a row", "a column is NULL"))
 }
+// LEGACY-END

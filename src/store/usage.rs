@@ -134,7 +134,7 @@ pub fn bucket_before(
         value::int(back),
     ];
     let rows = BACK.run(store, &args)?;
-    Ok(rows.first().and_then(|row| row.optional_moment(1)))
+    rows.read_one()
 }
 
 /// Whether a range has more buckets than these.
@@ -142,9 +142,7 @@ pub fn has_more_buckets(store: &Store, range: &Range, most: i32) -> Result<bool>
     let mut args = range.args().to_vec();
     args.push(value::int(most));
     let rows = COUNT.run(store, &args)?;
-    Ok(rows
-        .first()
-        .is_some_and(|row| row.optional_int(1) > Some(most)))
+    Ok(rows.read_one::<i32>()? > most)
 }
 
 /// The rows of `credyt.usage`, as the answer of the running function.

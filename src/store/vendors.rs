@@ -10,7 +10,8 @@ use serde_json::{Value as Json, json};
 
 use super::edition;
 use super::exchange;
-use super::statement::{JSONB, RowRef, Statement, Store, TEXT, TEXTS, TIME};
+use super::statement::{JSONB, Statement, Store, TEXT, TEXTS, TIME};
+use super::table::{sql, table};
 use crate::errors::{self, Error, Result};
 use crate::ledger::Moment;
 use crate::ledger::exchange::convert;
@@ -198,6 +199,20 @@ thread_local! {
     static KNOWN: RefCell<Known> = RefCell::default();
 }
 
+table! {
+    /// A version of a model's rates.
+    struct RateRow {
+        vendor: String as text,
+        model: String as text,
+        source: String as text,
+        version: i32 as int,
+        effective_at: Option<Moment> as timestamptz,
+        currency: String as text,
+        /// JSON null: withdrawn.
+        rates: Json as jsonb,
+    }
+}
+
 static DEFINITION: Statement = Statement {
     sql: "SELECT v.definition FROM credyt.vendors v WHERE v.vendor = $1 ORDER BY v.version DESC LIMIT 1",
     args: &[TEXT],
@@ -226,9 +241,12 @@ static HAS_RATES: Statement = Statement {
 };
 
 static RATES: Statement = Statement {
-    sql: "SELECT r.vendor, r.model, r.source, r.version, r.effective_at, r.currency, r.rates
-          FROM credyt.vendor_rates r WHERE r.vendor = ANY ($1) AND r.model = ANY ($2)
-          ORDER BY r.effective_at DESC NULLS LAST, r.version DESC",
+    sql: sql!(
+        "SELECT ",
+        RateRow::COLUMNS,
+        " FROM credyt.vendor_rates r WHERE r.vendor = ANY ($1) AND r.model = ANY ($2)
+          ORDER BY r.effective_at DESC NULLS LAST, r.version DESC"
+    ),
     args: &[TEXTS, TEXTS],
 };
 
@@ -491,10 +509,10 @@ fn read_vendor(store: &Store, name: &str) -> Result<Vendor> {
     }
     if defined.is_none() {
         for row in MATCHES.run(store, &[])?.iter() {
-            let rule = Rule::read(&row.json(2)?, "match");
+            let (id, rule): (String, Json) = row.read()?;
+            let rule = Rule::read(&rule, "match");
             let rule = rule.map_err(|why| errors::corrupted("a vendor", why))?;
             if rule.holds(&lower, &lower) {
-                let id = row.text(1)?;
                 defined = definition(store, &id)?.map(|definition| (id, definition));
                 break;
             }
@@ -506,7 +524,7 @@ fn read_vendor(store: &Store, name: &str) -> Result<Vendor> {
         names.push(id.clone());
     }
     let priced = HAS_RATES.run(store, &[value::texts(Some(&names))])?;
-    let priced = priced.first().map(|row| row.text(1)).transpose()?;
+    let priced: Option<String> = priced.read_first()?;
     let is_known = defined.is_some() || priced.is_some();
     let (id, definition) = match defined {
         Some((id, definition)) => (Some(id), Some(definition)),
@@ -530,10 +548,10 @@ fn definition(store: &Store, id: &str) -> Result<Option<Rc<Definition>>> {
     }
     let edition = edition::current();
     let rows = DEFINITION.run(store, &[value::text(id)])?;
-    let definition = match rows.first() {
+    let definition = match rows.read_first()? {
         None => None,
-        Some(row) => {
-            let definition = Definition::read(&row.json(1)?);
+        Some(definition) => {
+            let definition = Definition::read(&definition);
             Some(Rc::new(
                 definition.map_err(|why| errors::corrupted("a vendor", why))?,
             ))
@@ -593,7 +611,15 @@ fn read_model(store: &Store, vendor: &Vendor, name: &str) -> Result<Model> {
     // Lines by their rank: whose rates, then how the name was recognised, then its place above.
     let mut lines: BTreeMap<(usize, usize, usize), Line> = BTreeMap::new();
     for row in rows.iter() {
-        let (of, id, source) = (row.text(1)?, row.text(2)?, row.text(3)?);
+        let RateRow {
+            vendor: of,
+            model: id,
+            source,
+            version,
+            effective_at,
+            currency,
+            rates,
+        } = row.read()?;
         let is_meant = meant == Some((&of, &id));
         let is_named = vendor.names.contains(&of);
         let exact = is_named && (id == name || id == lower);
@@ -621,27 +647,23 @@ fn read_model(store: &Store, vendor: &Vendor, name: &str) -> Result<Model> {
             is_borrowed: !is_named,
             versions: Vec::new(),
         });
-        line.versions.push(read_version(&row)?);
+        let rates = match rates {
+            Json::Null => None,
+            rates => {
+                let rates = Rates::read(&rates);
+                Some(rates.map_err(|why| errors::corrupted("a vendor rate", why))?)
+            }
+        };
+        line.versions.push(Version {
+            version,
+            effective_at,
+            currency,
+            rates,
+        });
     }
     Ok(Model {
         id: meant.map(|(_, model)| model.to_owned()),
         lines: lines.into_values().collect(),
-    })
-}
-
-fn read_version(row: &RowRef) -> Result<Version> {
-    let rates = match row.json(7)? {
-        Json::Null => None,
-        rates => {
-            let rates = Rates::read(&rates);
-            Some(rates.map_err(|why| errors::corrupted("a vendor rate", why))?)
-        }
-    };
-    Ok(Version {
-        version: row.int(4)?,
-        effective_at: row.optional_moment(5),
-        currency: row.text(6)?,
-        rates,
     })
 }
 
@@ -671,8 +693,8 @@ pub fn import(
     let rows = IN_FORCE.run(store, &[value::text(source), value::moment(from)])?;
     let mut known: HashMap<(String, String), (i32, bool, Option<Json>)> = HashMap::new();
     for row in rows.iter() {
-        let found = (row.int(3)?, row.bool(4)?, row.optional_json(5)?);
-        known.insert((row.text(1)?, row.text(2)?), found);
+        let (vendor, model, found) = row.read()?;
+        known.insert((vendor, model), found);
     }
     let definitions = known_definitions(store)?;
     let mut rules = HashMap::new();
@@ -773,11 +795,7 @@ fn reading_changed(known: &Json, new: &Json) -> Changed {
 
 /// Every vendor's last definition and its version.
 fn known_definitions(store: &Store) -> Result<HashMap<String, (i32, Json)>> {
-    let mut known = HashMap::new();
-    for row in DEFINITIONS.run(store, &[])?.iter() {
-        known.insert(row.text(1)?, (row.int(2)?, row.json(3)?));
-    }
-    Ok(known)
+    DEFINITIONS.run(store, &[])?.read_all()
 }
 
 fn add_definitions(
@@ -844,18 +862,14 @@ pub fn set(
             value::moment(now),
         ],
     )?;
-    let row = rows.first().ok_or_else(errors::rates_changed)?;
-    Ok((row.int(1)?, from))
+    let version = rows.read_first()?.ok_or_else(errors::rates_changed)?;
+    Ok((version, from))
 }
 
 /// Is there anything in this model's line that JSON null could withdraw?
 pub fn has_own(store: &Store, vendor: &str, model: &str) -> Result<bool> {
     let names = |name: &str| value::texts(Some(&[name.to_owned()]));
     let rows = RATES.run(store, &[names(vendor), names(model)])?;
-    for row in rows.iter() {
-        if row.text(3)? == OWN {
-            return Ok(true);
-        }
-    }
-    Ok(false)
+    let rates: Vec<RateRow> = rows.read_all()?;
+    Ok(rates.iter().any(|rate| rate.source == OWN))
 }

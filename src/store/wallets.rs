@@ -16,9 +16,9 @@ use super::limits::{self, Counted};
 use super::periods;
 use super::plans::{self, Renewals};
 use super::statement::{
-    BIGINT, INT, JSONB, NUMERIC, ROWS_AT_ONCE, RowRef, Statement, Store, TEXT, TID, TIME, UUID,
-    WALLET,
+    BIGINT, INT, JSONB, NUMERIC, ROWS_AT_ONCE, Statement, Store, TEXT, TID, TIME, UUID, WALLET,
 };
+use super::table::{sql, table};
 use crate::errors::{self, Result};
 use crate::ledger::interrupt::checked;
 use crate::ledger::month::MonthUse;
@@ -28,7 +28,52 @@ use crate::ledger::wallet::{Debt, Decided, Due, EndedHold, Full, Part};
 use crate::ledger::watch::Asks;
 use crate::ledger::{Amount, Grant, Moment, Wallet};
 use crate::sql_types::Scratch;
+use crate::sql_types::field;
 use crate::sql_types::value::{self, TablePlace};
+
+table! {
+    /// A wallet as it is kept.
+    pub struct WalletRow {
+        customer: String as text,
+        asset: String as text,
+        created_at: Moment as timestamptz,
+        next_due_at: Option<Moment> as timestamptz,
+        overdraft_limit: Amount as credits,
+        /// active, frozen or closed.
+        status: String as text,
+        status_reason: Option<String> as text,
+        metadata: Option<Json> as jsonb,
+        state: Wallet as wallet,
+    }
+}
+
+impl WalletRow {
+    /// An empty wallet.
+    pub fn new(customer: &str, asset: &str, now: Moment) -> WalletRow {
+        WalletRow {
+            customer: customer.to_owned(),
+            asset: asset.to_owned(),
+            created_at: now,
+            next_due_at: None,
+            overdraft_limit: Amount::ZERO,
+            status: "active".to_owned(),
+            status_reason: None,
+            metadata: None,
+            state: Wallet::new(now),
+        }
+    }
+}
+
+table! {
+    /// What every verb needs of it.
+    pub struct Found {
+        state: Wallet as wallet,
+        next_due_at: Option<Moment> as timestamptz,
+        status: String as text,
+        overdraft_limit: Amount as credits,
+        ctid: TablePlace as tid,
+    }
+}
 
 /// A wallet that is open for change: locked until the caller's transaction ends, and as it is now.
 pub struct OpenWallet {
@@ -112,9 +157,10 @@ pub struct Passed {
 
 macro_rules! load {
     ($lock:literal) => {
-        concat!(
-            "SELECT w.state::bytea, w.next_due_at, w.status, w.overdraft_limit, w.ctid
-             FROM credyt.wallets w WHERE w.customer = $1 AND w.asset = $2",
+        sql!(
+            "SELECT ",
+            Found::COLUMNS,
+            " FROM credyt.wallets w WHERE w.customer = $1 AND w.asset = $2",
             $lock
         )
     };
@@ -131,11 +177,14 @@ static LOOK: Statement = Statement {
 };
 
 static OPEN: Statement = Statement {
-    sql: "INSERT INTO credyt.wallets
-              (customer, asset, created_at, overdraft_limit, status, metadata, state)
-          VALUES ($1, $2, $3, 0, 'active', NULL, $4)
-          ON CONFLICT (customer, asset) DO NOTHING",
-    args: &[TEXT, TEXT, TIME, WALLET],
+    sql: sql!(
+        "INSERT INTO credyt.wallets (",
+        WalletRow::COLUMNS,
+        ") VALUES (",
+        WalletRow::PLACES,
+        ") ON CONFLICT (customer, asset) DO NOTHING"
+    ),
+    args: WalletRow::TYPES,
 };
 
 static WRITE: Statement = Statement {
@@ -240,14 +289,7 @@ pub fn open_or_create(store: &Store, customer: &str, asset: &str) -> Result<Open
     let first_open = periods::share(store, asset)?;
     let now = books::now(store)?;
     let now = first_open.map_or(now, |first| first.max(now));
-    let state = packed::pack(&Wallet::new(now));
-    let args = [
-        value::text(customer),
-        value::text(asset),
-        value::moment(now),
-        value::bytes(&state),
-    ];
-    OPEN.run(store, &args)?;
+    OPEN.run(store, &WalletRow::new(customer, asset, now).values()?)?;
     open(store, customer, asset)
 }
 
@@ -277,7 +319,8 @@ pub fn open_two(
 pub fn in_flight(store: &Store, customer: &str, event: Uuid) -> Result<Option<OpenWallet>> {
     let rows = ASSETS.run(store, &[value::text(customer)])?;
     for row in rows.iter() {
-        let open = find(store, customer, &row.text(1)?)?;
+        let asset: String = row.read()?;
+        let open = find(store, customer, &asset)?;
         let waits = |open: &OpenWallet| {
             let topup = open.wallet.watch.topup.as_ref();
             topup.is_some_and(|topup| topup.in_flight == Some(event))
@@ -297,12 +340,12 @@ fn find_at(
     at: Option<Moment>,
 ) -> Result<Option<OpenWallet>> {
     let rows = LOCK.run(store, &[value::text(customer), value::text(asset)])?;
-    let Some(row) = rows.first() else {
+    let Some(found) = rows.read_first()? else {
         return Ok(None);
     };
     // Taken after the lock, so that time in a wallet never runs backwards.
     let now = at.map_or_else(|| books::now(store), Ok)?;
-    load(store, customer, asset, &row, now).map(Some)
+    load(store, customer, asset, found, now).map(Some)
 }
 
 /// The wallet of a locked row, brought up to this moment.
@@ -310,15 +353,14 @@ pub(super) fn load(
     store: &Store,
     customer: &str,
     asset: &str,
-    row: &RowRef,
+    found: Found,
     now: Moment,
 ) -> Result<OpenWallet> {
-    let mut wallet = read_state(row.bytes(1)?)?;
+    let mut wallet = found.state;
     let now = now.max(wallet.changed_at);
     let mut was = wallet.balance(wallet.changed_at);
     let booked = wallet.booked();
-    let next_due_at = row.optional_moment(2);
-    let passed = match next_due_at {
+    let passed = match found.next_due_at {
         Some(at) if at <= now => {
             let came_in = wallet.starts_until(now);
             let passed = do_what_is_due(store, customer, asset, &mut wallet, now)?;
@@ -334,11 +376,11 @@ pub(super) fn load(
     Ok(OpenWallet {
         customer: customer.to_owned(),
         asset: books::asset(store, asset)?,
-        status: row.text(3)?,
-        limit: row.amount(4)?,
+        status: found.status,
+        limit: found.overdraft_limit,
         now,
-        due_in_row: next_due_at,
-        place: Some(row.place_in_table(5)?),
+        due_in_row: found.next_due_at,
+        place: Some(found.ctid),
         wallet,
         due: passed.due,
         ended: passed.ended,
@@ -359,7 +401,8 @@ pub(super) fn load(
 pub fn book_due_of(store: &Store, customer: &str) -> Result<()> {
     let rows = WAITING.run(store, &[value::text(customer)])?;
     for row in rows.iter() {
-        if let Some(mut open) = find(store, customer, &row.text(1)?)? {
+        let asset: String = row.read()?;
+        if let Some(mut open) = find(store, customer, &asset)? {
             open.book_due_now(store)?;
         }
     }
@@ -373,7 +416,8 @@ pub fn book_overdue(store: &Store, batch: i32) -> Result<usize> {
     let rows = OVERDUE.run(store, &[value::moment(now), value::int(batch)])?;
     let mut booked = 0;
     for row in rows.iter() {
-        if let Some(mut open) = find(store, &row.text(1)?, &row.text(2)?)? {
+        let (customer, asset): (String, String) = row.read()?;
+        if let Some(mut open) = find(store, &customer, &asset)? {
             open.asks = Asks::Always;
             open.write_back(store)?;
             booked += 1;
@@ -391,10 +435,10 @@ pub fn look(
     at: Option<Moment>,
 ) -> Result<Option<WalletView>> {
     let rows = LOOK.run(store, &[value::text(customer), value::text(asset)])?;
-    let Some(row) = rows.first() else {
+    let Some(found) = rows.read_first::<Found>()? else {
         return Ok(None);
     };
-    let mut wallet = read_state(row.bytes(1)?)?;
+    let mut wallet = found.state;
     let now = books::statement_now(store)?.max(wallet.changed_at);
     let at = at.map_or(now, |at| at.max(now));
     books::check_ahead(store, at, now)?;
@@ -402,8 +446,8 @@ pub fn look(
     Ok(Some(WalletView {
         customer: customer.to_owned(),
         asset: books::asset(store, asset)?,
-        status: row.text(3)?,
-        limit: row.amount(4)?,
+        status: found.status,
+        limit: found.overdraft_limit,
         now,
         at,
         wallet,
@@ -426,7 +470,7 @@ pub fn as_of(
 }
 
 pub fn read_state(bytes: &[u8]) -> Result<Wallet> {
-    packed::unpack(bytes).map_err(|why| errors::corrupted("a wallet", why))
+    field::read_wallet(bytes)
 }
 
 /// Works through what has fallen due, in memory. Returns what has to be booked.
@@ -479,11 +523,8 @@ fn debts_of(store: &Store, customer: &str, asset: &str, wallet: &Wallet) -> Resu
     let rows = DEBTS.run(store, &[value::text(customer), value::text(asset)])?;
     rows.iter()
         .map(|row| {
-            Ok(Debt {
-                id: row.uuid(1)?,
-                action: row.optional_text(2),
-                owed: row.amount(3)?,
-            })
+            let (id, action, owed) = row.read()?;
+            Ok(Debt { id, action, owed })
         })
         .collect()
 }
@@ -755,10 +796,9 @@ impl OpenWallet {
                 value::bigint(row.seq as i64),
             ];
             let rows = DEBT.run(store, &args)?;
-            let debt = rows
-                .first()
-                .ok_or_else(|| errors::corrupted("the debts", "a revocation's is not there"))?;
-            let (left, returned) = (debt.amount(1)?, debt.amount(2)?);
+            let debt = rows.read_first()?;
+            let (left, returned) =
+                debt.ok_or_else(|| errors::corrupted("the debts", "a revocation's is not there"))?;
             let mut settled = Vec::new();
             for settlement in ledger::referring_to(store, &self.customer, row.id)? {
                 settled.extend(settlement.parts()?.into_iter().filter_map(Paid::of));
