@@ -32,6 +32,54 @@ fn one_top_up_is_asked_for_by_twenty_four_connections() {
     );
 }
 
+/// Each alert tells once of each crossing that was committed, and of none that was rolled back.
+#[test]
+fn every_crossing_is_told_once_whatever_races() {
+    let database = Database::new("crossings");
+    let mut client = database.connect();
+    rows(
+        &mut client,
+        "SELECT credyt.grant_credits('acme', 60), credyt.set_alert('acme', 50), credyt.set_alert('acme', 30), credyt.set_alert('acme', 10)",
+    );
+    database.at_once(24, |nth, client| {
+        for n in 0..25 {
+            let debit = format!(
+                "SELECT credyt.debit_credits('acme', 'image', {})",
+                (nth * 5 + n) % 9 + 1
+            );
+            let grant =
+                format!("SELECT credyt.grant_credits('acme', 20, idempotency_key => '{nth}-{n}')");
+            let call = if (nth + n) % 5 == 0 { &grant } else { &debit };
+            match (nth * 3 + n) % 4 {
+                0 => {
+                    rows(client, "BEGIN");
+                    let _ = attempt(client, call);
+                    rows(client, "ROLLBACK");
+                }
+                1 => {
+                    rows(client, "BEGIN; SAVEPOINT s");
+                    let _ = attempt(client, &debit);
+                    rows(client, "ROLLBACK TO s");
+                    let _ = attempt(client, call);
+                    rows(client, "COMMIT");
+                }
+                _ => drop(attempt(client, call)),
+            }
+        }
+    });
+    let crossed = "SELECT a.threshold, count(*) FILTER (WHERE m.before > a.threshold AND m.balance <= a.threshold) AS crossed
+        FROM unnest('{50,30,10,0}'::numeric[]) AS a (threshold),
+             (SELECT l.balance, lag(l.balance, 1, 0::numeric) OVER (ORDER BY l.seq) AS before FROM credyt.ledger l) m
+        GROUP BY a.threshold";
+    let told = "SELECT coalesce((payload->>'threshold')::numeric, 0) AS threshold, count(*) AS told FROM credyt.events GROUP BY 1";
+    let wrong = format!(
+        "SELECT * FROM ({crossed}) c FULL JOIN ({told}) t USING (threshold) WHERE coalesce(c.crossed, 0) <> coalesce(t.told, 0)"
+    );
+    assert_eq!(values(&mut client, &wrong), [""; 0]);
+    let many = format!("SELECT count(*) >= 3, sum(t.told) > 10 FROM ({told}) t");
+    assert_eq!(value(&mut client, &many), "t t");
+}
+
 #[test]
 fn a_top_up_that_arrives_twice_is_granted_once() {
     let database = Database::new("arrives_twice");
@@ -56,6 +104,68 @@ fn a_top_up_that_arrives_twice_is_granted_once() {
     assert_eq!(
         value(&mut client, "SELECT available FROM credyt.balance('acme')"),
         "104"
+    );
+}
+
+/// Who asks while others have the first events gets later ones, as many as there are.
+#[test]
+fn workers_share_a_long_queue() {
+    let database = Database::new("long_queue");
+    let mut client = database.connect();
+    // 3 customers with 40 events each, and 3,000 with one, in turns.
+    rows(
+        &mut client,
+        "INSERT INTO credyt.events (customer, id, asset, type, payload, created_at)
+         SELECT CASE WHEN n % 27 < 3 AND n < 1080 THEN 'busy' || n % 27 ELSE 'c' || n END,
+                ('018f0000000070008000' || lpad(to_hex(n), 12, '0'))::uuid, 'credits', 'balance.low', '{}', now()
+         FROM generate_series(1, 3120) n;
+         ANALYZE credyt.events",
+    );
+    // Each takes within a transaction that is still open.
+    let mut workers: Vec<Client> = (0..6).map(|_| database.connect()).collect();
+    let mut taken: Vec<Vec<String>> = Vec::new();
+    for worker in &mut workers {
+        rows(worker, "BEGIN");
+        taken.push(values(
+            worker,
+            "SELECT customer, id FROM credyt.take_events(500)",
+        ));
+    }
+    let counts: Vec<usize> = taken.iter().map(Vec::len).collect();
+    assert_eq!(counts, [500; 6]);
+    for events in &taken {
+        let ids: Vec<&str> = events
+            .iter()
+            .filter_map(|event| event.split(' ').nth(1))
+            .collect();
+        assert!(ids.is_sorted(), "{ids:?}");
+    }
+    let mut all: Vec<&String> = taken.iter().flatten().collect();
+    all.sort();
+    all.dedup();
+    assert_eq!(all.len(), 3000);
+    // No customer is with two workers.
+    for busy in ["busy0 ", "busy1 ", "busy2 "] {
+        let with = taken
+            .iter()
+            .filter(|events| events.iter().any(|event| event.starts_with(busy)));
+        assert_eq!(with.count(), 1, "{busy}");
+    }
+    // The first and the third give up; what they had comes to whoever asks next, and the rest with it.
+    for (nth, worker) in workers.iter_mut().enumerate() {
+        rows(worker, if nth % 3 == 0 { "ROLLBACK" } else { "COMMIT" });
+    }
+    let next = values(
+        &mut client,
+        "SELECT customer, id FROM credyt.take_events(5000)",
+    );
+    let given_up: Vec<&String> = taken.iter().step_by(3).flatten().collect();
+    assert!(given_up.iter().all(|event| next.contains(event)));
+    let leased = "SELECT count(*) FROM credyt.events WHERE leased_until > now()";
+    assert_eq!(value(&mut client, leased), "3120");
+    assert_eq!(
+        values(&mut client, "SELECT id FROM credyt.take_events(5000)"),
+        [""; 0]
     );
 }
 

@@ -49,6 +49,12 @@ table! {
     }
 }
 
+/// The events of a customer that wait for a worker, in order.
+struct Waiting {
+    customer: String,
+    ids: Vec<Uuid>,
+}
+
 static INSERT: Statement = Statement {
     sql: sql!(
         "INSERT INTO credyt.events (",
@@ -59,58 +65,24 @@ static INSERT: Statement = Statement {
     args: Event::LISTS,
 };
 
-/// Of the customers of the first $3 events: those whose first event waits for a worker, and none of
-/// whose events is out, and how many of these events are theirs. Locked by the row of the first event;
-/// who is being served now is passed over.
-///
-/// One customer may have nearly all events, or each of many a few. Whatever the planner knows of that,
-/// only the index on customer and id serves such comparisons, and a scalar subquery is never joined or
-/// hashed.
-static CUSTOMERS: Statement = Statement {
-    sql: "WITH first AS MATERIALIZED (
-              SELECT w.customer, w.id FROM credyt.events w WHERE w.acknowledged_at IS NULL
-              ORDER BY w.id LIMIT $3
-          )
-          SELECT e.customer, f.events
-          FROM (SELECT DISTINCT ON (s.customer) s.customer, s.id, count(*) OVER (PARTITION BY s.customer) AS events
-                FROM first s ORDER BY s.customer, s.id) f
-          JOIN credyt.events e ON e.customer = f.customer AND e.id = f.id
-          WHERE e.acknowledged_at IS NULL AND (e.leased_until IS NULL OR e.leased_until <= $1)
-            AND (SELECT true FROM credyt.events o
-                 WHERE o.acknowledged_at IS NULL
-                   AND o.customer >= e.customer AND o.customer <= e.customer AND o.leased_until > $1
-                 LIMIT 1) IS NULL
-          ORDER BY f.id LIMIT $2 FOR UPDATE OF e SKIP LOCKED",
-    args: &[TIME, INT, BIGINT],
+/// The first $2 events that are not acknowledged, and whether a worker has them.
+static FIRST: Statement = Statement {
+    sql: "SELECT e.customer, e.id, e.leased_until IS NOT NULL AND e.leased_until > $1
+          FROM credyt.events e WHERE e.acknowledged_at IS NULL ORDER BY e.id LIMIT $2",
+    args: &[TIME, BIGINT],
 };
 
-static COUNT: Statement = Statement {
-    sql: "SELECT count(*) FROM (SELECT FROM credyt.events w WHERE w.acknowledged_at IS NULL LIMIT $1) w",
-    args: &[BIGINT],
-};
-
-static WAITING: Statement = Statement {
+/// Those of these events that nobody takes, has or acknowledges just now.
+static LOCK: Statement = Statement {
     sql: sql!(
         "SELECT ",
         Event::COLUMNS,
-        " FROM unnest($1) AS c (of_customer)
-          CROSS JOIN LATERAL (SELECT w.* FROM credyt.events w
-                              WHERE w.acknowledged_at IS NULL
-                                AND w.customer >= c.of_customer AND w.customer <= c.of_customer
-                              ORDER BY w.customer, w.id LIMIT $2) e
-          ORDER BY e.id LIMIT $2"
+        " FROM unnest($1, $2) AS t (of_customer, of_id)
+          JOIN credyt.events e ON e.customer = t.of_customer AND e.id = t.of_id
+          WHERE e.acknowledged_at IS NULL AND (e.leased_until IS NULL OR e.leased_until <= $3)
+          FOR UPDATE OF e SKIP LOCKED"
     ),
-    args: &[TEXTS, INT],
-};
-
-/// Whoever acknowledges one of them just now holds it. Events come as pairs, so that each is looked
-/// up once.
-static LOCK: Statement = Statement {
-    sql: "SELECT e.id FROM unnest($1, $2) AS t (customer, id)
-          JOIN credyt.events e ON e.customer = t.customer AND e.id = t.id
-          WHERE e.acknowledged_at IS NULL
-          FOR UPDATE OF e SKIP LOCKED",
-    args: &[TEXTS, UUIDS],
+    args: &[TEXTS, UUIDS, TIME],
 };
 
 static LEASE: Statement = Statement {
@@ -346,7 +318,7 @@ pub fn insert(store: &Store, open: &OpenWallet, news: &[News]) -> Result<()> {
     Ok(())
 }
 
-/// Hands over up to so many events that nobody else works on, in order, as the answer of the running
+/// Hands over up to `batch` events that nobody else works on, in order, as the result of the running
 /// function; they are this worker's until then.
 pub fn take(
     store: &Store,
@@ -355,58 +327,131 @@ pub fn take(
     until: Moment,
     function: &Args,
 ) -> Result<Option<pg_sys::Datum>> {
-    let customers = customers(store, now, batch)?;
-    let args = [value::texts(Some(&customers)), value::int(batch)];
-    let rows = WAITING.run(store, &args)?;
-    let mut waiting: Vec<Event> = rows.read_all()?;
-    let locked = LOCK.run(store, &names(&waiting).args())?;
-    let locked: HashSet<Uuid> = locked.read_all()?;
-    // Behind one that could not be locked, the customer's later ones wait too.
-    let mut passed: HashSet<String> = HashSet::new();
-    waiting.retain(|event| {
-        let free = locked.contains(&event.id) && !passed.contains(&event.customer);
-        if !free {
-            passed.insert(event.customer.clone());
-        }
-        free
-    });
-    let mut args = names(&waiting).args();
-    args.push(value::moment(until));
-    LEASE.run(store, &args)?;
-    row::try_rows(function, waiting.into_iter().map(|event| event.into_row()))
-}
-
-/// Customers who have so many events together, if there are so many, and whose events are this worker's
-/// until the transaction ends.
-fn customers(store: &Store, now: Moment, batch: i32) -> Result<Vec<String>> {
+    let most = usize::try_from(batch).unwrap_or_default();
     // The first events may be with other workers: then it looks further.
-    let mut among = i64::from(batch).saturating_mul(4);
-    loop {
-        let args = [value::moment(now), value::int(batch), value::bigint(among)];
-        let rows = CUSTOMERS.run(store, &args)?;
-        let mut customers = Vec::with_capacity(rows.count());
-        let mut events = 0_i64;
-        for row in rows.iter() {
-            let (customer, of_customer): (String, i64) = row.read()?;
-            customers.push(customer);
-            events = events.saturating_add(of_customer);
-        }
-        if events >= i64::from(batch) {
-            return Ok(customers);
-        }
-        let all = COUNT.run(store, &[value::bigint(among)])?;
-        if all.read_one::<i64>()? < among {
-            return Ok(customers);
+    let mut among = i64::from(batch).saturating_mul(2).saturating_add(500);
+    let (customers, mut locked) = loop {
+        let (waiting, is_all) = waiting(store, now, among)?;
+        let found = lock_customers(store, now, waiting, most)?;
+        let events: usize = found.0.iter().map(|customer| customer.ids.len()).sum();
+        if is_all || events >= most {
+            break found;
         }
         among = among.saturating_mul(8);
+    };
+    let mut events: Vec<(Uuid, &str)> = Vec::new();
+    for customer in checked(&customers) {
+        events.extend(customer.ids.iter().map(|id| (*id, &*customer.customer)));
     }
+    events.sort_unstable_by_key(|(id, _)| *id);
+    events.truncate(most);
+    let others = events.iter().filter(|(id, _)| !locked.contains_key(id));
+    let others = lock(store, now, others.copied())?;
+    locked.extend(others);
+    // Behind one that could not be locked, the customer's later ones wait too.
+    let mut passed: HashSet<&str> = HashSet::new();
+    let mut taken = Vec::with_capacity(events.len());
+    events.retain(|(id, customer)| match locked.remove(id) {
+        Some(row) if !passed.contains(customer) => {
+            taken.push(row);
+            true
+        }
+        _ => {
+            passed.insert(customer);
+            false
+        }
+    });
+    let mut args = names(events.into_iter()).args();
+    args.push(value::moment(until));
+    LEASE.run(store, &args)?;
+    row::try_rows(function, taken.into_iter().map(|event| event.into_row()))
+}
+
+/// Those of the first events that wait, by customer: only of customers none of whose events is with a
+/// worker. And whether these are all that there are.
+fn waiting(store: &Store, now: Moment, among: i64) -> Result<(Vec<Waiting>, bool)> {
+    let rows = FIRST.run(store, &[value::moment(now), value::bigint(among)])?;
+    let mut waiting: Vec<Waiting> = Vec::new();
+    let mut places: HashMap<String, usize> = HashMap::new();
+    let mut served: HashSet<usize> = HashSet::new();
+    for row in rows.iter() {
+        let (customer, id, served_now): (String, Uuid, bool) = row.read()?;
+        let place = *places.entry(customer).or_insert_with_key(|customer| {
+            waiting.push(Waiting {
+                customer: customer.clone(),
+                ids: Vec::new(),
+            });
+            waiting.len() - 1
+        });
+        if served_now {
+            served.insert(place);
+        }
+        if let Some(waiting) = waiting.get_mut(place) {
+            waiting.ids.push(id);
+        }
+    }
+    let is_all = usize::try_from(among).is_ok_and(|among| rows.count() < among);
+    let mut place = 0..;
+    waiting.retain(|_| place.next().is_some_and(|place| !served.contains(&place)));
+    Ok((waiting, is_all))
+}
+
+/// The first customers that have `most` events together, if there are so many. The row of a customer's first
+/// event is the lock: who is being served now is passed over. And these rows.
+fn lock_customers(
+    store: &Store,
+    now: Moment,
+    waiting: Vec<Waiting>,
+    most: usize,
+) -> Result<(Vec<Waiting>, HashMap<Uuid, Event>)> {
+    let (mut free, mut locked) = (Vec::new(), HashMap::new());
+    let (mut waiting, mut events) = (waiting.into_iter(), 0);
+    while events < most {
+        let mut next: Vec<Waiting> = Vec::new();
+        let mut more = events;
+        while more < most
+            && let Some(customer) = waiting.next()
+        {
+            more += customer.ids.len();
+            next.push(customer);
+        }
+        if next.is_empty() {
+            break;
+        }
+        let firsts = next
+            .iter()
+            .filter_map(|one| Some((*one.ids.first()?, &*one.customer)));
+        let rows = lock(store, now, firsts)?;
+        next.retain(|one| one.ids.first().is_some_and(|id| rows.contains_key(id)));
+        events += next.iter().map(|one| one.ids.len()).sum::<usize>();
+        free.append(&mut next);
+        locked.extend(rows);
+    }
+    Ok((free, locked))
+}
+
+/// Locks events that are free, and reads them.
+fn lock<'a>(
+    store: &Store,
+    now: Moment,
+    events: impl Iterator<Item = (Uuid, &'a str)>,
+) -> Result<HashMap<Uuid, Event>> {
+    let columns = names(events);
+    if columns.is_empty() {
+        return Ok(HashMap::new());
+    }
+    let mut args = columns.args();
+    args.push(value::moment(now));
+    let rows = LOCK.run(store, &args)?;
+    let events: Vec<Event> = rows.read_all()?;
+    Ok(events.into_iter().map(|event| (event.id, event)).collect())
 }
 
 /// Events by customer and id.
-fn names(events: &[Event]) -> Columns {
+fn names<'a>(events: impl Iterator<Item = (Uuid, &'a str)>) -> Columns {
     let mut columns = Columns::new(&[TEXT, UUID]);
-    for event in checked(events) {
-        columns.push(vec![value::text(&event.customer), value::uuid(event.id)]);
+    for (id, customer) in checked(events) {
+        columns.push(vec![value::text(customer), value::uuid(id)]);
     }
     columns
 }
