@@ -75,14 +75,13 @@ static USAGE: Statement = Statement {
         "WITH movements AS (
              SELECT CASE WHEN $3 IS NULL THEN $1 ELSE date_trunc($3, l.occurred_at, $4) END AS start,
                     CASE WHEN $8 THEN l.action END AS action,
-                    CASE WHEN $9 AND jsonb_typeof(o.dimensions->'model') = 'string'
-                         THEN o.dimensions->>'model' END AS model,
-                    o.scopes, l.allocations, l.credits,
+                    CASE WHEN $9 AND jsonb_typeof(coalesce(o.dimensions, l.dimensions)->'model') = 'string'
+                         THEN coalesce(o.dimensions, l.dimensions)->>'model' END AS model,
+                    coalesce(o.scopes, l.scopes) AS scopes, l.allocations, l.credits,
                     CASE WHEN l.kind = 'debit' THEN l.quantity END AS quantity,
                     (l.kind = 'debit' AND (l.authorization_id IS NULL OR l.id = h.first_capture))::int AS calls
              FROM credyt.ledger l
-             LEFT JOIN credyt.ledger o
-                 ON o.customer = l.customer AND o.id = CASE WHEN l.kind = 'refund' THEN l.refers_to ELSE l.id END
+             LEFT JOIN credyt.ledger o ON o.customer = l.customer AND o.id = l.refers_to AND l.kind = 'refund'
              LEFT JOIN credyt.authorizations h ON h.customer = l.customer AND h.id = l.authorization_id
              WHERE l.customer = $5 AND l.asset = $6 AND l.kind IN ('debit', 'refund')
                AND ($7 IS NULL OR l.id >= $7) AND ($1 IS NULL OR l.occurred_at >= $1) AND l.occurred_at < $2
