@@ -90,6 +90,7 @@ FROM (VALUES
     ('function', 'as_money', '{operate,report}'),
     ('function', 'old_snapshots', '{operate,report}'),
     ('function', 'uncosted_since', '{operate,report}'),
+    ('function', 'rollup_backlog', '{operate,report}'),
     -- The type's own functions: anyone who may read a wallet may print it.
     ('function', 'wallet_in', '{everyone}'),
     ('function', 'wallet_out', '{everyone}'),

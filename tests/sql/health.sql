@@ -65,10 +65,19 @@ SELECT credits FROM credyt.revoke_grant('full', :'last');
 SELECT * FROM credyt.health;
 
 -- Rows that the rollups do not have
-UPDATE credyt.wallets SET state = jsonb_set(state::jsonb, '{seq}', '100500')::text::credyt.wallet WHERE customer = 'acme';
+\o /dev/null
+SELECT credyt.debit_credits('acme', 'image') FROM generate_series(1, 3);
+SELECT * FROM credyt.maintain(1000);
+INSERT INTO credyt.ledger (customer, asset, id, seq, created_at, occurred_at, accounted_at, kind, action, quantity, credits, balance, revenue, allocations)
+SELECT 'acme', 'credits', (lpad(to_hex((extract(epoch FROM now()) * 1000)::bigint + n), 12, '0') || '70008000' || lpad(to_hex(n), 12, '0'))::uuid,
+       credyt.seq(w.state) + n, now(), now(), now(), 'debit', 'image', 0, 0, 0, 0, '[]'
+FROM credyt.wallets w, generate_series(1, 100500) n WHERE w.customer = 'acme';
+\o
+-- These are found by time, and then the wallets say how many are missing.
+SELECT finding FROM credyt.health;
+UPDATE credyt.wallets SET state = jsonb_set(state::jsonb, '{seq}', to_jsonb(credyt.seq(state) + 100500))::text::credyt.wallet WHERE customer = 'acme';
 SELECT severity, finding, regexp_replace(detail, '\d+', '<n>') AS detail, hint FROM credyt.health;
-INSERT INTO credyt.rollup_progress SELECT customer, asset, credyt.seq(state), gen_random_uuid() FROM credyt.wallets
-ON CONFLICT (customer, asset) DO UPDATE SET seq = excluded.seq;
+DO $$ BEGIN WHILE (SELECT m.rolled_up > 0 FROM credyt.maintain(200000) m) LOOP END LOOP; END $$;
 SELECT * FROM credyt.health;
 
 -- Tables that are never vacuumed, and one that is full of old versions
