@@ -281,7 +281,17 @@ fn each_event_is_written_once_whatever_races() {
             let scopes = format!("'{{user:u{user},key:k}}'");
             if round % 3 == 0 {
                 let debit = format!("SELECT credyt.debit_credits('acme', 'image', 2, scopes => {scopes})");
+                // Committed, rolled back, and undone to a savepoint before another call.
+                let around = [("BEGIN", "COMMIT"), ("BEGIN", "ROLLBACK"), ("BEGIN; SAVEPOINT s", "ROLLBACK TO s")];
+                let (before, after) = around[(nth + round / 3) % 3];
+                rows(client, before);
                 refused[0] += i32::from(attempt(client, &debit).is_err());
+                rows(client, after);
+                if after.ends_with('s') {
+                    let hold = format!("SELECT credyt.authorize('acme', 'image', 1, scopes => {scopes}, ttl_seconds => 1)");
+                    rows(client, &hold);
+                    rows(client, "COMMIT");
+                }
                 continue;
             }
             let call = format!(
