@@ -109,6 +109,16 @@ fn fill(client: &mut Client, customers: usize) {
         );
         rows(client, &sql);
     }
+    rows(
+        client,
+        "INSERT INTO credyt.wallets (customer, asset, created_at, next_due_at, overdraft_limit, status, state)
+         SELECT 'long', asset, created_at, next_due_at, overdraft_limit, status, jsonb_set(state::jsonb, '{seq}', '20000')::text::credyt.wallet
+         FROM credyt.wallets WHERE customer = 'copy';
+         INSERT INTO credyt.ledger (customer, asset, id, seq, created_at, occurred_at, accounted_at, kind, action, quantity, credits, balance, revenue, allocations)
+         SELECT 'long', 'credits', (lpad(to_hex((extract(epoch FROM m.at) * 1000)::bigint), 12, '0') || '70008000' || lpad(to_hex(m.n), 12, '0'))::uuid,
+                m.n, m.at, m.at, m.at, 'debit', 'image', 1, -1, 30000 - m.n, 0, '[]'
+         FROM (SELECT n, now() - interval '1000 hours' + n * interval '3 minutes' AS at FROM generate_series(1, 20000) n) m",
+    );
     rows(client, "VACUUM ANALYZE");
 }
 
@@ -211,6 +221,40 @@ fn a_question_about_one_customer_reads_the_rows_of_one() {
         let sql = format!("SELECT * FROM credyt.{view} WHERE customer = 'ann'");
         questions.insert(view, sql);
     }
+
+    // Pages of a history of 20,000 rows.
+    let page = |from: &str, order: &str| {
+        format!(
+            "SELECT * FROM credyt.statement WHERE customer = 'long' {from} ORDER BY id {order} LIMIT 20"
+        )
+    };
+    let middle = "(SELECT id FROM credyt.ledger WHERE customer = 'long' AND seq = 10000)";
+    for (name, question) in [
+        ("statement, newest", page("", "DESC")),
+        ("statement, oldest", page("", "")),
+        (
+            "statement, before",
+            page(&format!("AND id < {middle}"), "DESC"),
+        ),
+        ("statement, after", page(&format!("AND id > {middle}"), "")),
+        (
+            "history, newest",
+            "SELECT * FROM credyt.history('long')".to_owned(),
+        ),
+        (
+            "usage, a day of many",
+            "SELECT * FROM credyt.usage('long', now() - interval '1 day', by => '{action,kind}')"
+                .to_owned(),
+        ),
+        ("health", "SELECT * FROM credyt.health".to_owned()),
+    ] {
+        questions.insert(name.to_owned(), question);
+    }
+
+    // Each grant is looked up among the open ones, not compared with all of them.
+    let plan = "EXPLAIN (COSTS OFF) SELECT * FROM credyt.grant_balances WHERE customer = 'ann'";
+    let plan = values(&mut client, plan).join("\n");
+    assert!(plan.contains("Hash Cond: "), "{plan}");
 
     let mut broken = Vec::new();
     let mut told = |name: &str, cost: Result<Cost, Refusal>| match cost {

@@ -140,8 +140,8 @@ COMMENT ON COLUMN credyt.open_authorizations.credits IS 'Credits authorized.';
 COMMENT ON COLUMN credyt.open_authorizations.captured IS 'Credits captured so far.';
 COMMENT ON COLUMN credyt.open_authorizations.expires_at IS 'When the hold ends.';
 
--- Asked for one customer in the order of id, a page is read by the primary key and costs what the page
--- costs: ids ascend as the rows of a wallet do.
+-- A page in the order of id is read by the primary key and costs what the page costs; id is the order of seq.
+-- An index for the order of seq itself would add 90 bytes of WAL to the 890 of a debit, and 5 percent of its time.
 CREATE VIEW credyt.statement AS
 SELECT l.customer, l.asset, l.seq, l.id, l.occurred_at, l.created_at, l.kind, l.action, l.quantity, l.credits, l.balance,
        l.revenue, l.cost, l.reason, l.scopes,
@@ -152,7 +152,7 @@ UNION ALL
 SELECT p.customer, p.asset, NULL::bigint, NULL::uuid, p.occurred_at, NULL::timestamptz, p.kind, p.action, NULL::numeric,
        p.credits, p.balance, p.revenue, NULL::numeric, p.reason, NULL::text[], (p.allocations->0->>'grant')::uuid
 FROM credyt.pending_entries p;
-COMMENT ON VIEW credyt.statement IS 'What happened in a wallet? Ask for one customer, ORDER BY seq; what is due and not booked yet is last.';
+COMMENT ON VIEW credyt.statement IS 'What happened in a wallet? Page by id, which has the order of seq; what is pending has neither and is last.';
 COMMENT ON COLUMN credyt.statement.customer IS 'Whose wallet.';
 COMMENT ON COLUMN credyt.statement.asset IS 'In which asset.';
 COMMENT ON COLUMN credyt.statement.seq IS 'The number of the row in its wallet; NULL: not booked yet.';
