@@ -142,6 +142,45 @@ fn one_key_refunds_once() {
 }
 
 #[test]
+fn the_cost_of_one_request_of_a_vendor_in_two_assets_at_once_counts_once() {
+    let database = Database::new("two_assets_cost");
+    let mut client = database.connect();
+    rows(&mut client, "SELECT credyt.create_asset('tokens')");
+    let assets = ["credits", "tokens"];
+    let debits: Vec<Vec<String>> = (0..20)
+        .map(|customer| {
+            let debit = |asset: &&str| {
+                let grant = format!("SELECT credyt.grant_credits('c{customer}', 10, asset => '{asset}')");
+                rows(&mut client, &grant);
+                let debit = format!(
+                    "SELECT id FROM credyt.debit_credits('c{customer}', 'image', credits => 1, asset => '{asset}')"
+                );
+                value(&mut client, &debit)
+            };
+            assets.iter().map(debit).collect()
+        })
+        .collect();
+    let answers = database.at_once(4, |nth, client| {
+        let mut call = |(debits, customer): (&Vec<String>, usize)| {
+            let sql = format!(
+                "SELECT id, debit_id, replayed FROM credyt.record_cost('c{customer}', 'acme', cost => 1,
+                     debit_id => '{}', vendor_request_id => 'r')",
+                debits[nth % 2]
+            );
+            value(client, &sql)
+        };
+        debits.iter().zip(0..).map(&mut call).collect::<Vec<_>>()
+    });
+    for customer in 0..20 {
+        let of: Vec<&str> = answers.iter().map(|all| all[customer].as_str()).collect();
+        let first = of.iter().filter(|answer| answer.ends_with(" f")).count();
+        assert_eq!(first, 1, "{of:?}");
+    }
+    let counted = value(&mut client, "SELECT count(*) FROM credyt.vendor_costs");
+    assert_eq!(counted, "20");
+}
+
+#[test]
 fn one_key_for_two_assets_at_once_counts_for_one() {
     let database = Database::new("two_assets");
     let mut client = database.connect();

@@ -9,6 +9,7 @@ use uuid::Uuid;
 
 use super::costing::cost_of;
 use super::debit::movement;
+use super::once::{Outcome, once_by};
 use super::reported::{Usage, read_usage};
 use super::request::read_cost;
 use crate::errors::{self, Result};
@@ -42,7 +43,11 @@ struct Request {
 
 pub fn record_cost(args: &Args) -> Result<Option<pg_sys::Datum>> {
     let request = read(args)?;
-    let (cost, replayed) = Store::write(|store| record(store, &request))?;
+    let (cost, replayed) = once_by(
+        |store| recorded_before(store, &request),
+        |store| record(store, &request),
+        |_, first| Ok((first, true)),
+    )?;
     answer(&request.customer, &cost, replayed).datum(args)
 }
 
@@ -99,10 +104,11 @@ enum Subject {
     Nothing,
 }
 
-fn record(store: &Store, request: &Request) -> Result<(Cost, bool)> {
+fn record(store: &Store, request: &Request) -> Result<Outcome<(Cost, bool)>> {
     let customer = request.customer.as_str();
-    if let Some(first) = recorded_before(store, request)? {
-        return Ok((first, true));
+    // Before a wallet is locked, or made.
+    if recorded_before(store, request)?.is_some() {
+        return Ok(Outcome::KeyTaken);
     }
     let subject = subject(store, request)?;
     let asset = asset_of(store, customer, &subject)?;
@@ -118,11 +124,9 @@ fn record(store: &Store, request: &Request) -> Result<(Cost, bool)> {
 
     // The lock of the wallet: what is known of a debit changes under it alone.
     let mut open = wallets::open_or_create(store, customer, &asset.name)?;
-    if let Some(first) = recorded_before(store, request)? {
-        return Ok((first, true));
-    }
+    open.book_due_now(store)?;
     let subject = self::subject(store, request)?;
-    let seq = next_row(store, &mut open)?;
+    let seq = open.wallet.seq + 1;
     let (debit_id, authorization_id) = match &subject {
         Subject::Debit(debit) => (Some(debit.id), debit.authorization_id),
         Subject::Authorization(held) => (None, Some(held.id)),
@@ -152,10 +156,13 @@ fn record(store: &Store, request: &Request) -> Result<(Cost, bool)> {
             cost_id: Some(new.id),
         };
         let source = request.source.to_string();
-        costs::claim(store, customer, vendor, id, &source, &claim)?;
+        if !costs::claim(store, customer, vendor, id, &source, &claim)? {
+            return Ok(Outcome::KeyTaken);
+        }
     }
+    next_row(store, &mut open)?;
     book(store, &open, &subject, new.clone(), &[])?;
-    Ok((new, false))
+    Ok(Outcome::Booked((new, false)))
 }
 
 /// The answer to the same request of the vendor, by the same source, again.

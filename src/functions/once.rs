@@ -57,19 +57,35 @@ pub fn once<K: Keyed, A>(
     call: impl FnOnce(&Store) -> Result<Outcome<A>>,
     again: impl FnOnce(&Store, K) -> Result<A>,
 ) -> Result<A> {
+    let first = |store: &Store| {
+        let Some(key) = key else {
+            return Ok(None);
+        };
+        match K::by_key(store, customer, &key.text)? {
+            Some(first) if !stands_for(&first, Some(key)) => Err(conflict(customer, Some(key))),
+            first => Ok(first),
+        }
+    };
+    once_by(first, call, again)
+}
+
+/// The same where something else than an idempotency key tells that it is the call of before: `first`
+/// finds what that one wrote. An error that is raised after this call has written it is an error.
+pub fn once_by<K, A>(
+    first: impl FnOnce(&Store) -> Result<Option<K>>,
+    call: impl FnOnce(&Store) -> Result<Outcome<A>>,
+    again: impl FnOnce(&Store, K) -> Result<A>,
+) -> Result<A> {
     Store::write(|store| {
         let refused = match call(store) {
             Ok(Outcome::Booked(answer)) => return Ok(answer),
             Ok(Outcome::Refused(answer)) => Ok(answer),
             Ok(Outcome::KeyTaken) => Err(errors::corrupted("a key", "it is taken by no row")),
+            Err(error) if store.has_kept_key() => return Err(error),
             Err(error) => Err(error),
         };
-        let Some(key) = key else {
-            return refused;
-        };
-        match K::by_key(store, customer, &key.text)? {
-            Some(first) if stands_for(&first, Some(key)) => again(store, first),
-            Some(_) => Err(conflict(customer, Some(key))),
+        match first(store)? {
+            Some(first) => again(store, first),
             None => refused,
         }
     })

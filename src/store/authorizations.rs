@@ -136,7 +136,11 @@ static BY_KEY: Statement = Statement {
 
 /// Keeps a new authorization. False, and nothing is written, when its key is taken.
 pub fn insert(store: &Store, new: &Authorization) -> Result<bool> {
-    Ok(INSERT.run(store, &new.values()?)?.count() > 0)
+    let inserted = INSERT.run(store, &new.values()?)?.count() > 0;
+    if inserted && new.idempotency_key.is_some() {
+        store.keep_key();
+    }
+    Ok(inserted)
 }
 
 /// Writes what captures, releases and extensions change.

@@ -328,7 +328,11 @@ pub fn claim(
         value::optional_uuid(claim.authorization_id),
         value::optional_uuid(claim.cost_id),
     ];
-    Ok(CLAIM.run(store, &args)?.count() > 0)
+    let claimed = CLAIM.run(store, &args)?.count() > 0;
+    if claimed && claim.cost_id.is_some() {
+        store.keep_key();
+    }
+    Ok(claimed)
 }
 
 /// What stands for a vendor's request, by this source.

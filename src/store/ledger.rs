@@ -423,7 +423,11 @@ pub fn insert(store: &Store, entry: &mut Entry) -> Result<bool> {
         Some(_) => &INSERT_ONCE,
         None => &INSERT,
     };
-    Ok(statement.run(store, &entry.values()?)?.count() > 0)
+    let inserted = statement.run(store, &entry.values()?)?.count() > 0;
+    if inserted && entry.idempotency_key.is_some() {
+        store.keep_key();
+    }
+    Ok(inserted)
 }
 
 /// Rows that are to be inserted together, while all their wallets are locked.

@@ -1,6 +1,6 @@
 //! SQL statements with kept plans.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::ffi::{CStr, CString, c_char};
 use std::ptr::NonNull;
@@ -46,6 +46,8 @@ pub const ROWS_AT_ONCE: usize = 10_000;
 /// A connection to the database inside the caller's transaction.
 pub struct Store {
     read_only: bool,
+    /// A row that keeps the key of the call has been written through it.
+    has_kept_key: Cell<bool>,
 }
 
 impl Store {
@@ -64,6 +66,16 @@ impl Store {
     /// what has been announced: it is not to be remembered.
     pub fn sees_latest(&self) -> bool {
         !self.read_only
+    }
+
+    /// A row has been written that keeps the key of the call. What fails from now on is no replay: the row
+    /// goes with the caller's transaction, or savepoint.
+    pub(super) fn keep_key(&self) {
+        self.has_kept_key.set(true);
+    }
+
+    pub fn has_kept_key(&self) -> bool {
+        self.has_kept_key.get()
     }
 
     /// Runs a command whose text is made when it is needed, such as GRANT, which takes no arguments.
@@ -102,7 +114,10 @@ impl Store {
             // What the body makes outlives the connection: it goes into the answer, too.
             // SAFETY: the context that was current is the caller's, and SPI switches back to it.
             unsafe { pg_sys::MemoryContextSwitchTo(caller) };
-            let store = Store { read_only };
+            let store = Store {
+                read_only,
+                has_kept_key: Cell::new(false),
+            };
             version::check()?;
             body(&store)
         })
