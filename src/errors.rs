@@ -7,11 +7,12 @@ use std::fmt::Display;
 
 use serde_json::{Map, Value, json};
 
-use crate::ledger::Amount;
 use crate::ledger::limit::{Counts, Every, Exceeded, NotEvery};
 use crate::ledger::month::MAX_ACTIONS;
+use crate::ledger::plan::DifferentPeriods;
 use crate::ledger::vendor::{Reason, Uncosted};
 use crate::ledger::wallet::Shortfall;
+use crate::ledger::{Amount, Moment};
 
 pub type Result<T> = std::result::Result<T, Error>;
 
@@ -681,6 +682,87 @@ pub fn plan_differs(plan: &str, asset: &str) -> Error {
     )
     .with("plan", plan)
     .hint("Create another plan under a new name.")
+}
+
+pub fn plan_of_another_asset(plan: &str, asset: &str, of: &str) -> Error {
+    invalid(
+        "to_plan",
+        format_args!("plan {plan} gives {asset}, the subscription {of}"),
+    )
+    .with("plan", plan)
+    .with("asset", asset)
+    .hint("Subscribe to it, and unsubscribe from the other plan.")
+}
+
+/// A subscription has one seat at least.
+pub fn no_seats() -> Error {
+    invalid("quantity", "it is zero").hint("To give up the last seat, call credyt.unsubscribe.")
+}
+
+/// Seats change by `change_plan` alone, so that a retry cannot change them back.
+pub fn other_quantity(customer: &str, plan: &str, has: u32, asked: u32) -> Error {
+    invalid(
+        "quantity",
+        format_args!("customer {customer} is on plan {plan} {has} times already, not {asked}"),
+    )
+    .with("customer", customer)
+    .with("plan", plan)
+    .with("quantity", has)
+    .hint(format!(
+        "Change it: SELECT * FROM credyt.change_plan({}, {}, quantity => {asked});",
+        literal(customer),
+        literal(plan)
+    ))
+}
+
+/// A subscription that is on another plan now has given this plan's credits in the period that runs, or will
+/// with the next one.
+pub fn goes_on_as(customer: &str, plan: &str, known: &str) -> Error {
+    let (whom, from, to) = (literal(customer), literal(known), literal(plan));
+    let error = invalid(
+        "plan",
+        format_args!(
+            "customer {customer} has plan {plan} already in this period or the next: the subscription is on plan {known}"
+        ),
+    )
+    .with("customer", customer)
+    .with("plan", plan);
+    error.hint(if plan == known {
+        format!(
+            "Change the seats of it: SELECT * FROM credyt.change_plan({whom}, {to}, quantity => 2);"
+        )
+    } else {
+        format!("Move it back: SELECT * FROM credyt.change_plan({whom}, {from}, to_plan => {to});")
+    })
+}
+
+/// A change at the next renewal of a subscription that ends before it.
+pub fn no_renewal(customer: &str, plan: &str, ends_at: Moment) -> Error {
+    invalid(
+        "at",
+        format_args!("the subscription of customer {customer} to plan {plan} ends at {ends_at}, before its next renewal"),
+    )
+    .with("customer", customer)
+    .with("plan", plan)
+    .with("ends_at", ends_at.to_string())
+    .hint(format!(
+        "Let it go on first: SELECT * FROM credyt.subscribe({}, {});",
+        literal(customer),
+        literal(plan)
+    ))
+}
+
+pub fn different_periods(plan: &str, to_plan: &str, why: DifferentPeriods) -> Error {
+    invalid(
+        "proration",
+        format_args!(
+            "a period of plan {plan} is {}, one of plan {to_plan} {}: they have no difference",
+            why.from, why.to
+        ),
+    )
+    .with("plan", plan)
+    .with("to_plan", to_plan)
+    .hint("Say proration => 'restart' or 'none', or at => 'renewal'.")
 }
 
 pub fn too_many_actions(customer: &str, asset: &str) -> Error {

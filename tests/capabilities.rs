@@ -552,6 +552,7 @@ fn trade(client: &mut Client) -> Vec<String> {
         "SELECT plan, version FROM credyt.create_plan('pro', 5, '1 day', rollover => 2)",
         "SELECT status FROM credyt.subscribe('ann', 'pro', paid_through => '2100-01-01Z')",
         "SELECT status FROM credyt.pay_subscription('ann', 'pro', '2101-01-01Z')",
+        "SELECT status, quantity, credits FROM credyt.change_plan('ann', 'pro', quantity => 2)",
         "SELECT to_customer, credits FROM credyt.transfer('ann', 'ann/team', 1)",
         "SELECT status FROM credyt.freeze_wallet('ann/team')",
         "SELECT credits FROM credyt.debit_credits('ann/team', 'image')",

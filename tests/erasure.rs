@@ -109,9 +109,16 @@ const KEPT: &[&str] = &[
     "booked_subscriptions.customer",
     "booked_subscriptions.moved",
     "booked_subscriptions.plan",
+    "booked_subscriptions.had_plans",
+    "plan_changes.at",
+    "plan_changes.customer",
+    "plan_changes.from_plan",
+    "plan_changes.proration",
+    "plan_changes.to_plan",
 ];
 
 const KEPT_TOO: &[&str] = &[
+    "ended_grants.customer",
     "revoked_grants.customer",
     "booked_subscriptions.timezone",
     "vendor_costs.api_flavor",

@@ -70,7 +70,20 @@ const FUNCTIONS: &[Function] = &[
             ("paid_through", Time, "NULL"),
             ("timezone", Text, "NULL"),
             ("idempotency_key", Text, "'key'"),
+            ("quantity", Number, "1"),
             ("payment", Text, "'in_1'"),
+        ],
+    },
+    Function {
+        name: "change_plan",
+        arguments: &[
+            ("customer", Text, "'ann'"),
+            ("plan", Text, "'pro'"),
+            ("to_plan", Text, "NULL"),
+            ("quantity", Number, "2"),
+            ("at", Text, "'now'"),
+            ("proration", Text, "'difference'"),
+            ("idempotency_key", Text, "'key'"),
         ],
     },
     Function {

@@ -100,7 +100,7 @@ COMMENT ON COLUMN credyt.grants.paid IS 'Money paid for them, in the asset''s cu
 COMMENT ON COLUMN credyt.grants.settled IS 'Credits of it that paid debt the moment it was issued.';
 COMMENT ON COLUMN credyt.grants.settled_revenue IS 'Money earned by them.';
 COMMENT ON COLUMN credyt.grants.effective_at IS 'Live from here on ...';
-COMMENT ON COLUMN credyt.grants.expires_at IS '... and before this moment; NULL: it never ends.';
+COMMENT ON COLUMN credyt.grants.expires_at IS '... and before this moment, or that of ended_grants; NULL: it never ends.';
 COMMENT ON COLUMN credyt.grants.applies_to IS 'Patterns of the actions it may pay for, such as image.*; NULL: all.';
 COMMENT ON COLUMN credyt.grants.origin IS 'The grant it came from: re-issued by a refund, rolled over from the period before (the first, of several), or transferred (then another customer''s).';
 COMMENT ON COLUMN credyt.grants.created_at IS 'When it was issued.';
@@ -261,6 +261,17 @@ COMMENT ON COLUMN credyt.debts.action IS 'What the customer did: grants that may
 COMMENT ON COLUMN credyt.debts.owed IS 'Credits still owed.';
 COMMENT ON COLUMN credyt.debts.returned IS 'Of a revocation: credits by which refunds lowered it, or that they gave back to the grants that had paid it.';
 
+CREATE TABLE credyt.ended_grants (
+    customer  text NOT NULL,
+    grant_id  uuid NOT NULL,
+    ended_at  timestamptz NOT NULL,
+    PRIMARY KEY (customer, grant_id)
+);
+COMMENT ON TABLE credyt.ended_grants IS 'Grants of a period that credyt.change_plan has ended before its time, append-only.';
+COMMENT ON COLUMN credyt.ended_grants.customer IS 'Whose grant.';
+COMMENT ON COLUMN credyt.ended_grants.grant_id IS 'The grant.';
+COMMENT ON COLUMN credyt.ended_grants.ended_at IS 'When it ended, instead of its expires_at.';
+
 CREATE TABLE credyt.revoked_grants (
     customer    text NOT NULL,
     grant_id    uuid NOT NULL,
@@ -306,6 +317,8 @@ COMMENT ON FUNCTION credyt.refuse_change() IS 'Refuses UPDATE, DELETE and TRUNCA
 CREATE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON credyt.ledger
     FOR EACH STATEMENT EXECUTE FUNCTION credyt.refuse_change();
 CREATE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON credyt.grants
+    FOR EACH STATEMENT EXECUTE FUNCTION credyt.refuse_change();
+CREATE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON credyt.ended_grants
     FOR EACH STATEMENT EXECUTE FUNCTION credyt.refuse_change();
 CREATE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON credyt.revoked_grants
     FOR EACH STATEMENT EXECUTE FUNCTION credyt.refuse_change();

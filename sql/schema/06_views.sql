@@ -73,9 +73,10 @@ SELECT g.customer, g.id, g.asset, g.kind, g.priority, g.credits,
        g.effective_at, g.expires_at, g.applies_to, g.origin,
        false AS replayed
 FROM (
-    SELECT i.customer, i.id, i.asset, i.kind, i.priority, i.credits, i.paid, i.effective_at, i.expires_at,
-           i.applies_to, i.origin
+    SELECT i.customer, i.id, i.asset, i.kind, i.priority, i.credits, i.paid, i.effective_at,
+           coalesce(e.ended_at, i.expires_at) AS expires_at, i.applies_to, i.origin
     FROM credyt.grants i
+    LEFT JOIN credyt.ended_grants e ON e.customer = i.customer AND e.grant_id = i.id
     UNION ALL
     SELECT w.customer, d.id, w.asset, d.kind, d.priority, d.credits, d.paid, d.effective_at, d.expires_at,
            d.applies_to, d.origin

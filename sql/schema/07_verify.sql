@@ -39,6 +39,16 @@ subscriptions AS NOT MATERIALIZED (
     UNION ALL
     SELECT s.* FROM credyt.booked_subscriptions s WHERE s.customer = verify.customer
 ),
+ended_grants AS NOT MATERIALIZED (
+    SELECT e.* FROM credyt.ended_grants e WHERE verify.customer IS NULL
+    UNION ALL
+    SELECT e.* FROM credyt.ended_grants e WHERE e.customer = verify.customer
+),
+plan_changes AS NOT MATERIALIZED (
+    SELECT c.* FROM credyt.plan_changes c WHERE verify.customer IS NULL
+    UNION ALL
+    SELECT c.* FROM credyt.plan_changes c WHERE c.customer = verify.customer
+),
 debts AS NOT MATERIALIZED (
     SELECT d.* FROM credyt.debts d WHERE verify.customer IS NULL
     UNION ALL
@@ -227,8 +237,9 @@ UNION ALL
 SELECT 2, o.customer, o.asset, format('grant %s is open in the wallet, on other terms than it was issued or not at all', o.id)
 FROM open o
 LEFT JOIN issued g ON g.customer = o.customer AND g.id = o.id
+LEFT JOIN ended_grants e ON e.customer = o.customer AND e.grant_id = o.id
 WHERE (g.asset, g.kind, g.priority, g.effective_at) IS DISTINCT FROM (o.asset, o.kind, o.priority, o.effective_at)
-   OR g.expires_at IS DISTINCT FROM o.expires_at OR g.applies_to IS DISTINCT FROM o.applies_to
+   OR coalesce(e.ended_at, g.expires_at) IS DISTINCT FROM o.expires_at OR g.applies_to IS DISTINCT FROM o.applies_to
 UNION ALL
 SELECT 2, p.customer, p.asset, format('ledger row %s moved credits of grant %s, which is not there', p.entry_id, p.grant_id)
 FROM part p
@@ -482,6 +493,21 @@ SELECT 7, g.customer, g.asset, format('grant %s was paid with %s %s at %s, which
 FROM credyt.grants g
 WHERE g.exchange_rate IS NOT NULL AND abs(g.paid - g.currency_paid * g.exchange_rate) > 0.00000000005
   AND (verify.customer IS NULL OR g.customer = verify.customer)
+-- a change of plan grants its difference once, and a period never more than the most it was worth
+UNION ALL
+SELECT 7, c.customer, s.asset, format('change of plan %s granted %s, which is granted %s times', c.id, c.grant_id, count(g.id))
+FROM plan_changes c
+JOIN subscriptions s ON s.customer = c.customer AND s.id = c.subscription_id
+LEFT JOIN issued g ON g.customer = c.customer AND g.id = c.grant_id
+WHERE c.grant_id IS NOT NULL
+GROUP BY c.customer, s.asset, c.id, c.grant_id HAVING count(g.id) <> 1
+UNION ALL
+SELECT 7, s.customer, s.asset, format('the period of subscription %s since %s has had %s for %s, more than its terms, %s for %s',
+                                      s.id, s.period_start, sum(i.credits), sum(i.paid), s.had_credits, s.had_paid)
+FROM subscriptions s CROSS JOIN LATERAL unnest(s.grants) AS u (id)
+JOIN issued i ON i.customer = s.customer AND i.id = u.id AND i.origin IS NULL
+GROUP BY s.customer, s.asset, s.id, s.period_start, s.had_credits, s.had_paid
+HAVING sum(i.credits) > s.had_credits OR sum(i.paid) > s.had_paid
 -- what waits for a payment does so for its subscription, for one period at most
 UNION ALL
 SELECT 7, w.customer, w.asset, format('%s of grant %s wait for a payment that is not waited for', o.state->>'waiting', o.state->>'id')

@@ -49,6 +49,7 @@ CREATE TABLE credyt.booked_subscriptions (
     customer         text NOT NULL,
     id               uuid NOT NULL,
     plan             text NOT NULL,
+    quantity         int NOT NULL,
     asset            text NOT NULL,
     timezone         text NOT NULL,
     starts_at        timestamptz NOT NULL,
@@ -62,6 +63,12 @@ CREATE TABLE credyt.booked_subscriptions (
     grants           uuid[] NOT NULL,
     moved            int[] NOT NULL,
     waits_until      timestamptz,
+    next_plan        text,
+    next_quantity    int,
+    grant_id         uuid,
+    had_credits      numeric NOT NULL,
+    had_paid         numeric NOT NULL,
+    had_plans        text[] NOT NULL,
     created_at       timestamptz NOT NULL,
     PRIMARY KEY (customer, id)
 ) WITH (fillfactor = 80);
@@ -69,6 +76,7 @@ COMMENT ON TABLE credyt.booked_subscriptions IS 'How far each subscription has b
 COMMENT ON COLUMN credyt.booked_subscriptions.customer IS 'Who is subscribed.';
 COMMENT ON COLUMN credyt.booked_subscriptions.id IS 'UUIDv7.';
 COMMENT ON COLUMN credyt.booked_subscriptions.plan IS 'To which plan.';
+COMMENT ON COLUMN credyt.booked_subscriptions.quantity IS 'Seats.';
 COMMENT ON COLUMN credyt.booked_subscriptions.asset IS 'The asset of its credits.';
 COMMENT ON COLUMN credyt.booked_subscriptions.timezone IS 'Periods keep the local hour of this time zone.';
 COMMENT ON COLUMN credyt.booked_subscriptions.starts_at IS 'When its first period starts.';
@@ -82,6 +90,12 @@ COMMENT ON COLUMN credyt.booked_subscriptions.ends_at IS 'Periods that start at 
 COMMENT ON COLUMN credyt.booked_subscriptions.grants IS 'The grants of the period booked last: its own, and what rolled over into it. Empty once nothing of them can roll over.';
 COMMENT ON COLUMN credyt.booked_subscriptions.moved IS 'How often the credits of each of these grants have rolled over.';
 COMMENT ON COLUMN credyt.booked_subscriptions.waits_until IS 'That period is over and the next one not paid: what may roll over waits until then, or ends_at. NULL: nothing waits.';
+COMMENT ON COLUMN credyt.booked_subscriptions.next_plan IS 'The plan of its next period, where a change is scheduled.';
+COMMENT ON COLUMN credyt.booked_subscriptions.next_quantity IS 'The seats of its next period, where a change is scheduled.';
+COMMENT ON COLUMN credyt.booked_subscriptions.grant_id IS 'The first grant of the period booked last, what rolled over left out; NULL: it granted nothing.';
+COMMENT ON COLUMN credyt.booked_subscriptions.had_credits IS 'The most credits that the terms of that period came to; a difference is what goes beyond them.';
+COMMENT ON COLUMN credyt.booked_subscriptions.had_paid IS 'The most money that they came to.';
+COMMENT ON COLUMN credyt.booked_subscriptions.had_plans IS 'The plans that it was on within that period.';
 COMMENT ON COLUMN credyt.booked_subscriptions.created_at IS 'When it was made.';
 
 CREATE TABLE credyt.subscription_keys (
@@ -92,7 +106,7 @@ CREATE TABLE credyt.subscription_keys (
     created_at       timestamptz NOT NULL,
     PRIMARY KEY (customer, idempotency_key)
 );
-COMMENT ON TABLE credyt.subscription_keys IS 'The idempotency keys of credyt.subscribe and credyt.pay_subscription, append-only.';
+COMMENT ON TABLE credyt.subscription_keys IS 'The idempotency keys of credyt.subscribe, credyt.change_plan and credyt.pay_subscription, append-only.';
 COMMENT ON COLUMN credyt.subscription_keys.customer IS 'Whose call it was.';
 COMMENT ON COLUMN credyt.subscription_keys.idempotency_key IS 'Unique per customer.';
 COMMENT ON COLUMN credyt.subscription_keys.request IS 'Hash of what was asked, to know a replay from another request.';
@@ -134,6 +148,7 @@ CREATE TYPE credyt.subscription AS (
     customer         text,
     plan             text,
     version          int,
+    quantity         numeric,
     asset            text,
     credits          numeric,
     timezone         text,
@@ -144,6 +159,8 @@ CREATE TYPE credyt.subscription AS (
     next_renewal_at  timestamptz,
     paid_through     timestamptz,
     ends_at          timestamptz,
+    next_plan        text,
+    next_quantity    numeric,
     replayed         boolean
 );
 COMMENT ON TYPE credyt.subscription IS 'A subscription as it stands now.';
@@ -151,8 +168,9 @@ COMMENT ON COLUMN credyt.subscription.id IS 'UUIDv7.';
 COMMENT ON COLUMN credyt.subscription.customer IS 'Who is subscribed.';
 COMMENT ON COLUMN credyt.subscription.plan IS 'To which plan.';
 COMMENT ON COLUMN credyt.subscription.version IS 'The version of the plan that its period is on; before the first, the newest.';
+COMMENT ON COLUMN credyt.subscription.quantity IS 'Seats: how often the plan is taken.';
 COMMENT ON COLUMN credyt.subscription.asset IS 'The asset of its credits.';
-COMMENT ON COLUMN credyt.subscription.credits IS 'Credits of a period on that version.';
+COMMENT ON COLUMN credyt.subscription.credits IS 'Credits of a period on that version, of all seats.';
 COMMENT ON COLUMN credyt.subscription.timezone IS 'Periods keep the local hour of this time zone.';
 COMMENT ON COLUMN credyt.subscription.status IS 'scheduled: its first period is still to come; active; unpaid: a period has come that is not paid for; ended.';
 COMMENT ON COLUMN credyt.subscription.starts_at IS 'When its first period starts.';
@@ -161,6 +179,8 @@ COMMENT ON COLUMN credyt.subscription.period_end IS 'When that period ends.';
 COMMENT ON COLUMN credyt.subscription.next_renewal_at IS 'When the next period starts; past where it waits for a payment. NULL: there is none.';
 COMMENT ON COLUMN credyt.subscription.paid_through IS 'Periods that start at or after this are not granted until paid; NULL: no gate.';
 COMMENT ON COLUMN credyt.subscription.ends_at IS 'Periods that start at or after this are not wanted; NULL: it goes on.';
+COMMENT ON COLUMN credyt.subscription.next_plan IS 'The plan of its next period, where a change is scheduled; NULL: none is.';
+COMMENT ON COLUMN credyt.subscription.next_quantity IS 'The seats of its next period, where a change is scheduled; NULL: none is.';
 COMMENT ON COLUMN credyt.subscription.replayed IS 'True: it was there, and nothing changed now.';
 
 CREATE FUNCTION credyt.create_plan(
@@ -187,12 +207,13 @@ CREATE FUNCTION credyt.subscribe(
     paid_through     timestamptz DEFAULT NULL,
     timezone         text DEFAULT NULL,
     idempotency_key  text DEFAULT NULL,
+    quantity         numeric DEFAULT 1,
     payment          text DEFAULT NULL
 ) RETURNS credyt.subscription
     AS 'MODULE_PATHNAME', 'credyt_subscribe' LANGUAGE c VOLATILE
     SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_seqscan = off;
-COMMENT ON FUNCTION credyt.subscribe(text, text, timestamptz, timestamptz, text, text, text) IS
-    'Grants a plan''s credits period by period, from now (NULL) or starts_at on; months count from there, in timezone (NULL: the asset''s). Periods that start at or after paid_through wait for credyt.pay_subscription (NULL: none does). Where the customer is subscribed already, the running subscription is answered, and goes on if it was to end; one that has ended within a period already granted is resumed without a second grant. WC005, WC006 where the wallet is closed, WC010, 22023, 54000.';
+COMMENT ON FUNCTION credyt.subscribe(text, text, timestamptz, timestamptz, text, text, numeric, text) IS
+    'Starts a subscription, whose credits come period by period; returns the running one where there is one.';
 
 CREATE FUNCTION credyt.pay_subscription(
     customer         text,
@@ -217,14 +238,24 @@ COMMENT ON FUNCTION credyt.unsubscribe(text, text, timestamptz) IS
     'Ends a subscription now or later; what was granted stays until its period ends.';
 
 CREATE TYPE credyt.subscription_period AS (
-    version       int,
-    period_start  timestamptz,
-    period_end    timestamptz
+    plan           text,
+    version        int,
+    quantity       int,
+    period_start   timestamptz,
+    period_end     timestamptz,
+    grant_id       uuid,
+    next_plan      text,
+    next_quantity  int
 );
 COMMENT ON TYPE credyt.subscription_period IS 'The period that a subscription is in, booked or not.';
-COMMENT ON COLUMN credyt.subscription_period.version IS 'The version of the plan that it is on.';
+COMMENT ON COLUMN credyt.subscription_period.plan IS 'The plan that it is on.';
+COMMENT ON COLUMN credyt.subscription_period.version IS 'The version of it.';
+COMMENT ON COLUMN credyt.subscription_period.quantity IS 'Seats.';
 COMMENT ON COLUMN credyt.subscription_period.period_start IS 'When it started; NULL: none has.';
 COMMENT ON COLUMN credyt.subscription_period.period_end IS 'When the next one starts.';
+COMMENT ON COLUMN credyt.subscription_period.grant_id IS 'What it granted; NULL: nothing.';
+COMMENT ON COLUMN credyt.subscription_period.next_plan IS 'The plan of the next one, where a change is scheduled.';
+COMMENT ON COLUMN credyt.subscription_period.next_quantity IS 'The seats of the next one, where a change is scheduled.';
 
 CREATE FUNCTION credyt.subscription_at(customer text, subscription_id uuid, at timestamptz) RETURNS credyt.subscription_period
     AS 'MODULE_PATHNAME', 'credyt_subscription_at' LANGUAGE c STABLE STRICT
@@ -232,21 +263,15 @@ CREATE FUNCTION credyt.subscription_at(customer text, subscription_id uuid, at t
 COMMENT ON FUNCTION credyt.subscription_at(text, uuid, timestamptz) IS
     'The period that a subscription is in at a moment, where a renewal has come due and no call has booked it yet.';
 
-CREATE FUNCTION credyt.period_grant(subscription_id uuid, period_start timestamptz) RETURNS uuid
-    AS 'MODULE_PATHNAME', 'credyt_period_grant' LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE;
-COMMENT ON FUNCTION credyt.period_grant(uuid, timestamptz) IS 'The id of the grant that a period of a subscription brings.';
-
 CREATE VIEW credyt.subscriptions AS
-SELECT s.customer, s.plan, coalesce(p.version, n.version) AS version, 1::numeric AS quantity,
+SELECT s.customer, p.plan, coalesce(p.version, n.version) AS version, p.quantity::numeric AS quantity,
        CASE WHEN s.ends_at <= s.at THEN 'ended'
             WHEN p.period_end <= s.at AND (s.ends_at IS NULL OR p.period_end < s.ends_at) THEN 'unpaid'
             WHEN p.period_start IS NULL THEN 'scheduled'
             ELSE 'active' END AS status,
        s.starts_at, p.period_start,
        CASE WHEN p.period_start IS NOT NULL THEN p.period_end END AS period_end,
-       s.paid_through, NULL::text AS next_plan,
-       CASE WHEN (SELECT v.credits > 0 FROM credyt.plans v WHERE v.plan = s.plan AND v.version = p.version)
-            THEN credyt.period_grant(s.id, p.period_start) END AS grant_id
+       s.paid_through, nullif(p.next_plan, p.plan) AS next_plan, p.grant_id
 FROM (
     SELECT s.*, t.at,
            s.next_renewal_at <= t.at AND (s.paid_through IS NULL OR s.next_renewal_at < s.paid_through)
@@ -258,18 +283,20 @@ FROM (
     ) t
 ) s
 CROSS JOIN LATERAL (
-    SELECT s.version, s.period_start, s.next_renewal_at AS period_end WHERE s.due IS NOT TRUE
+    SELECT s.plan, s.version, s.quantity, s.period_start, s.next_renewal_at AS period_end, s.grant_id, s.next_plan
+    WHERE s.due IS NOT TRUE
     UNION ALL
-    SELECT p.version, p.period_start, p.period_end FROM credyt.subscription_at(s.customer, s.id, s.at) AS p WHERE s.due
+    SELECT p.plan, p.version, p.quantity, p.period_start, p.period_end, p.grant_id, p.next_plan
+    FROM credyt.subscription_at(s.customer, s.id, s.at) AS p WHERE s.due
 ) p
 CROSS JOIN LATERAL (
-    SELECT max(v.version) AS version FROM credyt.plans v WHERE v.plan = s.plan
+    SELECT max(v.version) AS version FROM credyt.plans v WHERE v.plan = p.plan
 ) n;
 COMMENT ON VIEW credyt.subscriptions IS 'Who is on which plan, and until when?';
 COMMENT ON COLUMN credyt.subscriptions.customer IS 'Who is subscribed.';
 COMMENT ON COLUMN credyt.subscriptions.plan IS 'To which plan.';
 COMMENT ON COLUMN credyt.subscriptions.version IS 'The version of the plan that its period is on; before the first, the newest.';
-COMMENT ON COLUMN credyt.subscriptions.quantity IS 'How often the plan is taken: 1.';
+COMMENT ON COLUMN credyt.subscriptions.quantity IS 'Seats: how often the plan is taken.';
 COMMENT ON COLUMN credyt.subscriptions.status IS 'scheduled: its first period is still to come; active; unpaid: a period has come that is not paid for; ended.';
 COMMENT ON COLUMN credyt.subscriptions.starts_at IS 'When its first period starts.';
 COMMENT ON COLUMN credyt.subscriptions.period_start IS 'When the last period that was granted started; NULL: none was.';
@@ -280,21 +307,28 @@ COMMENT ON COLUMN credyt.subscriptions.grant_id IS 'What the period granted; NUL
 
 CREATE VIEW credyt.renewals AS
 SELECT s.customer, s.plan, s.next_renewal_at,
-       (SELECT p.credits FROM credyt.plans p WHERE p.plan = s.plan ORDER BY p.version DESC LIMIT 1) AS credits
+       (SELECT least(p.credits * s.quantity, 999999999999999) FROM credyt.plans p
+        WHERE p.plan = s.plan ORDER BY p.version DESC LIMIT 1) AS credits
 FROM (
-    SELECT s.customer, s.plan, s.ends_at,
-           CASE WHEN s.next_renewal_at <= t.at THEN (SELECT p.period_end FROM credyt.subscription_at(s.customer, s.id, t.at) AS p)
-                ELSE s.next_renewal_at END AS next_renewal_at
+    SELECT s.customer, coalesce(p.next_plan, p.plan) AS plan, coalesce(p.next_quantity, p.quantity) AS quantity,
+           s.ends_at, p.period_end AS next_renewal_at
     FROM credyt.booked_subscriptions s
     JOIN credyt.wallets w ON w.customer = s.customer AND w.asset = s.asset
     CROSS JOIN LATERAL (
         SELECT greatest((SELECT credyt.statement_time()), credyt.changed_at(w.state)) AS at OFFSET 0
     ) t
+    CROSS JOIN LATERAL (
+        SELECT s.plan, s.quantity, s.next_plan, s.next_quantity, s.next_renewal_at AS period_end
+        WHERE s.next_renewal_at > t.at
+        UNION ALL
+        SELECT p.plan, p.quantity, p.next_plan, p.next_quantity, p.period_end
+        FROM credyt.subscription_at(s.customer, s.id, t.at) AS p WHERE s.next_renewal_at <= t.at
+    ) p
     WHERE s.next_renewal_at < s.ends_at OR s.ends_at IS NULL
 ) s
 WHERE s.next_renewal_at IS NOT NULL AND (s.next_renewal_at < s.ends_at OR s.ends_at IS NULL);
 COMMENT ON VIEW credyt.renewals IS 'Who gets credits by a plan next, when, and how many?';
 COMMENT ON COLUMN credyt.renewals.customer IS 'Who is subscribed.';
-COMMENT ON COLUMN credyt.renewals.plan IS 'To which plan.';
+COMMENT ON COLUMN credyt.renewals.plan IS 'The plan of the next period.';
 COMMENT ON COLUMN credyt.renewals.next_renewal_at IS 'When the next period starts. A moment that has passed waits for a payment.';
-COMMENT ON COLUMN credyt.renewals.credits IS 'Credits that it grants, on the terms the plan has now; what rolls over comes on top.';
+COMMENT ON COLUMN credyt.renewals.credits IS 'Credits that it grants to all seats, on the terms the plan has now; what rolls over comes on top.';

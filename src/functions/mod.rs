@@ -64,6 +64,7 @@ crate::sql_types::sql_functions! {
         "credyt_balance" => reading::balance;
         "credyt_verify" => reading::verify;
         "credyt_subscribe" => plans::subscribe;
+        "credyt_change_plan" => plans::change_plan;
         "credyt_pay_subscription" => plans::pay_subscription;
         "credyt_unsubscribe" => plans::unsubscribe;
     }
@@ -100,7 +101,6 @@ crate::sql_types::sql_functions! {
     "credyt_grants_due" => reading::grants_due;
     "credyt_create_plan" => plans::create_plan;
     "credyt_subscription_at" => plans::subscription_at;
-        "credyt_period_grant" => plans::period_grant;
         "credyt_statement_time" => reading::statement_time;
         "credyt_alert_rules" => events::alert_rules;
         "credyt_topup_rules" => events::topup_rules;

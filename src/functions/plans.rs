@@ -1,26 +1,33 @@
-//! Plans: `create_plan`, `subscribe`, `pay_subscription`, `unsubscribe`.
+//! Plans: `create_plan`, `subscribe`, `change_plan`, `pay_subscription`, `unsubscribe`.
 
+use std::rc::Rc;
 use std::str::FromStr;
 
 use pgrx::pg_sys;
+use rust_decimal::Decimal;
 use uuid::Uuid;
 
 use super::grants::check_patterns;
 use super::request;
 use crate::errors::{self, Result};
-use crate::ledger::Moment;
 use crate::ledger::period::{self, Every};
-use crate::ledger::plan::{self, Rollover, Subscription, Terms, WHOLE_PERCENT};
+use crate::ledger::plan::{
+    Had, Plan, Proration, Rollover, Seats, Subscription, Terms, WHOLE_PERCENT,
+};
+use crate::ledger::{Amount, Moment};
 use crate::sql_types::{Args, Row, args as arguments, value};
 use crate::store::Store;
 use crate::store::books;
 use crate::store::ledger::Key;
 use crate::store::payments::{self, PaidPeriods};
-use crate::store::plans::{self, Plan, Subscribed};
-use crate::store::wallets;
+use crate::store::plans::{self, Change, Subscribed};
+use crate::store::wallets::{self, OpenWallet};
 
 /// A subscription that is made late may have missed so many periods.
 const MAX_MISSED: i32 = 1000;
+
+/// A subscription has at most so many seats.
+const MAX_SEATS: u32 = 1_000_000_000;
 
 /// Credits that may move only so often stay in a grant for each period they come from.
 const MAX_MOVES: i32 = 1000;
@@ -111,6 +118,52 @@ fn check_asset(plan: Option<&Plan>, name: &str, asset: &str) -> Result<()> {
     }
 }
 
+/// How many seats: a whole number above 0.
+fn read_seats(args: &Args, at: usize) -> Result<Option<u32>> {
+    let Some(quantity) = args.optional_quantity(at, "quantity")? else {
+        return Ok(None);
+    };
+    if quantity.is_zero() {
+        return Err(errors::no_seats());
+    }
+    if !quantity.fract().is_zero() {
+        let why = format_args!("{quantity} is no whole number of seats");
+        return Err(errors::invalid("quantity", why));
+    }
+    match u32::try_from(quantity.trunc()) {
+        Ok(seats) if seats <= MAX_SEATS => Ok(Some(seats)),
+        _ => {
+            let why = format_args!("{quantity} is more than {MAX_SEATS}");
+            Err(errors::out_of_range("quantity", why))
+        }
+    }
+}
+
+/// Refuses seats whose credits or money no grant can hold.
+fn check_seats(seats: &Seats) -> Result<()> {
+    let newest = plans::newest(&seats.plan)?;
+    let (credits, paid) = newest.for_seats(seats.quantity);
+    let times = |amount: Amount| amount.units().checked_mul(i128::from(seats.quantity));
+    if times(newest.credits) == Some(credits.units()) && times(newest.paid) == Some(paid.units()) {
+        return Ok(());
+    }
+    let why = format_args!(
+        "{} times plan {} comes to 1e15 or more in a period",
+        seats.quantity, seats.plan.plan
+    );
+    Err(errors::out_of_range("quantity", why))
+}
+
+/// Does a subscription give a plan's credits at that moment: in a period that was granted, or in the next?
+fn occupies(known: &Subscription, plan: &str, at: Moment) -> bool {
+    let is = |seats: &Seats| seats.plan.plan == plan;
+    let granted =
+        known.had.plans.iter().any(|had| had == plan) && known.next.is_some_and(|next| next > at);
+    let wanted = |next: Moment| known.ends_at.is_none_or(|end| next < end);
+    let will = known.scheduled.as_ref().is_some_and(is) && known.next.is_some_and(wanted);
+    granted || will || is(&known.on) && known.lasts_at(at)
+}
+
 pub fn subscribe(args: &Args) -> Result<Option<pg_sys::Datum>> {
     let customer = args.name(0, "customer")?;
     let plan = args.name(1, "plan")?;
@@ -118,21 +171,26 @@ pub fn subscribe(args: &Args) -> Result<Option<pg_sys::Datum>> {
     let paid_through = args.optional_moment(3, "paid_through")?;
     let timezone = args.optional_name(4, "timezone")?;
     let key_text = args.optional_name(5, "idempotency_key")?;
-    let payment = args.optional_name(6, "payment")?;
+    let quantity = arguments::required("quantity", read_seats(args, 6)?)?;
+    let payment = args.optional_name(7, "payment")?;
     let key = request::key(key_text, "subscribe", || {
         vec![
             ("plan", Some(plan.clone())),
             ("timezone", timezone.clone()),
+            ("quantity", Some(quantity.to_string())),
             ("payment", payment.clone()),
         ]
     });
     let answer = Store::write(|store| {
-        let plan = plans::plan(store, &plan)?;
+        let plan = Rc::new(plans::plan(store, &plan)?);
         let mut open = wallets::open_or_create(store, &customer, &plan.asset)?;
         open.book_due_now(store)?;
         let start = starts_at.unwrap_or(open.now).max(open.now);
-        let mut known = plans::all(store, &customer, &plan)?.into_iter();
-        let running = known.find(|known| known.subscription.lasts_at(&plan.versions, start));
+        let (on_plan, others): (Vec<_>, Vec<_>) = plans::all(store, &customer, &plan.plan)?
+            .into_iter()
+            .partition(|known| known.subscription.on.plan.plan == plan.plan);
+        let mut on_plan = on_plan.into_iter();
+        let running = on_plan.find(|known| known.subscription.lasts_at(start));
         let id = running
             .as_ref()
             .map_or_else(Uuid::now_v7, |running| running.subscription.id);
@@ -140,7 +198,16 @@ pub fn subscribe(args: &Args) -> Result<Option<pg_sys::Datum>> {
             return answer_again(store, &customer, first, open.now);
         }
         open.not_closed()?;
+        let on = Seats { plan, quantity };
         if let Some(mut running) = running {
+            if running.subscription.on.quantity != quantity {
+                return Err(errors::other_quantity(
+                    &customer,
+                    &on.plan.plan,
+                    running.subscription.on.quantity,
+                    quantity,
+                ));
+            }
             let first = running.subscription.started.or(running.subscription.next);
             if let (Some(payment), Some(since)) = (&payment, first) {
                 let periods = PaidPeriods {
@@ -155,13 +222,19 @@ pub fn subscribe(args: &Args) -> Result<Option<pg_sys::Datum>> {
                 plans::set_ends(store, &customer, &running.subscription)?;
                 open.renew(store, key)?;
             }
-            return Answer::new(store, &customer, running, open.now, !ending);
+            return Answer::new(&customer, running, open.now, !ending);
         }
-        plans::check_room(store, &customer, &plan.asset, open.now)?;
+        let goes_on = |known: &&Subscribed| occupies(&known.subscription, &on.plan.plan, start);
+        if let Some(other) = others.iter().find(goes_on) {
+            let known = &other.subscription.on.plan.plan;
+            return Err(errors::goes_on_as(&customer, &on.plan.plan, known));
+        }
+        plans::check_room(store, &customer, &on.plan.asset, open.now)?;
+        check_seats(&on)?;
         let new = Subscribed::new(
             store,
             id,
-            &plan,
+            on,
             starts_at.unwrap_or(open.now),
             paid_through,
             timezone,
@@ -179,7 +252,7 @@ pub fn subscribe(args: &Args) -> Result<Option<pg_sys::Datum>> {
         }
         open.renew(store, key)?;
         let new = plans::by_id(store, &customer, id)?.ok_or_else(lost)?;
-        Answer::new(store, &customer, new, open.now, false)
+        Answer::new(&customer, new, open.now, false)
     })?;
     answer.row(args)
 }
@@ -189,12 +262,13 @@ impl Subscribed {
     fn new(
         store: &Store,
         id: Uuid,
-        plan: &Plan,
+        on: Seats,
         starts_at: Moment,
         paid_through: Option<Moment>,
         timezone: Option<String>,
         now: Moment,
     ) -> Result<Subscribed> {
+        let plan = &on.plan;
         let timezone = match timezone {
             Some(timezone) => timezone,
             None => {
@@ -222,10 +296,12 @@ impl Subscribed {
             created_at: now,
             subscription: Subscription {
                 id,
-                plan: plan.plan.clone(),
                 created_at: now,
                 zone,
                 scale: books::asset(store, &plan.asset)?.scale,
+                on,
+                scheduled: None,
+                had: Had::default(),
                 anchor: starts_at,
                 steps: 0,
                 next: Some(starts_at),
@@ -241,6 +317,219 @@ impl Subscribed {
     }
 }
 
+pub fn change_plan(args: &Args) -> Result<Option<pg_sys::Datum>> {
+    let change = Wish::read(args)?;
+    let answer = Store::write(|store| change.make(store))?;
+    answer.row(args)
+}
+
+/// What `change_plan` is asked for.
+struct Wish {
+    customer: String,
+    plan: String,
+    to_plan: Option<String>,
+    quantity: Option<u32>,
+    /// `None`: at the next renewal.
+    now: Option<Proration>,
+    proration: String,
+    key: Option<Key>,
+}
+
+impl Wish {
+    fn read(args: &Args) -> Result<Wish> {
+        let customer = args.name(0, "customer")?;
+        let plan = args.name(1, "plan")?;
+        let to_plan = args.optional_name(2, "to_plan")?;
+        let quantity = read_seats(args, 3)?;
+        let at = args.name(4, "at")?;
+        let proration = args.name(5, "proration")?;
+        let key_text = args.optional_name(6, "idempotency_key")?;
+        let how = match proration.as_str() {
+            "difference" => Proration::Difference,
+            "restart" => Proration::Restart,
+            "none" => Proration::None,
+            other => {
+                let why = format_args!("{other:?} is not difference, restart or none");
+                return Err(errors::invalid("proration", why));
+            }
+        };
+        let now = match at.as_str() {
+            "now" => Some(how),
+            "renewal" => None,
+            other => {
+                let why = format_args!("{other:?} is not now or renewal");
+                return Err(errors::invalid("at", why));
+            }
+        };
+        let key = request::key(key_text, "change_plan", || {
+            vec![
+                ("plan", Some(plan.clone())),
+                ("to_plan", to_plan.clone()),
+                request::number("quantity", quantity.map(Decimal::from)),
+                ("at", Some(at)),
+                ("proration", Some(proration.clone())),
+            ]
+        });
+        Ok(Wish {
+            customer,
+            plan,
+            to_plan,
+            quantity,
+            now,
+            proration,
+            key,
+        })
+    }
+
+    fn make(self, store: &Store) -> Result<Answer> {
+        let customer = self.customer.as_str();
+        let plan = Rc::new(plans::plan(store, &self.plan)?);
+        let to_plan = match &self.to_plan {
+            Some(name) => Rc::new(plans::plan(store, name)?),
+            None => Rc::clone(&plan),
+        };
+        if to_plan.asset != plan.asset {
+            return Err(errors::plan_of_another_asset(
+                &to_plan.plan,
+                &to_plan.asset,
+                &plan.asset,
+            ));
+        }
+        let missing = || errors::not_subscribed(customer, &plan.plan);
+        let mut open = wallets::find(store, customer, &plan.asset)?.ok_or_else(missing)?;
+        open.book_due_now(store)?;
+        if let Some(key) = &self.key
+            && let Some(first) = plans::claimed(store, customer, key)?
+        {
+            return answer_again(store, customer, first, open.now);
+        }
+        open.not_closed()?;
+        let runs = |known: &Subscribed| known.subscription.ends_at.is_none_or(|end| end > open.now);
+        let on = |known: &Subscribed, plan: &Plan| known.subscription.on.plan.plan == plan.plan;
+        let known = plans::all(store, customer, &plan.plan)?.into_iter();
+        let known = known.filter(runs).find(|known| on(known, &plan));
+        let (known, again) = match known {
+            Some(known) => (known, false),
+            // A call that comes again finds what the first one made.
+            None => {
+                let seats = |known: &Subscribed| {
+                    let quantity = known.subscription.on.quantity;
+                    on(known, &to_plan) && self.quantity.is_none_or(|asked| asked == quantity)
+                };
+                let former = plans::former(store, customer, &plan.plan)?.into_iter();
+                let moved = former.filter(runs).find(seats);
+                (moved.ok_or_else(missing)?, true)
+            }
+        };
+        let subscription = &known.subscription;
+        let to = Seats {
+            quantity: self.quantity.unwrap_or(subscription.on.quantity),
+            plan: to_plan,
+        };
+        check_seats(&to)?;
+        if !on(&known, &to.plan) {
+            let other = |other: &&Subscribed| {
+                other.subscription.id != subscription.id
+                    && occupies(&other.subscription, &to.plan.plan, open.now)
+            };
+            if let Some(other) = plans::all(store, customer, &to.plan.plan)?
+                .iter()
+                .find(other)
+            {
+                let known = &other.subscription.on.plan.plan;
+                return Err(errors::goes_on_as(customer, &to.plan.plan, known));
+            }
+        }
+        claim(
+            store,
+            customer,
+            self.key.as_ref(),
+            subscription.id,
+            open.now,
+        )?;
+        let stays = to.same(&subscription.on);
+        let same = match &subscription.scheduled {
+            Some(scheduled) => self.now.is_none() && to.same(scheduled),
+            None => stays,
+        };
+        if again || same {
+            return Answer::new(customer, known, open.now, true);
+        }
+        match self.now {
+            Some(proration) if !stays => self.change_now(store, &mut open, known, to, proration),
+            _ => self.schedule(store, &open, known, to),
+        }
+    }
+
+    /// The next period is on the new plan; where that is the one of this period, nothing changes any more.
+    fn schedule(
+        &self,
+        store: &Store,
+        open: &OpenWallet,
+        mut known: Subscribed,
+        to: Seats,
+    ) -> Result<Answer> {
+        let subscription = &mut known.subscription;
+        if let (Some(end), Some(next)) = (subscription.ends_at, subscription.next)
+            && end <= next
+            && self.now.is_none()
+        {
+            return Err(errors::no_renewal(
+                &self.customer,
+                &subscription.on.plan.plan,
+                end,
+            ));
+        }
+        self.write_down(store, open, &subscription.on, &to, subscription.id, None)?;
+        subscription.scheduled = Some(to).filter(|to| !to.same(&subscription.on));
+        plans::schedule(store, &self.customer, subscription)?;
+        Answer::new(&self.customer, known, open.now, false)
+    }
+
+    fn change_now(
+        self,
+        store: &Store,
+        open: &mut OpenWallet,
+        known: Subscribed,
+        to: Seats,
+        proration: Proration,
+    ) -> Result<Answer> {
+        let mut changed = known.subscription;
+        let (id, from) = (changed.id, changed.on.clone());
+        if proration == Proration::Restart && changed.runs(open.now) {
+            open.end_period(store, &changed)?;
+        }
+        let renewing = changed
+            .change(to.clone(), proration, open.asset.rounding, open.now)
+            .map_err(|why| errors::different_periods(&from.plan.plan, &to.plan.plan, why))?;
+        let granted = renewing.difference.as_ref().map(|(grant, _)| grant.id);
+        self.write_down(store, open, &from, &to, id, granted)?;
+        open.change_plan(store, changed, renewing, self.key)?;
+        let known = plans::by_id(store, &self.customer, id)?.ok_or_else(lost)?;
+        Answer::new(&self.customer, known, open.now, false)
+    }
+
+    fn write_down(
+        &self,
+        store: &Store,
+        open: &OpenWallet,
+        from: &Seats,
+        to: &Seats,
+        subscription: Uuid,
+        grant: Option<Uuid>,
+    ) -> Result<()> {
+        let change = Change {
+            subscription,
+            from,
+            to,
+            at: if self.now.is_some() { "now" } else { "renewal" },
+            proration: self.now.map(|_| self.proration.as_str()),
+            grant,
+        };
+        plans::insert_change(store, &self.customer, &change, open.now)
+    }
+}
+
 pub fn pay_subscription(args: &Args) -> Result<Option<pg_sys::Datum>> {
     let customer = args.name(0, "customer")?;
     let plan = args.name(1, "plan")?;
@@ -252,7 +541,8 @@ pub fn pay_subscription(args: &Args) -> Result<Option<pg_sys::Datum>> {
         vec![("plan", Some(plan.clone())), ("payment", payment.clone())]
     });
     let answer = Store::write(|store| {
-        let (mut open, mut subscribed) = opened(store, &customer, &plan)?;
+        // A payment may be told under the name of the plan that it was asked for.
+        let (mut open, mut subscribed) = opened(store, &customer, &plan, true)?;
         let subscription = &mut subscribed.subscription;
         let id = subscription.id;
         if let Some(first) = claim(store, &customer, key.as_ref(), id, open.now)? {
@@ -279,7 +569,7 @@ pub fn pay_subscription(args: &Args) -> Result<Option<pg_sys::Datum>> {
         plans::set_ends(store, &customer, subscription)?;
         open.renew(store, key)?;
         let paid = plans::by_id(store, &customer, id)?.ok_or_else(lost)?;
-        Answer::new(store, &customer, paid, open.now, false)
+        Answer::new(&customer, paid, open.now, false)
     })?;
     answer.row(args)
 }
@@ -289,28 +579,42 @@ pub fn unsubscribe(args: &Args) -> Result<Option<pg_sys::Datum>> {
     let plan = args.name(1, "plan")?;
     let at = args.optional_moment(2, "at")?;
     let answer = Store::write(|store| {
-        let (mut open, mut subscribed) = opened(store, &customer, &plan)?;
+        let (mut open, mut subscribed) = opened(store, &customer, &plan, false)?;
         let subscription = &mut subscribed.subscription;
         if subscription.ends_at.is_some_and(|end| end <= open.now) {
-            return Answer::new(store, &customer, subscribed, open.now, true);
+            return Answer::new(&customer, subscribed, open.now, true);
         }
         subscription.ends_at = Some(at.unwrap_or(open.now).max(open.now));
         plans::set_ends(store, &customer, subscription)?;
+        // Who comes back comes back to the plan of today.
+        if subscription.scheduled.is_some() && subscription.next >= subscription.ends_at {
+            subscription.scheduled = None;
+            plans::schedule(store, &customer, subscription)?;
+        }
         open.renew(store, None)?;
-        Answer::new(store, &customer, subscribed, open.now, false)
+        Answer::new(&customer, subscribed, open.now, false)
     })?;
     answer.row(args)
 }
 
 /// The wallet of a plan, with all that was due booked, and the customer's subscription to it: the one
-/// that runs, or else the latest; WC010, WC011.
-fn opened(store: &Store, customer: &str, plan: &str) -> Result<(wallets::OpenWallet, Subscribed)> {
+/// that runs, or else the latest; `formerly` also one that was on that plan once. WC010, WC011.
+fn opened(
+    store: &Store,
+    customer: &str,
+    plan: &str,
+    formerly: bool,
+) -> Result<(OpenWallet, Subscribed)> {
     let plan = plans::plan(store, plan)?;
     let missing = || errors::not_subscribed(customer, &plan.plan);
     let mut open = wallets::find(store, customer, &plan.asset)?.ok_or_else(missing)?;
     open.book_due_now(store)?;
-    let mut known = plans::all(store, customer, &plan)?;
+    let mut known = plans::all(store, customer, &plan.plan)?;
+    known.retain(|known| known.subscription.on.plan.plan == plan.plan);
     let runs = |known: &Subscribed| known.subscription.ends_at.is_none_or(|end| end > open.now);
+    if formerly && !known.iter().any(runs) {
+        known.extend(plans::former(store, customer, &plan.plan)?);
+    }
     let place = known.iter().position(runs).unwrap_or(0);
     if known.is_empty() {
         return Err(missing());
@@ -335,7 +639,7 @@ fn claim(
 
 fn answer_again(store: &Store, customer: &str, id: Uuid, now: Moment) -> Result<Answer> {
     let known = plans::by_id(store, customer, id)?.ok_or_else(lost)?;
-    Answer::new(store, customer, known, now, true)
+    Answer::new(customer, known, now, true)
 }
 
 fn lost() -> errors::Error {
@@ -354,23 +658,21 @@ pub fn subscription_at(args: &Args) -> Result<Option<pg_sys::Datum>> {
         let started = known.subscription.started.unwrap_or(known.starts_at);
         books::check_ahead(store, at, started)?;
         let mut known = known.subscription;
-        let plan = plans::plan(store, &known.plan)?;
-        known.renew(&plan.versions, at);
+        known.renew(at);
         let version = known.terms.as_ref().map(|terms| terms.version);
+        let scheduled = known.scheduled.as_ref();
         Row::in_order(vec![
+            value::text(&known.on.plan.plan),
             version.and_then(value::int),
+            plans::seats(known.on.quantity),
             value::optional_moment(known.started),
             value::optional_moment(known.next),
+            value::optional_uuid(known.had.grant),
+            value::optional_text(scheduled.map(|next| next.plan.plan.as_str())),
+            scheduled.and_then(|next| plans::seats(next.quantity)),
         ])
         .datum(args)
     })
-}
-
-/// `credyt.period_grant(subscription_id, period_start)`: the id of what a period grants, if it does.
-pub fn period_grant(args: &Args) -> Result<Option<pg_sys::Datum>> {
-    let id = args.uuid(0, "subscription_id")?;
-    let starts = args.moment(1, "period_start")?;
-    Ok(value::uuid(plan::grant_id(id, starts, plan::OWN)))
 }
 
 /// A `credyt.subscription`.
@@ -383,18 +685,10 @@ struct Answer {
 }
 
 impl Answer {
-    fn new(
-        store: &Store,
-        customer: &str,
-        subscribed: Subscribed,
-        now: Moment,
-        replayed: bool,
-    ) -> Result<Answer> {
+    fn new(customer: &str, subscribed: Subscribed, now: Moment, replayed: bool) -> Result<Answer> {
         let terms = match &subscribed.subscription.terms {
             Some(terms) => terms.clone(),
-            None => plans::plan(store, &subscribed.subscription.plan)?
-                .newest()?
-                .clone(),
+            None => plans::newest(&subscribed.subscription.on.plan)?.clone(),
         };
         Ok(Answer {
             customer: customer.to_owned(),
@@ -419,13 +713,16 @@ impl Answer {
         } else {
             "active"
         };
+        let seats = |on: &Seats| value::decimal(Decimal::from(on.quantity));
+        let scheduled = known.scheduled.as_ref();
         Row::in_order(vec![
             value::uuid(known.id),
             value::text(&self.customer),
-            value::text(&known.plan),
+            value::text(&known.on.plan.plan),
             value::int(self.terms.version),
+            seats(&known.on),
             value::text(&self.subscribed.asset),
-            value::credits(self.terms.credits),
+            value::credits(self.terms.for_seats(known.on.quantity).0),
             value::text(&self.subscribed.timezone),
             value::text(status),
             value::moment(self.subscribed.starts_at),
@@ -434,6 +731,8 @@ impl Answer {
             value::optional_moment(next),
             value::optional_moment(known.paid_through),
             value::optional_moment(known.ends_at),
+            value::optional_text(scheduled.map(|next| next.plan.plan.as_str())),
+            scheduled.and_then(seats),
             value::bool(self.replayed),
         ])
         .datum(args)

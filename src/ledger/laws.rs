@@ -210,6 +210,7 @@ impl Store {
             let mut periods = Vec::new();
             while let Some(starts) = subscription.renews_at().filter(|at| *at <= now.0) {
                 periods.push(Period {
+                    plan: "pro".to_owned(),
                     first: false,
                     starts: Moment(starts),
                     ends: Moment(starts + subscription.length),
@@ -235,10 +236,10 @@ impl Store {
             }
             renewing.push(Renewing {
                 subscription: subscription.id,
-                plan: "pro".to_owned(),
                 scale: subscription.scale(),
                 grants: std::mem::take(grants),
                 periods,
+                difference: None,
                 lapse,
                 wait_ends,
                 issued: Vec::new(),

@@ -1,4 +1,7 @@
-//! Plans: what each period of a subscription gives, and which periods have come due.
+//! Plans: what each period of a subscription gives, which periods have come due, and what a change of plan
+//! brings.
+
+use std::rc::Rc;
 
 use jiff::tz::TimeZone;
 use sha2::{Digest, Sha256};
@@ -18,6 +21,9 @@ pub struct Rollover {
     /// The same credits move at most so often; `None`: without end.
     pub times: Option<u32>,
 }
+
+/// Money keeps so many.
+const MONEY_DECIMALS: u32 = super::amount::DECIMALS;
 
 /// All of it.
 pub const WHOLE_PERCENT: Amount = Amount::from_units(1_000_000_000_000);
@@ -53,6 +59,14 @@ pub struct PeriodGrant {
     pub moved: u32,
 }
 
+/// A plan with all its versions, the oldest first.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    pub plan: String,
+    pub asset: String,
+    pub versions: Vec<Terms>,
+}
+
 /// One version of a plan.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Terms {
@@ -79,13 +93,72 @@ impl Terms {
             && (self.rollover, self.priority) == (other.rollover, other.priority)
             && self.applies_to == other.applies_to
     }
+
+    /// What a period gives to so many seats: credits, and the money they are paid with. A renewal is never
+    /// refused, so they end where a grant's do.
+    pub fn for_seats(&self, quantity: u32) -> (Amount, Amount) {
+        let times = |amount: Amount| {
+            let units = amount.units().saturating_mul(i128::from(quantity));
+            Amount::from_units(units).min(LARGEST)
+        };
+        (times(self.credits), times(self.paid))
+    }
+}
+
+/// The largest grant that every asset can issue: 1e15 less 1.
+const LARGEST: Amount =
+    Amount::from_units(Amount::MAX_ISSUE.units() - 10_i128.pow(super::amount::DECIMALS));
+
+/// The plan that a subscription is on, and for how many seats.
+#[derive(Clone, Debug)]
+pub struct Seats {
+    pub plan: Rc<Plan>,
+    pub quantity: u32,
+}
+
+impl Seats {
+    pub fn same(&self, other: &Seats) -> bool {
+        (&self.plan.plan, self.quantity) == (&other.plan.plan, other.quantity)
+    }
+}
+
+/// What the period of a subscription that has begun has had.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Had {
+    /// The first grant of it, what rolled over left out.
+    pub grant: Option<Uuid>,
+    /// The most that its terms came to: a change of plan brings what goes beyond it.
+    pub credits: Amount,
+    pub paid: Amount,
+    /// The plans that it was on.
+    pub plans: Vec<String>,
+}
+
+/// What the rest of a period brings when the plan changes within it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Proration {
+    /// The difference of the terms, for what is left of the period.
+    Difference,
+    /// The period ends, and a new one begins.
+    Restart,
+    /// Nothing.
+    None,
+}
+
+/// The two plans have periods of different lengths, so that there is no difference between them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DifferentPeriods {
+    pub from: Every,
+    pub to: Every,
 }
 
 /// A subscription: where it stands, and until when it goes on.
 #[derive(Clone, Debug)]
 pub struct Subscription {
     pub id: Uuid,
-    pub plan: String,
+    pub on: Seats,
+    /// What it is on from its next period on, where that is something else.
+    pub scheduled: Option<Seats>,
     pub created_at: Moment,
     pub zone: TimeZone,
     /// The decimals of its credits.
@@ -106,6 +179,8 @@ pub struct Subscription {
     /// The grants of the period that has begun: its own, and what rolled over into it. None once
     /// nothing can roll over any more.
     pub grants: Vec<PeriodGrant>,
+    /// What that period has had.
+    pub had: Had,
     /// That period is over, the next one is not paid for, and what may roll over waits until then.
     pub waits_until: Option<Moment>,
 }
@@ -121,6 +196,7 @@ pub struct Lapse {
 /// A period that has come due.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Period {
+    pub plan: String,
     /// The subscription's first one.
     pub first: bool,
     pub starts: Moment,
@@ -135,14 +211,15 @@ pub struct Period {
 #[derive(Clone, Debug)]
 pub struct Renewing {
     pub subscription: Uuid,
-    pub plan: String,
     /// The decimals of its credits.
     pub scale: u32,
     /// The grants whose unspent credits may move to the next period.
     pub grants: Vec<PeriodGrant>,
     /// In the order of time.
     pub periods: Vec<Period>,
-    /// After them.
+    /// What a change of plan adds to the period that runs, and the plan.
+    pub difference: Option<(Grant, String)>,
+    /// After the periods.
     pub lapse: Option<Lapse>,
     /// Then what waits is lost.
     pub wait_ends: Option<Moment>,
@@ -159,6 +236,15 @@ pub struct Issue {
     pub origin: Option<Uuid>,
     /// How often its credits have moved on.
     pub moved: u32,
+}
+
+impl Issue {
+    pub fn of_period(&self) -> PeriodGrant {
+        PeriodGrant {
+            id: self.grant.id,
+            moved: self.moved,
+        }
+    }
 }
 
 impl Renewing {
@@ -180,29 +266,19 @@ impl Subscription {
 
     /// Does it go on at a moment, or has it ended within a period, granted or yet to come, that lasts
     /// beyond that moment? Then who comes back resumes it: a period is granted once.
-    pub fn lasts_at(&self, versions: &[Terms], at: Moment) -> bool {
+    pub fn lasts_at(&self, at: Moment) -> bool {
         let Some(end) = self.ends_at.filter(|end| *end <= at) else {
             return true;
         };
         let mut ended = self.clone();
-        ended.renew(versions, end);
+        ended.renew(end);
         ended.started.is_some() && ended.next.is_some_and(|next| next > at)
     }
 
-    /// Goes on through all periods that have come due by now. `versions` are those of its plan, the
-    /// oldest first.
-    pub fn renew(&mut self, versions: &[Terms], now: Moment) -> Renewing {
-        let mut renewing = Renewing {
-            subscription: self.id,
-            plan: self.plan.clone(),
-            scale: self.scale,
-            grants: self.grants.clone(),
-            periods: Vec::new(),
-            lapse: None,
-            wait_ends: None,
-            issued: Vec::new(),
-        };
-        while let Some(period) = self.begin(versions, now) {
+    /// Goes on through all periods that have come due by now.
+    pub fn renew(&mut self, now: Moment) -> Renewing {
+        let mut renewing = self.renewing();
+        while let Some(period) = self.begin(now) {
             interrupt::check();
             renewing.periods.push(period);
         }
@@ -210,11 +286,120 @@ impl Subscription {
         let may_wait = !renewing.periods.is_empty() || !self.grants.is_empty();
         if may_wait && self.turns_at(true).is_some_and(|at| at <= now) {
             if self.waits_until.is_none() {
-                renewing.lapse = self.lapse(versions, now);
+                renewing.lapse = self.lapse(now);
             }
             renewing.wait_ends = self.turns_at(true).filter(|at| *at <= now);
         }
         renewing
+    }
+
+    fn renewing(&self) -> Renewing {
+        Renewing {
+            subscription: self.id,
+            scale: self.scale,
+            grants: self.grants.clone(),
+            periods: Vec::new(),
+            difference: None,
+            lapse: None,
+            wait_ends: None,
+            issued: Vec::new(),
+        }
+    }
+
+    /// Does a period run now that was granted?
+    pub fn runs(&self, now: Moment) -> bool {
+        self.started.is_some() && self.next.is_some_and(|next| next > now)
+    }
+
+    /// Goes over to another plan or other seats now; all that was due is booked. Where no granted period
+    /// runs, nothing is granted: the period that waits for its start or its payment is on the new plan.
+    /// With `Restart` the wallet has ended the grants of the period that runs.
+    pub fn change(
+        &mut self,
+        to: Seats,
+        proration: Proration,
+        rounding: Rounding,
+        now: Moment,
+    ) -> Result<Renewing, DifferentPeriods> {
+        let mut renewing = self.renewing();
+        self.scheduled = None;
+        let Some(newest) = to.plan.versions.last().cloned() else {
+            return Ok(renewing);
+        };
+        let runs = self.runs(now);
+        match proration {
+            Proration::Restart if runs => {
+                (self.anchor, self.steps) = (now, 0);
+                renewing.periods.extend(self.start(now, to, newest));
+            }
+            Proration::Restart => {
+                let waits = self.next.is_some_and(|next| next <= now);
+                self.switch(to, newest);
+                if waits {
+                    (self.anchor, self.steps, self.next) = (now, 0, Some(now));
+                    if self.waits_until.is_some() {
+                        self.lapse(now);
+                    }
+                }
+            }
+            Proration::Difference if runs => {
+                if let Some(old) = self.terms.as_ref().filter(|old| old.every != newest.every) {
+                    let (from, to) = (old.every, newest.every);
+                    return Err(DifferentPeriods { from, to });
+                }
+                renewing.difference = self.difference(&to, &newest, rounding, now);
+                self.switch(to, newest);
+            }
+            Proration::Difference | Proration::None => self.switch(to, newest),
+        }
+        if runs && proration != Proration::Restart && !self.had.plans.contains(&self.on.plan.plan) {
+            self.had.plans.push(self.on.plan.plan.clone());
+        }
+        Ok(renewing)
+    }
+
+    /// What the period that runs has on new terms beyond the most that it has had, for what is left of it.
+    fn difference(
+        &mut self,
+        to: &Seats,
+        terms: &Terms,
+        rounding: Rounding,
+        now: Moment,
+    ) -> Option<(Grant, String)> {
+        let (started, ends) = (self.started?, self.next?);
+        let span = |from: Moment, to: Moment| Amount::from_units(i128::from(to.0 - from.0));
+        let (left, whole) = (span(now, ends), span(started, ends));
+        let (credits, paid) = terms.for_seats(to.quantity);
+        let (more, more_paid) = (
+            (credits - self.had.credits).or_zero(),
+            (paid - self.had.paid).or_zero(),
+        );
+        let granted = proportion(more, left, whole, self.scale, rounding);
+        if !granted.is_positive() {
+            return None;
+        }
+        let id = Uuid::now_v7();
+        self.had.credits += more;
+        self.had.paid += more_paid;
+        self.had.grant.get_or_insert(id);
+        let grant = Grant {
+            id,
+            deferred: proportion(more_paid, left, whole, MONEY_DECIMALS, Rounding::HalfEven),
+            ..terms.grant(id, granted, now, ends)
+        };
+        Some((grant, to.plan.plan.clone()))
+    }
+
+    /// Is on another plan from now on, and stays in its period.
+    fn switch(&mut self, to: Seats, newest: Terms) {
+        if let Some(before) = &self.terms {
+            // Where months become days, or days months, they count from the next start.
+            if let Some(next) = self.next.filter(|_| !before.every.same_unit(newest.every)) {
+                (self.anchor, self.steps) = (next, 0);
+            }
+            self.terms = Some(newest);
+        }
+        self.on = to;
     }
 
     /// When its next period begins, or else what may roll over of its last one begins or ceases to wait
@@ -232,30 +417,36 @@ impl Subscription {
     }
 
     /// Its period is over and the next one is not paid for.
-    fn lapse(&mut self, versions: &[Terms], now: Moment) -> Option<Lapse> {
+    fn lapse(&mut self, now: Moment) -> Option<Lapse> {
         let at = self.next?;
         let mut paid = Subscription {
             paid_through: None,
             ..self.clone()
         };
-        let next = paid.begin(versions, now);
+        let next = paid.begin(now);
         self.waits_until = Some(next.as_ref().map_or(at, |period| period.ends));
         let rollover = next?.rollover;
         Some(Lapse { at, rollover })
     }
 
     /// Begins its next period, if that has come due.
-    fn begin(&mut self, versions: &[Terms], now: Moment) -> Option<Period> {
+    fn begin(&mut self, now: Moment) -> Option<Period> {
         let starts = self.renews_at().filter(|start| *start <= now)?;
         // The first period begins as it is subscribed to, unless it was to start later.
         let renews = self.terms.is_some() || starts > self.created_at;
-        let terms = in_force(versions, starts, renews)?.clone();
+        let on = self.scheduled.as_ref().unwrap_or(&self.on).clone();
+        let terms = in_force(&on.plan.versions, starts, renews)?.clone();
         // Days cannot go on where months have led to: they count from this start.
         if let Some(before) = &self.terms
             && !before.every.same_unit(terms.every)
         {
             (self.anchor, self.steps) = (starts, 0);
         }
+        self.start(starts, on, terms)
+    }
+
+    /// Begins a period on these terms.
+    fn start(&mut self, starts: Moment, on: Seats, terms: Terms) -> Option<Period> {
         let next = terms
             .every
             .next(self.anchor, &self.zone, self.steps, starts);
@@ -264,32 +455,53 @@ impl Subscription {
         let (steps, ends) = next?;
         self.steps = steps;
         self.started = Some(starts);
-        // What was unspent rolls over by the terms it was given on.
+        // What was unspent rolls over by the terms it was given on, into another plan by those of that plan.
         let rollover = match &self.terms {
+            Some(_) if on.plan.plan != self.on.plan.plan => terms.rollover,
             Some(before) => before.rollover,
             None => Rollover::NOTHING,
         };
-        let grant = terms.credits.is_positive().then(|| Grant {
-            id: grant_id(self.id, starts, OWN),
-            kind: Kind::Included,
-            priority: terms.priority,
-            effective_at: starts,
-            expires_at: Some(ends),
-            applies_to: terms.applies_to.clone(),
-            revoked: false,
-            remaining: terms.credits,
-            held: Amount::ZERO,
-            waiting: Amount::ZERO,
-            deferred: terms.paid,
+        let (credits, paid) = terms.for_seats(on.quantity);
+        let grant = credits.is_positive().then(|| Grant {
+            deferred: paid,
+            ..terms.grant(grant_id(self.id, starts, OWN), credits, starts, ends)
         });
+        let plan = on.plan.plan.clone();
+        self.had = Had {
+            grant: grant.as_ref().map(|grant| grant.id),
+            credits,
+            paid,
+            plans: vec![plan.clone()],
+        };
+        (self.on, self.scheduled) = (on, None);
         let first = self.terms.replace(terms).is_none();
         Some(Period {
+            plan,
             first,
             starts,
             ends,
             grant,
             rollover,
         })
+    }
+}
+
+impl Terms {
+    /// A grant on these terms, without the money that it was paid with.
+    fn grant(&self, id: Uuid, credits: Amount, starts: Moment, ends: Moment) -> Grant {
+        Grant {
+            id,
+            kind: Kind::Included,
+            priority: self.priority,
+            effective_at: starts,
+            expires_at: Some(ends),
+            applies_to: self.applies_to.clone(),
+            revoked: false,
+            remaining: credits,
+            held: Amount::ZERO,
+            waiting: Amount::ZERO,
+            deferred: Amount::ZERO,
+        }
     }
 }
 
@@ -350,10 +562,23 @@ mod tests {
         }
     }
 
-    fn subscription(starts: &str) -> Subscription {
+    fn plan(name: &str, versions: &[Terms]) -> Rc<Plan> {
+        Rc::new(Plan {
+            plan: name.to_owned(),
+            asset: "credits".to_owned(),
+            versions: versions.to_vec(),
+        })
+    }
+
+    fn subscription(starts: &str, versions: &[Terms]) -> Subscription {
         Subscription {
             id: Uuid::from_u128(1),
-            plan: "pro".to_owned(),
+            on: Seats {
+                plan: plan("pro", versions),
+                quantity: 1,
+            },
+            scheduled: None,
+            had: Had::default(),
             created_at: at(starts),
             zone: zone("UTC").unwrap(),
             scale: 2,
@@ -387,15 +612,15 @@ mod tests {
 
     #[test]
     fn a_version_counts_from_the_next_period_on() {
-        let mut pro = subscription("2026-01-31");
         let versions = [
             terms(1, "1 month", "2026-01-31"),
             terms(2, "3 months", "2026-02-10"),
             terms(3, "2 weeks", "2026-07-01"),
             terms(4, "1 month", "2026-09-10"),
         ];
+        let mut pro = subscription("2026-01-31", &versions);
         assert_eq!(
-            said(&pro.renew(&versions, at("2026-11-30"))),
+            said(&pro.renew(at("2026-11-30"))),
             [
                 "2026-01-31 for 1, 0 over",
                 "2026-02-28 for 2, 10 over",
@@ -419,8 +644,8 @@ mod tests {
             [terms(1, "1 month", "2026-01-31"), late]
         };
         let second = |versions: &[Terms]| {
-            let mut pro = subscription("2026-01-31");
-            pro.renew(versions, at("2026-02-28"));
+            let mut pro = subscription("2026-01-31", versions);
+            pro.renew(at("2026-02-28"));
             pro.terms.map(|terms| terms.version)
         };
         assert_eq!(second(&versions(&late, Some("2026-02-27"))), Some(2));
@@ -428,17 +653,17 @@ mod tests {
         assert_eq!(second(&versions(&late, None)), Some(1));
         // Nobody has seen a first period before it was subscribed to.
         late.since = at("2026-01-31");
-        let mut pro = subscription("2026-01-31");
-        pro.renew(&versions(&late, None), at("2026-01-31"));
+        let mut pro = subscription("2026-01-31", &versions(&late, None));
+        pro.renew(at("2026-01-31"));
         assert_eq!(pro.terms.map(|terms| terms.version), Some(2));
     }
 
     #[test]
     fn a_period_is_granted_when_it_is_paid_and_wanted() {
         let versions = [terms(1, "1 month", "2026-01-31")];
-        let mut pro = subscription("2026-01-31");
+        let mut pro = subscription("2026-01-31", &versions);
         pro.paid_through = Some(at("2026-03-31"));
-        let periods = |pro: &mut Subscription| pro.renew(&versions, at("2026-12-31")).periods.len();
+        let periods = |pro: &mut Subscription| pro.renew(at("2026-12-31")).periods.len();
         assert_eq!((periods(&mut pro), pro.renews_at()), (2, None));
         assert_eq!(pro.next, Some(at("2026-03-31")));
         pro.paid_through = Some(at("2026-07-01"));
@@ -451,13 +676,13 @@ mod tests {
     #[test]
     fn a_granted_period_outlasts_the_end() {
         let versions = [terms(1, "1 month", "2026-01-31")];
-        let lasts = |pro: &Subscription, on: &str| pro.lasts_at(&versions, at(on));
-        let mut pro = subscription("2026-01-31");
+        let lasts = |pro: &Subscription, on: &str| pro.lasts_at(at(on));
+        let mut pro = subscription("2026-01-31", &versions);
         // Nothing was granted before it ended.
         pro.ends_at = Some(at("2026-01-31"));
         assert!(!lasts(&pro, "2026-01-31"));
         pro.ends_at = None;
-        pro.renew(&versions, at("2026-02-10"));
+        pro.renew(at("2026-02-10"));
         assert!(lasts(&pro, "2036-02-10"));
         pro.ends_at = Some(at("2026-02-10"));
         assert!(lasts(&pro, "2026-02-10") && lasts(&pro, "2026-02-27"));

@@ -331,6 +331,7 @@ impl Wallet {
         enum Event<'a> {
             Starts,
             Renews(usize, Period),
+            Adds(usize, Grant, String),
             Lapses(usize, Rollover),
             Ends,
             WaitEnds(usize),
@@ -352,6 +353,10 @@ impl Wallet {
                     events.push((period.ends, 2, Event::Ends));
                 }
             }
+            if let Some((grant, plan)) = &renewing.difference {
+                let adds = Event::Adds(nth, grant.clone(), plan.clone());
+                events.push((grant.effective_at, 1, adds));
+            }
             if let Some(lapse) = &renewing.lapse {
                 events.push((lapse.at, 1, Event::Lapses(nth, lapse.rollover)));
             }
@@ -371,6 +376,16 @@ impl Wallet {
                 Event::Renews(nth, period) => {
                     if let Some(renewing) = renewing.get_mut(nth) {
                         due.extend(self.renew(renewing, period, debts));
+                    }
+                }
+                Event::Adds(nth, grant, plan) => {
+                    if let Some(renewing) = renewing.get_mut(nth) {
+                        let (issue, renewed) = granted(grant, plan, at);
+                        renewing.grants.push(issue.of_period());
+                        self.put(issue.grant.clone());
+                        renewing.issued.push(issue);
+                        due.push(renewed);
+                        due.extend(self.settle(at, debts));
                     }
                 }
                 Event::Lapses(nth, rollover) => {
@@ -439,30 +454,14 @@ impl Wallet {
         period: Period,
         debts: &mut Vec<Debt>,
     ) -> Vec<Due> {
-        let (at, plan) = (period.starts, &renewing.plan);
+        let at = period.starts;
         let (mut issues, mut due) = self.roll_over(renewing, &period);
         if let Some(grant) = period.grant {
-            let part = Part {
-                grant: Some((grant.id, grant.kind)),
-                credits: grant.remaining,
-                revenue: grant.deferred,
-            };
-            let plan = plan.clone();
-            due.push(Due {
-                at,
-                what: Decided::Renewed { part, plan },
-            });
-            issues.push(Issue {
-                grant,
-                origin: None,
-                moved: 0,
-            });
+            let (issue, renewed) = granted(grant, period.plan, at);
+            issues.push(issue);
+            due.push(renewed);
         }
-        let of_period = |issue: &Issue| PeriodGrant {
-            id: issue.grant.id,
-            moved: issue.moved,
-        };
-        renewing.grants = issues.iter().map(of_period).collect();
+        renewing.grants = issues.iter().map(Issue::of_period).collect();
         for issue in &issues {
             // Never refused for want of room: what a plan gives does not add up, it ends.
             self.put(issue.grant.clone());
@@ -544,6 +543,18 @@ impl Wallet {
         (issues, due)
     }
 
+    /// Lets a period's grants end now, before their time: their unheld credits are lost with the next
+    /// `advance`, unless they move to the period that begins.
+    pub fn end_grants(&mut self, grants: &[PeriodGrant], now: Moment) {
+        for grant in &mut self.grants {
+            let of_period = grants.iter().any(|known| known.id == grant.id);
+            if of_period && grant.expires_at.is_none_or(|end| end > now) {
+                grant.expires_at = Some(now);
+            }
+        }
+        self.grants.sort_by(Grant::burn_order);
+    }
+
     /// Removes what lies unheld in ended or revoked grants, or in any grant of a closed wallet: the last
     /// step of every verb, since credits may have come back to such a grant.
     pub fn sweep(&mut self, now: Moment) -> Vec<Due> {
@@ -572,9 +583,14 @@ impl Wallet {
         due
     }
 
+    /// Has it as many grants as it can?
+    pub fn is_full(&self) -> bool {
+        self.grants.len() >= MAX_GRANTS
+    }
+
     /// Puts a grant on the stack.
     pub fn issue(&mut self, grant: Grant) -> Result<(), Full> {
-        if self.grants.len() >= MAX_GRANTS {
+        if self.is_full() {
             return Err(Full::TooManyGrants);
         }
         let total: Amount = self.grants.iter().map(|g| g.remaining).sum();
@@ -1044,6 +1060,22 @@ impl Wallet {
             "the grants are not in burn order",
         )
     }
+}
+
+/// A grant that a plan gives, as it is issued and as it is booked.
+fn granted(grant: Grant, plan: String, at: Moment) -> (Issue, Due) {
+    let part = Part {
+        grant: Some((grant.id, grant.kind)),
+        credits: grant.remaining,
+        revenue: grant.deferred,
+    };
+    let what = Decided::Renewed { part, plan };
+    let issue = Issue {
+        grant,
+        origin: None,
+        moved: 0,
+    };
+    (issue, Due { at, what })
 }
 
 /// Could some action match it? Texts of Postgres hold no NUL.

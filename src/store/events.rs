@@ -230,7 +230,7 @@ fn renewed(renewing: &Renewing) -> Vec<(Moment, News)> {
         let rolled_over = moved.get(&period.starts).copied().unwrap_or_default();
         let grant = period.grant.as_ref();
         let payload = json!({
-            "plan": renewing.plan,
+            "plan": period.plan,
             "starts_at": period.starts.to_string(),
             "ends_at": period.ends.to_string(),
             "grant": grant.map(|grant| grant.id.to_string()),

@@ -6,7 +6,7 @@ use rust_decimal::Decimal;
 use serde_json::Value as Json;
 use uuid::Uuid;
 
-use super::statement::{BOOL, Columns, Statement, Store, TEXT, TIME, UUID};
+use super::statement::{BOOL, Columns, Statement, Store, TEXT, TIME, UUID, UUIDS};
 use super::table::{sql, table};
 use crate::errors::Result;
 use crate::ledger::interrupt::checked;
@@ -91,6 +91,18 @@ static BY_ID: Statement = Statement {
     args: &[TEXT, UUID],
 };
 
+static ENDED: Statement = Statement {
+    sql: "SELECT e.ended_at FROM credyt.ended_grants e WHERE e.customer = $1 AND e.grant_id = $2",
+    args: &[TEXT, UUID],
+};
+
+static END: Statement = Statement {
+    sql:
+        "INSERT INTO credyt.ended_grants (customer, grant_id, ended_at)
+          SELECT $1, g.id, $3 FROM unnest($2) AS g (id) ON CONFLICT (customer, grant_id) DO NOTHING",
+    args: &[TEXT, UUIDS, TIME],
+};
+
 static REVOKE: Statement = Statement {
     sql: "INSERT INTO credyt.revoked_grants (customer, grant_id, owed, revoked_at)
           VALUES ($1, $2, $3, $4) ON CONFLICT (customer, grant_id, owed) DO NOTHING",
@@ -141,7 +153,29 @@ pub fn insert_all(store: &Store, grants: impl Iterator<Item = impl Borrow<Issued
 
 pub fn by_id(store: &Store, customer: &str, id: Uuid) -> Result<Option<Issued>> {
     let rows = BY_ID.run(store, &[value::text(customer), value::uuid(id)])?;
-    rows.read_first()
+    let Some(mut grant) = rows.read_first::<Issued>()? else {
+        return Ok(None);
+    };
+    // A plan's grant may have ended before its time.
+    if grant.kind == Kind::Included {
+        let rows = ENDED.run(store, &[value::text(customer), value::uuid(id)])?;
+        if let Some(row) = rows.first() {
+            grant.expires_at = Some(row.moment(1)?);
+        }
+    }
+    Ok(Some(grant))
+}
+
+/// Writes down that these grants have ended before their time.
+pub fn end(
+    store: &Store,
+    customer: &str,
+    ids: impl Iterator<Item = Uuid>,
+    now: Moment,
+) -> Result<()> {
+    let args = [value::text(customer), value::uuids(ids), value::moment(now)];
+    END.run(store, &args)?;
+    Ok(())
 }
 
 /// Writes down that a grant is revoked as a whole, and whether what of it is spent is owed.

@@ -1,6 +1,7 @@
 //! Plans, and who is subscribed to them. A subscription changes under the lock of its wallet only.
 
 use std::collections::HashMap;
+use std::rc::Rc;
 use std::str::FromStr;
 
 use uuid::Uuid;
@@ -14,29 +15,16 @@ use super::statement::{
 };
 use crate::errors::{self, Result};
 use crate::ledger::period::{self, Every};
-use crate::ledger::plan::{Issue, PeriodGrant, Renewing, Rollover, Subscription, Terms};
+use crate::ledger::plan::{
+    Had, Issue, PeriodGrant, Plan, Renewing, Rollover, Seats, Subscription, Terms,
+};
 use crate::ledger::wallet::{Decided, Due};
 use crate::ledger::{Amount, Moment};
+use crate::sql_types::value::Value;
 use crate::sql_types::{Scratch, value};
 
 /// More subscriptions than these do not run on one wallet.
 const MAX_RUNNING: usize = 100;
-
-/// A plan with all its versions, the oldest first.
-pub struct Plan {
-    pub plan: String,
-    pub asset: String,
-    pub versions: Vec<Terms>,
-}
-
-impl Plan {
-    /// The newest version; there is always one.
-    pub fn newest(&self) -> Result<&Terms> {
-        self.versions
-            .last()
-            .ok_or_else(|| errors::plan_not_found(&self.plan))
-    }
-}
 
 /// A subscription as it is kept.
 pub struct Subscribed {
@@ -79,7 +67,8 @@ macro_rules! subscriptions {
                  CASE WHEN s.paid_through IS NULL OR s.next_renewal_at < s.paid_through
                       THEN s.next_renewal_at
                       ELSE least(coalesce(s.waits_until, s.next_renewal_at), s.ends_at) END,
-                 s.moved
+                 s.moved, s.quantity, s.next_plan, s.next_quantity, s.grant_id, s.had_credits, s.had_paid,
+                 s.had_plans
              FROM credyt.booked_subscriptions s WHERE s.customer = $1 AND ",
             $condition
         )
@@ -98,7 +87,17 @@ static RENEWABLE: Statement = Statement {
 };
 
 static ALL: Statement = Statement {
-    sql: subscriptions!("s.plan = $2 ORDER BY s.id DESC"),
+    sql: subscriptions!(
+        "(s.plan = $2 OR s.next_plan = $2 OR $2 = ANY (s.had_plans)) ORDER BY s.id DESC"
+    ),
+    args: &[TEXT, TEXT],
+};
+
+static FORMER: Statement = Statement {
+    sql: subscriptions!(
+        "s.plan <> $2 AND s.id IN (SELECT c.subscription_id FROM credyt.plan_changes c
+                                   WHERE c.customer = $1 AND c.from_plan = $2) ORDER BY s.id DESC"
+    ),
     args: &[TEXT, TEXT],
 };
 
@@ -115,23 +114,43 @@ static RUNNING: Statement = Statement {
 
 static INSERT: Statement = Statement {
     sql: "INSERT INTO credyt.booked_subscriptions (customer, id, plan, asset, timezone, starts_at, anchor,
-              steps, next_renewal_at, paid_through, grants, moved, created_at)
-          VALUES ($1, $2, $3, $4, $5, $6, $6, 0, $6, $7, '{}', '{}', $8)",
-    args: &[TEXT, UUID, TEXT, TEXT, TEXT, TIME, TIME, TIME],
+              steps, next_renewal_at, paid_through, grants, moved, created_at, quantity, had_credits, had_paid,
+              had_plans)
+          VALUES ($1, $2, $3, $4, $5, $6, $6, 0, $6, $7, '{}', '{}', $8, $9, 0, 0, '{}')",
+    args: &[TEXT, UUID, TEXT, TEXT, TEXT, TIME, TIME, TIME, INT],
 };
 
 static UPDATE: Statement = Statement {
     sql: "UPDATE credyt.booked_subscriptions
           SET anchor = $3, steps = $4, period_start = $5, version = $6, next_renewal_at = $7,
-              grants = $8, waits_until = $9, moved = $10
+              grants = $8, waits_until = $9, moved = $10, plan = $11, quantity = $12, next_plan = $13,
+              next_quantity = $14, grant_id = $15, had_credits = $16, had_paid = $17, had_plans = $18
           WHERE customer = $1 AND id = $2",
-    args: &[TEXT, UUID, TIME, INT, TIME, INT, TIME, UUIDS, TIME, INTS],
+    args: &[
+        TEXT, UUID, TIME, INT, TIME, INT, TIME, UUIDS, TIME, INTS, TEXT, INT, TEXT, INT, UUID,
+        NUMERIC, NUMERIC, TEXTS,
+    ],
 };
 
 static SET_ENDS: Statement = Statement {
     sql: "UPDATE credyt.booked_subscriptions SET paid_through = $3, ends_at = $4
           WHERE customer = $1 AND id = $2",
     args: &[TEXT, UUID, TIME, TIME],
+};
+
+static SCHEDULE: Statement = Statement {
+    sql: "UPDATE credyt.booked_subscriptions SET next_plan = $3, next_quantity = $4
+          WHERE customer = $1 AND id = $2",
+    args: &[TEXT, UUID, TEXT, INT],
+};
+
+static INSERT_CHANGE: Statement = Statement {
+    sql: "INSERT INTO credyt.plan_changes (customer, id, subscription_id, from_plan, from_quantity, to_plan,
+              to_quantity, at, proration, grant_id, created_at)
+          VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
+    args: &[
+        TEXT, UUID, UUID, TEXT, INT, TEXT, INT, TEXT, TEXT, UUID, TIME,
+    ],
 };
 
 /// A period that waits for a payment is not wanted any more either.
@@ -156,6 +175,11 @@ static CLAIMED: Statement = Statement {
 };
 
 // ---- plans --------------------------------------------------------------------------------------
+
+/// The newest version of a plan; there is always one.
+pub fn newest(plan: &Plan) -> Result<&Terms> {
+    (plan.versions.last()).ok_or_else(|| errors::plan_not_found(&plan.plan))
+}
 
 /// A plan, or WC010.
 pub fn plan(store: &Store, name: &str) -> Result<Plan> {
@@ -233,10 +257,17 @@ pub fn commit_versions(store: &Store) -> Result<()> {
 
 // ---- subscriptions ------------------------------------------------------------------------------
 
-/// The customer's subscriptions to a plan, the latest first.
-pub fn all(store: &Store, customer: &str, plan: &Plan) -> Result<Vec<Subscribed>> {
-    let rows = ALL.run(store, &[value::text(customer), value::text(&plan.plan)])?;
-    rows.iter().map(|row| read(store, &row, plan)).collect()
+/// The customer's subscriptions that are on a plan, will be, or were within the period that was booked last;
+/// the latest first.
+pub fn all(store: &Store, customer: &str, plan: &str) -> Result<Vec<Subscribed>> {
+    let rows = ALL.run(store, &[value::text(customer), value::text(plan)])?;
+    rows.iter().map(|row| read(store, &row)).collect()
+}
+
+/// Those that were on the plan once and are on another one; the latest first.
+pub fn former(store: &Store, customer: &str, plan: &str) -> Result<Vec<Subscribed>> {
+    let rows = FORMER.run(store, &[value::text(customer), value::text(plan)])?;
+    rows.iter().map(|row| read(store, &row)).collect()
 }
 
 pub fn by_id(store: &Store, customer: &str, id: Uuid) -> Result<Option<Subscribed>> {
@@ -244,21 +275,31 @@ pub fn by_id(store: &Store, customer: &str, id: Uuid) -> Result<Option<Subscribe
     let Some(row) = rows.first() else {
         return Ok(None);
     };
-    Ok(Some(read(store, &row, &plan(store, &row.text(2)?)?)?))
+    Ok(Some(read(store, &row)?))
 }
 
-fn read(store: &Store, row: &RowRef, plan: &Plan) -> Result<Subscribed> {
+fn read(store: &Store, row: &RowRef) -> Result<Subscribed> {
+    let seats = |plan: &str, quantity: i32| {
+        Ok::<Seats, errors::Error>(Seats {
+            plan: Rc::new(self::plan(store, plan)?),
+            quantity: quantity.unsigned_abs(),
+        })
+    };
+    let on = seats(&row.text(2)?, row.int(18)?)?;
+    let scheduled = match (row.optional_text(19), row.optional_int(20)) {
+        (Some(plan), Some(quantity)) => Some(seats(&plan, quantity)?),
+        _ => None,
+    };
     let damaged = |why: &str| errors::corrupted("a subscription", why);
     let timezone = row.text(4)?;
     let version = row.optional_int(9);
-    let terms = plan.versions.iter().find(|t| Some(t.version) == version);
+    let terms = (on.plan.versions.iter()).find(|t| Some(t.version) == version);
     Ok(Subscribed {
         asset: row.text(3)?,
         starts_at: row.moment(5)?,
         created_at: row.moment(14)?,
         subscription: Subscription {
             id: row.uuid(1)?,
-            plan: row.text(2)?,
             created_at: row.moment(14)?,
             zone: period::zone(&timezone).ok_or_else(|| damaged("its time zone is unknown"))?,
             anchor: row.moment(6)?,
@@ -268,7 +309,15 @@ fn read(store: &Store, row: &RowRef, plan: &Plan) -> Result<Subscribed> {
             terms: terms.cloned(),
             paid_through: row.optional_moment(11),
             ends_at: row.optional_moment(12),
-            scale: books::asset(store, &plan.asset)?.scale,
+            scale: books::asset(store, &on.plan.asset)?.scale,
+            on,
+            scheduled,
+            had: Had {
+                grant: row.optional_uuid(21),
+                credits: row.amount(22)?,
+                paid: row.amount(23)?,
+                plans: row.optional_texts(24).unwrap_or_default(),
+            },
             grants: row
                 .uuids(13)?
                 .into_iter()
@@ -302,12 +351,13 @@ pub fn insert(store: &Store, customer: &str, new: &Subscribed) -> Result<()> {
     let args = [
         value::text(customer),
         value::uuid(new.subscription.id),
-        value::text(&new.subscription.plan),
+        value::text(&new.subscription.on.plan.plan),
         value::text(&new.asset),
         value::text(&new.timezone),
         value::moment(new.starts_at),
         value::optional_moment(new.subscription.paid_through),
         value::moment(new.created_at),
+        seats(new.subscription.on.quantity),
     ];
     INSERT.run(store, &args)?;
     Ok(())
@@ -323,6 +373,53 @@ pub fn set_ends(store: &Store, customer: &str, changed: &Subscription) -> Result
     ];
     SET_ENDS.run(store, &args)?;
     Ok(())
+}
+
+/// Writes down what it is on from its next period on.
+pub fn schedule(store: &Store, customer: &str, changed: &Subscription) -> Result<()> {
+    let scheduled = changed.scheduled.as_ref();
+    let args = [
+        value::text(customer),
+        value::uuid(changed.id),
+        value::optional_text(scheduled.map(|next| next.plan.plan.as_str())),
+        scheduled.and_then(|next| seats(next.quantity)),
+    ];
+    SCHEDULE.run(store, &args)?;
+    Ok(())
+}
+
+/// A change of plan, as it was asked for.
+pub struct Change<'a> {
+    pub subscription: Uuid,
+    pub from: &'a Seats,
+    pub to: &'a Seats,
+    pub at: &'a str,
+    pub proration: Option<&'a str>,
+    /// What a difference granted.
+    pub grant: Option<Uuid>,
+}
+
+pub fn insert_change(store: &Store, customer: &str, change: &Change, now: Moment) -> Result<()> {
+    let args = [
+        value::text(customer),
+        value::uuid(Uuid::now_v7()),
+        value::uuid(change.subscription),
+        value::text(&change.from.plan.plan),
+        seats(change.from.quantity),
+        value::text(&change.to.plan.plan),
+        seats(change.to.quantity),
+        value::text(change.at),
+        value::optional_text(change.proration),
+        value::optional_uuid(change.grant),
+        value::moment(now),
+    ];
+    INSERT_CHANGE.run(store, &args)?;
+    Ok(())
+}
+
+/// Seats as they are kept.
+pub fn seats(quantity: u32) -> Value {
+    value::int(quantity.cast_signed())
 }
 
 /// Ends all subscriptions of a wallet in which all that was due is booked: no period begins any more.
@@ -359,10 +456,17 @@ pub fn claim(
             None => Ok(None),
         };
     }
+    claimed(store, customer, key)?.map_or_else(|| Err(conflict()), |id| Ok(Some(id)))
+}
+
+/// The subscription that a call with this key was answered with; WC005 when the key stands for another
+/// request.
+pub fn claimed(store: &Store, customer: &str, key: &Key) -> Result<Option<Uuid>> {
     let rows = CLAIMED.run(store, &[value::text(customer), value::text(&key.text)])?;
     match rows.first() {
         Some(row) if row.bytes(1)? == key.request => Ok(Some(row.uuid(2)?)),
-        _ => Err(conflict()),
+        Some(_) => Err(errors::idempotency_conflict(customer, &key.text)),
+        None => Ok(None),
     }
 }
 
@@ -385,21 +489,43 @@ pub fn renew(store: &Store, customer: &str, asset: &str, now: Moment) -> Result<
     for row in rows.iter() {
         let turns_at = row.moment(16)?;
         if turns_at <= now {
-            let plan = plan(store, &row.text(2)?)?;
-            let Subscribed {
-                mut subscription, ..
-            } = read(store, &row, &plan)?;
-            let renewing = subscription.renew(&plan.versions, now);
+            let mut subscription = read(store, &row)?.subscription;
+            let renewing = subscription.renew(now);
             renewals.renewing.push(renewing);
             renewals.changed.push(subscription);
         } else {
-            renewals.next = Some(renewals.next.map_or(turns_at, |next| next.min(turns_at)));
+            renewals.wait_for(turns_at);
         }
     }
     Ok(renewals)
 }
 
+/// What a change of plan makes of one subscription, in a wallet in which all that was due is booked.
+pub fn changed(
+    store: &Store,
+    customer: &str,
+    asset: &str,
+    subscription: Subscription,
+    renewing: Renewing,
+) -> Result<Renewals> {
+    let mut renewals = Renewals::default();
+    let rows = RENEWABLE.run(store, &[value::text(customer), value::text(asset)])?;
+    for row in rows.iter() {
+        if row.uuid(1)? != subscription.id {
+            renewals.wait_for(row.moment(16)?);
+        }
+    }
+    renewals.renewing.push(renewing);
+    renewals.changed.push(subscription);
+    Ok(renewals)
+}
+
 impl Renewals {
+    /// Another subscription turns then.
+    fn wait_for(&mut self, turns_at: Moment) {
+        self.next = Some(self.next.map_or(turns_at, |next| next.min(turns_at)));
+    }
+
     pub fn is_empty(&self) -> bool {
         self.changed.is_empty()
     }
@@ -430,6 +556,7 @@ impl Renewals {
             }
             subscription.grants = renewing.grants;
             let version = subscription.terms.as_ref().map(|terms| terms.version);
+            let scheduled = subscription.scheduled.as_ref();
             let args = [
                 value::text(customer),
                 value::uuid(subscription.id),
@@ -446,6 +573,14 @@ impl Renewals {
                         .iter()
                         .map(|grant| grant.moved.cast_signed()),
                 ),
+                value::text(&subscription.on.plan.plan),
+                seats(subscription.on.quantity),
+                value::optional_text(scheduled.map(|next| next.plan.plan.as_str())),
+                scheduled.and_then(|next| seats(next.quantity)),
+                value::optional_uuid(subscription.had.grant),
+                value::credits(subscription.had.credits),
+                value::money(subscription.had.paid),
+                value::texts(Some(&subscription.had.plans)),
             ];
             UPDATE.run(store, &args)?;
         }

@@ -23,6 +23,7 @@ use crate::errors::{self, Result};
 use crate::ledger::interrupt::checked;
 use crate::ledger::month::MonthUse;
 use crate::ledger::packed;
+use crate::ledger::plan::{Renewing, Subscription};
 use crate::ledger::refund::{Paid, Revoked, RevokedDebt};
 use crate::ledger::wallet::{Debt, Decided, Due, EndedHold, Full, Part};
 use crate::ledger::watch::Asks;
@@ -687,6 +688,47 @@ impl OpenWallet {
     pub fn renew(&mut self, store: &Store, key: Option<Key>) -> Result<()> {
         let (customer, asset) = (&self.customer, &self.asset.name);
         self.renewals = plans::renew(store, customer, asset, self.now)?;
+        self.begin_periods(store, key)
+    }
+
+    /// Books what a change of plan brings, under the key of the call where there is one. All that was due is
+    /// booked before.
+    pub fn change_plan(
+        &mut self,
+        store: &Store,
+        subscription: Subscription,
+        renewing: Renewing,
+        key: Option<Key>,
+    ) -> Result<()> {
+        let (customer, asset) = (&self.customer, &self.asset.name);
+        if renewing.difference.is_some() && self.wallet.is_full() {
+            return Err(errors::too_many_grants(customer, asset));
+        }
+        self.renewals = plans::changed(store, customer, asset, subscription, renewing)?;
+        self.begin_periods(store, key)
+    }
+
+    /// Ends the grants of a period before their time. A grant lasts for a microsecond at least: where the
+    /// clock stands still, the wallet's time goes on.
+    pub fn end_period(&mut self, store: &Store, subscription: &Subscription) -> Result<()> {
+        let of_period = |id: Uuid| subscription.grants.iter().any(|known| known.id == id);
+        let started = self
+            .wallet
+            .grants()
+            .iter()
+            .filter(|grant| of_period(grant.id));
+        let last = (started.map(|grant| grant.effective_at))
+            .chain(subscription.started)
+            .max();
+        if let Some(last) = last.filter(|last| *last >= self.now) {
+            self.now = Moment(last.0.saturating_add(1));
+        }
+        self.wallet.end_grants(&subscription.grants, self.now);
+        let ids = subscription.grants.iter().map(|grant| grant.id);
+        grants::end(store, &self.customer, ids, self.now)
+    }
+
+    fn begin_periods(&mut self, store: &Store, key: Option<Key>) -> Result<()> {
         let mut debts = self.take_debts(store)?;
         // What only this call lets begin happens now, however long ago its period started.
         self.wallet.changed_at = self.now;

@@ -99,6 +99,9 @@ const LIFE: &[(&str, &str)] = &[
     (
         "2025-03-10Z",
         r#"SELECT credyt.set_price('image', '3', customer => 'bob', effective_at => '2099-01-01Z');
+           SELECT credyt.change_plan('ann', 'pro', quantity => 3, proration => 'restart');
+           SELECT credyt.change_plan('ann', 'pro', quantity => 4);
+           SELECT credyt.change_plan('ann', 'pro', quantity => 2, at => 'renewal');
            SELECT credyt.unsubscribe('bob', 'team');
            SELECT count(credyt.debit_credits('many', 'image', credits => 1.5, scopes => ARRAY['user:' || n])) FROM generate_series(1, 20) n;
            SELECT credyt.debit_credits('ann', 'image', scopes => '{user:a}');

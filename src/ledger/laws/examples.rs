@@ -589,10 +589,10 @@ fn renewing(rollover: Option<&str>) -> Renewing {
     };
     Renewing {
         subscription: Uuid::from_u128(9),
-        plan: "pro".to_owned(),
         scale: 2,
         grants: vec![of_period(1)],
         periods: vec![Period {
+            plan: "pro".to_owned(),
             first: false,
             starts: at(10),
             ends: at(20),
@@ -602,6 +602,7 @@ fn renewing(rollover: Option<&str>) -> Renewing {
                 ..Rollover::NOTHING
             },
         }],
+        difference: None,
         lapse: None,
         wait_ends: None,
         issued: vec![],
