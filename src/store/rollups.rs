@@ -101,10 +101,12 @@ macro_rules! rolled_up {
             $scope,
             " AS scope,
                  r.counted, r.costed, r.debits, r.quantity, r.credits, r.revenue, r.cost
-             FROM asset a JOIN credyt.",
+             FROM credyt.",
             $table,
-            " r ON r.asset = a.asset AND ($21 OR r.day >= a.first AND r.day < a.last)
-             WHERE r.day >= $5 AND r.day < $6 AND ",
+            " r
+             WHERE r.asset = ANY ($1) AND r.day >= $5 AND r.day < $6
+               AND ($21 OR EXISTS (SELECT FROM asset a WHERE a.asset = r.asset AND r.day >= a.first AND r.day < a.last))
+               AND ",
             $condition
         )
     };
@@ -157,7 +159,8 @@ macro_rules! grouped {
 /// All that a report sums. $1 to $4: the assets, their time zones, first and last days; $5, $6: the
 /// first of the first days and the last of the last; $7, $8: head and tail; $9, $10: since and until;
 /// $21: the days are the same for all assets, so that the planner can tell how many there are.
-/// The rollups are summed by themselves, since only then can workers take a part of them.
+/// The rollups are summed by themselves, since only then can workers take a part of them. What is not
+/// asked by is a constant for the planner here too: the sums of an ordered rollup stay in its order.
 macro_rules! sums {
     ($what:literal, $($rollup:expr),+) => {
         concat!(
@@ -166,7 +169,14 @@ macro_rules! sums {
              )
              SELECT ", $what, "
              FROM (
-                 SELECT u.asset, u.day, u.action, u.customer, u.vendor, u.model, u.kind, u.scope,
+                 SELECT u.asset,
+                        CASE WHEN $11 THEN u.day END AS day,
+                        CASE WHEN $12 THEN u.action END AS action,
+                        CASE WHEN $13 THEN u.customer END AS customer,
+                        CASE WHEN $14 THEN u.vendor END AS vendor,
+                        CASE WHEN $15 THEN u.model END AS model,
+                        CASE WHEN $16 THEN u.kind END AS kind,
+                        CASE WHEN $17 THEN u.scope END AS scope,
                         coalesce(sum(u.debits), 0)::bigint AS debits,
                         sum(u.costed) AS costed,
                         coalesce(sum(u.quantity), 0) AS quantity,
@@ -220,7 +230,9 @@ macro_rules! margin {
                      CASE WHEN s.cost <> 0 OR s.costed > 0 THEN credyt.as_money(s.cost) END,
                      credyt.as_money(s.revenue - coalesce(s.cost, 0)),
                      trim_scale((s.revenue - coalesce(s.cost, 0)) / nullif(s.revenue, 0)),
-                     trim_scale(coalesce(s.costed, 0) / nullif(s.debits, 0)::numeric)",
+                     CASE WHEN s.debits = 0 THEN NULL
+                          WHEN s.costed = s.debits THEN 1
+                          ELSE trim_scale(coalesce(s.costed, 0) / s.debits) END",
                     $($rollup),+
                 ),
                 " WHERE s.debits <> 0 OR s.quantity <> 0 OR s.credits <> 0 OR s.revenue <> 0 OR s.cost <> 0"
