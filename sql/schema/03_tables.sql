@@ -299,13 +299,13 @@ CREATE FUNCTION credyt.announce_change() RETURNS trigger
     AS 'MODULE_PATHNAME', 'credyt_announce_change' LANGUAGE c;
 COMMENT ON FUNCTION credyt.announce_change() IS 'Tells every backend that a table it remembers has changed.';
 CREATE TRIGGER announce AFTER INSERT OR UPDATE OR DELETE ON credyt.assets
-    FOR EACH ROW EXECUTE FUNCTION credyt.announce_change();
+    FOR EACH ROW EXECUTE FUNCTION credyt.announce_change('assets');
 CREATE TRIGGER announce AFTER INSERT OR UPDATE OR DELETE ON credyt.prices
-    FOR EACH ROW EXECUTE FUNCTION credyt.announce_change();
+    FOR EACH ROW EXECUTE FUNCTION credyt.announce_change('prices');
 CREATE TRIGGER announce AFTER INSERT OR UPDATE OR DELETE ON credyt.clock
-    FOR EACH ROW EXECUTE FUNCTION credyt.announce_change();
+    FOR EACH ROW EXECUTE FUNCTION credyt.announce_change('clock');
 CREATE TRIGGER announce_truncate AFTER TRUNCATE ON credyt.clock
-    FOR EACH STATEMENT EXECUTE FUNCTION credyt.announce_change();
+    FOR EACH STATEMENT EXECUTE FUNCTION credyt.announce_change('clock');
 ALTER TABLE credyt.assets ENABLE ALWAYS TRIGGER announce;
 ALTER TABLE credyt.prices ENABLE ALWAYS TRIGGER announce;
 ALTER TABLE credyt.clock ENABLE ALWAYS TRIGGER announce, ENABLE ALWAYS TRIGGER announce_truncate;
@@ -315,12 +315,12 @@ CREATE FUNCTION credyt.refuse_change() RETURNS trigger
     AS 'MODULE_PATHNAME', 'credyt_refuse_change' LANGUAGE c;
 COMMENT ON FUNCTION credyt.refuse_change() IS 'Refuses UPDATE, DELETE and TRUNCATE of facts with WC012.';
 CREATE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON credyt.ledger
-    FOR EACH STATEMENT EXECUTE FUNCTION credyt.refuse_change();
+    FOR EACH STATEMENT EXECUTE FUNCTION credyt.refuse_change('ledger');
 CREATE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON credyt.grants
-    FOR EACH STATEMENT EXECUTE FUNCTION credyt.refuse_change();
+    FOR EACH STATEMENT EXECUTE FUNCTION credyt.refuse_change('grants');
 CREATE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON credyt.ended_grants
-    FOR EACH STATEMENT EXECUTE FUNCTION credyt.refuse_change();
+    FOR EACH STATEMENT EXECUTE FUNCTION credyt.refuse_change('ended_grants');
 CREATE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON credyt.revoked_grants
-    FOR EACH STATEMENT EXECUTE FUNCTION credyt.refuse_change();
+    FOR EACH STATEMENT EXECUTE FUNCTION credyt.refuse_change('revoked_grants');
 CREATE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON credyt.prices
-    FOR EACH STATEMENT EXECUTE FUNCTION credyt.refuse_change();
+    FOR EACH STATEMENT EXECUTE FUNCTION credyt.refuse_change('prices');

@@ -115,6 +115,25 @@ received AS MATERIALIZED (
     FROM part p
     WHERE p.from_grant IS NOT NULL
 ),
+-- The other ends of transfers, which are other customers'.
+arrived AS MATERIALIZED (
+    SELECT g.customer, g.id, g.asset, g.origin, g.credits, g.paid
+    FROM issued g WHERE verify.customer IS NULL
+    UNION ALL
+    SELECT g.customer, g.id, g.asset, g.origin, g.credits, g.paid
+    FROM credyt.grants g
+    WHERE verify.customer IS NOT NULL AND g.customer = ANY (ARRAY(SELECT DISTINCT p.to_customer FROM part p))
+      AND g.id = ANY (ARRAY(SELECT p.to_grant FROM part p WHERE p.to_customer IS NOT NULL))
+),
+sent AS MATERIALIZED (
+    SELECT e.customer, e.id, e.asset, e.credits
+    FROM entry e WHERE verify.customer IS NULL AND e.kind = 'transfer'
+    UNION ALL
+    SELECT l.customer, l.id, l.asset, l.credits
+    FROM credyt.ledger l
+    WHERE verify.customer IS NOT NULL AND l.customer = ANY (ARRAY(SELECT DISTINCT p.from_customer FROM part p))
+      AND l.id = ANY (ARRAY(SELECT e.refers_to FROM entry e WHERE e.kind = 'transfer')) AND l.kind = 'transfer'
+),
 moved AS MATERIALIZED (
     SELECT p.customer, p.grant_id,
            coalesce(sum(p.credits) FILTER (WHERE p.entry_kind IN ('debit', 'settlement')), 0) AS spent,
@@ -173,6 +192,10 @@ period AS MATERIALIZED (
     JOIN closed c ON c.asset = s.asset
     CROSS JOIN LATERAL (VALUES (s.through, -1), (c.ends[1 + width_bucket(s.through, c.ends)], 1)) AS e (through, sign)
     WHERE e.through IS NOT NULL
+),
+month AS MATERIALIZED (
+    SELECT w.customer, w.asset, m.month->>'action' AS action, (m.month->>'since')::timestamptz AS since, (m.month->>'used')::numeric AS used
+    FROM wallet w CROSS JOIN LATERAL jsonb_array_elements(w.state::jsonb->'month_uses') AS m (month)
 ),
 -- What counts under spend limits, in the period that was counted last
 counted AS MATERIALIZED (
@@ -251,9 +274,7 @@ SELECT 2, p.customer, p.asset,
        format('%s credits and %s of grant %s moved to grant %s of %s, which has %s and %s',
               p.credits, p.deferred, p.grant_id, p.to_grant, p.to_customer, g.credits, g.paid)
 FROM part p
-LEFT JOIN LATERAL (SELECT g.credits, g.paid FROM credyt.grants g
-                   WHERE g.customer = p.to_customer AND g.id = p.to_grant AND g.asset = p.asset AND g.origin = p.grant_id
-                   OFFSET 0) g ON true
+LEFT JOIN arrived g ON g.customer = p.to_customer AND g.id = p.to_grant AND g.asset = p.asset AND g.origin = p.grant_id
 WHERE p.to_customer IS NOT NULL AND (p.credits, p.deferred) IS DISTINCT FROM (g.credits, g.paid)
 -- and a grant that came from others was issued with what they gave
 UNION ALL
@@ -269,9 +290,7 @@ SELECT 2, e.customer, e.asset, format('ledger row %s received %s credits that %s
 FROM entry e
 JOIN (SELECT DISTINCT p.entry_id, p.customer, p.from_customer FROM part p WHERE p.from_grant IS NOT NULL) p
   ON p.customer = e.customer AND p.entry_id = e.id
-LEFT JOIN LATERAL (SELECT s.credits FROM credyt.ledger s
-                   WHERE s.customer = p.from_customer AND s.id = e.refers_to AND s.asset = e.asset AND s.kind = 'transfer'
-                   OFFSET 0) s ON true
+LEFT JOIN sent s ON s.customer = p.from_customer AND s.id = e.refers_to AND s.asset = e.asset
 WHERE e.credits IS DISTINCT FROM -s.credits
 
 -- 3: held is what open authorizations pin, grant by grant
@@ -479,14 +498,14 @@ FULL JOIN debts d
 WHERE coalesce(e.owed, 0) <> coalesce(d.owed, 0) OR coalesce(e.returned, 0) <> coalesce(d.returned, 0)
 -- what was used of an action in a month is what its debits say
 UNION ALL
-SELECT 7, w.customer, w.asset, format('%s of %s are counted from %s on, by the ledger it is %s', m.used, m.action, m.since, l.used)
-FROM wallet w
-CROSS JOIN LATERAL (SELECT m.month->>'action' AS action, (m.month->>'since')::timestamptz AS since, (m.month->>'used')::numeric AS used
-                    FROM jsonb_array_elements(w.state::jsonb->'month_uses') AS m (month)) m
-CROSS JOIN LATERAL (SELECT coalesce(sum(l.quantity), 0) AS used FROM credyt.ledger l
-                    WHERE l.customer = w.customer AND l.asset = w.asset AND l.kind = 'debit'
-                      AND l.action = m.action AND l.occurred_at >= m.since) l
-WHERE m.used <> l.used
+SELECT 7, m.customer, m.asset, format('%s of %s are counted from %s on, by the ledger it is %s', m.used, m.action, m.since, coalesce(l.used, 0))
+FROM month m
+LEFT JOIN (SELECT m.customer, m.asset, m.action, sum(l.quantity) AS used
+           FROM month m
+           JOIN ledger l ON l.customer = m.customer AND l.asset = m.asset AND l.kind = 'debit'
+            AND l.action = m.action AND l.occurred_at >= m.since
+           GROUP BY 1, 2, 3) l ON l.customer = m.customer AND l.asset = m.asset AND l.action = m.action
+WHERE m.used <> coalesce(l.used, 0)
 -- what was paid in another currency is what it was converted to
 UNION ALL
 SELECT 7, g.customer, g.asset, format('grant %s was paid with %s %s at %s, which is not %s', g.id, g.currency_paid, g.currency, g.exchange_rate, g.paid)

@@ -37,15 +37,15 @@ COMMENT ON COLUMN credyt.vendor_rates.effective_at IS 'From when it counts, unti
 COMMENT ON COLUMN credyt.vendor_rates.created_at IS 'When it was set.';
 
 CREATE TRIGGER announce AFTER INSERT OR UPDATE OR DELETE ON credyt.vendors
-    FOR EACH ROW EXECUTE FUNCTION credyt.announce_change();
+    FOR EACH ROW EXECUTE FUNCTION credyt.announce_change('vendors');
 CREATE TRIGGER announce AFTER INSERT OR UPDATE OR DELETE ON credyt.vendor_rates
-    FOR EACH ROW EXECUTE FUNCTION credyt.announce_change();
+    FOR EACH ROW EXECUTE FUNCTION credyt.announce_change('vendor_rates');
 ALTER TABLE credyt.vendors ENABLE ALWAYS TRIGGER announce;
 ALTER TABLE credyt.vendor_rates ENABLE ALWAYS TRIGGER announce;
 CREATE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON credyt.vendors
-    FOR EACH STATEMENT EXECUTE FUNCTION credyt.refuse_change();
+    FOR EACH STATEMENT EXECUTE FUNCTION credyt.refuse_change('vendors');
 CREATE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON credyt.vendor_rates
-    FOR EACH STATEMENT EXECUTE FUNCTION credyt.refuse_change();
+    FOR EACH STATEMENT EXECUTE FUNCTION credyt.refuse_change('vendor_rates');
 
 CREATE TYPE credyt.vendor_import AS (
     added         int,

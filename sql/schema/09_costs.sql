@@ -99,11 +99,11 @@ COMMENT ON COLUMN credyt.cost_postings.quantity IS 'Their quantity.';
 COMMENT ON COLUMN credyt.cost_postings.lines IS 'By vendor, model and kind of grant: credits, revenue and cost, as strings (cost null: not known).';
 
 CREATE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON credyt.vendor_costs
-    FOR EACH STATEMENT EXECUTE FUNCTION credyt.refuse_change();
+    FOR EACH STATEMENT EXECUTE FUNCTION credyt.refuse_change('vendor_costs');
 CREATE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON credyt.vendor_requests
-    FOR EACH STATEMENT EXECUTE FUNCTION credyt.refuse_change();
+    FOR EACH STATEMENT EXECUTE FUNCTION credyt.refuse_change('vendor_requests');
 CREATE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON credyt.cost_postings
-    FOR EACH STATEMENT EXECUTE FUNCTION credyt.refuse_change();
+    FOR EACH STATEMENT EXECUTE FUNCTION credyt.refuse_change('cost_postings');
 
 CREATE TYPE credyt.recorded_cost AS (
     id                 uuid,

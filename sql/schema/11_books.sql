@@ -37,9 +37,9 @@ COMMENT ON COLUMN credyt.period_grants.remaining IS 'Credits left, held ones inc
 COMMENT ON COLUMN credyt.period_grants.deferred IS 'Money paid for them and not earned.';
 
 CREATE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON credyt.periods
-    FOR EACH STATEMENT EXECUTE FUNCTION credyt.refuse_change();
+    FOR EACH STATEMENT EXECUTE FUNCTION credyt.refuse_change('periods');
 CREATE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON credyt.period_grants
-    FOR EACH STATEMENT EXECUTE FUNCTION credyt.refuse_change();
+    FOR EACH STATEMENT EXECUTE FUNCTION credyt.refuse_change('period_grants');
 
 CREATE VIEW credyt.movements AS
 SELECT l.customer, l.asset, l.kind, l.accounted_at, l.revenue, l.allocations

@@ -17,9 +17,9 @@ COMMENT ON COLUMN credyt.customer_price_lists.price_list IS 'The price list; NUL
 COMMENT ON COLUMN credyt.customer_price_lists.as_of IS 'The moment whose prices the customer keeps; NULL: those of now.';
 COMMENT ON COLUMN credyt.customer_price_lists.effective_at IS 'Start, inclusive.';
 CREATE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON credyt.customer_price_lists
-    FOR EACH STATEMENT EXECUTE FUNCTION credyt.refuse_change();
+    FOR EACH STATEMENT EXECUTE FUNCTION credyt.refuse_change('customer_price_lists');
 CREATE TRIGGER announce AFTER INSERT OR UPDATE OR DELETE ON credyt.customer_price_lists
-    FOR EACH ROW EXECUTE FUNCTION credyt.announce_change();
+    FOR EACH ROW EXECUTE FUNCTION credyt.announce_change('customer_price_lists');
 ALTER TABLE credyt.customer_price_lists ENABLE ALWAYS TRIGGER announce;
 
 CREATE FUNCTION credyt.set_price_list(

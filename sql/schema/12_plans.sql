@@ -32,9 +32,9 @@ COMMENT ON COLUMN credyt.plans.created_at IS 'When it was made.';
 COMMENT ON COLUMN credyt.plans.committed_at IS 'Renewals after this moment are on these terms; NULL until the transaction that made it commits.';
 CREATE TRIGGER append_only
     BEFORE UPDATE OF plan, version, asset, credits, every, paid, rollover, priority, applies_to, created_at, rollover_percent, rollover_periods OR DELETE OR TRUNCATE
-    ON credyt.plans FOR EACH STATEMENT EXECUTE FUNCTION credyt.refuse_change();
+    ON credyt.plans FOR EACH STATEMENT EXECUTE FUNCTION credyt.refuse_change('plans');
 CREATE TRIGGER committed_once BEFORE UPDATE ON credyt.plans
-    FOR EACH ROW WHEN (OLD.committed_at IS NOT NULL) EXECUTE FUNCTION credyt.refuse_change();
+    FOR EACH ROW WHEN (OLD.committed_at IS NOT NULL) EXECUTE FUNCTION credyt.refuse_change('plans');
 
 -- What a reader has seen a renewal bring, it brings: a new version counts from its commit, not from its
 -- call. A restored row has its moment already, so that nothing fires.
@@ -113,7 +113,7 @@ COMMENT ON COLUMN credyt.subscription_keys.request IS 'Hash of what was asked, t
 COMMENT ON COLUMN credyt.subscription_keys.subscription_id IS 'The subscription that was answered with.';
 COMMENT ON COLUMN credyt.subscription_keys.created_at IS 'When it was asked first.';
 CREATE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON credyt.subscription_keys
-    FOR EACH STATEMENT EXECUTE FUNCTION credyt.refuse_change();
+    FOR EACH STATEMENT EXECUTE FUNCTION credyt.refuse_change('subscription_keys');
 
 CREATE TYPE credyt.plan AS (
     plan        text,

@@ -28,7 +28,7 @@ COMMENT ON COLUMN credyt.plan_changes.proration IS 'What the rest of the period 
 COMMENT ON COLUMN credyt.plan_changes.grant_id IS 'What a difference granted; NULL: nothing.';
 COMMENT ON COLUMN credyt.plan_changes.created_at IS 'When it was asked for.';
 CREATE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON credyt.plan_changes
-    FOR EACH STATEMENT EXECUTE FUNCTION credyt.refuse_change();
+    FOR EACH STATEMENT EXECUTE FUNCTION credyt.refuse_change('plan_changes');
 
 CREATE FUNCTION credyt.change_plan(
     customer         text,

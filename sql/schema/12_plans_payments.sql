@@ -18,7 +18,7 @@ COMMENT ON COLUMN credyt.subscription_payments.until IS '... and before this mom
 COMMENT ON COLUMN credyt.subscription_payments.payment IS 'The payment; NULL: erased.';
 COMMENT ON COLUMN credyt.subscription_payments.created_at IS 'When it was told.';
 CREATE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON credyt.subscription_payments
-    FOR EACH STATEMENT EXECUTE FUNCTION credyt.refuse_change();
+    FOR EACH STATEMENT EXECUTE FUNCTION credyt.refuse_change('subscription_payments');
 
 CREATE FUNCTION credyt.revoke_payment(
     customer         text,

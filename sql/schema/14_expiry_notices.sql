@@ -15,7 +15,7 @@ COMMENT ON COLUMN credyt.expiry_notices.set_at IS 'When it was set, by the serve
 COMMENT ON COLUMN credyt.expiry_notices.searched_to IS 'The customer up to whom maintain has searched for older grants; NULL: all have been.';
 -- Backends remember it with the asset.
 CREATE TRIGGER announce AFTER INSERT OR DELETE OR UPDATE OF days, kinds ON credyt.expiry_notices
-    FOR EACH ROW EXECUTE FUNCTION credyt.announce_change();
+    FOR EACH ROW EXECUTE FUNCTION credyt.announce_change('expiry_notices');
 ALTER TABLE credyt.expiry_notices ENABLE ALWAYS TRIGGER announce;
 
 CREATE TYPE credyt.expiry_notice AS (

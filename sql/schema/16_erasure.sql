@@ -27,7 +27,7 @@ COMMENT ON COLUMN credyt.erasures.blanked IS 'In how many rows and limits there 
 COMMENT ON COLUMN credyt.erasures.open_holds IS 'Open authorizations whose usage stays, because captures may be priced from it. Erase again when they are closed.';
 COMMENT ON COLUMN credyt.erasures.erased_at IS 'When it was done.';
 CREATE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON credyt.erasures
-    FOR EACH STATEMENT EXECUTE FUNCTION credyt.refuse_change();
+    FOR EACH STATEMENT EXECUTE FUNCTION credyt.refuse_change('erasures');
 
 CREATE FUNCTION credyt.erase_customer(
     customer  text,

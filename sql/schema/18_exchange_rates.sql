@@ -17,7 +17,7 @@ COMMENT ON COLUMN credyt.exchange_rates.rate IS 'Units of to_currency for one of
 COMMENT ON COLUMN credyt.exchange_rates.effective_at IS 'Start, inclusive; NULL: from the beginning.';
 COMMENT ON COLUMN credyt.exchange_rates.created_at IS 'When it was set.';
 CREATE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON credyt.exchange_rates
-    FOR EACH STATEMENT EXECUTE FUNCTION credyt.refuse_change();
+    FOR EACH STATEMENT EXECUTE FUNCTION credyt.refuse_change('exchange_rates');
 
 CREATE VIEW credyt.converted_payments AS
 SELECT g.customer, g.asset, g.id AS grant_id, g.created_at, g.currency, g.currency_paid, g.exchange_rate,

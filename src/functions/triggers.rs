@@ -12,25 +12,20 @@ use crate::store::{Store, edition, erasure, plans};
 /// Refuses UPDATE, DELETE and TRUNCATE with WC012, but for the UPDATEs of an erasure.
 pub fn refuse_change(args: &Args) -> Result<Option<pg_sys::Datum>> {
     let trigger = trigger(args)?;
-    // SAFETY: a trigger has a table, and a table a name.
-    let table = unsafe {
-        let name = &raw const (*(*trigger.tg_relation).rd_rel).relname.data;
-        CStr::from_ptr(name.cast()).to_string_lossy().into_owned()
-    };
+    let table = table_name(trigger)?;
     let operation = match trigger.tg_event & pg_sys::TRIGGER_EVENT_OPMASK {
         pg_sys::TRIGGER_EVENT_DELETE => "DELETE",
         pg_sys::TRIGGER_EVENT_TRUNCATE => "TRUNCATE",
         // A BEFORE trigger of a statement returns nothing.
-        _ if erasure::permits_update(&table) => return Ok(Some(pg_sys::Datum::from(0_usize))),
+        _ if erasure::permits_update(table) => return Ok(Some(pg_sys::Datum::from(0_usize))),
         _ => "UPDATE",
     };
-    Err(errors::append_only(&table, operation))
+    Err(errors::append_only(table, operation))
 }
 
 /// Tells every backend to look at this table again.
 pub fn announce_change(args: &Args) -> Result<Option<pg_sys::Datum>> {
-    // SAFETY: a trigger has a table.
-    edition::announce(unsafe { (*trigger(args)?.tg_relation).rd_id });
+    edition::announce(table_name(trigger(args)?)?);
     // An AFTER trigger returns nothing.
     Ok(Some(pg_sys::Datum::from(0_usize)))
 }
@@ -52,4 +47,15 @@ fn trigger<'a>(args: &'a Args) -> Result<&'a pg_sys::TriggerData> {
         }
         Ok(&*context.cast::<pg_sys::TriggerData>())
     }
+}
+
+/// The name of the trigger's table: its argument, since a shard has another name than the table it is part of.
+fn table_name(trigger: &pg_sys::TriggerData) -> Result<&str> {
+    // SAFETY: a trigger has a description, which has as many arguments as it says.
+    let name = unsafe {
+        let description = &*trigger.tg_trigger;
+        (description.tgnargs > 0).then(|| CStr::from_ptr(*description.tgargs))
+    };
+    let missing = || errors::invalid("trigger", "its argument is the name of its table");
+    name.and_then(|name| name.to_str().ok()).ok_or_else(missing)
 }

@@ -6,7 +6,7 @@
 //! older snapshot (REPEATABLE READ and above) neither use nor leave anything here.
 
 use std::cell::{Cell, RefCell};
-use std::ffi::CStr;
+use std::ffi::{CStr, CString};
 
 use pgrx::pg_sys;
 
@@ -66,9 +66,18 @@ pub fn listen() -> bool {
 }
 
 /// Announces that a table of ours has changed.
-pub fn announce(table: pg_sys::Oid) {
-    // SAFETY: a message about a table that is there.
-    unsafe { pg_sys::CacheInvalidateRelcacheByRelid(table) }
+pub fn announce(table: &str) {
+    let Ok(name) = CString::new(table) else {
+        return;
+    };
+    // SAFETY: lookups by name, and a message about a table that is there.
+    unsafe {
+        let schema = pg_sys::get_namespace_oid(c"credyt".as_ptr(), true);
+        let table = pg_sys::get_relname_relid(name.as_ptr(), schema);
+        if table != pg_sys::Oid::INVALID {
+            pg_sys::CacheInvalidateRelcacheByRelid(table);
+        }
+    }
 }
 
 /// Postgres calls this for every change of any table; the invalid oid stands for all of them.

@@ -219,7 +219,7 @@ static HASH: Statement = Statement {
                                           g.created_at, g.currency, g.currency_paid, g.exchange_rate,
                                           CASE WHEN $4 THEN ROW(g.metadata, g.payment)::text END)::text AS text
                                FROM credyt.grants g
-                               WHERE g.customer = l.customer
+                               WHERE g.customer = $1
                                  AND g.id = CASE WHEN l.kind = 'grant' OR a.part ? 'from' THEN a.part->>'grant'
                                                  WHEN NOT a.part ? 'to_customer' THEN a.part->>'to' END::uuid
                                OFFSET 0

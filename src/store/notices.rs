@@ -3,8 +3,8 @@
 //! A wallet notes the moment of its next notice whenever it is written. Wallets that were written before a
 //! notice was set are searched by `maintain`, in the order of their customers.
 
-use super::books::Asset;
-use super::statement::{INT, INTS, Statement, Store, TEXT, TEXTS};
+use super::books::{self, Asset};
+use super::statement::{INT, INTS, Statement, Store, TEXT, TEXTS, TIME};
 use super::wallets;
 use crate::errors::Result;
 use crate::ledger::interrupt::checked;
@@ -20,9 +20,9 @@ static OF: Statement = Statement {
 /// `set_at` is compared with what the server says of sessions: it is the server's clock, not a test's.
 static SET: Statement = Statement {
     sql: "INSERT INTO credyt.expiry_notices AS n (asset, days, kinds, set_at, searched_to)
-          VALUES ($1, $2, $3, clock_timestamp(), '')
-          ON CONFLICT (asset) DO UPDATE SET days = $2, kinds = $3, set_at = clock_timestamp(), searched_to = ''",
-    args: &[TEXT, INTS, TEXTS],
+          VALUES ($1, $2, $3, $4, '')
+          ON CONFLICT (asset) DO UPDATE SET days = $2, kinds = $3, set_at = $4, searched_to = ''",
+    args: &[TEXT, INTS, TEXTS, TIME],
 };
 
 static REMOVE: Statement = Statement {
@@ -79,6 +79,7 @@ pub fn set(store: &Store, asset: &Asset, notice: &Notice) -> Result<()> {
         value::text(&asset.name),
         value::ints(notice.days.iter().copied()),
         value::texts(Some(&kinds)),
+        value::moment(books::wall_clock()),
     ];
     SET.run(store, &args)?;
     Ok(())

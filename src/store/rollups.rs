@@ -367,35 +367,37 @@ macro_rules! simulate {
     ($used:literal, $join:literal) => {
         concat!(
             "WITH costed AS (
-              SELECT l.asset, l.customer, l.seq, l.authorization_id, -l.credits AS before, l.revenue, k.cost,
-                     k.costed > 0 AS costed, l.quantity, l.dimensions, l.usage, l.occurred_at,
-                     -- A new price for all leaves these as they are: a customer's own, a list's, one that is kept.
-                     p.customer IS NOT NULL OR p.price_list IS NOT NULL
-                     OR (l.customer, l.asset) IN (SELECT a.customer, a.asset FROM credyt.customer_price_lists a
-                                                  WHERE a.as_of IS NOT NULL)
-                        AND (SELECT a.as_of FROM credyt.customer_price_lists a
-                             WHERE a.customer = l.customer AND a.asset = l.asset AND a.effective_at <= l.occurred_at
-                             ORDER BY a.version DESC LIMIT 1) IS NOT NULL AS stays
-              FROM credyt.ledger l
-              LEFT JOIN credyt.prices p ON p.asset = l.asset AND p.action = l.action AND p.version = l.price_version
+              SELECT l.asset, l.customer, l.seq, l.authorization_id, l.before, l.revenue,
+                     CASE WHEN l.given IS NULL THEN v.cost ELSE l.given + coalesce(v.cost, 0) END AS cost,
+                     l.costed + coalesce(v.costed, 0) > 0 AS costed, l.quantity, l.dimensions, l.usage, l.occurred_at, l.stays
+              FROM (
+                  SELECT l.asset, l.customer, l.id, l.seq, l.authorization_id, -l.credits AS before, l.revenue,
+                         (l.cost IS NOT NULL)::int AS costed,
+                         CASE WHEN l.cost IS NOT NULL OR l.costs IS NULL THEN l.cost
+                              ELSE (SELECT sum((e.part->>'cost')::numeric) FROM jsonb_array_elements(l.costs) AS e (part))
+                         END AS given,
+                         l.quantity, l.dimensions, l.usage, l.occurred_at,
+                         -- A new price for all leaves these as they are: a customer's own, a list's, one that is kept.
+                         p.customer IS NOT NULL OR p.price_list IS NOT NULL
+                         OR (l.customer, l.asset) IN (SELECT a.customer, a.asset FROM credyt.customer_price_lists a
+                                                      WHERE a.as_of IS NOT NULL)
+                            AND (SELECT a.as_of FROM credyt.customer_price_lists a
+                                 WHERE a.customer = l.customer AND a.asset = l.asset AND a.effective_at <= l.occurred_at
+                                 ORDER BY a.version DESC LIMIT 1) IS NOT NULL AS stays
+                  FROM credyt.ledger l
+                  LEFT JOIN credyt.prices p ON p.asset = l.asset AND p.action = l.action AND p.version = l.price_version
+                  WHERE l.kind = 'debit' AND l.action = $1 AND ($3 IS NULL OR l.accounted_at >= $3)
+              ) l
               LEFT JOIN (
-                  SELECT v.customer, v.debit_id, sum(p.costed) AS costed,
-                         sum((SELECT sum((e.line->>'cost')::numeric) FROM jsonb_array_elements(p.lines) AS e (line))) AS cost
+                  SELECT v.customer, v.debit_id, sum(p.costed) AS costed, sum(p.cost) AS cost
                   FROM credyt.vendor_costs v
-                  JOIN credyt.cost_postings p ON p.customer = v.customer AND p.asset = v.asset AND p.seq = v.seq
+                  JOIN (SELECT p.customer, p.asset, p.seq, p.costed,
+                               (SELECT sum((e.line->>'cost')::numeric) FROM jsonb_array_elements(p.lines) AS e (line)) AS cost
+                        FROM credyt.cost_postings p) p
+                    ON p.customer = v.customer AND p.asset = v.asset AND p.seq = v.seq
                   WHERE v.debit_id IS NOT NULL
                   GROUP BY v.customer, v.debit_id
               ) v ON v.customer = l.customer AND v.debit_id = l.id
-              CROSS JOIN LATERAL (
-                  SELECT (l.cost IS NOT NULL)::int + coalesce(v.costed, 0) AS costed,
-                         CASE WHEN g.cost IS NULL THEN v.cost ELSE g.cost + coalesce(v.cost, 0) END AS cost
-                  FROM (
-                      SELECT CASE WHEN l.cost IS NOT NULL OR l.costs IS NULL THEN l.cost
-                                  ELSE (SELECT sum((e.part->>'cost')::numeric) FROM jsonb_array_elements(l.costs) AS e (part))
-                             END AS cost
-                  ) g
-              ) k
-              WHERE l.kind = 'debit' AND l.action = $1 AND ($3 IS NULL OR l.accounted_at >= $3)
           )
           SELECT s.asset, $1, s.debits, s.unpriced, s.credits_before, s.credits_after, s.revenue_before,
                  s.revenue_after, s.cost,
