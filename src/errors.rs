@@ -717,7 +717,7 @@ pub fn other_quantity(customer: &str, plan: &str, has: u32, asked: u32) -> Error
 
 /// A subscription that is on another plan now has given this plan's credits in the period that runs, or will
 /// with the next one.
-pub fn goes_on_as(customer: &str, plan: &str, known: &str) -> Error {
+pub fn goes_on_as(customer: &str, plan: &str, known: &str, ended: bool) -> Error {
     let (whom, from, to) = (literal(customer), literal(known), literal(plan));
     let error = invalid(
         "plan",
@@ -727,7 +727,9 @@ pub fn goes_on_as(customer: &str, plan: &str, known: &str) -> Error {
     )
     .with("customer", customer)
     .with("plan", plan);
-    error.hint(if plan == known {
+    error.hint(if ended {
+        format!("Let that go on first: SELECT * FROM credyt.subscribe({whom}, {from});")
+    } else if plan == known {
         format!(
             "Change the seats of it: SELECT * FROM credyt.change_plan({whom}, {to}, quantity => 2);"
         )

@@ -661,7 +661,6 @@ fn trade(client: &mut Client) -> Vec<String> {
         "SELECT credyt.held(credyt.advanced(customer, asset, state, '2100-01-01Z')) FROM credyt.wallets_now".into(),
         "SELECT d.kind FROM credyt.wallets_now w, credyt.grants_due(w.customer, w.asset, w.state, '2100-01-01Z') d".into(),
         "SELECT credyt.subscription_at('ann', '00000000-0000-0000-0000-000000000000', '2100-01-01Z')".into(),
-        "SELECT credyt.period_grant('00000000-0000-0000-0000-000000000001', '2100-01-01Z')".into(),
         "SELECT credyt.statement_time() IS NOT NULL, credyt.as_money(1.5)".into(),
         "SELECT a.threshold, t.threshold FROM credyt.wallets_now w, credyt.alert_rules(w.state, w.at) a, credyt.topup_rules(w.state, w.at) t".into(),
         "SELECT kind, credits FROM credyt.pending_entries ORDER BY 1, 2".into(),

@@ -110,6 +110,7 @@ const KEPT: &[&str] = &[
     "booked_subscriptions.moved",
     "booked_subscriptions.plan",
     "booked_subscriptions.had_plans",
+    "booked_subscriptions.next_plan",
     "plan_changes.at",
     "plan_changes.customer",
     "plan_changes.from_plan",

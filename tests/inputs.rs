@@ -1229,7 +1229,6 @@ fn the_helpers_of_the_views_take_anything() {
             "grants_due('ann', 'credits', $s, $t)",
             "subscription_at('ann', (SELECT id FROM credyt.booked_subscriptions), $t)",
             "subscription_at('bob', gen_random_uuid(), $t)",
-            "period_grant(gen_random_uuid(), $t)",
             "alert_rules($s, $t)",
             "topup_rules($s, $t)",
         ] {

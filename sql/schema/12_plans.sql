@@ -307,7 +307,7 @@ COMMENT ON COLUMN credyt.subscriptions.grant_id IS 'What the period granted; NUL
 
 CREATE VIEW credyt.renewals AS
 SELECT s.customer, s.plan, s.next_renewal_at,
-       (SELECT least(p.credits * s.quantity, 999999999999999) FROM credyt.plans p
+       (SELECT least(p.credits * s.quantity, greatest(p.credits, 999999999999999)) FROM credyt.plans p
         WHERE p.plan = s.plan ORDER BY p.version DESC LIMIT 1) AS credits
 FROM (
     SELECT s.customer, coalesce(p.next_plan, p.plan) AS plan, coalesce(p.next_quantity, p.quantity) AS quantity,

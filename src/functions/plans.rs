@@ -227,7 +227,11 @@ pub fn subscribe(args: &Args) -> Result<Option<pg_sys::Datum>> {
         let goes_on = |known: &&Subscribed| occupies(&known.subscription, &on.plan.plan, start);
         if let Some(other) = others.iter().find(goes_on) {
             let known = &other.subscription.on.plan.plan;
-            return Err(errors::goes_on_as(&customer, &on.plan.plan, known));
+            let ended = other
+                .subscription
+                .ends_at
+                .is_some_and(|end| end <= open.now);
+            return Err(errors::goes_on_as(&customer, &on.plan.plan, known, ended));
         }
         plans::check_room(store, &customer, &on.plan.asset, open.now)?;
         check_seats(&on)?;
@@ -437,7 +441,8 @@ impl Wish {
                 .find(other)
             {
                 let known = &other.subscription.on.plan.plan;
-                return Err(errors::goes_on_as(customer, &to.plan.plan, known));
+                let ended = !runs(other);
+                return Err(errors::goes_on_as(customer, &to.plan.plan, known, ended));
             }
         }
         claim(

@@ -99,7 +99,7 @@ impl Terms {
     pub fn for_seats(&self, quantity: u32) -> (Amount, Amount) {
         let times = |amount: Amount| {
             let units = amount.units().saturating_mul(i128::from(quantity));
-            Amount::from_units(units).min(LARGEST)
+            Amount::from_units(units).min(LARGEST.max(amount))
         };
         (times(self.credits), times(self.paid))
     }

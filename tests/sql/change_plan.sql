@@ -250,6 +250,13 @@ SELECT credyt.subscribe('two', 'basic'), credyt.subscribe('two', 'pro');
 SELECT credyt.change_plan('two', 'basic', 'pro');
 SELECT next_plan FROM credyt.change_plan('two', 'basic', 'max', at => 'renewal');
 SELECT credyt.subscribe('two', 'max');
+-- Nor where the other one has ended, and its period has not
+\o /dev/null
+SELECT credyt.change_plan('two', 'pro', 'year', proration => 'none'), credyt.unsubscribe('two', 'year');
+\o
+\set VERBOSITY default
+SELECT credyt.subscribe('two', 'pro');
+\set VERBOSITY terse
 -- The facts stay
 UPDATE credyt.plan_changes SET to_quantity = 9;
 DELETE FROM credyt.ended_grants;
