@@ -8,6 +8,7 @@ use rust_decimal::Decimal;
 use uuid::Uuid;
 
 use super::grants::check_patterns;
+use super::once::{Outcome, once_by};
 use super::request;
 use crate::errors::{self, Result};
 use crate::ledger::period::{self, Every};
@@ -15,7 +16,7 @@ use crate::ledger::plan::{
     Had, Plan, Proration, Rollover, Seats, Subscription, Terms, WHOLE_PERCENT,
 };
 use crate::ledger::{Amount, Moment};
-use crate::sql_types::{Args, Row, args as arguments, value};
+use crate::sql_types::{Args, args as arguments, row, value};
 use crate::store::Store;
 use crate::store::books;
 use crate::store::ledger::Key;
@@ -90,23 +91,23 @@ pub fn create_plan(args: &Args) -> Result<Option<pg_sys::Datum>> {
         check_asset(plans::find(store, &name)?.as_ref(), &name, &asset)?;
         Ok(terms)
     })?;
-    Row::in_order(vec![
-        value::text(&name),
-        value::int(terms.version),
-        value::text(&asset),
-        value::credits(terms.credits),
-        value::text(&terms.every.to_string()),
-        value::money(terms.paid),
-        terms.rollover.most.and_then(value::credits),
-        value::int(terms.priority),
-        value::texts(terms.applies_to.as_deref()),
-        value::moment(terms.since),
-        value::credits(terms.rollover.percent),
-        terms
-            .rollover
-            .times
-            .and_then(|times| value::int(times.cast_signed())),
-    ])
+    row! {
+    plan: value::text(&name),
+    version: value::int(terms.version),
+    asset: value::text(&asset),
+    credits: value::credits(terms.credits),
+    every: value::text(&terms.every.to_string()),
+    paid: value::money(terms.paid),
+    rollover: terms.rollover.most.and_then(value::credits),
+    priority: value::int(terms.priority),
+    applies_to: value::texts(terms.applies_to.as_deref()),
+    created_at: value::moment(terms.since),
+    rollover_percent: value::credits(terms.rollover.percent),
+    rollover_periods: terms
+                .rollover
+                .times
+                .and_then(|times| value::int(times.cast_signed())),
+    }
     .datum(args)
 }
 
@@ -181,83 +182,87 @@ pub fn subscribe(args: &Args) -> Result<Option<pg_sys::Datum>> {
             ("payment", payment.clone()),
         ]
     });
-    let answer = Store::write(|store| {
-        let plan = Rc::new(plans::plan(store, &plan)?);
-        let mut open = wallets::open_or_create(store, &customer, &plan.asset)?;
-        open.book_due_now(store)?;
-        let start = starts_at.unwrap_or(open.now).max(open.now);
-        let (on_plan, others): (Vec<_>, Vec<_>) = plans::all(store, &customer, &plan.plan)?
-            .into_iter()
-            .partition(|known| known.subscription.on.plan.plan == plan.plan);
-        let mut on_plan = on_plan.into_iter();
-        let running = on_plan.find(|known| known.subscription.lasts_at(start));
-        let id = running
-            .as_ref()
-            .map_or_else(Uuid::now_v7, |running| running.subscription.id);
-        if let Some(first) = claim(store, &customer, key.as_ref(), id, open.now)? {
-            return answer_again(store, &customer, first, open.now);
-        }
-        open.not_closed()?;
-        let on = Seats { plan, quantity };
-        if let Some(mut running) = running {
-            if running.subscription.on.quantity != quantity {
-                return Err(errors::other_quantity(
-                    &customer,
-                    &on.plan.plan,
-                    running.subscription.on.quantity,
-                    quantity,
-                ));
+    let answer = once_by(
+        first_of(&customer, &key),
+        |store| {
+            let plan = Rc::new(plans::plan(store, &plan)?);
+            let mut open = wallets::open_or_create(store, &customer, &plan.asset)?;
+            open.book_due_now(store)?;
+            let start = starts_at.unwrap_or(open.now).max(open.now);
+            let (on_plan, others): (Vec<_>, Vec<_>) = plans::all(store, &customer, &plan.plan)?
+                .into_iter()
+                .partition(|known| known.subscription.on.plan.plan == plan.plan);
+            let mut on_plan = on_plan.into_iter();
+            let running = on_plan.find(|known| known.subscription.lasts_at(start));
+            let id = running
+                .as_ref()
+                .map_or_else(Uuid::now_v7, |running| running.subscription.id);
+            if !claim(store, &customer, key.as_ref(), id, open.now)? {
+                return Ok(Outcome::KeyTaken);
             }
-            let first = running.subscription.started.or(running.subscription.next);
-            if let (Some(payment), Some(since)) = (&payment, first) {
+            open.not_closed()?;
+            let on = Seats { plan, quantity };
+            if let Some(mut running) = running {
+                if running.subscription.on.quantity != quantity {
+                    return Err(errors::other_quantity(
+                        &customer,
+                        &on.plan.plan,
+                        running.subscription.on.quantity,
+                        quantity,
+                    ));
+                }
+                let first = running.subscription.started.or(running.subscription.next);
+                if let (Some(payment), Some(since)) = (&payment, first) {
+                    let periods = PaidPeriods {
+                        subscription: id,
+                        since,
+                        until: None,
+                    };
+                    payments::name_periods(store, &customer, &periods, payment, open.now)?;
+                }
+                let ending = running.subscription.ends_at.take().is_some();
+                if ending {
+                    plans::set_ends(store, &customer, &running.subscription)?;
+                    open.renew(store, key.clone())?;
+                }
+                return Answer::new(&customer, running, open.now, !ending).map(Outcome::Booked);
+            }
+            let goes_on = |known: &&Subscribed| occupies(&known.subscription, &on.plan.plan, start);
+            if let Some(other) = others.iter().find(goes_on) {
+                let known = &other.subscription.on.plan.plan;
+                let ended = other
+                    .subscription
+                    .ends_at
+                    .is_some_and(|end| end <= open.now);
+                return Err(errors::goes_on_as(&customer, &on.plan.plan, known, ended));
+            }
+            plans::check_room(store, &customer, &on.plan.asset, open.now)?;
+            check_seats(&on)?;
+            let new = Subscribed::new(
+                store,
+                id,
+                on,
+                starts_at.unwrap_or(open.now),
+                paid_through,
+                timezone,
+                open.now,
+            )?;
+            plans::insert(store, &customer, &new)?;
+            if let Some(payment) = &payment {
+                // Without a gate it is the first period's.
                 let periods = PaidPeriods {
                     subscription: id,
-                    since,
-                    until: None,
+                    since: new.starts_at,
+                    until: paid_through,
                 };
                 payments::name_periods(store, &customer, &periods, payment, open.now)?;
             }
-            let ending = running.subscription.ends_at.take().is_some();
-            if ending {
-                plans::set_ends(store, &customer, &running.subscription)?;
-                open.renew(store, key)?;
-            }
-            return Answer::new(&customer, running, open.now, !ending);
-        }
-        let goes_on = |known: &&Subscribed| occupies(&known.subscription, &on.plan.plan, start);
-        if let Some(other) = others.iter().find(goes_on) {
-            let known = &other.subscription.on.plan.plan;
-            let ended = other
-                .subscription
-                .ends_at
-                .is_some_and(|end| end <= open.now);
-            return Err(errors::goes_on_as(&customer, &on.plan.plan, known, ended));
-        }
-        plans::check_room(store, &customer, &on.plan.asset, open.now)?;
-        check_seats(&on)?;
-        let new = Subscribed::new(
-            store,
-            id,
-            on,
-            starts_at.unwrap_or(open.now),
-            paid_through,
-            timezone,
-            open.now,
-        )?;
-        plans::insert(store, &customer, &new)?;
-        if let Some(payment) = &payment {
-            // Without a gate it is the first period's.
-            let periods = PaidPeriods {
-                subscription: id,
-                since: new.starts_at,
-                until: paid_through,
-            };
-            payments::name_periods(store, &customer, &periods, payment, open.now)?;
-        }
-        open.renew(store, key)?;
-        let new = plans::by_id(store, &customer, id)?.ok_or_else(lost)?;
-        Answer::new(&customer, new, open.now, false)
-    })?;
+            open.renew(store, key.clone())?;
+            let new = plans::by_id(store, &customer, id)?.ok_or_else(lost)?;
+            Answer::new(&customer, new, open.now, false).map(Outcome::Booked)
+        },
+        again_of(&customer),
+    )?;
     answer.row(args)
 }
 
@@ -323,7 +328,12 @@ impl Subscribed {
 
 pub fn change_plan(args: &Args) -> Result<Option<pg_sys::Datum>> {
     let change = Wish::read(args)?;
-    let answer = Store::write(|store| change.make(store))?;
+    let (customer, key) = (change.customer.clone(), change.key.clone());
+    let answer = once_by(
+        first_of(&customer, &key),
+        |store| change.make(store),
+        again_of(&customer),
+    )?;
     answer.row(args)
 }
 
@@ -385,7 +395,7 @@ impl Wish {
         })
     }
 
-    fn make(self, store: &Store) -> Result<Answer> {
+    fn make(self, store: &Store) -> Result<Outcome<Answer>> {
         let customer = self.customer.as_str();
         let plan = Rc::new(plans::plan(store, &self.plan)?);
         let to_plan = match &self.to_plan {
@@ -402,11 +412,6 @@ impl Wish {
         let missing = || errors::not_subscribed(customer, &plan.plan);
         let mut open = wallets::find(store, customer, &plan.asset)?.ok_or_else(missing)?;
         open.book_due_now(store)?;
-        if let Some(key) = &self.key
-            && let Some(first) = plans::claimed(store, customer, key)?
-        {
-            return answer_again(store, customer, first, open.now);
-        }
         open.not_closed()?;
         let runs = |known: &Subscribed| known.subscription.ends_at.is_none_or(|end| end > open.now);
         let on = |known: &Subscribed, plan: &Plan| known.subscription.on.plan.plan == plan.plan;
@@ -445,25 +450,23 @@ impl Wish {
                 return Err(errors::goes_on_as(customer, &to.plan.plan, known, ended));
             }
         }
-        claim(
-            store,
-            customer,
-            self.key.as_ref(),
-            subscription.id,
-            open.now,
-        )?;
+        let key = self.key.as_ref();
+        if !claim(store, customer, key, subscription.id, open.now)? {
+            return Ok(Outcome::KeyTaken);
+        }
         let stays = to.same(&subscription.on);
         let same = match &subscription.scheduled {
             Some(scheduled) => self.now.is_none() && to.same(scheduled),
             None => stays,
         };
         if again || same {
-            return Answer::new(customer, known, open.now, true);
+            return Answer::new(customer, known, open.now, true).map(Outcome::Booked);
         }
-        match self.now {
+        let answer = match self.now {
             Some(proration) if !stays => self.change_now(store, &mut open, known, to, proration),
             _ => self.schedule(store, &open, known, to),
-        }
+        };
+        answer.map(Outcome::Booked)
     }
 
     /// The next period is on the new plan; where that is the one of this period, nothing changes any more.
@@ -545,37 +548,41 @@ pub fn pay_subscription(args: &Args) -> Result<Option<pg_sys::Datum>> {
     let key = request::key(key_text, "pay_subscription", || {
         vec![("plan", Some(plan.clone())), ("payment", payment.clone())]
     });
-    let answer = Store::write(|store| {
-        // A payment may be told under the name of the plan that it was asked for.
-        let (mut open, mut subscribed) = opened(store, &customer, &plan, true)?;
-        let subscription = &mut subscribed.subscription;
-        let id = subscription.id;
-        if let Some(first) = claim(store, &customer, key.as_ref(), id, open.now)? {
-            return answer_again(store, &customer, first, open.now);
-        }
-        open.not_closed()?;
-        if let Some(payment) = &payment {
-            // Those that it lets begin; where it lets none, the period that runs.
-            let before = subscription.paid_through;
-            let running = subscription.started.or(subscription.next);
-            let since = before.filter(|before| *before < paid_through).or(running);
-            let periods = since.map(|since| PaidPeriods {
-                subscription: id,
-                since,
-                until: Some(paid_through).filter(|until| *until > since),
-            });
-            if let Some(periods) = periods {
-                payments::name_periods(store, &customer, &periods, payment, open.now)?;
+    let answer = once_by(
+        first_of(&customer, &key),
+        |store| {
+            // A payment may be told under the name of the plan that it was asked for.
+            let (mut open, mut subscribed) = opened(store, &customer, &plan, true)?;
+            let subscription = &mut subscribed.subscription;
+            let id = subscription.id;
+            if !claim(store, &customer, key.as_ref(), id, open.now)? {
+                return Ok(Outcome::KeyTaken);
             }
-        }
-        // A payment that is told late takes nothing away.
-        let known = subscription.paid_through.unwrap_or(paid_through);
-        subscription.paid_through = Some(known.max(paid_through));
-        plans::set_ends(store, &customer, subscription)?;
-        open.renew(store, key)?;
-        let paid = plans::by_id(store, &customer, id)?.ok_or_else(lost)?;
-        Answer::new(&customer, paid, open.now, false)
-    })?;
+            open.not_closed()?;
+            if let Some(payment) = &payment {
+                // Those that it lets begin; where it lets none, the period that runs.
+                let before = subscription.paid_through;
+                let running = subscription.started.or(subscription.next);
+                let since = before.filter(|before| *before < paid_through).or(running);
+                let periods = since.map(|since| PaidPeriods {
+                    subscription: id,
+                    since,
+                    until: Some(paid_through).filter(|until| *until > since),
+                });
+                if let Some(periods) = periods {
+                    payments::name_periods(store, &customer, &periods, payment, open.now)?;
+                }
+            }
+            // A payment that is told late takes nothing away.
+            let known = subscription.paid_through.unwrap_or(paid_through);
+            subscription.paid_through = Some(known.max(paid_through));
+            plans::set_ends(store, &customer, subscription)?;
+            open.renew(store, key.clone())?;
+            let paid = plans::by_id(store, &customer, id)?.ok_or_else(lost)?;
+            Answer::new(&customer, paid, open.now, false).map(Outcome::Booked)
+        },
+        again_of(&customer),
+    )?;
     answer.row(args)
 }
 
@@ -628,23 +635,27 @@ fn opened(
     Ok((open, subscribed))
 }
 
-/// Takes the key of a call; where it was taken by the same one, the subscription it was about.
-fn claim(
-    store: &Store,
-    customer: &str,
-    key: Option<&Key>,
-    id: Uuid,
-    now: Moment,
-) -> Result<Option<Uuid>> {
-    match key {
-        Some(key) => plans::claim(store, customer, key, id, now),
+/// Takes the key of a call. False when it is taken.
+fn claim(store: &Store, customer: &str, key: Option<&Key>, id: Uuid, now: Moment) -> Result<bool> {
+    key.map_or(Ok(true), |key| plans::claim(store, customer, key, id, now))
+}
+
+/// Which subscription the first call with this key was about, if it was the same one.
+fn first_of(customer: &str, key: &Option<Key>) -> impl FnOnce(&Store) -> Result<Option<Uuid>> {
+    move |store| match key {
+        Some(key) => plans::claimed(store, customer, key),
         None => Ok(None),
     }
 }
 
-fn answer_again(store: &Store, customer: &str, id: Uuid, now: Moment) -> Result<Answer> {
-    let known = plans::by_id(store, customer, id)?.ok_or_else(lost)?;
-    Answer::new(customer, known, now, true)
+/// The answer to it again, as its subscription stands now.
+fn again_of(customer: &str) -> impl FnOnce(&Store, Uuid) -> Result<Answer> {
+    move |store, id| {
+        let known = plans::by_id(store, customer, id)?.ok_or_else(lost)?;
+        let view = wallets::look(store, customer, &known.asset, None)?;
+        let now = view.map_or(known.created_at, |view| view.now);
+        Answer::new(customer, known, now, true)
+    }
 }
 
 fn lost() -> errors::Error {
@@ -666,16 +677,16 @@ pub fn subscription_at(args: &Args) -> Result<Option<pg_sys::Datum>> {
         known.renew(at);
         let version = known.terms.as_ref().map(|terms| terms.version);
         let scheduled = known.scheduled.as_ref();
-        Row::in_order(vec![
-            value::text(&known.on.plan.plan),
-            version.and_then(value::int),
-            plans::seats(known.on.quantity),
-            value::optional_moment(known.started),
-            value::optional_moment(known.next),
-            value::optional_uuid(known.had.grant),
-            value::optional_text(scheduled.map(|next| next.plan.plan.as_str())),
-            scheduled.and_then(|next| plans::seats(next.quantity)),
-        ])
+        row! {
+        plan: value::text(&known.on.plan.plan),
+        version: version.and_then(value::int),
+        quantity: plans::seats(known.on.quantity),
+        period_start: value::optional_moment(known.started),
+        period_end: value::optional_moment(known.next),
+        grant_id: value::optional_uuid(known.had.grant),
+        next_plan: value::optional_text(scheduled.map(|next| next.plan.plan.as_str())),
+        next_quantity: scheduled.and_then(|next| plans::seats(next.quantity)),
+        }
         .datum(args)
     })
 }
@@ -720,26 +731,26 @@ impl Answer {
         };
         let seats = |on: &Seats| value::decimal(Decimal::from(on.quantity));
         let scheduled = known.scheduled.as_ref();
-        Row::in_order(vec![
-            value::uuid(known.id),
-            value::text(&self.customer),
-            value::text(&known.on.plan.plan),
-            value::int(self.terms.version),
-            seats(&known.on),
-            value::text(&self.subscribed.asset),
-            value::credits(self.terms.for_seats(known.on.quantity).0),
-            value::text(&self.subscribed.timezone),
-            value::text(status),
-            value::moment(self.subscribed.starts_at),
-            value::optional_moment(known.started),
-            value::optional_moment(known.started.and(known.next)),
-            value::optional_moment(next),
-            value::optional_moment(known.paid_through),
-            value::optional_moment(known.ends_at),
-            value::optional_text(scheduled.map(|next| next.plan.plan.as_str())),
-            scheduled.and_then(seats),
-            value::bool(self.replayed),
-        ])
+        row! {
+        id: value::uuid(known.id),
+        customer: value::text(&self.customer),
+        plan: value::text(&known.on.plan.plan),
+        version: value::int(self.terms.version),
+        quantity: seats(&known.on),
+        asset: value::text(&self.subscribed.asset),
+        credits: value::credits(self.terms.for_seats(known.on.quantity).0),
+        timezone: value::text(&self.subscribed.timezone),
+        status: value::text(status),
+        starts_at: value::moment(self.subscribed.starts_at),
+        period_start: value::optional_moment(known.started),
+        period_end: value::optional_moment(known.started.and(known.next)),
+        next_renewal_at: value::optional_moment(next),
+        paid_through: value::optional_moment(known.paid_through),
+        ends_at: value::optional_moment(known.ends_at),
+        next_plan: value::optional_text(scheduled.map(|next| next.plan.plan.as_str())),
+        next_quantity: scheduled.and_then(seats),
+        replayed: value::bool(self.replayed),
+        }
         .datum(args)
     }
 }

@@ -100,7 +100,6 @@ pub mod types {
         jsonb = JSONBOID, JSONBARRAYOID;
         bytea = BYTEAOID, BYTEAARRAYOID;
         tid = TIDOID, TIDARRAYOID;
-        date = DATEOID, DATEARRAYOID;
     }
 
     pub enum texts {}
@@ -109,6 +108,22 @@ pub mod types {
         const LIST: Oid = pg_sys::TEXTARRAYOID;
         const ELEMENT: Oid = pg_sys::TEXTOID;
         const CAST: &'static str = "::text[]";
+    }
+
+    pub enum uuids {}
+    impl super::SqlType for uuids {
+        const OID: Oid = pg_sys::UUIDARRAYOID;
+        const LIST: Oid = pg_sys::TEXTARRAYOID;
+        const ELEMENT: Oid = pg_sys::TEXTOID;
+        const CAST: &'static str = "::uuid[]";
+    }
+
+    pub enum ints {}
+    impl super::SqlType for ints {
+        const OID: Oid = pg_sys::INT4ARRAYOID;
+        const LIST: Oid = pg_sys::TEXTARRAYOID;
+        const ELEMENT: Oid = pg_sys::TEXTOID;
+        const CAST: &'static str = "::int[]";
     }
 
     pub enum wallet {}
@@ -140,6 +155,7 @@ written! {
     Kind as text: |kind| value::text(kind.as_str());
     Overrun as text: |overrun| value::text(overrun.as_str());
     i32 as int: |number| value::int(*number);
+    u32 as int: |number| value::int(number.cast_signed());
     i64 as bigint: |number| value::bigint(*number);
     u64 as bigint: |number| value::bigint(*number as i64);
     bool as boolean: |yes| value::bool(*yes);
@@ -172,6 +188,29 @@ impl Field<types::texts> for Vec<String> {
     }
 }
 
+macro_rules! written_list {
+    ($($rust:ty as $sql:ident: |$some:ident| $value:expr;)*) => {
+        $(
+            impl Field<types::$sql> for Vec<$rust> {
+                fn value(&self, _: &str) -> Result<Value> {
+                    let $some = self.iter().copied();
+                    Ok($value)
+                }
+
+                fn element(&self, _: &str) -> Result<Value> {
+                    let printed: Vec<String> = self.iter().map(<$rust>::to_string).collect();
+                    Ok(value::text(&format!("{{{}}}", printed.join(","))))
+                }
+            }
+        )*
+    };
+}
+
+written_list! {
+    Uuid as uuids: |ids| value::uuids(ids);
+    i32 as ints: |numbers| value::ints(numbers);
+}
+
 macro_rules! read {
     ($($rust:ty: |$value:ident| $read:expr;)*) => {
         $(
@@ -190,6 +229,7 @@ read! {
     Kind: |text| parsed(get(text)?);
     Overrun: |text| parsed(get(text)?);
     i32: |number| get(number);
+    u32: |number| get::<i32>(number).map(i32::cast_unsigned);
     i64: |number| get(number);
     u64: |number| get::<i64>(number).map(|number| number as u64);
     bool: |yes| get(yes);

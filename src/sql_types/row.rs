@@ -43,11 +43,6 @@ impl Row {
         Row { names, values }
     }
 
-    /// LEGACY
-    pub fn in_order(values: Vec<Value>) -> Row {
-        Row { names: &[], values }
-    }
-
     /// The datum to return from the function.
     pub fn datum(self, args: &Args) -> Result<Option<pg_sys::Datum>> {
         // SAFETY: the tuple descriptor is that of the declared result type, pinned while it is used;
@@ -72,10 +67,7 @@ impl Row {
     /// `desc` is a tuple descriptor.
     unsafe fn columns(self, desc: pg_sys::TupleDesc) -> Result<(Vec<pg_sys::Datum>, Vec<bool>)> {
         // SAFETY: as of the caller.
-        let places = match self.names.is_empty() {
-            true => (0..self.values.len()).collect(),
-            false => unsafe { places(self.names, desc)? },
-        };
+        let places = unsafe { places(self.names, desc)? };
         let mut values = vec![pg_sys::Datum::from(0_usize); self.values.len()];
         let mut nulls = vec![true; self.values.len()];
         for (value, place) in self.values.into_iter().zip(places) {

@@ -159,9 +159,7 @@ pub fn by_id(store: &Store, customer: &str, id: Uuid) -> Result<Option<Issued>> 
     // A plan's grant may have ended before its time.
     if grant.kind == Kind::Included {
         let rows = ENDED.run(store, &[value::text(customer), value::uuid(id)])?;
-        if let Some(row) = rows.first() {
-            grant.expires_at = Some(row.moment(1)?);
-        }
+        grant.expires_at = rows.read_first()?.or(grant.expires_at);
     }
     Ok(Some(grant))
 }

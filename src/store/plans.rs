@@ -9,10 +9,8 @@ use uuid::Uuid;
 use super::books;
 use super::grants::{self, Issued};
 use super::ledger::{self, Key};
-use super::statement::{
-    BYTES, INT, INTS, NUMERIC, ROWS_AT_ONCE, RowRef, Statement, Store, TEXT, TEXTS, TIME, UUID,
-    UUIDS,
-};
+use super::statement::{BYTES, INT, ROWS_AT_ONCE, Statement, Store, TEXT, TIME, UUID};
+use super::table::{sql, table};
 use crate::errors::{self, Result};
 use crate::ledger::period::{self, Every};
 use crate::ledger::plan::{
@@ -20,8 +18,9 @@ use crate::ledger::plan::{
 };
 use crate::ledger::wallet::{Decided, Due};
 use crate::ledger::{Amount, Moment};
-use crate::sql_types::value::Value;
-use crate::sql_types::{Scratch, value};
+use crate::sql_types::Scratch;
+use crate::sql_types::field::{Field, FromColumn, types};
+use crate::sql_types::value::{self, Value};
 
 /// More subscriptions than these do not run on one wallet.
 const MAX_RUNNING: usize = 100;
@@ -35,21 +34,92 @@ pub struct Subscribed {
     pub subscription: Subscription,
 }
 
+table! {
+    /// A version of a plan.
+    struct PlanRow {
+        plan: String as text,
+        version: i32 as int,
+        asset: String as text,
+        credits: Amount as credits,
+        every: Every as text,
+        paid: Amount as money,
+        rollover: Option<Amount> as credits,
+        priority: i32 as int,
+        applies_to: Option<Vec<String>> as texts,
+        created_at: Moment as timestamptz,
+        committed_at: Option<Moment> as timestamptz,
+        rollover_percent: Amount as credits,
+        rollover_periods: Option<u32> as int,
+    }
+}
+
+table! {
+    /// A subscription: what never changes, and what it is paid for.
+    struct SubscriptionRow {
+        id: Uuid as uuid,
+        asset: String as text,
+        timezone: String as text,
+        starts_at: Moment as timestamptz,
+        created_at: Moment as timestamptz,
+        paid_through: Option<Moment> as timestamptz,
+        ends_at: Option<Moment> as timestamptz,
+    }
+}
+
+table! {
+    /// How far it is booked.
+    struct Progress {}
+    changing {
+        plan: String as text,
+        quantity: u32 as int,
+        anchor: Moment as timestamptz,
+        steps: i32 as int,
+        period_start: Option<Moment> as timestamptz,
+        version: Option<i32> as int,
+        next_renewal_at: Option<Moment> as timestamptz,
+        grants: Vec<Uuid> as uuids,
+        moved: Vec<i32> as ints,
+        waits_until: Option<Moment> as timestamptz,
+        next_plan: Option<String> as text,
+        next_quantity: Option<u32> as int,
+        grant_id: Option<Uuid> as uuid,
+        had_credits: Amount as credits,
+        had_paid: Amount as money,
+        had_plans: Vec<String> as texts,
+    }
+}
+
+impl Field<types::text> for Every {
+    fn value(&self, _: &str) -> Result<Value> {
+        Ok(value::text(&self.to_string()))
+    }
+}
+
+impl FromColumn for Every {
+    fn from_value(value: Value) -> Result<Every> {
+        let every = String::from_value(value)?;
+        Every::from_str(&every).map_err(|why| errors::corrupted("a plan", why))
+    }
+}
+
 static VERSIONS: Statement = Statement {
-    sql: "SELECT p.asset, p.version, p.credits, p.every, p.paid, p.rollover, p.priority,
-              p.applies_to, p.created_at, p.committed_at, p.rollover_percent, p.rollover_periods
-          FROM credyt.plans p WHERE p.plan = $1 ORDER BY p.version",
+    sql: sql!(
+        "SELECT ",
+        PlanRow::COLUMNS,
+        " FROM credyt.plans p WHERE p.plan = $1 ORDER BY p.version"
+    ),
     args: &[TEXT],
 };
 
 static INSERT_VERSION: Statement = Statement {
-    sql: "INSERT INTO credyt.plans (plan, version, asset, credits, every, paid, rollover, priority,
-              applies_to, created_at, rollover_percent, rollover_periods)
-          VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
-          ON CONFLICT (plan, version) DO NOTHING",
-    args: &[
-        TEXT, INT, TEXT, NUMERIC, TEXT, NUMERIC, NUMERIC, INT, TEXTS, TIME, NUMERIC, INT,
-    ],
+    sql: sql!(
+        "INSERT INTO credyt.plans (",
+        PlanRow::COLUMNS,
+        ") VALUES (",
+        PlanRow::PLACES,
+        ") ON CONFLICT (plan, version) DO NOTHING"
+    ),
+    args: PlanRow::TYPES,
 };
 
 /// Those that this transaction has made.
@@ -60,16 +130,16 @@ static COMMIT: Statement = Statement {
 
 macro_rules! subscriptions {
     ($condition:literal) => {
-        concat!(
-            "SELECT s.id, s.plan, s.asset, s.timezone, s.starts_at, s.anchor, s.steps,
-                 s.period_start, s.version, s.next_renewal_at, s.paid_through, s.ends_at, s.grants,
-                 s.created_at, s.waits_until,
-                 CASE WHEN s.paid_through IS NULL OR s.next_renewal_at < s.paid_through
-                      THEN s.next_renewal_at
-                      ELSE least(coalesce(s.waits_until, s.next_renewal_at), s.ends_at) END,
-                 s.moved, s.quantity, s.next_plan, s.next_quantity, s.grant_id, s.had_credits, s.had_paid,
-                 s.had_plans
-             FROM credyt.booked_subscriptions s WHERE s.customer = $1 AND ",
+        subscriptions!("", $condition)
+    };
+    ($more:literal, $condition:literal) => {
+        sql!(
+            "SELECT ",
+            SubscriptionRow::COLUMNS,
+            ", ",
+            Progress::COLUMNS,
+            $more,
+            " FROM credyt.booked_subscriptions s WHERE s.customer = $1 AND ",
             $condition
         )
     };
@@ -78,6 +148,9 @@ macro_rules! subscriptions {
 /// Those that renew without a further payment, or whose credits may wait for one; with when that is.
 static RENEWABLE: Statement = Statement {
     sql: subscriptions!(
+        ", CASE WHEN s.paid_through IS NULL OR s.next_renewal_at < s.paid_through
+                THEN s.next_renewal_at
+                ELSE least(coalesce(s.waits_until, s.next_renewal_at), s.ends_at) END",
         "s.asset = $2 AND s.next_renewal_at IS NOT NULL
              AND (s.paid_through IS NULL OR s.next_renewal_at < s.paid_through OR s.grants <> '{}')
              AND (s.ends_at IS NULL OR s.next_renewal_at < s.ends_at)
@@ -121,15 +194,12 @@ static INSERT: Statement = Statement {
 };
 
 static UPDATE: Statement = Statement {
-    sql: "UPDATE credyt.booked_subscriptions
-          SET anchor = $3, steps = $4, period_start = $5, version = $6, next_renewal_at = $7,
-              grants = $8, waits_until = $9, moved = $10, plan = $11, quantity = $12, next_plan = $13,
-              next_quantity = $14, grant_id = $15, had_credits = $16, had_paid = $17, had_plans = $18
-          WHERE customer = $1 AND id = $2",
-    args: &[
-        TEXT, UUID, TIME, INT, TIME, INT, TIME, UUIDS, TIME, INTS, TEXT, INT, TEXT, INT, UUID,
-        NUMERIC, NUMERIC, TEXTS,
-    ],
+    sql: sql!(
+        "UPDATE credyt.booked_subscriptions SET ",
+        Progress::CHANGES,
+        " WHERE customer = $1 AND id = $2"
+    ),
+    args: Progress::CHANGE_TYPES,
 };
 
 static SET_ENDS: Statement = Statement {
@@ -188,56 +258,53 @@ pub fn plan(store: &Store, name: &str) -> Result<Plan> {
 
 pub fn find(store: &Store, name: &str) -> Result<Option<Plan>> {
     let rows = VERSIONS.run(store, &[value::text(name)])?;
-    let Some(first) = rows.first() else {
-        return Ok(None);
-    };
-    let versions: Result<Vec<Terms>> = rows.iter().map(|row| read_terms(&row)).collect();
-    Ok(Some(Plan {
+    let rows: Vec<PlanRow> = rows.read_all()?;
+    let asset = rows.first().map(|first| first.asset.clone());
+    Ok(asset.map(|asset| Plan {
         plan: name.to_owned(),
-        asset: first.text(1)?,
-        versions: versions?,
+        asset,
+        versions: rows.into_iter().map(PlanRow::terms).collect(),
     }))
 }
 
-fn read_terms(row: &RowRef) -> Result<Terms> {
-    let every = row.text(4)?;
-    Ok(Terms {
-        version: row.int(2)?,
-        credits: row.amount(3)?,
-        every: Every::from_str(&every).map_err(|why| errors::corrupted("a plan", why))?,
-        paid: row.amount(5)?,
-        rollover: Rollover {
-            most: row.optional_amount(6)?,
-            percent: row.amount(11)?,
-            times: row.optional_int(12).map(|times| times.unsigned_abs()),
-        },
-        priority: row.int(7)?,
-        applies_to: row.optional_texts(8),
-        since: row.moment(9)?,
-        committed_at: row.optional_moment(10),
-    })
+impl PlanRow {
+    fn terms(self) -> Terms {
+        Terms {
+            version: self.version,
+            credits: self.credits,
+            every: self.every,
+            paid: self.paid,
+            rollover: Rollover {
+                most: self.rollover,
+                percent: self.rollover_percent,
+                times: self.rollover_periods,
+            },
+            priority: self.priority,
+            applies_to: self.applies_to,
+            since: self.created_at,
+            committed_at: self.committed_at,
+        }
+    }
 }
 
 /// Keeps a new version, unless another one of that number is there.
 pub fn insert_version(store: &Store, plan: &str, asset: &str, terms: &Terms) -> Result<()> {
-    let args = [
-        value::text(plan),
-        value::int(terms.version),
-        value::text(asset),
-        value::credits(terms.credits),
-        value::text(&terms.every.to_string()),
-        value::money(terms.paid),
-        terms.rollover.most.and_then(value::credits),
-        value::int(terms.priority),
-        value::texts(terms.applies_to.as_deref()),
-        value::moment(terms.since),
-        value::credits(terms.rollover.percent),
-        terms
-            .rollover
-            .times
-            .and_then(|times| value::int(times.cast_signed())),
-    ];
-    INSERT_VERSION.run(store, &args)?;
+    let row = PlanRow {
+        plan: plan.to_owned(),
+        version: terms.version,
+        asset: asset.to_owned(),
+        credits: terms.credits,
+        every: terms.every,
+        paid: terms.paid,
+        rollover: terms.rollover.most,
+        priority: terms.priority,
+        applies_to: terms.applies_to.clone(),
+        created_at: terms.since,
+        committed_at: None,
+        rollover_percent: terms.rollover.percent,
+        rollover_periods: terms.rollover.times,
+    };
+    INSERT_VERSION.run(store, &row.values()?)?;
     Ok(())
 }
 
@@ -261,75 +328,65 @@ pub fn commit_versions(store: &Store) -> Result<()> {
 /// the latest first.
 pub fn all(store: &Store, customer: &str, plan: &str) -> Result<Vec<Subscribed>> {
     let rows = ALL.run(store, &[value::text(customer), value::text(plan)])?;
-    rows.iter().map(|row| read(store, &row)).collect()
+    rows.iter().map(|row| read(store, row.read()?)).collect()
 }
 
 /// Those that were on the plan once and are on another one; the latest first.
 pub fn former(store: &Store, customer: &str, plan: &str) -> Result<Vec<Subscribed>> {
     let rows = FORMER.run(store, &[value::text(customer), value::text(plan)])?;
-    rows.iter().map(|row| read(store, &row)).collect()
+    rows.iter().map(|row| read(store, row.read()?)).collect()
 }
 
 pub fn by_id(store: &Store, customer: &str, id: Uuid) -> Result<Option<Subscribed>> {
     let rows = BY_ID.run(store, &[value::text(customer), value::uuid(id)])?;
-    let Some(row) = rows.first() else {
-        return Ok(None);
-    };
-    Ok(Some(read(store, &row)?))
+    let found = rows.read_first()?;
+    found.map(|row| read(store, row)).transpose()
 }
 
-fn read(store: &Store, row: &RowRef) -> Result<Subscribed> {
-    let seats = |plan: &str, quantity: i32| {
-        Ok::<Seats, errors::Error>(Seats {
-            plan: Rc::new(self::plan(store, plan)?),
-            quantity: quantity.unsigned_abs(),
-        })
+fn read(store: &Store, (row, at): (SubscriptionRow, Progress)) -> Result<Subscribed> {
+    let seats = |plan: &str, quantity: u32| {
+        let plan = Rc::new(self::plan(store, plan)?);
+        Ok::<Seats, errors::Error>(Seats { plan, quantity })
     };
-    let on = seats(&row.text(2)?, row.int(18)?)?;
-    let scheduled = match (row.optional_text(19), row.optional_int(20)) {
-        (Some(plan), Some(quantity)) => Some(seats(&plan, quantity)?),
-        _ => None,
-    };
-    let damaged = |why: &str| errors::corrupted("a subscription", why);
-    let timezone = row.text(4)?;
-    let version = row.optional_int(9);
-    let terms = (on.plan.versions.iter()).find(|t| Some(t.version) == version);
+    let on = seats(&at.plan, at.quantity)?;
+    let scheduled = at.next_plan.as_deref().zip(at.next_quantity);
+    let scheduled = scheduled.map(|(plan, quantity)| seats(plan, quantity));
+    let terms = (on.plan.versions.iter()).find(|terms| Some(terms.version) == at.version);
+    let unknown = || errors::corrupted("a subscription", "its time zone is unknown");
+    let grants = at.grants.into_iter().zip(at.moved);
     Ok(Subscribed {
-        asset: row.text(3)?,
-        starts_at: row.moment(5)?,
-        created_at: row.moment(14)?,
+        asset: row.asset,
+        starts_at: row.starts_at,
+        created_at: row.created_at,
         subscription: Subscription {
-            id: row.uuid(1)?,
-            created_at: row.moment(14)?,
-            zone: period::zone(&timezone).ok_or_else(|| damaged("its time zone is unknown"))?,
-            anchor: row.moment(6)?,
-            steps: row.int(7)?,
-            next: row.optional_moment(10),
-            started: row.optional_moment(8),
+            id: row.id,
+            created_at: row.created_at,
+            zone: period::zone(&row.timezone).ok_or_else(unknown)?,
+            anchor: at.anchor,
+            steps: at.steps,
+            next: at.next_renewal_at,
+            started: at.period_start,
             terms: terms.cloned(),
-            paid_through: row.optional_moment(11),
-            ends_at: row.optional_moment(12),
+            paid_through: row.paid_through,
+            ends_at: row.ends_at,
             scale: books::asset(store, &on.plan.asset)?.scale,
             on,
-            scheduled,
+            scheduled: scheduled.transpose()?,
             had: Had {
-                grant: row.optional_uuid(21),
-                credits: row.amount(22)?,
-                paid: row.amount(23)?,
-                plans: row.optional_texts(24).unwrap_or_default(),
+                grant: at.grant_id,
+                credits: at.had_credits,
+                paid: at.had_paid,
+                plans: at.had_plans,
             },
-            grants: row
-                .uuids(13)?
-                .into_iter()
-                .zip(row.ints(17)?)
+            grants: grants
                 .map(|(id, moved)| PeriodGrant {
                     id,
                     moved: moved.unsigned_abs(),
                 })
                 .collect(),
-            waits_until: row.optional_moment(15),
+            waits_until: at.waits_until,
         },
-        timezone,
+        timezone: row.timezone,
     })
 }
 
@@ -433,15 +490,9 @@ pub fn end_all(store: &Store, customer: &str, asset: &str, now: Moment) -> Resul
     Ok(())
 }
 
-/// Lets a key stand for a request about a subscription, for ever. When it does so already: the
-/// subscription that was answered then. WC005 when it stands for another request.
-pub fn claim(
-    store: &Store,
-    customer: &str,
-    key: &Key,
-    id: Uuid,
-    now: Moment,
-) -> Result<Option<Uuid>> {
+/// Lets a key stand for a request about a subscription, for ever. False when it is taken; WC005 when it
+/// stands for a movement.
+pub fn claim(store: &Store, customer: &str, key: &Key, id: Uuid, now: Moment) -> Result<bool> {
     let args = [
         value::text(customer),
         value::text(&key.text),
@@ -449,22 +500,22 @@ pub fn claim(
         value::uuid(id),
         value::moment(now),
     ];
-    let conflict = || errors::idempotency_conflict(customer, &key.text);
-    if CLAIM.run(store, &args)?.count() > 0 {
-        return match ledger::by_key(store, customer, &key.text)? {
-            Some(_) => Err(conflict()),
-            None => Ok(None),
-        };
+    if CLAIM.run(store, &args)?.count() == 0 {
+        return Ok(false);
     }
-    claimed(store, customer, key)?.map_or_else(|| Err(conflict()), |id| Ok(Some(id)))
+    store.keep_key();
+    match ledger::by_key(store, customer, &key.text)? {
+        Some(_) => Err(errors::idempotency_conflict(customer, &key.text)),
+        None => Ok(true),
+    }
 }
 
 /// The subscription that a call with this key was answered with; WC005 when the key stands for another
 /// request.
 pub fn claimed(store: &Store, customer: &str, key: &Key) -> Result<Option<Uuid>> {
     let rows = CLAIMED.run(store, &[value::text(customer), value::text(&key.text)])?;
-    match rows.first() {
-        Some(row) if row.bytes(1)? == key.request => Ok(Some(row.uuid(2)?)),
+    match rows.read_first::<(Vec<u8>, Uuid)>()? {
+        Some((request, id)) if request == key.request => Ok(Some(id)),
         Some(_) => Err(errors::idempotency_conflict(customer, &key.text)),
         None => Ok(None),
     }
@@ -487,9 +538,9 @@ pub fn renew(store: &Store, customer: &str, asset: &str, now: Moment) -> Result<
     let mut renewals = Renewals::default();
     let rows = RENEWABLE.run(store, &[value::text(customer), value::text(asset)])?;
     for row in rows.iter() {
-        let turns_at = row.moment(16)?;
+        let (row, progress, turns_at) = row.read()?;
         if turns_at <= now {
-            let mut subscription = read(store, &row)?.subscription;
+            let mut subscription = read(store, (row, progress))?.subscription;
             let renewing = subscription.renew(now);
             renewals.renewing.push(renewing);
             renewals.changed.push(subscription);
@@ -498,6 +549,37 @@ pub fn renew(store: &Store, customer: &str, asset: &str, now: Moment) -> Result<
         }
     }
     Ok(renewals)
+}
+
+impl Progress {
+    fn of(subscription: Subscription) -> Progress {
+        let next = subscription.scheduled;
+        let (next_plan, next_quantity) = next
+            .map(|next| (next.plan.plan.clone(), next.quantity))
+            .unzip();
+        let grants = subscription.grants.iter();
+        let (grants, moved) = grants
+            .map(|grant| (grant.id, grant.moved.cast_signed()))
+            .unzip();
+        Progress {
+            plan: subscription.on.plan.plan.clone(),
+            quantity: subscription.on.quantity,
+            anchor: subscription.anchor,
+            steps: subscription.steps,
+            period_start: subscription.started,
+            version: subscription.terms.map(|terms| terms.version),
+            next_renewal_at: subscription.next,
+            grants,
+            moved,
+            waits_until: subscription.waits_until,
+            next_plan,
+            next_quantity,
+            grant_id: subscription.had.grant,
+            had_credits: subscription.had.credits,
+            had_paid: subscription.had.paid,
+            had_plans: subscription.had.plans,
+        }
+    }
 }
 
 /// What a change of plan makes of one subscription, in a wallet in which all that was due is booked.
@@ -511,8 +593,9 @@ pub fn changed(
     let mut renewals = Renewals::default();
     let rows = RENEWABLE.run(store, &[value::text(customer), value::text(asset)])?;
     for row in rows.iter() {
-        if row.uuid(1)? != subscription.id {
-            renewals.wait_for(row.moment(16)?);
+        let (row, _, turns_at): (SubscriptionRow, Progress, Moment) = row.read()?;
+        if row.id != subscription.id {
+            renewals.wait_for(turns_at);
         }
     }
     renewals.renewing.push(renewing);
@@ -555,33 +638,10 @@ impl Renewals {
                 grants::insert_all(store, issues.iter().map(terms))?;
             }
             subscription.grants = renewing.grants;
-            let version = subscription.terms.as_ref().map(|terms| terms.version);
-            let scheduled = subscription.scheduled.as_ref();
-            let args = [
-                value::text(customer),
-                value::uuid(subscription.id),
-                value::moment(subscription.anchor),
-                value::int(subscription.steps),
-                value::optional_moment(subscription.started),
-                version.and_then(value::int),
-                value::optional_moment(subscription.next),
-                value::uuids(subscription.grants.iter().map(|grant| grant.id)),
-                value::optional_moment(subscription.waits_until),
-                value::ints(
-                    subscription
-                        .grants
-                        .iter()
-                        .map(|grant| grant.moved.cast_signed()),
-                ),
-                value::text(&subscription.on.plan.plan),
-                seats(subscription.on.quantity),
-                value::optional_text(scheduled.map(|next| next.plan.plan.as_str())),
-                scheduled.and_then(|next| seats(next.quantity)),
-                value::optional_uuid(subscription.had.grant),
-                value::credits(subscription.had.credits),
-                value::money(subscription.had.paid),
-                value::texts(Some(&subscription.had.plans)),
-            ];
+            let id = subscription.id;
+            let progress = Progress::of(subscription);
+            let mut args = vec![value::text(customer), value::uuid(id)];
+            args.extend(progress.changes()?);
             UPDATE.run(store, &args)?;
         }
         Ok(())

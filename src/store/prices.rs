@@ -196,7 +196,11 @@ fn read_applicable(
         None => None,
     };
     let kept = kept(assignments, |list| {
-        let args = [args[0], args[1], value::text(list)];
+        let args = [
+            value::text(&asset.name),
+            value::text(action),
+            value::text(list),
+        ];
         LISTED.run(store, &args)?.read_all()
     })?;
     // What was announced while it was read, or since the reader's snapshot was taken, may or may not

@@ -2,23 +2,17 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
-use std::ffi::{CStr, CString, c_char};
+use std::ffi::{CString, c_char};
 use std::ptr::NonNull;
 
-use pgrx::{FromDatum, Spi, direct_function_call_as_datum, pg_sys};
-use rust_decimal::Decimal;
-use serde_json::Value as Json;
-use uuid::Uuid;
+use pgrx::{Spi, pg_sys};
 
 use super::{edition, signatures, version};
 use crate::errors::{self, Result};
-use crate::ledger::amount::DECIMALS;
 use crate::ledger::interrupt::{self, checked};
-use crate::ledger::number::parse_decimal;
-use crate::ledger::{Amount, Moment};
 use crate::sql_types::Args;
 use crate::sql_types::field::FromColumn;
-use crate::sql_types::value::{self, TablePlace, Value};
+use crate::sql_types::value::{self, Value};
 
 pub const TEXT: pg_sys::Oid = pg_sys::TEXTOID;
 pub const TEXTS: pg_sys::Oid = pg_sys::TEXTARRAYOID;
@@ -33,7 +27,6 @@ pub const UUIDS: pg_sys::Oid = pg_sys::UUIDARRAYOID;
 pub const JSONB: pg_sys::Oid = pg_sys::JSONBOID;
 pub const BYTES: pg_sys::Oid = pg_sys::BYTEAOID;
 pub const TIMES: pg_sys::Oid = pg_sys::TIMESTAMPTZARRAYOID;
-pub const JSONBS: pg_sys::Oid = pg_sys::JSONBARRAYOID;
 pub const BYTES_LIST: pg_sys::Oid = pg_sys::BYTEAARRAYOID;
 pub use crate::sql_types::field::WALLET;
 pub const TID: pg_sys::Oid = pg_sys::TIDOID;
@@ -449,7 +442,7 @@ impl RowRef<'_> {
     }
 
     /// Columns count from 1.
-    pub(super) fn value(&self, column: usize) -> Value {
+    fn value(&self, column: usize) -> Value {
         let mut is_null = true;
         // SAFETY: SPI made the table with `processed` rows; SPI_getbinval checks the column.
         let datum = unsafe {
@@ -504,187 +497,3 @@ tuples! {
     (A B C D E)
     (A B C D E F)
 }
-
-// LEGACY-BEGIN
-impl RowRef<'_> {
-    fn get<T: FromDatum>(&self, column: usize) -> Option<T> {
-        // SAFETY: each caller asks for the type that its statement selects.
-        self.value(column)
-            .and_then(|datum| unsafe { T::from_datum(datum, false) })
-    }
-
-    pub fn optional_text(&self, column: usize) -> Option<String> {
-        self.get(column)
-    }
-
-    pub fn text(&self, column: usize) -> Result<String> {
-        there(self.get(column))
-    }
-
-    pub fn optional_texts(&self, column: usize) -> Option<Vec<String>> {
-        self.get(column)
-    }
-
-    pub fn optional_bytes(&self, column: usize) -> Option<Vec<u8>> {
-        self.get(column)
-    }
-
-    pub fn bytes(&self, column: usize) -> Result<&[u8]> {
-        there(self.get(column))
-    }
-
-    pub fn texts(&self, column: usize) -> Result<Vec<String>> {
-        there(self.get(column))
-    }
-
-    /// A jsonb as it is stored, in the memory that is current.
-    pub fn jsonb(&self, column: usize) -> Result<pg_sys::Datum> {
-        let datum = there(self.value(column))?;
-        // SAFETY: a jsonb is a varlena, which is copied as it is: perhaps out of line.
-        unsafe {
-            let from = datum.cast_mut_ptr::<pg_sys::varlena>();
-            let size = pgrx::varlena::varsize_any(from);
-            let copy = pg_sys::palloc(size);
-            std::ptr::copy_nonoverlapping(from.cast::<u8>(), copy.cast::<u8>(), size);
-            Ok(pg_sys::Datum::from(copy))
-        }
-    }
-
-    /// A place in a table, `ctid`.
-    pub fn place_in_table(&self, column: usize) -> Result<TablePlace> {
-        let datum = there(self.value(column))?;
-        // SAFETY: a tid is passed by reference and has six bytes.
-        Ok(unsafe { *datum.cast_mut_ptr::<TablePlace>() })
-    }
-
-    pub fn bool(&self, column: usize) -> Result<bool> {
-        there(self.get(column))
-    }
-
-    pub fn ints(&self, column: usize) -> Result<Vec<i32>> {
-        let list = there(self.get::<Vec<Option<i32>>>(column))?;
-        Ok(list.into_iter().flatten().collect())
-    }
-
-    pub fn optional_int(&self, column: usize) -> Option<i32> {
-        self.get(column)
-    }
-
-    pub fn int(&self, column: usize) -> Result<i32> {
-        there(self.get(column))
-    }
-
-    pub fn bigint(&self, column: usize) -> Result<i64> {
-        there(self.get(column))
-    }
-
-    /// A place in an array that was passed, from 0.
-    pub fn place(&self, column: usize) -> Result<usize> {
-        let from_one = self.bigint(column)?.checked_sub(1);
-        there(from_one.and_then(|place| usize::try_from(place).ok()))
-    }
-
-    pub fn optional_moment(&self, column: usize) -> Option<Moment> {
-        self.get::<i64>(column).map(Moment)
-    }
-
-    pub fn moment(&self, column: usize) -> Result<Moment> {
-        there(self.optional_moment(column))
-    }
-
-    pub fn optional_uuid(&self, column: usize) -> Option<Uuid> {
-        self.get::<pgrx::datum::Uuid>(column)
-            .map(|id| Uuid::from_bytes(*id.as_bytes()))
-    }
-
-    pub fn uuid(&self, column: usize) -> Result<Uuid> {
-        there(self.optional_uuid(column))
-    }
-
-    pub fn uuids(&self, column: usize) -> Result<Vec<Uuid>> {
-        let ids: Vec<pgrx::datum::Uuid> = there(self.get(column))?;
-        Ok(ids
-            .iter()
-            .map(|id| Uuid::from_bytes(*id.as_bytes()))
-            .collect())
-    }
-
-    pub fn optional_amount(&self, column: usize) -> Result<Option<Amount>> {
-        if let Some(number) = self.value(column).and_then(value::read_number)
-            && let Some(more) = DECIMALS.checked_sub(number.scale)
-            && let Some(units) = number.units.checked_mul(10_i128.pow(more))
-            && units.unsigned_abs() < 10_u128.pow(20 + DECIMALS)
-        {
-            return Ok(Some(Amount::from_units(units)));
-        }
-        match self.printed(column, pg_sys::numeric_out)? {
-            None => Ok(None),
-            Some(text) => match Amount::parse(&text) {
-                Some(amount) => Ok(Some(amount)),
-                None => Err(errors::corrupted("an amount", text)),
-            },
-        }
-    }
-
-    pub fn amount(&self, column: usize) -> Result<Amount> {
-        there(self.optional_amount(column)?)
-    }
-
-    pub fn optional_decimal(&self, column: usize) -> Result<Option<Decimal>> {
-        if let Some(decimal) = self.value(column).and_then(value::read_decimal) {
-            return Ok(Some(decimal));
-        }
-        match self.printed(column, pg_sys::numeric_out)? {
-            None => Ok(None),
-            Some(text) => match parse_decimal(&text) {
-                Ok(decimal) => Ok(Some(decimal)),
-                Err(why) => Err(errors::corrupted("a number", why)),
-            },
-        }
-    }
-
-    pub fn decimal(&self, column: usize) -> Result<Decimal> {
-        there(self.optional_decimal(column)?)
-    }
-
-    /// A number as it is, to be passed on.
-    pub fn numeric(&self, column: usize) -> Value {
-        // SAFETY: unary plus takes a numeric and returns a copy, in the memory that is current.
-        self.value(column).and_then(|datum| unsafe {
-            direct_function_call_as_datum(pg_sys::numeric_uplus, &[Some(datum)])
-        })
-    }
-
-    pub fn optional_json(&self, column: usize) -> Result<Option<Json>> {
-        value::read_json(self.value(column))
-    }
-
-    pub fn json(&self, column: usize) -> Result<Json> {
-        there(self.optional_json(column)?)
-    }
-
-    /// The column printed by its type's output function.
-    fn printed(
-        &self,
-        column: usize,
-        print: unsafe fn(pg_sys::FunctionCallInfo) -> pg_sys::Datum,
-    ) -> Result<Option<String>> {
-        let Some(datum) = self.value(column) else {
-            return Ok(None);
-        };
-        // SAFETY: an output function takes a value of its type and returns a C string.
-        let text = unsafe {
-            direct_function_call_as_datum(print, &[Some(datum)]).map(|text| {
-                CStr::from_ptr(text.cast_mut_ptr())
-                    .to_string_lossy()
-                    .into_owned()
-            })
-        };
-        there(text).map(Some)
-    }
-}
-
-fn there<T>(value: Option<T>) -> Result<T> {
-    value.ok_or_else(|| errors::corrupted("a row", "a column is NULL"))
-}
-// LEGACY-END

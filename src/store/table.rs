@@ -13,27 +13,6 @@ pub struct Column {
     pub cast: &'static str,
 }
 
-/// Where a column is among these, from 0.
-pub const fn place(columns: &[Column], name: &str) -> usize {
-    let mut at = 0;
-    while at < columns.len() {
-        if same(columns[at].name, name) {
-            return at;
-        }
-        at += 1;
-    }
-    panic!("no such column")
-}
-
-const fn same(a: &str, b: &str) -> bool {
-    let (a, b) = (a.as_bytes(), b.as_bytes());
-    let mut at = 0;
-    while at < a.len() && at < b.len() && a[at] == b[at] {
-        at += 1;
-    }
-    at == a.len() && at == b.len()
-}
-
 /// SQL text that is put together by the compiler.
 pub struct Text {
     bytes: [u8; 2048],

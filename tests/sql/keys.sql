@@ -9,6 +9,9 @@ SELECT credyt.grant_credits('ann', 100, paid => 10, idempotency_key => 'pack');
 SELECT id AS spent FROM credyt.debit_credits('ann', 'image', 10, idempotency_key => 'spent') \gset
 SELECT id AS bought FROM credyt.grant_credits('ann', 5, idempotency_key => 'small') \gset
 SELECT credyt.grant_credits('bob', 1);
+SELECT credyt.create_plan('base', 10, '1 month');
+SELECT credyt.create_plan('more', 20, '1 month');
+SELECT credyt.subscribe('dan', 'base', paid_through => now() + interval '1 year');
 \o
 -- Of each call the row that keeps its key is written, and then the wallet is not: no answer, no replay of itself
 CREATE FUNCTION skip() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END';
@@ -28,12 +31,16 @@ CREATE TABLE calls AS SELECT format(call, :'spent', :'bought') AS call FROM (VAL
     ('SELECT g.replayed FROM credyt.grant_credits(''ann'', 1, idempotency_key => ''k4'') g'),
     ('SELECT g.replayed FROM credyt.revoke_grant(''ann'', %2$L, 1, idempotency_key => ''k5'') g'),
     ('SELECT t.replayed FROM credyt.transfer(''ann'', ''bob'', 1, idempotency_key => ''k6'') t'),
-    ('SELECT c.replayed FROM credyt.record_cost(''ann'', ''acme'', cost => 1, vendor_request_id => ''k7'') c')) c (call);
+    ('SELECT c.replayed FROM credyt.record_cost(''ann'', ''acme'', cost => 1, vendor_request_id => ''k7'') c'),
+    ('SELECT s.replayed FROM credyt.subscribe(''bob'', ''base'', idempotency_key => ''k8'') s'),
+    ('SELECT s.replayed FROM credyt.pay_subscription(''dan'', ''base'', now() + interval ''2 years'', idempotency_key => ''k9'') s'),
+    ('SELECT s.replayed FROM credyt.change_plan(''dan'', ''base'', ''more'', idempotency_key => ''ka'') s')) c (call);
 SELECT substring(call FROM 'credyt\.(\w+)') AS function, said(call) FROM calls;
 DROP TRIGGER skip ON credyt.wallets;
 SELECT count(*) FROM credyt.ledger WHERE idempotency_key LIKE 'k_';
 SELECT count(*) FROM credyt.authorizations;
 SELECT count(*) FROM credyt.vendor_costs;
+SELECT count(*) FROM credyt.subscription_keys;
 SELECT * FROM credyt.verify();
 -- A savepoint takes the key with it
 BEGIN;

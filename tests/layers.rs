@@ -1,0 +1,105 @@
+//! What lives where in `src`, read from its text.
+
+use std::fs;
+use std::path::Path;
+
+/// The lines of the Rust files in a folder of `src`, each with its file and number.
+fn lines(folder: &str) -> Vec<(String, String)> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("src")
+        .join(folder);
+    let mut lines = Vec::new();
+    let mut open = vec![folder];
+    while let Some(folder) = open.pop() {
+        for entry in fs::read_dir(&folder).expect("a folder of src") {
+            let path = entry.expect("an entry").path();
+            if path.is_dir() {
+                open.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                let text = fs::read_to_string(&path).expect("a file");
+                let name = path.file_name().unwrap_or_default().to_string_lossy();
+                let numbered = (1..).zip(text.lines());
+                lines.extend(numbered.map(|(at, line)| (format!("{name}:{at}"), line.to_owned())));
+            }
+        }
+    }
+    assert!(!lines.is_empty(), "no lines");
+    lines
+}
+
+/// The places of these lines that are wrong.
+fn wrong(folders: &[&str], is_wrong: impl Fn(&str) -> bool) -> Vec<String> {
+    let lines = folders.iter().flat_map(|folder| lines(folder));
+    let wrong = lines.filter(|(_, line)| !line.trim_start().starts_with("//") && is_wrong(line));
+    wrong
+        .map(|(place, line)| format!("{place}: {}", line.trim()))
+        .collect()
+}
+
+#[test]
+fn every_statement_is_in_the_store() {
+    let words = [
+        "SELECT ",
+        "INSERT INTO ",
+        "UPDATE ",
+        "DELETE FROM ",
+        "WITH ",
+        "LOCK TABLE ",
+    ];
+    let begins = |line: &str| words.iter().any(|word| line.contains(&format!("\"{word}")));
+    assert_eq!(
+        wrong(&["functions", "ledger", "sql_types"], begins),
+        [""; 0]
+    );
+}
+
+#[test]
+fn nothing_counts_columns_by_hand() {
+    assert_eq!(wrong(&["functions", "store"], counts), [""; 0]);
+    for line in [
+        "row.text(1)?",
+        "columns.get(3)",
+        "args[0],",
+        "parts.nth(12)",
+        "row.value(7)",
+    ] {
+        assert!(counts(line), "{line}");
+    }
+    for line in [
+        "args.name(0, \"customer\")",
+        "value::int(1)",
+        "&args[..2]",
+        "p.proargnames[1]",
+    ] {
+        assert!(!counts(line), "{line}");
+    }
+}
+
+/// A row read, or a list indexed, at a place that is written as a number.
+fn counts(line: &str) -> bool {
+    let readers = [
+        "get", "nth", "value", "text", "int", "bigint", "bool", "uuid", "moment", "amount",
+        "decimal", "numeric", "json", "bytes", "place",
+    ];
+    let lists = ["args", "row", "rows", "columns", "values", "parts"];
+    let number = |rest: &str, end: char| {
+        let digits = rest.chars().take_while(char::is_ascii_digit).count();
+        digits > 0 && rest[digits..].starts_with(end)
+    };
+    let after = |name: &str, open: char, close: char, before: &[char]| {
+        line.match_indices(&format!("{name}{open}"))
+            .any(|(at, found)| {
+                let is_word = line[..at]
+                    .chars()
+                    .next_back()
+                    .is_none_or(|c| before.contains(&c));
+                is_word && number(&line[at + found.len()..], close)
+            })
+    };
+    readers
+        .iter()
+        .any(|name| after(name, '(', ')', &['.', '_']))
+        || lists
+            .iter()
+            .any(|name| after(name, '[', ']', &[' ', '(', '[', '&', ',']))
+}
