@@ -16,6 +16,14 @@ use crate::ledger::{Amount, Moment};
 
 pub type Result<T> = std::result::Result<T, Error>;
 
+/// Says that direct access did not work as it must; the call itself goes on by SQL.
+#[cfg(feature = "extension")]
+pub fn warn_direct_access_failed(operation: &str) {
+    pgrx::warning!(
+        "credyt_pg: direct access could not {operation} a row that must be there; this session uses SQL from now on"
+    );
+}
+
 /// What went wrong, in one of the ways the contract names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Code {

@@ -35,4 +35,5 @@ pgrx::pg_module_magic!();
 #[unsafe(no_mangle)]
 pub extern "C-unwind" fn _PG_init() {
     ledger::interrupt::install(sql_types::check_for_interrupts);
+    store::direct_access::define_setting();
 }

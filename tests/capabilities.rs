@@ -628,6 +628,7 @@ fn trade(client: &mut Client) -> Vec<String> {
         "SELECT asset, opening, billed, earned, closing FROM credyt.revenue_rollforward(NULL, NULL)".into(),
         "SELECT asset, credits, deferred FROM credyt.close_period(pg_catalog.now())".into(),
         "SELECT invariant FROM credyt.verify()".into(),
+        "SELECT operation FROM credyt.direct_access_counts() WHERE false".into(),
         "SELECT customer, asset, settled, held, available, owed, status FROM credyt.wallet_balances".into(),
         "SELECT kind, remaining, held, deferred, applies_to FROM credyt.grant_balances ORDER BY id".into(),
         "SELECT position, kind, remaining FROM credyt.spend_order ORDER BY position".into(),

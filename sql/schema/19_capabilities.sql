@@ -89,6 +89,7 @@ FROM (VALUES
     ('function', 'posted', '{operate,report}'),
     ('function', 'as_money', '{operate,report}'),
     ('function', 'old_snapshots', '{operate,report}'),
+    ('function', 'direct_access_counts', '{operate}'),
     ('function', 'uncosted_since', '{operate,report}'),
     ('function', 'rollup_backlog', '{operate,report}'),
     -- The type's own functions: anyone who may read a wallet may print it.

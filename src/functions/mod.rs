@@ -7,6 +7,7 @@ mod capture;
 mod costing;
 mod costs;
 mod debit;
+mod direct_access;
 mod erasure;
 mod events;
 mod exchange;
@@ -101,6 +102,7 @@ crate::sql_types::sql_functions! {
     "credyt_grants_due" => reading::grants_due;
     "credyt_create_plan" => plans::create_plan;
     "credyt_subscription_at" => plans::subscription_at;
+    "credyt_direct_access_counts" => direct_access::direct_access_counts;
         "credyt_statement_time" => reading::statement_time;
         "credyt_alert_rules" => events::alert_rules;
         "credyt_topup_rules" => events::topup_rules;

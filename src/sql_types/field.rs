@@ -233,6 +233,7 @@ read! {
     i64: |number| get(number);
     u64: |number| get::<i64>(number).map(|number| number as u64);
     bool: |yes| get(yes);
+    pg_sys::Oid: |oid| get(oid);
     Moment: |moment| get(moment).map(Moment);
     Uuid: |id| get(id).map(|id: pgrx::datum::Uuid| Uuid::from_bytes(*id.as_bytes()));
     Vec<u8>: |bytes| get(bytes);

@@ -10,6 +10,8 @@ use std::ffi::{CStr, CString};
 
 use pgrx::pg_sys;
 
+use super::direct_access;
+
 /// The tables whose changes are announced.
 const ANNOUNCED: [&CStr; 7] = [
     c"assets",
@@ -82,6 +84,7 @@ pub fn announce(table: &str) {
 
 /// Postgres calls this for every change of any table; the invalid oid stands for all of them.
 unsafe extern "C-unwind" fn announced(_: pg_sys::Datum, table: pg_sys::Oid) {
+    direct_access::changed(table);
     let ours = TABLES.with(|tables| tables.try_borrow().is_ok_and(|ours| ours.contains(&table)));
     if ours || table == pg_sys::Oid::INVALID {
         EDITION.set(EDITION.get() + 1);

@@ -5,6 +5,7 @@ pub mod authorizations;
 pub mod batch;
 pub mod books;
 pub mod costs;
+pub mod direct_access;
 pub mod edition;
 pub mod erasure;
 pub mod events;
@@ -27,6 +28,7 @@ mod table;
 pub mod usage;
 pub mod vendors;
 mod version;
+mod wallet_row;
 pub mod wallets;
 
 pub use statement::Store;

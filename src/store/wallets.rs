@@ -9,6 +9,7 @@ use uuid::Uuid;
 use super::authorizations;
 use super::books::{self, Asset};
 use super::costs;
+use super::direct_access;
 use super::events::{self, News};
 use super::grants;
 use super::ledger::{self, Entry, Key, NewRows};
@@ -340,8 +341,14 @@ fn find_at(
     asset: &str,
     at: Option<Moment>,
 ) -> Result<Option<OpenWallet>> {
-    let rows = LOCK.run(store, &[value::text(customer), value::text(asset)])?;
-    let Some(found) = rows.read_first()? else {
+    let found = match direct_access::lock(store, customer, asset)? {
+        Some(row) => Some(row.found()?),
+        None => {
+            let rows = LOCK.run(store, &[value::text(customer), value::text(asset)])?;
+            rows.read_first()?
+        }
+    };
+    let Some(found) = found else {
         return Ok(None);
     };
     // Taken after the lock, so that time in a wallet never runs backwards.
@@ -967,6 +974,13 @@ impl OpenWallet {
     }
 
     fn write(&mut self, store: &Store, state: &[u8]) -> Result<()> {
+        if let Some(place) = self.place {
+            let keys = [self.customer.as_str(), &self.asset.name];
+            if direct_access::update(store, place, keys, state, self.due_in_row())? {
+                self.place = None;
+                return Ok(());
+            }
+        }
         let mut args = vec![
             value::text(&self.customer),
             value::text(&self.asset.name),

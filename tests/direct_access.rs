@@ -1,0 +1,620 @@
+//! Direct access to wallets: the same rows as by SQL, and SQL wherever something is not as it was declared.
+
+mod support;
+
+use postgres::Client;
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
+use std::collections::BTreeMap;
+use support::Server;
+use support::sql::{Database, attempt, refusal, rows, value, values};
+
+type Counts = BTreeMap<String, u64>;
+
+/// How often this session did what which way, such as `lock direct`.
+fn counts(client: &mut Client) -> Counts {
+    let sql = "SELECT operation, reason, calls FROM credyt.direct_access_counts()";
+    let pair = |line: String| {
+        let (what, calls) = line.rsplit_once(' ').expect("three columns");
+        (what.to_owned(), calls.parse().expect("a number"))
+    };
+    values(client, sql).into_iter().map(pair).collect()
+}
+
+/// Which ways a statement went; it may be refused.
+fn ways(client: &mut Client, sql: &str) -> Vec<String> {
+    let before = counts(client);
+    let _ = attempt(client, sql);
+    let more = |(what, calls): &(String, u64)| *calls > before.get(what).copied().unwrap_or(0);
+    let after = counts(client).into_iter();
+    after.filter(more).map(|(what, _)| what).collect()
+}
+
+const DIRECT: [&str; 2] = ["lock direct", "update direct"];
+const TABLE: [&str; 2] = ["lock table", "update table"];
+const DEBIT: &str = "SELECT credyt.debit_credits('ann', 'image')";
+
+/// A session whose next debit goes directly.
+fn warm(database: &Database) -> Client {
+    let mut client = database.connect();
+    rows(
+        &mut client,
+        "SELECT credyt.grant_credits('ann', 1000000, paid => 5, idempotency_key => 'warm');
+         SELECT count(credyt.debit_credits('ann', 'image')) FROM generate_series(1, 12)",
+    );
+    assert_eq!(ways(&mut client, DEBIT), DIRECT);
+    client
+}
+
+#[test]
+fn the_same_calls_leave_the_same_rows() {
+    for seed in 0..4 {
+        let [direct, by_sql] = [true, false].map(|on| {
+            let database = Database::new(&format!("calls_{on}"));
+            let mut client = database.connect();
+            rows(
+                &mut client,
+                "INSERT INTO credyt.clock (now) VALUES ('2030-03-01Z');
+                 SELECT credyt.create_asset('tokens');
+                 SELECT credyt.set_price('image', '2', asset => 'tokens')",
+            );
+            if !on {
+                rows(&mut client, "SET credyt.direct_access = off");
+            }
+            let answers = random_calls(&mut client, seed);
+            let counts = counts(&mut client);
+            let directly = counts.get("lock direct").copied().unwrap_or_default();
+            assert_eq!(directly > 200, on, "{counts:?}");
+            assert_eq!(counts.contains_key("lock setting"), !on, "{counts:?}");
+            (answers, everything(&mut client))
+        });
+        for (direct, by_sql) in [(direct.0, by_sql.0), (direct.1, by_sql.1)] {
+            assert_eq!(direct.len(), by_sql.len(), "seed {seed}");
+            for (one, other) in direct.iter().zip(&by_sql) {
+                assert_eq!(one, other, "seed {seed}");
+            }
+        }
+    }
+}
+
+/// What came of each of 400 calls, without ids.
+fn random_calls(client: &mut Client, seed: u64) -> Vec<String> {
+    let mut random = StdRng::seed_from_u64(seed);
+    let mut answers = Vec::new();
+    for nth in 0..400 {
+        let customer = ["ann", "ben", "cat"][random.random_range(0..3)];
+        let asset = ["credits", "credits", "tokens"][random.random_range(0..3)];
+        let known = random.random_range(0..=nth);
+        let amount = random.random_range(1..40);
+        let call = match random.random_range(0..16) {
+            0 => format!(
+                "grant_credits('{customer}', {amount}, 'promotional', expires_at => '2030-03-02Z', asset => '{asset}')"
+            ),
+            1 => format!(
+                "grant_credits('{customer}', {amount}, paid => {amount}.37, asset => '{asset}', idempotency_key => 'g{nth}')"
+            ),
+            2 => format!("debit_credits('{customer}', 'image', {amount}, asset => '{asset}')"),
+            3..=5 => format!(
+                "debit_credits('{customer}', 'image', asset => '{asset}', idempotency_key => 'd{nth}')"
+            ),
+            6 => format!(
+                "debit_credits('{customer}', 'image', asset => '{asset}', idempotency_key => 'd{known}')"
+            ),
+            7 | 8 => format!(
+                "authorize('{customer}', 'image', {amount}, asset => '{asset}', idempotency_key => 'h{nth}')"
+            ),
+            9 | 10 => format!(
+                "capture('{customer}', (SELECT id FROM credyt.authorizations WHERE customer = '{customer}' ORDER BY id DESC LIMIT 1))"
+            ),
+            11 => format!(
+                "release('{customer}', (SELECT id FROM credyt.authorizations WHERE customer = '{customer}' AND status = 'open' ORDER BY id LIMIT 1))"
+            ),
+            12 => format!(
+                "refund('{customer}', (SELECT id FROM credyt.ledger WHERE customer = '{customer}' AND kind = 'debit' ORDER BY seq DESC LIMIT 1), 1)"
+            ),
+            13 => format!("set_limit('{customer}', 'user:*', {amount}0, asset => '{asset}')"),
+            14 => format!("transfer('{customer}', 'dan', {amount}, asset => '{asset}')"),
+            _ => format!(
+                "open_wallet('{customer}', asset => '{asset}', overdraft_limit => {amount})"
+            ),
+        };
+        // Some in a savepoint, some of them rolled back, some twice in one statement.
+        let way = random.random_range(0..8);
+        let sql = match way {
+            0 => format!(
+                "BEGIN; SAVEPOINT s; SELECT credyt.{call}; ROLLBACK TO s; SELECT credyt.{call}; COMMIT"
+            ),
+            1 => format!(
+                "BEGIN; SAVEPOINT s; SELECT credyt.{call}; RELEASE s; SELECT credyt.{call}; ROLLBACK"
+            ),
+            2 => format!("SELECT credyt.{call} FROM generate_series(1, 2)"),
+            _ => format!("SELECT credyt.{call}"),
+        };
+        answers.push(match attempt(client, &sql) {
+            Ok(rows) => format!("{call}: {} rows", rows.len()),
+            Err(refusal) => {
+                rows(client, "ROLLBACK");
+                format!("{call}: {}", refusal.code)
+            }
+        });
+        if nth % 20 == 19 {
+            rows(
+                client,
+                "UPDATE credyt.clock SET now = now + interval '3 hours'",
+            );
+        }
+    }
+    answers
+}
+
+/// Every row of what wallets are about, without ids.
+fn everything(client: &mut Client) -> Vec<String> {
+    let masked = "regexp_replace(regexp_replace(t::jsonb::text, '[0-9a-f]{8}-[0-9a-f-]{27}', 'id', 'g'), '\\\\x[0-9a-f]+', 'bytes', 'g')";
+    let mut all = Vec::new();
+    for (table, order) in [
+        ("wallets", "customer, asset"),
+        ("ledger", "customer, asset, seq"),
+        ("authorizations", "customer, id"),
+        ("grants", "customer, asset, id"),
+    ] {
+        let row = match table {
+            "wallets" => "(to_jsonb(w) - 'state') || jsonb_build_object('state', w.state::jsonb)",
+            _ => "to_jsonb(w)",
+        };
+        let sql = format!(
+            "SELECT {} FROM (SELECT {row} AS t FROM credyt.{table} w ORDER BY {order}) r",
+            masked
+        );
+        all.extend(values(client, &sql));
+    }
+    all
+}
+
+#[test]
+fn updates_are_hot_as_often_as_by_sql() {
+    let hot = [true, false].map(|on| {
+        let database = Database::new(&format!("hot_{on}"));
+        let mut client = warm(&database);
+        rows(&mut client, &format!("SET credyt.direct_access = {on}"));
+        let count =
+            "SELECT pg_stat_get_xact_tuples_updated(w), pg_stat_get_xact_tuples_hot_updated(w)
+                     FROM CAST('credyt.wallets' AS regclass) w";
+        rows(&mut client, "BEGIN");
+        for _ in 0..300 {
+            rows(&mut client, DEBIT);
+        }
+        let counted = value(&mut client, count);
+        rows(&mut client, "COMMIT");
+        let counts = counts(&mut client);
+        assert_eq!(
+            counts.get("update direct").copied().unwrap_or_default() > 300,
+            on
+        );
+        counted
+    });
+    assert_eq!(hot[0], hot[1]);
+}
+
+/// Pages without room, and states out of line: every version of a row gets its index entries.
+#[test]
+fn full_pages_and_large_states() {
+    let database = Database::new("pages");
+    let mut client = warm(&database);
+    rows(
+        &mut client,
+        "CREATE EXTENSION IF NOT EXISTS amcheck;
+         ALTER TABLE credyt.wallets SET (fillfactor = 100, autovacuum_enabled = off);
+         SELECT count(credyt.grant_credits('c' || n, 50, paid => 1)) FROM generate_series(1, 300) n;
+         SELECT count(credyt.grant_credits('big', 5, paid => 1, priority => n)) FROM generate_series(1, 250) n;
+         SELECT count(credyt.debit_credits('c' || n, 'image')) FROM generate_series(1, 300) n, generate_series(1, 3);
+         SELECT count(credyt.debit_credits('big', 'image')) FROM generate_series(1, 60)",
+    );
+    assert_eq!(
+        ways(
+            &mut client,
+            "SELECT credyt.debit_credits('c7', 'image'), credyt.debit_credits('big', 'image')"
+        ),
+        DIRECT
+    );
+    let counted = counts(&mut client);
+    assert!(counted["update direct"] > 900, "{counted:?}");
+    rows(
+        &mut client,
+        "SELECT bt_index_check(i.indexrelid, true) FROM pg_index i WHERE i.indrelid = 'credyt.wallets'::regclass",
+    );
+    assert_eq!(
+        value(
+            &mut client,
+            "SELECT min(settled), max(settled) FROM credyt.wallet_balances WHERE customer LIKE 'c%'"
+        ),
+        "46 47"
+    );
+    assert_eq!(
+        value(&mut client, "SELECT settled FROM credyt.balance('big')"),
+        "1189"
+    );
+}
+
+#[test]
+fn what_is_not_ordinary_goes_by_sql() {
+    let database = Database::new("ordinary");
+    let mut client = warm(&database);
+    for (before, way, after) in [
+        (
+            "SET credyt.direct_access = off",
+            "lock setting",
+            "RESET credyt.direct_access",
+        ),
+        (
+            "BEGIN ISOLATION LEVEL REPEATABLE READ",
+            "lock isolation",
+            "COMMIT",
+        ),
+        (
+            "BEGIN ISOLATION LEVEL SERIALIZABLE",
+            "lock isolation",
+            "COMMIT",
+        ),
+        ("BEGIN READ ONLY", "lock read_only", "ROLLBACK"),
+        (
+            "BEGIN ISOLATION LEVEL READ UNCOMMITTED",
+            "lock direct",
+            "COMMIT",
+        ),
+    ] {
+        rows(&mut client, before);
+        let before = counts(&mut client);
+        let _ = attempt(&mut client, DEBIT);
+        rows(&mut client, after);
+        let more = counts(&mut client)[way] - before.get(way).copied().unwrap_or_default();
+        assert_eq!(more, 1, "{way}");
+        assert_eq!(ways(&mut client, DEBIT), DIRECT);
+    }
+    assert_eq!(
+        ways(
+            &mut client,
+            "SELECT credyt.debit_credits('nobody', 'image')"
+        ),
+        ["lock missing"]
+    );
+    // Who is no superuser may not change it.
+    rows(
+        &mut client,
+        "DROP ROLE IF EXISTS direct_user; CREATE ROLE direct_user; SET ROLE direct_user",
+    );
+    assert_eq!(
+        refusal(&mut client, "SET credyt.direct_access = off").code,
+        "42501"
+    );
+    rows(&mut client, "RESET ROLE; DROP ROLE direct_user");
+}
+
+#[test]
+fn a_standby_refuses_as_before() {
+    let server = Server::start_with(&["fsync=off"]);
+    let mut client = server.fresh_database("shop");
+    rows(
+        &mut client,
+        "SELECT credyt.create_asset('credits'); SELECT credyt.set_price('image', '1');
+         SELECT credyt.grant_credits('ann', 100)",
+    );
+    let standby = server.standby();
+    let mut reader = standby.client_to("shop");
+    for _ in 0..12 {
+        assert_eq!(refusal(&mut reader, DEBIT).code, "25006");
+    }
+    let counted = counts(&mut reader);
+    assert_eq!(counted.keys().collect::<Vec<_>>(), ["lock read_only"]);
+}
+
+/// Between two debits of one session the table changes: the next debit goes by SQL, and does all of it.
+#[test]
+fn the_table_changes_between_two_debits() {
+    let database = Database::new("changes");
+    let mut client = warm(&database);
+    let mut other = database.connect();
+    for (change, back) in [
+        (
+            "CREATE INDEX own ON credyt.wallets (status)",
+            "DROP INDEX credyt.own",
+        ),
+        (
+            "ALTER TABLE credyt.wallets ADD COLUMN note text DEFAULT 'x'",
+            "ALTER TABLE credyt.wallets DROP COLUMN note",
+        ),
+        (
+            "ALTER TABLE credyt.wallets ENABLE ROW LEVEL SECURITY",
+            "ALTER TABLE credyt.wallets DISABLE ROW LEVEL SECURITY",
+        ),
+        (
+            "ALTER TABLE credyt.wallets ADD CONSTRAINT own CHECK (status <> 'x')",
+            "ALTER TABLE credyt.wallets DROP CONSTRAINT own",
+        ),
+        (
+            "CREATE TABLE child () INHERITS (credyt.wallets)",
+            "DROP TABLE child",
+        ),
+        (
+            "CREATE RULE own AS ON INSERT TO credyt.wallets WHERE NEW.status = 'x' DO ALSO NOTHING",
+            "DROP RULE own ON credyt.wallets",
+        ),
+        (
+            "CREATE TABLE referring (customer text, asset text, FOREIGN KEY (customer, asset) REFERENCES credyt.wallets)",
+            "DROP TABLE referring",
+        ),
+        (
+            "ALTER INDEX credyt.wallets_pkey RENAME TO own",
+            "ALTER INDEX credyt.own RENAME TO wallets_pkey",
+        ),
+        (
+            "ALTER TABLE credyt.wallets SET UNLOGGED",
+            "ALTER TABLE credyt.wallets SET LOGGED",
+        ),
+    ] {
+        // After a column was dropped the table is another one for good: last.
+        if change.contains("ADD COLUMN") {
+            continue;
+        }
+        rows(&mut other, change);
+        assert_eq!(ways(&mut client, DEBIT), TABLE, "{change}");
+        rows(&mut other, back);
+        // A child's parent is not known to have lost it before it is analyzed.
+        rows(&mut other, "VACUUM ANALYZE credyt.wallets");
+        assert_eq!(ways(&mut client, DEBIT), DIRECT, "{back}");
+    }
+    // The new row is in the new index; a trigger of its own fires.
+    rows(
+        &mut other,
+        "CREATE TABLE seen (customer text);
+         CREATE FUNCTION see() RETURNS trigger LANGUAGE plpgsql AS
+             $$ BEGIN INSERT INTO public.seen VALUES (NEW.customer); RETURN NULL; END $$;
+         CREATE TRIGGER own AFTER UPDATE ON credyt.wallets FOR EACH ROW EXECUTE FUNCTION see()",
+    );
+    assert_eq!(ways(&mut client, DEBIT), TABLE);
+    assert_eq!(value(&mut client, "SELECT count(*) FROM seen"), "1");
+    rows(&mut other, "DROP TRIGGER own ON credyt.wallets");
+    for change in [
+        "VACUUM FULL credyt.wallets",
+        "REINDEX TABLE CONCURRENTLY credyt.wallets",
+        "REINDEX INDEX CONCURRENTLY credyt.wallets_pkey",
+        "CLUSTER credyt.wallets USING wallets_pkey",
+        "ANALYZE credyt.wallets",
+    ] {
+        rows(&mut other, change);
+        assert_eq!(ways(&mut client, DEBIT), DIRECT, "{change}");
+    }
+    // In the transaction itself, and rolled back with it.
+    rows(
+        &mut client,
+        "BEGIN; CREATE INDEX own ON credyt.wallets (status)",
+    );
+    assert_eq!(ways(&mut client, DEBIT), TABLE);
+    rows(&mut client, "ROLLBACK");
+    assert_eq!(ways(&mut client, DEBIT), DIRECT);
+    // No right, no access: as by SQL.
+    rows(
+        &mut other,
+        "DROP ROLE IF EXISTS direct_owner; CREATE ROLE direct_owner;
+         GRANT USAGE ON SCHEMA credyt TO direct_owner;
+         GRANT SELECT, INSERT, UPDATE ON ALL TABLES IN SCHEMA credyt TO direct_owner;
+         DO $$ BEGIN EXECUTE (SELECT format('ALTER FUNCTION %s OWNER TO direct_owner', p.oid::regprocedure)
+                              FROM pg_proc p WHERE p.proname = 'debit_credits' AND p.pronargs > 1); END $$",
+    );
+    assert_eq!(ways(&mut client, DEBIT), DIRECT);
+    rows(
+        &mut other,
+        "REVOKE UPDATE ON credyt.wallets FROM direct_owner",
+    );
+    assert_eq!(ways(&mut client, DEBIT), ["lock permission"]);
+    assert_eq!(refusal(&mut client, DEBIT).code, "42501");
+    rows(
+        &mut other,
+        "REASSIGN OWNED BY direct_owner TO CURRENT_USER; DROP OWNED BY direct_owner; DROP ROLE direct_owner",
+    );
+    // No identity for replication: refused, as by SQL.
+    rows(
+        &mut other,
+        "CREATE PUBLICATION own FOR TABLE credyt.wallets; ALTER TABLE credyt.wallets REPLICA IDENTITY NOTHING",
+    );
+    for setting in ["on", "off"] {
+        rows(
+            &mut client,
+            &format!("SET credyt.direct_access = {setting}"),
+        );
+        assert_eq!(refusal(&mut client, DEBIT).code, "55000", "{setting}");
+    }
+    // An error within, caught: nothing is left behind that COMMIT would complain of.
+    rows(&mut client, "RESET credyt.direct_access");
+    rows(
+        &mut client,
+        "DO $$ BEGIN
+             FOR n IN 1..20 LOOP
+                 BEGIN
+                     PERFORM credyt.debit_credits('ann', 'image');
+                 EXCEPTION WHEN object_not_in_prerequisite_state THEN NULL;
+                 END;
+             END LOOP;
+         END $$",
+    );
+    rows(
+        &mut other,
+        "ALTER TABLE credyt.wallets REPLICA IDENTITY DEFAULT",
+    );
+    rows(&mut client, "RESET credyt.direct_access");
+    assert_eq!(ways(&mut client, DEBIT), DIRECT);
+    // A column that is dropped leaves its place behind.
+    rows(
+        &mut other,
+        "ALTER TABLE credyt.wallets ADD COLUMN note text DEFAULT 'x'",
+    );
+    assert_eq!(ways(&mut client, DEBIT), TABLE);
+    assert_eq!(
+        value(
+            &mut client,
+            "SELECT note FROM credyt.wallets WHERE customer = 'ann'"
+        ),
+        "x"
+    );
+    rows(&mut other, "ALTER TABLE credyt.wallets DROP COLUMN note");
+    assert_eq!(ways(&mut client, DEBIT), TABLE);
+    // Another extension of the same name, in one session.
+    rows(
+        &mut other,
+        "DROP PUBLICATION own; DROP EXTENSION credyt_pg; CREATE EXTENSION credyt_pg",
+    );
+    rows(
+        &mut client,
+        "SELECT credyt.create_asset('credits'); SELECT credyt.set_price('image', '1');
+         SELECT credyt.grant_credits('ann', 100)",
+    );
+    assert_eq!(ways(&mut client, DEBIT), DIRECT);
+    assert_eq!(
+        value(&mut client, "SELECT settled FROM credyt.balance('ann')"),
+        "99"
+    );
+}
+
+#[test]
+fn savepoints_and_exceptions_take_it_back() {
+    let database = Database::new("savepoints");
+    let mut client = warm(&database);
+    let balance = "SELECT settled FROM credyt.balance('ann')";
+    let before: u64 = value(&mut client, balance).parse().expect("a number");
+    rows(&mut client, "BEGIN");
+    for _ in 0..100 {
+        rows(
+            &mut client,
+            "SAVEPOINT s; SELECT credyt.debit_credits('ann', 'image'); ROLLBACK TO s;
+             SELECT credyt.debit_credits('ann', 'image'); RELEASE s;
+             SAVEPOINT t; SELECT credyt.debit_credits('ann', 'image'); RELEASE t",
+        );
+    }
+    rows(
+        &mut client,
+        "COMMIT;
+         DO $$ BEGIN
+             FOR n IN 1..50 LOOP
+                 BEGIN
+                     PERFORM credyt.debit_credits('ann', 'image');
+                     PERFORM credyt.debit_credits('ann', 'image', 100000000);
+                 EXCEPTION WHEN SQLSTATE 'WC001' THEN NULL;
+                 END;
+                 PERFORM credyt.debit_credits('ann', 'image');
+             END LOOP;
+         END $$",
+    );
+    rows(
+        &mut client,
+        "BEGIN; SELECT credyt.debit_credits('ann', 'image'); ROLLBACK",
+    );
+    rows(
+        &mut client,
+        "CREATE FUNCTION twice() RETURNS void LANGUAGE sql AS
+             $$ SELECT credyt.debit_credits('ann', 'image'); SELECT credyt.debit_credits('ann', 'image') $$;
+         SELECT twice()",
+    );
+    let after: u64 = value(&mut client, balance).parse().expect("a number");
+    assert_eq!(before - after, 252);
+    // A cursor that was opened before, and a trigger that debits.
+    rows(
+        &mut client,
+        "CREATE TABLE jobs (n int);
+         CREATE FUNCTION pay() RETURNS trigger LANGUAGE plpgsql AS
+             $$ BEGIN PERFORM credyt.debit_credits('ann', 'image', NEW.n); RETURN NEW; END $$;
+         CREATE TRIGGER pay BEFORE INSERT ON jobs FOR EACH ROW EXECUTE FUNCTION pay();
+         BEGIN;
+         DECLARE c CURSOR FOR SELECT credyt.debit_credits('ann', 'image') FROM generate_series(1, 10);
+         FETCH 4 FROM c; SELECT credyt.debit_credits('ann', 'image'); FETCH 4 FROM c; CLOSE c;
+         INSERT INTO jobs SELECT 2 FROM generate_series(1, 5);
+         COMMIT",
+    );
+    let last: u64 = value(&mut client, balance).parse().expect("a number");
+    assert_eq!(after - last, 19);
+    let counted = counts(&mut client);
+    assert!(counted["update direct"] > 400, "{counted:?}");
+    assert_eq!(counted.get("lock unexpected"), None);
+    assert_eq!(counted.get("update unexpected"), None);
+}
+
+#[test]
+fn one_wallet_from_everywhere() {
+    let database = Database::new("everywhere");
+    drop(warm(&database));
+    let mut client = database.connect();
+    let balance = "SELECT settled FROM credyt.balance('ann')";
+    let before: u64 = value(&mut client, balance).parse().expect("a number");
+    let counted = database.at_once(24, |nth, client| {
+        for n in 0..40 {
+            rows(
+                client,
+                &format!(
+                    "SELECT credyt.debit_credits('ann', 'image', idempotency_key => 'k{}')",
+                    (nth / 2) * 1000 + n
+                ),
+            );
+        }
+        counts(client)
+    });
+    let after: u64 = value(&mut client, balance).parse().expect("a number");
+    // Two sessions use each key.
+    assert_eq!(before - after, 12 * 40);
+    let total = |what: &str| {
+        counted
+            .iter()
+            .map(|counts| counts.get(what).copied().unwrap_or(0))
+            .sum::<u64>()
+    };
+    assert!(
+        total("lock direct") > 0 && total("lock contended") > 0,
+        "{counted:?}"
+    );
+    assert_eq!(total("lock unexpected") + total("update unexpected"), 0);
+}
+
+#[test]
+fn one_key_of_two_assets_at_once() {
+    let database = Database::new("two_assets");
+    let mut client = warm(&database);
+    rows(
+        &mut client,
+        "SELECT credyt.create_asset('tokens'); SELECT credyt.set_price('image', '1', asset => 'tokens');
+         SELECT credyt.grant_credits('ann', 1000, asset => 'tokens')",
+    );
+    for end in ["COMMIT", "ROLLBACK"] {
+        rows(
+            &mut client,
+            &format!(
+                "BEGIN; SELECT credyt.debit_credits('ann', 'image', idempotency_key => '{end}')"
+            ),
+        );
+        let second = database.waiting(
+            |waiter| {
+                let debit = format!("SELECT credyt.debit_credits('ann', 'image', asset => 'tokens', idempotency_key => '{end}')");
+                attempt(waiter, &debit).map(|rows| rows.len()).map_err(|refusal| refusal.code)
+            },
+            || {
+                rows(&mut client, end);
+            },
+        );
+        let expected = if end == "COMMIT" {
+            Err("WC005".to_owned())
+        } else {
+            Ok(1)
+        };
+        assert_eq!(second, expected);
+    }
+}
+
+/// A wallet that another session has is waited for by SQL, which can be cancelled.
+#[test]
+fn a_wait_can_be_cancelled() {
+    let database = Database::new("cancelled");
+    let mut client = warm(&database);
+    let mut other = database.connect();
+    rows(&mut other, &format!("BEGIN; {DEBIT}"));
+    rows(&mut client, "SET statement_timeout = '200ms'");
+    assert_eq!(refusal(&mut client, DEBIT).code, "57014");
+    rows(&mut other, "COMMIT");
+    assert_eq!(ways(&mut client, DEBIT), DIRECT);
+    assert!(counts(&mut client)["lock contended"] > 0);
+}
