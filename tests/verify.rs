@@ -129,7 +129,8 @@ fn a_damaged_subscription_is_found() {
     let (database, mut client) = damaged_database("subscriptions");
     rows(
         &mut client,
-        "SELECT credyt.create_plan('pro', 10, rollover => NULL), credyt.subscribe('dee', 'pro', now() - interval '70 days')",
+        "SELECT credyt.create_plan('pro', 10, rollover => NULL), credyt.subscribe('dee', 'pro', now() - interval '70 days');
+         SELECT credyt.change_plan('dee', 'pro', quantity => 2)",
     );
     assert_eq!(database.broken_laws(), [""; 0]);
     let set = |what: &str| format!("UPDATE credyt.booked_subscriptions SET {what}");
@@ -143,6 +144,10 @@ fn a_damaged_subscription_is_found() {
         ("7", edit("dee", "grants,0,waiting", "\"1\"")),
         ("3", set("ends_at = now()")),
         ("3", "DELETE FROM credyt.booked_subscriptions".to_owned()),
+        // A difference is granted once, and a period has had no more than its terms.
+        ("7", set("had_credits = 0")),
+        ("7", set("had_paid = -1")),
+        ("7", "UPDATE credyt.plan_changes SET grant_id = gen_random_uuid()".to_owned()),
         // What rolled over into a grant is what it was issued with.
         ("2", "UPDATE credyt.grants SET credits = credits + 1 WHERE origin IS NOT NULL AND customer = 'dee'".to_owned()),
         ("2", "UPDATE credyt.grants SET paid = paid + 1 WHERE origin IS NOT NULL AND customer = 'dee'".to_owned()),

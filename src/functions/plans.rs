@@ -327,7 +327,7 @@ impl Subscribed {
 }
 
 pub fn change_plan(args: &Args) -> Result<Option<pg_sys::Datum>> {
-    let change = Wish::read(args)?;
+    let change = PlanChange::read(args)?;
     let (customer, key) = (change.customer.clone(), change.key.clone());
     let answer = once_by(
         first_of(&customer, &key),
@@ -338,7 +338,7 @@ pub fn change_plan(args: &Args) -> Result<Option<pg_sys::Datum>> {
 }
 
 /// What `change_plan` is asked for.
-struct Wish {
+struct PlanChange {
     customer: String,
     plan: String,
     to_plan: Option<String>,
@@ -349,8 +349,8 @@ struct Wish {
     key: Option<Key>,
 }
 
-impl Wish {
-    fn read(args: &Args) -> Result<Wish> {
+impl PlanChange {
+    fn read(args: &Args) -> Result<PlanChange> {
         let customer = args.name(0, "customer")?;
         let plan = args.name(1, "plan")?;
         let to_plan = args.optional_name(2, "to_plan")?;
@@ -384,7 +384,7 @@ impl Wish {
                 ("proration", Some(proration.clone())),
             ]
         });
-        Ok(Wish {
+        Ok(PlanChange {
             customer,
             plan,
             to_plan,

@@ -723,6 +723,115 @@ mod tests {
         assert_eq!(waits.of(Amount::ZERO, amount("70"), 2), amount("20"));
     }
 
+    /// Terms of 100 x `version` credits for 10 x `version`, all of which rolls over up to 10 x `version`.
+    fn hundreds(name: &str, version: i32, every: &str) -> Rc<Plan> {
+        let hundred = i128::from(version) * 1_000_000_000_000;
+        let terms = Terms {
+            credits: Amount::from_units(hundred),
+            paid: Amount::from_units(hundred / 10),
+            ..terms(version, every, "2026-06-01")
+        };
+        plan(name, &[terms])
+    }
+
+    fn on(plan: &Rc<Plan>, quantity: u32) -> Seats {
+        Seats {
+            plan: Rc::clone(plan),
+            quantity,
+        }
+    }
+
+    /// On 1 June for a month of 30 days.
+    fn since_june(plan: &Rc<Plan>) -> Subscription {
+        let mut one = subscription("2026-06-01", &plan.versions);
+        one.on = on(plan, 1);
+        one.renew(at("2026-06-01"));
+        one
+    }
+
+    #[test]
+    fn a_difference_is_what_goes_beyond_the_most_of_the_period() {
+        let (one, three) = (
+            hundreds("one", 1, "1 month"),
+            hundreds("three", 3, "1 month"),
+        );
+        let mut known = since_june(&one);
+        // "150 for 15"
+        let mut change = |to: Seats, day: &str| {
+            let renewing = known.change(to, Proration::Difference, Rounding::Up, at(day));
+            let grant = renewing.unwrap().difference.map(|(grant, _)| grant);
+            grant.map(|grant| format!("{} for {}", grant.remaining, grant.deferred))
+        };
+        assert_eq!(
+            change(on(&three, 1), "2026-06-16").as_deref(),
+            Some("100 for 10")
+        );
+        assert_eq!(change(on(&one, 1), "2026-06-17"), None);
+        assert_eq!(change(on(&one, 3), "2026-06-18"), None);
+        // The fourth seat: a third of the month is left.
+        assert_eq!(
+            change(on(&one, 4), "2026-06-21").as_deref(),
+            Some("33.34 for 3.3333333333")
+        );
+        assert_eq!(known.had.plans, ["one", "three"]);
+        let weekly = hundreds("weekly", 1, "7 days");
+        let refused = known.change(
+            on(&weekly, 1),
+            Proration::Difference,
+            Rounding::Up,
+            at("2026-06-22"),
+        );
+        assert!(refused.is_err());
+    }
+
+    #[test]
+    fn a_restart_begins_a_period_of_the_new_plan() {
+        let (one, weekly) = (
+            hundreds("one", 1, "1 month"),
+            hundreds("weekly", 2, "7 days"),
+        );
+        let mut known = since_june(&one);
+        // What was paid before does not hold it back.
+        known.paid_through = Some(at("2026-06-02"));
+        let now = at("2026-06-10");
+        let renewing = known.change(on(&weekly, 2), Proration::Restart, Rounding::Up, now);
+        assert_eq!(
+            said(&renewing.unwrap()),
+            ["2026-06-10 for 4000000000000, 20 over"]
+        );
+        assert_eq!(known.next, Some(at("2026-06-17")));
+        assert_eq!(known.renews_at(), None);
+        // Unpaid, it waits from now on.
+        let now = at("2026-06-20");
+        known.renew(now);
+        let renewing = known.change(on(&one, 1), Proration::Restart, Rounding::Up, now);
+        assert!(renewing.unwrap().periods.is_empty());
+        assert_eq!((known.next, known.renews_at()), (Some(now), None));
+    }
+
+    #[test]
+    fn a_change_at_the_renewal_rolls_over_into_the_new_plan() {
+        let (one, weekly) = (
+            hundreds("one", 1, "1 month"),
+            hundreds("weekly", 2, "7 days"),
+        );
+        let mut known = since_june(&one);
+        known.scheduled = Some(on(&weekly, 1));
+        assert_eq!(
+            said(&known.renew(at("2026-07-08"))),
+            [
+                "2026-07-01 for 2000000000000, 20 over",
+                "2026-07-08 for 2000000000000, 20 over",
+            ]
+        );
+        assert!(known.scheduled.is_none());
+        // Months count from the next start where weeks were before.
+        let change = known.change(on(&one, 1), Proration::None, Rounding::Up, at("2026-07-09"));
+        assert!(change.unwrap().periods.is_empty());
+        assert_eq!(said(&known.renew(at("2026-08-14"))).len(), 1);
+        assert_eq!(known.next, Some(at("2026-08-15")));
+    }
+
     #[test]
     fn ids_are_the_same_again_and_ascend_within_a_period() {
         let id = |nth| grant_id(Uuid::from_u128(1), at("2026-01-31"), nth);

@@ -219,6 +219,20 @@ SELECT credyt.debit_credits('deb', 'image', credits => 250);
 SELECT credits FROM credyt.change_plan('deb', 'basic', 'pro');
 SELECT settled, available, owed FROM credyt.balance('deb');
 
+-- A frozen wallet changes its plan, a closed one does not
+\o /dev/null
+SELECT credyt.freeze_wallet('deb');
+\o
+SELECT plan, quantity, status FROM credyt.change_plan('{"customer": "deb", "plan": "pro", "quantity": "2"}');
+SELECT settled FROM credyt.balance('deb');
+\o /dev/null
+SELECT credyt.unfreeze_wallet('deb'), credyt.close_wallet('deb');
+\o
+SELECT credyt.change_plan('deb', 'pro', 'max');
+-- What is told of a period that was restarted
+SELECT type, payload->>'plan' AS plan, payload->>'credits' AS credits, payload->>'rolled_over' AS rolled_over FROM credyt.events_pending
+WHERE customer = 'ron' AND type = 'plan.renewed' ORDER BY id;
+
 -- Refusals
 \set VERBOSITY default
 SELECT credyt.change_plan('tim', 'pro', 'stones');
