@@ -25,9 +25,10 @@ CREATE VIEW credyt.pending_entries AS
 SELECT w.customer, w.asset, d.kind, d.occurred_at, d.accounted_at, d.action, d.credits, d.balance, d.revenue, d.costs,
        d.allocations, d.refers_to, d.reason
 FROM credyt.wallets w
-CROSS JOIN LATERAL credyt.due(w.customer, w.asset, w.state, (SELECT credyt.statement_time())) AS d
+CROSS JOIN (SELECT credyt.statement_time() AS now OFFSET 0) n
+CROSS JOIN LATERAL credyt.due(w.customer, w.asset, w.state, n.now) AS d
 -- A wallet that last changed later, by a clock that was set back, has nothing due before then.
-WHERE w.next_due_at <= (SELECT credyt.statement_time());
+WHERE w.next_due_at <= n.now;
 COMMENT ON VIEW credyt.pending_entries IS 'What is due in every wallet and no call has booked yet: the rows that the ledger will have. Every report includes it.';
 COMMENT ON COLUMN credyt.pending_entries.customer IS 'Whose wallet.';
 COMMENT ON COLUMN credyt.pending_entries.asset IS 'In which asset.';
@@ -129,9 +130,9 @@ COMMENT ON COLUMN credyt.spend_order.applies_to IS 'Patterns of the actions it m
 CREATE VIEW credyt.open_authorizations AS
 SELECT h.customer, h.asset, h.id, h.action, h.credits, h.captured, h.expires_at
 FROM credyt.authorizations h
+CROSS JOIN (SELECT credyt.statement_time() AS now OFFSET 0) n
 JOIN credyt.wallets w ON w.customer = h.customer AND w.asset = h.asset
-WHERE h.status = 'open'
-  AND h.expires_at > (SELECT credyt.statement_time()) AND h.expires_at > credyt.changed_at(w.state);
+WHERE h.status = 'open' AND h.expires_at > n.now AND h.expires_at > credyt.changed_at(w.state);
 COMMENT ON VIEW credyt.open_authorizations IS 'What is held right now?';
 COMMENT ON COLUMN credyt.open_authorizations.customer IS 'Whose credits are held.';
 COMMENT ON COLUMN credyt.open_authorizations.asset IS 'In which asset.';
