@@ -43,7 +43,6 @@ pub trait Field<S: SqlType> {
 
 /// A Rust type that a column is read into.
 pub trait FromColumn: Sized {
-    const NULLABLE: bool = false;
     /// A NULL where none can be is damage.
     fn from_value(value: Value) -> Result<Self>;
 }
@@ -59,8 +58,6 @@ impl<S: SqlType, T: Field<S>> Field<S> for Option<T> {
 }
 
 impl<T: FromColumn> FromColumn for Option<T> {
-    const NULLABLE: bool = true;
-
     fn from_value(value: Value) -> Result<Option<T>> {
         match value {
             Some(_) => T::from_value(value).map(Some),

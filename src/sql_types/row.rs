@@ -63,14 +63,33 @@ impl Row {
         }
     }
 
+    /// The values and NULLs for a row of this description. A column of the description that is not named,
+    /// or the other way round, is an installation that does not fit the library.
+    ///
     /// # Safety
     /// `desc` is a tuple descriptor.
     unsafe fn columns(self, desc: pg_sys::TupleDesc) -> Result<(Vec<pg_sys::Datum>, Vec<bool>)> {
-        // SAFETY: as of the caller.
-        let places = unsafe { places(self.names, desc)? };
-        let mut values = vec![pg_sys::Datum::from(0_usize); self.values.len()];
-        let mut nulls = vec![true; self.values.len()];
-        for (value, place) in self.values.into_iter().zip(places) {
+        let misfit = || {
+            errors::corrupted(
+                "the installation",
+                "the library and the SQL objects are of different versions; run ALTER EXTENSION credyt_pg UPDATE",
+            )
+        };
+        // SAFETY: the caller's descriptor is there as long as this is.
+        let desc = unsafe { PgTupleDesc::from_pg_unchecked(desc) };
+        let is_at = |name: &str, at: usize| desc.get(at).is_some_and(|one| is_named(one, name));
+        if desc.len() != self.values.len() {
+            return Err(misfit());
+        }
+        let mut values = vec![pg_sys::Datum::from(0_usize); desc.len()];
+        let mut nulls = vec![true; desc.len()];
+        for (at, (name, value)) in self.names.iter().zip(self.values).enumerate() {
+            let place = match is_at(name, at) {
+                true => at,
+                false => (0..desc.len())
+                    .find(|place| is_at(name, *place))
+                    .ok_or_else(misfit)?,
+            };
             if let (Some(value), Some(to), Some(null)) =
                 (value, values.get_mut(place), nulls.get_mut(place))
             {
@@ -81,35 +100,11 @@ impl Row {
     }
 }
 
-/// Where each of these columns is in a row of this description, from 0. A column of the description
-/// that is not named, or the other way round, is an installation that does not fit the library.
-///
-/// # Safety
-/// `desc` is a tuple descriptor.
-unsafe fn places(names: Names, desc: pg_sys::TupleDesc) -> Result<Vec<usize>> {
-    // SAFETY: the caller's descriptor is there as long as this is.
-    let desc = unsafe { PgTupleDesc::from_pg_unchecked(desc) };
-    let is_at = |name: &str, at: usize| {
-        let attribute = desc.get(at);
-        attribute.is_some_and(|attribute| is_named(&attribute.attname, name))
-    };
-    let place = |(at, name): (usize, &&str)| match is_at(name, at) {
-        true => Some(at),
-        false => (0..desc.len()).find(|at| is_at(name, *at)),
-    };
-    let places: Option<Vec<usize>> = names.iter().enumerate().map(place).collect();
-    match places.filter(|places| places.len() == desc.len()) {
-        Some(places) => Ok(places),
-        None => Err(errors::corrupted(
-            "the installation",
-            "the library and the SQL objects are of different versions; run ALTER EXTENSION credyt_pg UPDATE",
-        )),
-    }
-}
-
-fn is_named(attribute: &pg_sys::NameData, name: &str) -> bool {
-    let letters = attribute.data.iter().map(|letter| *letter as u8);
-    letters.take_while(|letter| *letter != 0).eq(name.bytes())
+fn is_named(attribute: &pg_sys::FormData_pg_attribute, name: &str) -> bool {
+    let known = &attribute.attname.data;
+    // SAFETY: letters of C are bytes.
+    let known = unsafe { std::slice::from_raw_parts(known.as_ptr().cast::<u8>(), known.len()) };
+    known.starts_with(name.as_bytes()) && known.get(name.len()) == Some(&0)
 }
 
 /// Returns rows from a set-returning function. What is made for a row as it comes is given back after

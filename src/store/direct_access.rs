@@ -275,7 +275,9 @@ fn obstacle() -> Option<Way> {
         (
             pg_sys::XactIsoLevel,
             pg_sys::XactReadOnly,
-            (*&raw const pg_sys::ExecutorCheckPerms_hook).is_some(),
+            (&raw const pg_sys::ExecutorCheckPerms_hook)
+                .read()
+                .is_some(),
         )
     };
     if !ENABLED.get() {

@@ -243,8 +243,6 @@ impl Field<types::jsonb> for Vec<Spent> {
 }
 
 impl FromColumn for Vec<Spent> {
-    const NULLABLE: bool = true;
-
     fn from_value(value: Value) -> Result<Vec<Spent>> {
         match value::read_json(value)? {
             Some(costs) => Spent::read_all(Some(&costs), None)

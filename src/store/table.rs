@@ -1,16 +1,32 @@
 //! Tables, each declared once: the row's struct, its list of columns, placeholders, argument types,
 //! writer and reader come from one declaration. To add a column: one line there, one in the SQL.
 
-use pgrx::pg_sys::Oid;
-
 /// A column of a declared table.
 pub struct Column {
     pub name: &'static str,
-    /// Its SQL type.
-    pub oid: Oid,
-    pub nullable: bool,
     /// What makes a value of it of an element of an array.
     pub cast: &'static str,
+}
+
+/// Where a column is among these, from 0.
+pub const fn place(columns: &[Column], name: &str) -> usize {
+    let mut at = 0;
+    while at < columns.len() {
+        if same(columns[at].name, name) {
+            return at;
+        }
+        at += 1;
+    }
+    panic!("no such column")
+}
+
+const fn same(a: &str, b: &str) -> bool {
+    let (a, b) = (a.as_bytes(), b.as_bytes());
+    let mut at = 0;
+    while at < a.len() && at < b.len() && a[at] == b[at] {
+        at += 1;
+    }
+    at == a.len() && at == b.len()
 }
 
 /// SQL text that is put together by the compiler.
@@ -141,8 +157,8 @@ macro_rules! table {
         #[allow(dead_code)]
         impl $Row {
             pub const DECLARED: &'static [$crate::store::table::Column] = &[
-                $($crate::store::table::column!($column: $rust as $sql),)*
-                $($($crate::store::table::column!($changing: $rust2 as $sql2),)*)?
+                $($crate::store::table::column!($column as $sql),)*
+                $($($crate::store::table::column!($changing as $sql2),)*)?
             ];
             const NAMES: $crate::sql_types::row::Names = &[
                 $($crate::sql_types::row::plain(stringify!($column)),)*
@@ -214,7 +230,7 @@ macro_rules! table {
             #[allow(dead_code)]
             impl $Row {
                 const CHANGING: &'static [$crate::store::table::Column] =
-                    &[$($crate::store::table::column!($changing: $rust2 as $sql2),)*];
+                    &[$($crate::store::table::column!($changing as $sql2),)*];
                 /// `status = $3, ...`: the key is $1 and $2.
                 pub const CHANGES: &'static str = $crate::store::table::fixed!($crate::store::table::listed(
                     $Row::CHANGING, $crate::store::table::Listed::Set, 3
@@ -237,11 +253,9 @@ macro_rules! table {
 }
 
 macro_rules! column {
-    ($name:ident: $rust:ty as $sql:ident) => {
+    ($name:ident as $sql:ident) => {
         $crate::store::table::Column {
             name: $crate::sql_types::row::plain(stringify!($name)),
-            oid: <$crate::sql_types::field::types::$sql as $crate::sql_types::field::SqlType>::OID,
-            nullable: <$rust as $crate::sql_types::field::FromColumn>::NULLABLE,
             cast:
                 <$crate::sql_types::field::types::$sql as $crate::sql_types::field::SqlType>::CAST,
         }

@@ -16,20 +16,21 @@ use std::ptr::null_mut;
 use pgrx::pg_sys::{self, Datum, Oid};
 
 use super::direct_access::{Table, Way, still_plain};
-use super::wallets::Found;
+use super::table::place;
+use super::wallets::{Found, WalletRow};
 use crate::errors::Result;
 use crate::ledger::Moment;
 use crate::sql_types::field::FromColumn;
 use crate::sql_types::value::{self, TablePlace, Value};
 
-/// Where columns are, from 0; `direct_access::DECLARED` has them all.
-const CUSTOMER: usize = 0;
-const ASSET: usize = 1;
-const NEXT_DUE_AT: usize = 3;
-const OVERDRAFT_LIMIT: usize = 4;
-const STATUS: usize = 5;
-const STATE: usize = 8;
-const COLUMNS: usize = 9;
+/// Where columns are, from 0: `direct_access` sees that the table has those that are declared.
+const CUSTOMER: usize = place(WalletRow::DECLARED, "customer");
+const ASSET: usize = place(WalletRow::DECLARED, "asset");
+const NEXT_DUE_AT: usize = place(WalletRow::DECLARED, "next_due_at");
+const OVERDRAFT_LIMIT: usize = place(WalletRow::DECLARED, "overdraft_limit");
+const STATUS: usize = place(WalletRow::DECLARED, "status");
+const STATE: usize = place(WalletRow::DECLARED, "state");
+const COLUMNS: usize = WalletRow::DECLARED.len();
 
 const NONE: Datum = Datum::null();
 
