@@ -92,6 +92,7 @@ FROM (VALUES
     ('function', 'direct_access_counts', '{operate}'),
     ('function', 'uncosted_since', '{operate,report}'),
     ('function', 'rollup_backlog', '{operate,report}'),
+    ('function', 'rolled_up_to', '{operate,report}'),
     -- The type's own functions: anyone who may read a wallet may print it.
     ('function', 'wallet_in', '{everyone}'),
     ('function', 'wallet_out', '{everyone}'),

@@ -69,7 +69,8 @@ static COUNT: Statement = Statement {
 };
 
 /// $5 customer, $6 asset, $7 the first id to read, $8 to $11 by action, model, scope and kind, $12 a row for
-/// every bucket. A refund counts for what its debit was; the captures of an authorization are one call.
+/// every bucket. A refund counts for what its debit was; the captures of an authorization are one call. OFFSET 0: what
+/// a row refers to is looked up row by row; a join by hash would read all that the customer has.
 static USAGE: Statement = Statement {
     sql: concat!(
         "WITH movements AS (
@@ -81,8 +82,14 @@ static USAGE: Statement = Statement {
                     CASE WHEN l.kind = 'debit' THEN l.quantity END AS quantity,
                     (l.kind = 'debit' AND (l.authorization_id IS NULL OR l.id = h.first_capture))::int AS calls
              FROM credyt.ledger l
-             LEFT JOIN credyt.ledger o ON o.customer = l.customer AND o.id = l.refers_to AND l.kind = 'refund'
-             LEFT JOIN credyt.authorizations h ON h.customer = l.customer AND h.id = l.authorization_id
+             LEFT JOIN LATERAL (
+                 SELECT o.dimensions, o.scopes FROM credyt.ledger o
+                 WHERE l.kind = 'refund' AND o.customer = l.customer AND o.id = l.refers_to OFFSET 0
+             ) o ON true
+             LEFT JOIN LATERAL (
+                 SELECT h.first_capture FROM credyt.authorizations h
+                 WHERE l.authorization_id IS NOT NULL AND h.customer = l.customer AND h.id = l.authorization_id OFFSET 0
+             ) h ON true
              WHERE l.customer = $5 AND l.asset = $6 AND l.kind IN ('debit', 'refund')
                AND ($7 IS NULL OR l.id >= $7) AND ($1 IS NULL OR l.occurred_at >= $1) AND l.occurred_at < $2
          ),
