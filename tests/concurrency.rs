@@ -95,6 +95,16 @@ fn one_key_authorizes_once_where_the_credits_suffice_for_one_only() {
 }
 
 #[test]
+fn one_key_authorizes_what_can_be_paid_once() {
+    once_from_everywhere(
+        "key_authorize_vary",
+        "SELECT s.scope FROM credyt.grant_credits('ann', 100), credyt.set_limit('ann', 'user:*', 42.5, '5 hours', required => true) s",
+        "SELECT id, granted, credits, expires_at, replayed FROM credyt.authorize('ann', 'image', 500, scopes => '{user:a}',
+             vary => 'quantity', step => 0.5, at_least => 40, idempotency_key => 'k')",
+    );
+}
+
+#[test]
 fn one_key_debits_once_where_the_credits_suffice_for_one_only() {
     once_from_everywhere(
         "key_debit_all",
@@ -110,6 +120,26 @@ fn one_key_grants_once_also_to_a_new_customer() {
         "SELECT 1",
         "SELECT id, credits, remaining, deferred, replayed
          FROM credyt.grant_credits('new', 7, paid => 7, idempotency_key => 'k')",
+    );
+}
+
+#[test]
+fn one_key_grants_a_payment_in_another_currency_once() {
+    once_from_everywhere(
+        "key_grant_currency",
+        "SELECT rate FROM credyt.set_exchange_rate('EUR', 'USD', 1.25)",
+        "SELECT id, credits, paid, deferred, replayed
+         FROM credyt.grant_credits('new', 7, paid => 4, currency => 'EUR', payment => 'pi', idempotency_key => 'k')",
+    );
+}
+
+#[test]
+fn one_key_revokes_spent_credits_once() {
+    once_from_everywhere(
+        "key_revoke_owe",
+        "SELECT g.id FROM credyt.grant_credits('ann', 100, paid => 10) g,
+             LATERAL (SELECT credyt.debit_credits('ann', 'image', 30) WHERE g.id IS NOT NULL) d",
+        "SELECT id, remaining, replayed FROM credyt.revoke_grant('ann', '$id', 90, 'owe', idempotency_key => 'k')",
     );
 }
 

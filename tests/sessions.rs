@@ -288,11 +288,41 @@ fn reading_needs_no_right_to_write() {
         "1"
     );
     assert_eq!(values(&mut here, "SELECT * FROM credyt.verify()"), [""; 0]);
+    let affordable = "SELECT amount, bound FROM credyt.affordable('ann', 'image', step => 0.5, scopes => '{user:a}')";
+    assert_eq!(value(&mut here, affordable), "999 balance");
+    for reads in [
+        "usage('ann', now() - interval '1 day', now(), 'hour', '{action,model,scope,kind}')",
+        "usage('ann', bucket => 'all')",
+        "history('ann', before => 'ffffffff-ffff-ffff-ffff-ffffffffffff', count => 2)",
+        "limits_used",
+        "alerts",
+        "topups",
+        "health",
+    ] {
+        rows(&mut here, &format!("SELECT * FROM credyt.{reads}"));
+    }
     assert_eq!(
         value(&mut here, "SELECT pg_current_xact_id_if_assigned() IS NULL"),
         "t",
         "reading took a transaction id"
     );
+    rows(&mut here, "ROLLBACK");
+    for writes in [
+        "authorize('ann', 'image', 5000, vary => 'quantity')",
+        "authorize('ann', 'image', 5000, vary => 'quantity', at_least => 4000)",
+        "set_limit('ann', 'user:*', 5, '5 hours', counts => 'calls', warn_at => 0.5, required => true)",
+        "set_alert('ann', 20, unit => 'percent')",
+        "set_topup('ann', 20, to_balance => 50, max_credits => 100, cooldown_seconds => 0)",
+        "set_expiry_notice('{7}')",
+        "grant_credits('ann', 5, payment => 'pi')",
+        "revoke_payment('ann', 'pi')",
+    ] {
+        rows(&mut here, "BEGIN READ ONLY");
+        let refused = refusal(&mut here, &format!("SELECT credyt.{writes}"));
+        assert_eq!(refused.code, "25006", "{writes}");
+        rows(&mut here, "ROLLBACK");
+    }
+    rows(&mut here, "BEGIN READ ONLY");
     assert_eq!(refusal(&mut here, DEBIT).code, "25006");
     rows(&mut here, "ROLLBACK");
 }
