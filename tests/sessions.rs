@@ -315,7 +315,6 @@ fn reading_needs_no_right_to_write() {
         "set_topup('ann', 20, to_balance => 50, max_credits => 100, cooldown_seconds => 0)",
         "set_expiry_notice('{7}')",
         "grant_credits('ann', 5, payment => 'pi')",
-        "revoke_payment('ann', 'pi')",
     ] {
         rows(&mut here, "BEGIN READ ONLY");
         let refused = refusal(&mut here, &format!("SELECT credyt.{writes}"));
