@@ -641,7 +641,7 @@ fn trade(client: &mut Client) -> Vec<String> {
         "SELECT severity, finding FROM credyt.health".into(),
         "SELECT holder FROM credyt.old_snapshots() WHERE holder IS NULL".into(),
         "SELECT vendor, model, reason FROM credyt.uncosted_since('2000-01-01Z')".into(),
-        "SELECT credyt.rollup_backlog(), credyt.rolled_up_to() <= now()".into(),
+        "SELECT credyt.rollup_backlog(), credyt.rolled_up_to() IS NOT NULL".into(),
         "SELECT * FROM credyt.breakage".into(),
         "SELECT vendor, model, unit, price, per FROM credyt.vendor_rate_book".into(),
         "SELECT customer, vendor, usage, reason FROM credyt.uncosted_usage".into(),
