@@ -7,7 +7,7 @@ use std::fmt::Display;
 
 use serde_json::{Map, Value, json};
 
-use crate::ledger::limit::{Counts, Every, Exceeded, NotEvery};
+use crate::ledger::limit::{Counts, Every, ExceededLimit, NotEvery};
 use crate::ledger::month::MAX_ACTIONS;
 use crate::ledger::plan::DifferentPeriods;
 use crate::ledger::vendor::{Reason, Uncosted};
@@ -141,7 +141,7 @@ impl Error {
     }
 
     /// Says which element of a batch was refused: its place, from 0.
-    pub fn nth(mut self, index: usize) -> Error {
+    pub fn at_index(mut self, index: usize) -> Error {
         let place = format!("requests[{index}]");
         match self.detail.get("argument").and_then(Value::as_str) {
             Some(argument) => {
@@ -513,8 +513,8 @@ pub fn wallet_frozen(customer: &str, asset: &str, status: &str) -> Error {
 }
 
 /// A spend limit has no room for it in the period that runs.
-pub fn limit_exceeded(customer: &str, asset: &str, over: &Exceeded) -> Error {
-    let Exceeded {
+pub fn limit_exceeded(customer: &str, asset: &str, over: &ExceededLimit) -> Error {
+    let ExceededLimit {
         scope,
         every,
         counts,
@@ -587,7 +587,7 @@ pub fn capture_over_limit(
     asset: &str,
     authorization: impl Display,
     payable: Amount,
-    over: &Exceeded,
+    over: &ExceededLimit,
 ) -> Error {
     limit_exceeded(customer, asset, over)
         .with("authorization_id", &authorization)
@@ -888,18 +888,18 @@ mod raise {
     }
 
     /// An error whose texts Postgres owns, so that nothing is left to drop when it is raised.
-    pub struct Raised {
+    pub struct RaisedError {
         sqlstate: c_int,
         message: *mut c_char,
         detail: *mut c_char,
         hint: *mut c_char,
     }
 
-    impl Raised {
+    impl RaisedError {
         /// Hands the texts to Postgres' current memory context.
-        pub fn from(error: Error) -> Raised {
+        pub fn from(error: Error) -> RaisedError {
             let detail = serde_json::Value::Object(error.detail).to_string();
-            Raised {
+            RaisedError {
                 sqlstate: encode(error.code.sqlstate()),
                 message: palloc(&error.message),
                 detail: palloc(&detail),
@@ -949,4 +949,4 @@ mod raise {
 }
 
 #[cfg(feature = "extension")]
-pub use raise::Raised;
+pub use raise::RaisedError;

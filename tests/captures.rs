@@ -141,7 +141,7 @@ fn captures_in_any_order_charge_the_most_that_was_told() {
             Told::Dimensions(..) => {}
         }
     }
-    assert_eq!(database.broken_laws(), Vec::<String>::new());
+    assert_eq!(database.broken_invariants(), Vec::<String>::new());
 }
 
 /// A request to spend: what is compared, each in several spellings.
@@ -230,5 +230,5 @@ fn a_key_knows_its_request_in_any_spelling() {
             assert_eq!(refusal(&mut client, &other).code, "WC005", "{other}");
         }
     }
-    assert_eq!(database.broken_laws(), Vec::<String>::new());
+    assert_eq!(database.broken_invariants(), Vec::<String>::new());
 }

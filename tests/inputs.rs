@@ -806,7 +806,7 @@ fn every_argument_of_every_function() {
         }
     }
     assert!(refusals > 400, "{refusals}");
-    assert_eq!(database.broken_laws(), [""; 0]);
+    assert_eq!(database.broken_invariants(), [""; 0]);
 }
 
 /// What a statement answers in a transaction that is rolled back: its rows, or code and message; new ids left out.
@@ -920,7 +920,7 @@ fn both_forms_are_one() {
         }
     }
     assert!(answers > 300 && refusals > 300, "{answers} {refusals}");
-    assert_eq!(database.broken_laws(), [""; 0]);
+    assert_eq!(database.broken_invariants(), [""; 0]);
 }
 
 /// An untyped literal or parameter is a text wherever a call with as many texts exists.
@@ -1224,9 +1224,9 @@ fn the_helpers_of_the_views_take_anything() {
             "settled($s, $t)",
             "next_expiry($s, $t)",
             "available($s, 0, $t)",
-            "advanced('ann', 'credits', $s, $t)",
-            "due('ann', 'credits', $s, $t)",
-            "grants_due('ann', 'credits', $s, $t)",
+            "wallet_state_at('ann', 'credits', $s, $t)",
+            "pending_movements('ann', 'credits', $s, $t)",
+            "pending_grants('ann', 'credits', $s, $t)",
             "subscription_at('ann', (SELECT id FROM credyt.booked_subscriptions), $t)",
             "subscription_at('bob', gen_random_uuid(), $t)",
             "alert_rules($s, $t)",
@@ -1254,8 +1254,8 @@ fn the_helpers_of_the_views_take_anything() {
         "limit_period('hour', 'Europe/Berlin', '9999-12-31 23:59:59Z')".to_owned(),
         "limit_period('', '', now())".to_owned(),
         "limit_period('day', E'\\n', now())".to_owned(),
-        "covers('action:*', '')".to_owned(),
-        "covers('', repeat('x', 1048576))".to_owned(),
+        "matches_action('action:*', '')".to_owned(),
+        "matches_action('', repeat('x', 1048576))".to_owned(),
         "ack_events('[-5:-4]={00000000-0000-0000-0000-000000000000,NULL}'::uuid[])".to_owned(),
         "ack_events(array_fill(gen_random_uuid(), ARRAY[2, 2]))".to_owned(),
         "ack_events(array_fill(gen_random_uuid(), ARRAY[100000]))".to_owned(),

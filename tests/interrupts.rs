@@ -265,8 +265,8 @@ fn a_timeout_ends_every_call() {
         calls.push(format!("SELECT count(v::text) FROM credyt.{view} v"));
     }
     for (function, documents) in [
-        ("posted", "lines, 1"),
-        ("shared", "'debit', parts, models, 1"),
+        ("posting_lines", "lines, 1"),
+        ("split_lines", "'debit', parts, models, 1"),
         ("debit_many", "debits"),
         ("capture_many", "debits"),
         ("grant_many", "grants"),

@@ -171,7 +171,7 @@ fn many_users_have_a_cap_each() {
     }
     let full = "SELECT count(*), min(used), max(used), (SELECT count(*) > 20 FROM credyt.limit_uses) FROM credyt.limits_used";
     assert_eq!(value(&mut client, full), "40 3 3 t");
-    assert_eq!(database.broken_laws(), [""; 0]);
+    assert_eq!(database.broken_invariants(), [""; 0]);
     // A refund makes room, wherever it was counted.
     for (user, debit) in debits.iter().take(40).enumerate() {
         rows(
@@ -202,7 +202,7 @@ fn many_users_have_a_cap_each() {
         assert!(spend(&mut client, user, 1).is_ok());
         assert!(spend(&mut client, user, 1).is_err());
     }
-    assert_eq!(database.broken_laws(), [""; 0]);
+    assert_eq!(database.broken_invariants(), [""; 0]);
     // Two of them get a limit of their own, one loses it again.
     rows(
         &mut client,
@@ -333,7 +333,7 @@ fn each_event_is_written_once_whatever_races() {
                       SELECT FROM credyt.events e WHERE e.type = 'limit.reached' AND e.payload->>'scope' = u.scope
                         AND e.payload->>'every' = u.every AND e.payload->>'counts' = u.counts)";
     assert_eq!(values(&mut client, untold), [""; 0]);
-    assert_eq!(database.broken_laws(), [""; 0]);
+    assert_eq!(database.broken_invariants(), [""; 0]);
 }
 
 /// The debit path stays two writes: one of the wallet and one of the ledger, until something is told.
@@ -389,9 +389,9 @@ fn a_wrong_count_is_found() {
          SELECT credyt.set_limit('acme', 'user:*', 50), credyt.set_limit('acme', 'action:*', 60);
          SELECT count(credyt.debit_credits('acme', 'image', 3, scopes => ARRAY['user:' || n])) FROM generate_series(1, 17) n",
     );
-    assert_eq!(database.broken_laws(), [""; 0]);
+    assert_eq!(database.broken_invariants(), [""; 0]);
     rows(&mut client, "UPDATE credyt.limit_uses SET used = used + 1");
-    let broken = database.broken_laws();
+    let broken = database.broken_invariants();
     assert_eq!(broken.len(), 1, "{broken:?}");
     assert!(broken[0].contains("4 credits of user:17"), "{broken:?}");
     rows(
@@ -399,7 +399,7 @@ fn a_wrong_count_is_found() {
         "UPDATE credyt.limit_uses SET used = used - 1;
          UPDATE credyt.wallets w SET state = replace(w.state::text, '\"used\":\"51\"', '\"used\":\"2\"')::credyt.wallet",
     );
-    let broken = database.broken_laws();
+    let broken = database.broken_invariants();
     assert_eq!(broken.len(), 1, "{broken:?}");
     assert!(broken[0].contains("2 credits of action:*"), "{broken:?}");
 }
@@ -422,7 +422,7 @@ fn wrong_counts_of_every_kind_are_found() {
                 ),
             );
         }
-        assert_eq!(database.broken_laws(), [""; 0], "{every}");
+        assert_eq!(database.broken_invariants(), [""; 0], "{every}");
         for (counts, used) in [("credits", "6"), ("calls", "4")] {
             let used = match (counts, *every) {
                 // The second limit was set after the first two calls.
@@ -436,7 +436,7 @@ fn wrong_counts_of_every_kind_are_found() {
                 )
             };
             rows(&mut client, &change(used, "55"));
-            let broken = database.broken_laws();
+            let broken = database.broken_invariants();
             assert_eq!(broken.len(), 1, "{every} {counts} {broken:?}");
             let said = format!("55 {counts} of action:* count in the {every}");
             assert!(broken[0].contains(&said), "{broken:?}");

@@ -128,7 +128,7 @@ fn no_balance_changes() {
         booked += done.iter().map(|sums| sums.0).sum::<i64>();
         pruned += done.iter().map(|sums| sums.1).sum::<i64>();
         assert_eq!(seen(&mut client), before, "day {day}, after maintain");
-        assert_eq!(database.broken_laws(), [""; 0], "day {day}");
+        assert_eq!(database.broken_invariants(), [""; 0], "day {day}");
     }
     // It had something to do, of each sort.
     assert!(

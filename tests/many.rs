@@ -63,7 +63,7 @@ const HELPERS: &str = r#"
             SELECT to_jsonb(w) - 'next_due_at' || jsonb_build_object('state', w.state::jsonb), 1, w.customer, w.asset, 0, NULL::uuid FROM credyt.wallets w
             UNION ALL SELECT to_jsonb(l), 2, l.customer, l.asset, l.seq, NULL FROM credyt.ledger l
             UNION ALL SELECT to_jsonb(g), 3, g.customer, g.asset, 0, g.id FROM credyt.grants g
-            UNION ALL SELECT to_jsonb(d), 4, d.customer, d.asset, d.seq, NULL FROM credyt.debts d
+            UNION ALL SELECT to_jsonb(d), 4, d.customer, d.asset, d.seq, NULL FROM credyt.open_debts d
             UNION ALL SELECT to_jsonb(e), 5, e.customer, e.asset, 0, e.id FROM credyt.events e
             UNION ALL SELECT to_jsonb(u), 6, u.customer, u.asset || u.scope || u.every || u.counts, 0, NULL FROM credyt.limit_uses u
             UNION ALL SELECT to_jsonb(a), 7, a.customer, a.asset, 0, a.id FROM credyt.authorizations a

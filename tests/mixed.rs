@@ -99,7 +99,7 @@ fn mix(name: &str, level: &str) -> Tally {
     }
 
     // The books are whole now, and still when every hold has ended and that has been booked.
-    assert_eq!(database.broken_laws(), [""; 0]);
+    assert_eq!(database.broken_invariants(), [""; 0]);
     let mut client = database.connect();
     std::thread::sleep(std::time::Duration::from_millis(3100));
     let balances =

@@ -57,7 +57,7 @@ fn seats_that_24_connections_ask_for_are_granted_once() {
         "SELECT sum(credits), sum(paid) FROM credyt.grants",
     );
     assert_eq!(issued, "5000 500.00");
-    assert_eq!(database.broken_laws(), [""; 0]);
+    assert_eq!(database.broken_invariants(), [""; 0]);
 }
 
 #[test]
@@ -78,7 +78,7 @@ fn a_change_that_24_connections_ask_for_happens_once() {
     );
     // 20 roll over.
     assert_eq!(value(&mut client, SETTLED), "120");
-    assert_eq!(database.broken_laws(), [""; 0]);
+    assert_eq!(database.broken_invariants(), [""; 0]);
 }
 
 #[test]
@@ -103,7 +103,7 @@ fn a_change_races_a_renewal() {
     // Months still count from the 31st.
     let ends = "SELECT period_end FROM credyt.subscriptions WHERE customer = 'ann'";
     assert_eq!(value(&mut client, ends), "2100-03-31 00:00:00+00");
-    assert_eq!(database.broken_laws(), [""; 0]);
+    assert_eq!(database.broken_invariants(), [""; 0]);
 }
 
 const DAY: i64 = 86_400;
@@ -409,7 +409,7 @@ fn a_year_of_changes() {
                      closing = (SELECT sum(revenue) FROM credyt.deferred_revenue)
                  FROM credyt.revenue_rollforward(NULL, NULL)";
     assert_eq!(value(client, books), "t t t");
-    assert_eq!(database.broken_laws(), [""; 0]);
+    assert_eq!(database.broken_invariants(), [""; 0]);
 }
 
 /// What all wallets have, booked or not.
@@ -500,7 +500,7 @@ fn a_life_of_changes_keeps_every_invariant() {
             );
             assert_eq!(values(client, ALL), seen, "step {step}");
             assert_eq!(values(client, &reads), ahead, "step {step}");
-            assert_eq!(database.broken_laws(), [""; 0], "step {step}");
+            assert_eq!(database.broken_invariants(), [""; 0], "step {step}");
         }
     }
     assert!(changed > 200, "{changed} changes");

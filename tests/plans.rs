@@ -59,7 +59,7 @@ fn a_renewal_brings_what_it_was_seen_to_bring() {
     assert_eq!(value(&mut client, &bob), "10 0 10 0");
     clock(&mut client, "2100-03-31 10:00Z");
     assert_eq!(value(&mut client, BALANCE), "40 0 40 0");
-    assert_eq!(database.broken_laws(), [""; 0]);
+    assert_eq!(database.broken_invariants(), [""; 0]);
 }
 
 #[test]

@@ -18,7 +18,10 @@ const MOST_ROWS: i64 = 4_000;
 
 /// How each function about a customer is asked. One that is not here fails the test.
 const FUNCTIONS: &[(&str, &str)] = &[
-    ("advanced", "'ann', 'credits', (SELECT state FROM w), now()"),
+    (
+        "wallet_state_at",
+        "'ann', 'credits', (SELECT state FROM w), now()",
+    ),
     ("affordable", "'ann', 'image'"),
     ("authorize", "'ann', 'image'"),
     ("balance", "'ann'"),
@@ -30,7 +33,10 @@ const FUNCTIONS: &[(&str, &str)] = &[
         "debit_credits",
         "'ann', 'image', idempotency_key => 'new', scopes => '{user:a}'",
     ),
-    ("due", "'ann', 'credits', (SELECT state FROM w), now()"),
+    (
+        "pending_movements",
+        "'ann', 'credits', (SELECT state FROM w), now()",
+    ),
     ("erase_customer", "'ann', 'asked'"),
     ("extend", "'ann', (SELECT h.id FROM h)"),
     ("freeze_wallet", "'ann'"),
@@ -39,7 +45,7 @@ const FUNCTIONS: &[(&str, &str)] = &[
         "'ann', 5, paid => 1, idempotency_key => 'new'",
     ),
     (
-        "grants_due",
+        "pending_grants",
         "'ann', 'credits', (SELECT state FROM w), now()",
     ),
     ("history", "'ann'"),

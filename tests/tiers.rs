@@ -74,7 +74,7 @@ fn debits_of_24_connections_cost_what_a_serial_model_says() {
         ),
         "t"
     );
-    assert!(database.broken_laws().is_empty());
+    assert!(database.broken_invariants().is_empty());
 }
 
 /// Holds of many connections are charged at the tiers they were authorized at.
@@ -113,5 +113,5 @@ fn captures_cost_what_their_authorizations_say() {
         ),
         (24 * 8 * 30).to_string()
     );
-    assert!(database.broken_laws().is_empty());
+    assert!(database.broken_invariants().is_empty());
 }

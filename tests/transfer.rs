@@ -175,7 +175,7 @@ fn a_transfer_whose_sides_differ_is_found() {
          SELECT credyt.transfer('ann', 'ben', 4);
          SET session_replication_role = replica",
     );
-    assert_eq!(database.broken_laws(), [""; 0]);
+    assert_eq!(database.broken_invariants(), [""; 0]);
     for damage in [
         "UPDATE credyt.grants SET origin = gen_random_uuid() WHERE customer = 'ben'",
         "UPDATE credyt.grants SET paid = 3.99 WHERE customer = 'ben'",

@@ -26,12 +26,12 @@ fn damaged_database(name: &str) -> (Database, Client) {
     let database = Database::new(name).lawless();
     let mut client = database.connect();
     rows(&mut client, SETUP);
-    assert_eq!(database.broken_laws(), [""; 0]);
+    assert_eq!(database.broken_invariants(), [""; 0]);
     (database, client)
 }
 
-/// What `verify()` says after this damage, which is then undone: the laws broken, in order.
-fn laws_broken(client: &mut Client, damage: &str, customer: &str) -> Vec<String> {
+/// What `verify()` says after this damage, which is then undone: the invariants broken, in order.
+fn broken_invariants(client: &mut Client, damage: &str, customer: &str) -> Vec<String> {
     rows(
         client,
         "BEGIN; SET LOCAL session_replication_role = replica",
@@ -44,7 +44,7 @@ fn laws_broken(client: &mut Client, damage: &str, customer: &str) -> Vec<String>
     let named: Vec<String> = found
         .iter()
         .map(|line| match line.split_once(' ') {
-            Some((law, who)) if who == customer => law.to_owned(),
+            Some((invariant, who)) if who == customer => invariant.to_owned(),
             _ => panic!("{damage}: {line}"),
         })
         .collect();
@@ -62,11 +62,11 @@ fn laws_broken(client: &mut Client, damage: &str, customer: &str) -> Vec<String>
 
 /// Each of these is found, under this invariant at least.
 fn finds(client: &mut Client, customer: &str, cases: &[(&str, &str)]) {
-    for (law, damage) in cases {
-        let laws = laws_broken(client, damage, customer);
+    for (invariant, damage) in cases {
+        let invariants = broken_invariants(client, damage, customer);
         assert!(
-            laws.iter().any(|found| found == law),
-            "law {law}, found {laws:?}: {damage}"
+            invariants.iter().any(|found| found == invariant),
+            "invariant {invariant}, found {invariants:?}: {damage}"
         );
     }
 }
@@ -106,11 +106,11 @@ fn a_damaged_wallet_is_found() {
     // The stack burns the second grant first, and that is spent: what is left is one grant.
     let cases: Vec<_> = cases
         .iter()
-        .map(|(law, sql)| (*law, sql.replace("grants,1", "grants,0")))
+        .map(|(invariant, sql)| (*invariant, sql.replace("grants,1", "grants,0")))
         .collect();
     let cases: Vec<_> = cases
         .iter()
-        .map(|(law, sql)| (*law, sql.as_str()))
+        .map(|(invariant, sql)| (*invariant, sql.as_str()))
         .collect();
     finds(&mut client, "ann", &cases);
     let bob = [
@@ -120,7 +120,8 @@ fn a_damaged_wallet_is_found() {
     finds(
         &mut client,
         "bob",
-        &bob.each_ref().map(|(law, sql)| (*law, sql.as_str())),
+        &bob.each_ref()
+            .map(|(invariant, sql)| (*invariant, sql.as_str())),
     );
 }
 
@@ -132,7 +133,7 @@ fn a_damaged_subscription_is_found() {
         "SELECT credyt.create_plan('pro', 10, rollover => NULL), credyt.subscribe('dee', 'pro', now() - interval '70 days');
          SELECT credyt.change_plan('dee', 'pro', quantity => 2)",
     );
-    assert_eq!(database.broken_laws(), [""; 0]);
+    assert_eq!(database.broken_invariants(), [""; 0]);
     let set = |what: &str| format!("UPDATE credyt.booked_subscriptions SET {what}");
     let cases = [
         ("3", edit("dee", "next_renewal", "null")),
@@ -152,7 +153,9 @@ fn a_damaged_subscription_is_found() {
         ("2", "UPDATE credyt.grants SET credits = credits + 1 WHERE origin IS NOT NULL AND customer = 'dee'".to_owned()),
         ("2", "UPDATE credyt.grants SET paid = paid + 1 WHERE origin IS NOT NULL AND customer = 'dee'".to_owned()),
     ];
-    let cases = cases.each_ref().map(|(law, sql)| (*law, sql.as_str()));
+    let cases = cases
+        .each_ref()
+        .map(|(invariant, sql)| (*invariant, sql.as_str()));
     finds(&mut client, "dee", &cases);
 }
 
@@ -174,7 +177,7 @@ fn a_damaged_grant_is_found() {
             (
                 "6",
                 "INSERT INTO credyt.grants SELECT customer, gen_random_uuid(), asset, kind, priority, credits, paid, settled,
-                     settled_revenue, effective_at, expires_at, applies_to, origin, created_at, metadata
+                     debt_revenue, effective_at, expires_at, applies_to, origin, created_at, metadata
                  FROM credyt.grants WHERE kind = 'included'",
             ),
         ],
@@ -254,7 +257,7 @@ fn a_damaged_authorization_is_found() {
             ),
             (
                 "7",
-                "INSERT INTO credyt.debts VALUES ('ann', 'credits', 99, gen_random_uuid(), NULL, 1, 0)",
+                "INSERT INTO credyt.open_debts VALUES ('ann', 'credits', 99, gen_random_uuid(), NULL, 1, 0)",
             ),
         ],
     );
@@ -268,16 +271,16 @@ fn a_damaged_authorization_is_found() {
             ),
             (
                 "1",
-                "UPDATE credyt.debts SET owed = 6 WHERE customer = 'bob'",
+                "UPDATE credyt.open_debts SET owed = 6 WHERE customer = 'bob'",
             ),
-            ("1", "DELETE FROM credyt.debts WHERE customer = 'bob'"),
+            ("1", "DELETE FROM credyt.open_debts WHERE customer = 'bob'"),
             (
                 "7",
-                "UPDATE credyt.debts SET owed = 6 WHERE customer = 'bob'",
+                "UPDATE credyt.open_debts SET owed = 6 WHERE customer = 'bob'",
             ),
             (
                 "7",
-                "UPDATE credyt.debts SET returned = 1 WHERE customer = 'bob'",
+                "UPDATE credyt.open_debts SET returned = 1 WHERE customer = 'bob'",
             ),
         ],
     );
@@ -344,17 +347,17 @@ fn a_damaged_period_is_found() {
         ("6", into_the_first("open")),
         ("6", edit("ann", "changed_at", "\"2020-01-01T00:00:00Z\"")),
     ];
-    for (law, damage) in &cases {
+    for (invariant, damage) in &cases {
         rows(
             &mut client,
             "BEGIN; SET LOCAL session_replication_role = replica",
         );
         rows(&mut client, damage);
         let one = "SELECT DISTINCT invariant FROM credyt.verify('ann') ORDER BY 1";
-        let laws = values(&mut client, one);
+        let invariants = values(&mut client, one);
         assert!(
-            laws.iter().any(|found| found == law),
-            "law {law}, found {laws:?}: {damage}"
+            invariants.iter().any(|found| found == invariant),
+            "invariant {invariant}, found {invariants:?}: {damage}"
         );
         assert_eq!(
             values(&mut client, "SELECT * FROM credyt.verify('cy')"),

@@ -75,7 +75,7 @@ CREATE TABLE credyt.grants (
     credits          numeric NOT NULL,
     paid             numeric NOT NULL,
     settled          numeric NOT NULL,
-    settled_revenue  numeric NOT NULL,
+    debt_revenue  numeric NOT NULL,
     effective_at     timestamptz NOT NULL,
     expires_at       timestamptz,
     applies_to       text[],
@@ -98,7 +98,7 @@ COMMENT ON COLUMN credyt.grants.priority IS 'Lower burns first.';
 COMMENT ON COLUMN credyt.grants.credits IS 'Credits issued.';
 COMMENT ON COLUMN credyt.grants.paid IS 'Money paid for them, in the asset''s currency.';
 COMMENT ON COLUMN credyt.grants.settled IS 'Credits of it that paid debt the moment it was issued.';
-COMMENT ON COLUMN credyt.grants.settled_revenue IS 'Money earned by them.';
+COMMENT ON COLUMN credyt.grants.debt_revenue IS 'Money earned by them.';
 COMMENT ON COLUMN credyt.grants.effective_at IS 'Live from here on ...';
 COMMENT ON COLUMN credyt.grants.expires_at IS '... and before this moment, or that of ended_grants; NULL: it never ends.';
 COMMENT ON COLUMN credyt.grants.applies_to IS 'Patterns of the actions it may pay for, such as image.*; NULL: all.';
@@ -242,7 +242,7 @@ COMMENT ON COLUMN credyt.ledger.idempotency_key IS 'Unique per customer.';
 COMMENT ON COLUMN credyt.ledger.request IS 'Hash of what was asked, to know a replay from another request.';
 COMMENT ON COLUMN credyt.ledger.metadata IS 'The application''s own notes.';
 
-CREATE TABLE credyt.debts (
+CREATE TABLE credyt.open_debts (
     customer  text NOT NULL,
     asset     text NOT NULL,
     seq       bigint NOT NULL,
@@ -252,14 +252,14 @@ CREATE TABLE credyt.debts (
     returned  numeric NOT NULL,
     PRIMARY KEY (customer, asset, seq)
 );
-COMMENT ON TABLE credyt.debts IS 'Ledger rows that are still owed, the oldest paid first, and revocations that were.';
-COMMENT ON COLUMN credyt.debts.customer IS 'Who owes.';
-COMMENT ON COLUMN credyt.debts.asset IS 'In which asset.';
-COMMENT ON COLUMN credyt.debts.seq IS 'The number of the ledger row in its wallet.';
-COMMENT ON COLUMN credyt.debts.id IS 'The ledger row.';
-COMMENT ON COLUMN credyt.debts.action IS 'What the customer did: grants that may pay for it pay the debt. NULL: a revocation, which any grant pays.';
-COMMENT ON COLUMN credyt.debts.owed IS 'Credits still owed.';
-COMMENT ON COLUMN credyt.debts.returned IS 'Of a revocation: credits by which refunds lowered it, or that they gave back to the grants that had paid it.';
+COMMENT ON TABLE credyt.open_debts IS 'Ledger rows that are still owed, the oldest paid first, and revocations that were.';
+COMMENT ON COLUMN credyt.open_debts.customer IS 'Who owes.';
+COMMENT ON COLUMN credyt.open_debts.asset IS 'In which asset.';
+COMMENT ON COLUMN credyt.open_debts.seq IS 'The number of the ledger row in its wallet.';
+COMMENT ON COLUMN credyt.open_debts.id IS 'The ledger row.';
+COMMENT ON COLUMN credyt.open_debts.action IS 'What the customer did: grants that may pay for it pay the debt. NULL: a revocation, which any grant pays.';
+COMMENT ON COLUMN credyt.open_debts.owed IS 'Credits still owed.';
+COMMENT ON COLUMN credyt.open_debts.returned IS 'Of a revocation: credits by which refunds lowered it, or that they gave back to the grants that had paid it.';
 
 CREATE TABLE credyt.ended_grants (
     customer  text NOT NULL,

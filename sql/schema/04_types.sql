@@ -118,7 +118,7 @@ COMMENT ON COLUMN credyt.asset.currency IS 'The currency of paid, cost and reven
 COMMENT ON COLUMN credyt.asset.timezone IS 'The time zone of its days.';
 COMMENT ON COLUMN credyt.asset.created_at IS 'When it was created.';
 
-CREATE TYPE credyt.quoted AS (
+CREATE TYPE credyt.quote AS (
     action         text,
     quantity       numeric,
     asset          text,
@@ -126,15 +126,15 @@ CREATE TYPE credyt.quoted AS (
     price_version  int,
     breakdown      jsonb
 );
-COMMENT ON TYPE credyt.quoted IS 'What an action would cost.';
-COMMENT ON COLUMN credyt.quoted.action IS 'What the customer would do.';
-COMMENT ON COLUMN credyt.quoted.quantity IS 'How much of it.';
-COMMENT ON COLUMN credyt.quoted.asset IS 'In which asset.';
-COMMENT ON COLUMN credyt.quoted.credits IS 'Credits it would cost.';
-COMMENT ON COLUMN credyt.quoted.price_version IS 'The price that says so.';
-COMMENT ON COLUMN credyt.quoted.breakdown IS 'How the credits came about, amounts as strings.';
+COMMENT ON TYPE credyt.quote IS 'What an action would cost.';
+COMMENT ON COLUMN credyt.quote.action IS 'What the customer would do.';
+COMMENT ON COLUMN credyt.quote.quantity IS 'How much of it.';
+COMMENT ON COLUMN credyt.quote.asset IS 'In which asset.';
+COMMENT ON COLUMN credyt.quote.credits IS 'Credits it would cost.';
+COMMENT ON COLUMN credyt.quote.price_version IS 'The price that says so.';
+COMMENT ON COLUMN credyt.quote.breakdown IS 'How the credits came about, amounts as strings.';
 
-CREATE TYPE credyt.standing AS (
+CREATE TYPE credyt.balance AS (
     settled          numeric,
     held             numeric,
     available        numeric,
@@ -142,13 +142,13 @@ CREATE TYPE credyt.standing AS (
     overdraft_limit  numeric,
     next_expiry      timestamptz
 );
-COMMENT ON TYPE credyt.standing IS 'A customer''s balance.';
-COMMENT ON COLUMN credyt.standing.settled IS 'Credits in live or held grants, less what is owed.';
-COMMENT ON COLUMN credyt.standing.held IS 'Credits that open authorizations pin; NULL at a past time.';
-COMMENT ON COLUMN credyt.standing.available IS 'Credits that can be spent, overdraft included; NULL at a past time.';
-COMMENT ON COLUMN credyt.standing.owed IS 'Credits spent beyond the grants and not paid back.';
-COMMENT ON COLUMN credyt.standing.overdraft_limit IS 'Credits that may be owed; NULL at a past time.';
-COMMENT ON COLUMN credyt.standing.next_expiry IS 'When the first live grant ends; NULL: none does, or a past time.';
+COMMENT ON TYPE credyt.balance IS 'A customer''s balance.';
+COMMENT ON COLUMN credyt.balance.settled IS 'Credits in live or held grants, less what is owed.';
+COMMENT ON COLUMN credyt.balance.held IS 'Credits that open authorizations pin; NULL at a past time.';
+COMMENT ON COLUMN credyt.balance.available IS 'Credits that can be spent, overdraft included; NULL at a past time.';
+COMMENT ON COLUMN credyt.balance.owed IS 'Credits spent beyond the grants and not paid back.';
+COMMENT ON COLUMN credyt.balance.overdraft_limit IS 'Credits that may be owed; NULL at a past time.';
+COMMENT ON COLUMN credyt.balance.next_expiry IS 'When the first live grant ends; NULL: none does, or a past time.';
 
 CREATE TYPE credyt.wallet_row AS (
     customer         text,

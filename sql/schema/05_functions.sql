@@ -38,7 +38,7 @@ CREATE FUNCTION credyt.quote(
     usage       jsonb DEFAULT NULL,
     cost        numeric DEFAULT NULL,
     at          timestamptz DEFAULT NULL
-) RETURNS credyt.quoted
+) RETURNS credyt.quote
     AS 'MODULE_PATHNAME', 'credyt_quote' LANGUAGE c VOLATILE
     SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_seqscan = off;
 COMMENT ON FUNCTION credyt.quote(text, numeric, jsonb, text, text, jsonb, numeric, timestamptz) IS
@@ -195,7 +195,7 @@ CREATE FUNCTION credyt.balance(
     customer  text,
     asset     text DEFAULT 'credits',
     at        timestamptz DEFAULT NULL
-) RETURNS credyt.standing
+) RETURNS credyt.balance
     AS 'MODULE_PATHNAME', 'credyt_balance' LANGUAGE c STABLE
     SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_seqscan = off;
 COMMENT ON FUNCTION credyt.balance(text, text, timestamptz) IS
@@ -207,20 +207,20 @@ CREATE FUNCTION credyt.grants(wallet credyt.wallet) RETURNS SETOF credyt.grant
 COMMENT ON FUNCTION credyt.grants(credyt.wallet) IS
     'The open grants in a wallet''s state, in burn order; what the state does not keep is NULL.';
 
-CREATE FUNCTION credyt.advanced(customer text, asset text, state credyt.wallet, at timestamptz) RETURNS credyt.wallet
-    AS 'MODULE_PATHNAME', 'credyt_advanced' LANGUAGE c STABLE
+CREATE FUNCTION credyt.wallet_state_at(customer text, asset text, state credyt.wallet, at timestamptz) RETURNS credyt.wallet
+    AS 'MODULE_PATHNAME', 'credyt_wallet_state_at' LANGUAGE c STABLE
     SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_seqscan = off;
-COMMENT ON FUNCTION credyt.advanced(text, text, credyt.wallet, timestamptz) IS
+COMMENT ON FUNCTION credyt.wallet_state_at(text, text, credyt.wallet, timestamptz) IS
     'A wallet''s state with all that time has decided up to a moment: what the views show where nothing has been booked yet.';
 
-CREATE FUNCTION credyt.due(customer text, asset text, state credyt.wallet, at timestamptz) RETURNS SETOF credyt.movement
-    AS 'MODULE_PATHNAME', 'credyt_due' LANGUAGE c STABLE ROWS 1
+CREATE FUNCTION credyt.pending_movements(customer text, asset text, state credyt.wallet, at timestamptz) RETURNS SETOF credyt.movement
+    AS 'MODULE_PATHNAME', 'credyt_pending_movements' LANGUAGE c STABLE ROWS 1
     SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_seqscan = off;
-COMMENT ON FUNCTION credyt.due(text, text, credyt.wallet, timestamptz) IS
+COMMENT ON FUNCTION credyt.pending_movements(text, text, credyt.wallet, timestamptz) IS
     'What time has decided about a wallet up to a moment and no call has booked yet.';
 
-CREATE FUNCTION credyt.grants_due(customer text, asset text, state credyt.wallet, at timestamptz) RETURNS SETOF credyt.grant
-    AS 'MODULE_PATHNAME', 'credyt_grants_due' LANGUAGE c STABLE ROWS 1
+CREATE FUNCTION credyt.pending_grants(customer text, asset text, state credyt.wallet, at timestamptz) RETURNS SETOF credyt.grant
+    AS 'MODULE_PATHNAME', 'credyt_pending_grants' LANGUAGE c STABLE ROWS 1
     SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_seqscan = off;
-COMMENT ON FUNCTION credyt.grants_due(text, text, credyt.wallet, timestamptz) IS
+COMMENT ON FUNCTION credyt.pending_grants(text, text, credyt.wallet, timestamptz) IS
     'The grants that renewals up to a moment have made and no call has booked yet.';

@@ -1,6 +1,6 @@
 -- Views: one question each. They read as of the calling statement and never write.
 
-CREATE VIEW credyt.wallets_now AS
+CREATE VIEW credyt.current_wallets AS
 SELECT w.customer, w.asset, w.status, w.overdraft_limit, t.at, s.state
 FROM credyt.wallets w
 -- OFFSET 0: computed once for a wallet, not once for every column that is made of it.
@@ -9,24 +9,24 @@ CROSS JOIN LATERAL (
     OFFSET 0
 ) t
 CROSS JOIN LATERAL (
-    SELECT CASE WHEN w.next_due_at <= t.at THEN credyt.advanced(w.customer, w.asset, w.state, t.at)
+    SELECT CASE WHEN w.next_due_at <= t.at THEN credyt.wallet_state_at(w.customer, w.asset, w.state, t.at)
                 ELSE w.state END AS state
     OFFSET 0
 ) s;
-COMMENT ON VIEW credyt.wallets_now IS 'Every wallet''s state at this moment, with all that time has decided. The other views are made of it.';
-COMMENT ON COLUMN credyt.wallets_now.customer IS 'Whose wallet.';
-COMMENT ON COLUMN credyt.wallets_now.asset IS 'In which asset.';
-COMMENT ON COLUMN credyt.wallets_now.status IS 'active, frozen or closed.';
-COMMENT ON COLUMN credyt.wallets_now.overdraft_limit IS 'Credits that may be owed.';
-COMMENT ON COLUMN credyt.wallets_now.at IS 'The moment it is read at.';
-COMMENT ON COLUMN credyt.wallets_now.state IS 'The packed state.';
+COMMENT ON VIEW credyt.current_wallets IS 'Every wallet''s state at this moment, with all that time has decided. The other views are made of it.';
+COMMENT ON COLUMN credyt.current_wallets.customer IS 'Whose wallet.';
+COMMENT ON COLUMN credyt.current_wallets.asset IS 'In which asset.';
+COMMENT ON COLUMN credyt.current_wallets.status IS 'active, frozen or closed.';
+COMMENT ON COLUMN credyt.current_wallets.overdraft_limit IS 'Credits that may be owed.';
+COMMENT ON COLUMN credyt.current_wallets.at IS 'The moment it is read at.';
+COMMENT ON COLUMN credyt.current_wallets.state IS 'The packed state.';
 
 CREATE VIEW credyt.pending_entries AS
 SELECT w.customer, w.asset, d.kind, d.occurred_at, d.accounted_at, d.action, d.credits, d.balance, d.revenue, d.costs,
        d.allocations, d.refers_to, d.reason
 FROM credyt.wallets w
 CROSS JOIN (SELECT credyt.statement_time() AS now OFFSET 0) n
-CROSS JOIN LATERAL credyt.due(w.customer, w.asset, w.state, n.now) AS d
+CROSS JOIN LATERAL credyt.pending_movements(w.customer, w.asset, w.state, n.now) AS d
 -- A wallet that last changed later, by a clock that was set back, has nothing due before then.
 WHERE w.next_due_at <= n.now;
 COMMENT ON VIEW credyt.pending_entries IS 'What is due in every wallet and no call has booked yet: the rows that the ledger will have. Every report includes it.';
@@ -53,7 +53,7 @@ SELECT w.customer, w.asset,
        w.overdraft_limit,
        credyt.next_expiry(w.state, w.at) AS next_expiry,
        w.status
-FROM credyt.wallets_now w;
+FROM credyt.current_wallets w;
 COMMENT ON VIEW credyt.wallet_balances IS 'What does each customer have? Credits, as credyt.balance says.';
 COMMENT ON COLUMN credyt.wallet_balances.customer IS 'Whose wallet.';
 COMMENT ON COLUMN credyt.wallet_balances.asset IS 'In which asset.';
@@ -82,12 +82,12 @@ FROM (
     SELECT w.customer, d.id, w.asset, d.kind, d.priority, d.credits, d.paid, d.effective_at, d.expires_at,
            d.applies_to, d.origin
     FROM credyt.wallets w
-    CROSS JOIN LATERAL credyt.grants_due(w.customer, w.asset, w.state, (SELECT credyt.statement_time())) AS d
+    CROSS JOIN LATERAL credyt.pending_grants(w.customer, w.asset, w.state, (SELECT credyt.statement_time())) AS d
     WHERE w.next_due_at <= (SELECT credyt.statement_time())
 ) g
 LEFT JOIN (
     SELECT w.customer, open.id, open.remaining, open.held, open.deferred
-    FROM credyt.wallets_now w CROSS JOIN LATERAL credyt.grants(w.state) AS open
+    FROM credyt.current_wallets w CROSS JOIN LATERAL credyt.grants(w.state) AS open
 ) o ON o.customer = g.customer AND o.id = g.id;
 COMMENT ON VIEW credyt.grant_balances IS 'What is left of every grant? Future, spent and ended ones too.';
 COMMENT ON COLUMN credyt.grant_balances.customer IS 'Who got it.';
@@ -110,7 +110,7 @@ CREATE VIEW credyt.spend_order AS
 SELECT w.customer, w.asset,
        row_number() OVER (PARTITION BY w.customer, w.asset ORDER BY o.place)::int AS position,
        o.id AS grant_id, o.kind, o.remaining, o.held, o.expires_at, o.applies_to
-FROM credyt.wallets_now w
+FROM credyt.current_wallets w
 CROSS JOIN LATERAL credyt.grants(w.state) WITH ORDINALITY AS
     o (id, customer, asset, kind, priority, credits, remaining, held, paid, deferred, effective_at,
        expires_at, applies_to, origin, replayed, place)
@@ -189,7 +189,7 @@ COMMENT ON COLUMN credyt.price_book.superseded_at IS '... and until when; NULL: 
 
 CREATE VIEW credyt.expiring_grants AS
 SELECT w.customer, w.asset, o.id AS grant_id, o.kind, o.remaining, o.expires_at
-FROM credyt.wallets_now w
+FROM credyt.current_wallets w
 CROSS JOIN LATERAL credyt.grants(w.state) AS o
 WHERE o.expires_at > w.at AND o.effective_at <= w.at;
 COMMENT ON VIEW credyt.expiring_grants IS 'Which live credits will end, and when? Ask with ORDER BY expires_at.';
@@ -202,7 +202,7 @@ COMMENT ON COLUMN credyt.expiring_grants.expires_at IS 'When it ends.';
 
 CREATE VIEW credyt.deferred_revenue AS
 SELECT w.asset, o.kind, sum(o.remaining) AS credits, sum(o.deferred) AS revenue
-FROM credyt.wallets_now w
+FROM credyt.current_wallets w
 CROSS JOIN LATERAL credyt.grants(w.state) AS o
 GROUP BY w.asset, o.kind;
 COMMENT ON VIEW credyt.deferred_revenue IS 'What was paid for credits that are not spent yet?';

@@ -50,9 +50,9 @@ plan_changes AS NOT MATERIALIZED (
     SELECT c.* FROM credyt.plan_changes c WHERE c.customer = verify.customer
 ),
 debts AS NOT MATERIALIZED (
-    SELECT d.* FROM credyt.debts d WHERE verify.customer IS NULL
+    SELECT d.* FROM credyt.open_debts d WHERE verify.customer IS NULL
     UNION ALL
-    SELECT d.* FROM credyt.debts d WHERE d.customer = verify.customer
+    SELECT d.* FROM credyt.open_debts d WHERE d.customer = verify.customer
 ),
 period_grants AS NOT MATERIALIZED (
     SELECT s.* FROM credyt.period_grants s WHERE verify.customer IS NULL
@@ -404,7 +404,7 @@ LEFT JOIN (
           CROSS JOIN LATERAL (SELECT d.action, NULL AS scope UNION SELECT NULL, unnest(d.scopes)) AS c) d
       ON d.customer = u.customer AND d.asset = u.asset AND d.counts = u.counts
      AND d.created_at >= u.period_start AND d.created_at < u.period_end AND coalesce(d.seq > u.after, true)
-     AND (d.scope = u.scope OR credyt.covers(u.scope, d.action))
+     AND (d.scope = u.scope OR credyt.matches_action(u.scope, d.action))
     GROUP BY 1, 2, 3, 4, 5, 6
 ) s ON s.customer = u.customer AND s.asset = u.asset AND s.scope = u.scope AND s.every = u.every AND s.counts = u.counts
    AND s.period_start = u.period_start

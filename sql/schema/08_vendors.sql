@@ -61,7 +61,7 @@ COMMENT ON COLUMN credyt.vendor_import.unchanged IS 'Models whose rate is the sa
 COMMENT ON COLUMN credyt.vendor_import.skipped IS 'Models without a price.';
 COMMENT ON COLUMN credyt.vendor_import.unrecognised IS 'Fields that nothing was made of, and how often each occurred.';
 
-CREATE TYPE credyt.vendor_costed AS (
+CREATE TYPE credyt.vendor_cost_result AS (
     vendor        text,
     model         text,
     cost          numeric,
@@ -71,15 +71,15 @@ CREATE TYPE credyt.vendor_costed AS (
     rate_version  int,
     reason        text
 );
-COMMENT ON TYPE credyt.vendor_costed IS 'What a vendor charges for some usage, as far as it is known.';
-COMMENT ON COLUMN credyt.vendor_costed.vendor IS 'The vendor, by the name that its rates have.';
-COMMENT ON COLUMN credyt.vendor_costed.model IS 'The model, by the name that its rates have.';
-COMMENT ON COLUMN credyt.vendor_costed.cost IS 'Money, at most 12 decimals; NULL: not known, see reason.';
-COMMENT ON COLUMN credyt.vendor_costed.currency IS 'The currency of the cost.';
-COMMENT ON COLUMN credyt.vendor_costed.components IS 'Unit by unit: count, price, per (units that the price is for), cost; above: the tier; price null: it costs nothing.';
-COMMENT ON COLUMN credyt.vendor_costed.usage IS 'Disjoint amounts by unit: input_tokens here are those that are not cached. What meters in prices read.';
-COMMENT ON COLUMN credyt.vendor_costed.rate_version IS 'The version of the rate in credyt.vendor_rates.';
-COMMENT ON COLUMN credyt.vendor_costed.reason IS 'Why the cost is not known.';
+COMMENT ON TYPE credyt.vendor_cost_result IS 'What a vendor charges for some usage, as far as it is known.';
+COMMENT ON COLUMN credyt.vendor_cost_result.vendor IS 'The vendor, by the name that its rates have.';
+COMMENT ON COLUMN credyt.vendor_cost_result.model IS 'The model, by the name that its rates have.';
+COMMENT ON COLUMN credyt.vendor_cost_result.cost IS 'Money, at most 12 decimals; NULL: not known, see reason.';
+COMMENT ON COLUMN credyt.vendor_cost_result.currency IS 'The currency of the cost.';
+COMMENT ON COLUMN credyt.vendor_cost_result.components IS 'Unit by unit: count, price, per (units that the price is for), cost; above: the tier; price null: it costs nothing.';
+COMMENT ON COLUMN credyt.vendor_cost_result.usage IS 'Disjoint amounts by unit: input_tokens here are those that are not cached. What meters in prices read.';
+COMMENT ON COLUMN credyt.vendor_cost_result.rate_version IS 'The version of the rate in credyt.vendor_rates.';
+COMMENT ON COLUMN credyt.vendor_cost_result.reason IS 'Why the cost is not known.';
 
 CREATE FUNCTION credyt.import_vendor_rates(
     rates         jsonb,
@@ -110,7 +110,7 @@ CREATE FUNCTION credyt.vendor_cost(
     api_flavor  text DEFAULT NULL,
     at          timestamptz DEFAULT NULL,
     context     jsonb DEFAULT '{}'
-) RETURNS credyt.vendor_costed
+) RETURNS credyt.vendor_cost_result
     AS 'MODULE_PATHNAME', 'credyt_vendor_cost' LANGUAGE c VOLATILE
     SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_seqscan = off;
 COMMENT ON FUNCTION credyt.vendor_cost(text, text, jsonb, text, timestamptz, jsonb) IS

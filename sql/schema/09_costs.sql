@@ -161,7 +161,7 @@ CREATE FUNCTION credyt.record_cost(
 COMMENT ON FUNCTION credyt.record_cost(text, text, text, jsonb, numeric, uuid, uuid, text, text, text, timestamptz, jsonb, jsonb) IS
     'Records what a vendor charges for a debit, an authorization, or a customer alone; each call counts once.';
 
-CREATE TYPE credyt.recosted AS (
+CREATE TYPE credyt.recost_result AS (
     customer     text,
     asset        text,
     debit_id     uuid,
@@ -172,23 +172,23 @@ CREATE TYPE credyt.recosted AS (
     cost_after   numeric,
     occurred_at  timestamptz
 );
-COMMENT ON TYPE credyt.recosted IS 'A cost that credyt.recost corrected.';
-COMMENT ON COLUMN credyt.recosted.customer IS 'For whom.';
-COMMENT ON COLUMN credyt.recosted.asset IS 'In whose margin it counts.';
-COMMENT ON COLUMN credyt.recosted.debit_id IS 'The debit.';
-COMMENT ON COLUMN credyt.recosted.cost_id IS 'The recorded cost; NULL: it came with the debit.';
-COMMENT ON COLUMN credyt.recosted.vendor IS 'Who charges it.';
-COMMENT ON COLUMN credyt.recosted.model IS 'For what.';
-COMMENT ON COLUMN credyt.recosted.cost_before IS 'Money, as it was known; NULL: it was not.';
-COMMENT ON COLUMN credyt.recosted.cost_after IS 'Money, by the rate that holds.';
-COMMENT ON COLUMN credyt.recosted.occurred_at IS 'When it happened.';
+COMMENT ON TYPE credyt.recost_result IS 'A cost that credyt.recost corrected.';
+COMMENT ON COLUMN credyt.recost_result.customer IS 'For whom.';
+COMMENT ON COLUMN credyt.recost_result.asset IS 'In whose margin it counts.';
+COMMENT ON COLUMN credyt.recost_result.debit_id IS 'The debit.';
+COMMENT ON COLUMN credyt.recost_result.cost_id IS 'The recorded cost; NULL: it came with the debit.';
+COMMENT ON COLUMN credyt.recost_result.vendor IS 'Who charges it.';
+COMMENT ON COLUMN credyt.recost_result.model IS 'For what.';
+COMMENT ON COLUMN credyt.recost_result.cost_before IS 'Money, as it was known; NULL: it was not.';
+COMMENT ON COLUMN credyt.recost_result.cost_after IS 'Money, by the rate that holds.';
+COMMENT ON COLUMN credyt.recost_result.occurred_at IS 'When it happened.';
 
 CREATE FUNCTION credyt.recost(
     vendor   text,
     model    text DEFAULT NULL,
     since    timestamptz DEFAULT NULL,
     dry_run  boolean DEFAULT false
-) RETURNS SETOF credyt.recosted
+) RETURNS SETOF credyt.recost_result
     AS 'MODULE_PATHNAME', 'credyt_recost' LANGUAGE c VOLATILE
     SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_seqscan = off;
 COMMENT ON FUNCTION credyt.recost(text, text, timestamptz, boolean) IS

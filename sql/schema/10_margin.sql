@@ -11,7 +11,7 @@ CREATE TYPE credyt.margin_line AS (
     vendor   text,
     model    text,
     kind     text,
-    counted  int,
+    report_mask  int,
     credits  numeric,
     revenue  numeric,
     cost     numeric
@@ -20,18 +20,18 @@ COMMENT ON TYPE credyt.margin_line IS 'A movement''s part of one vendor, model a
 COMMENT ON COLUMN credyt.margin_line.vendor IS 'Who charges the cost; NULL: not known.';
 COMMENT ON COLUMN credyt.margin_line.model IS 'For what; NULL: not known.';
 COMMENT ON COLUMN credyt.margin_line.kind IS 'What paid: included, promotional, purchased or overdraft; NULL: nothing was to pay.';
-COMMENT ON COLUMN credyt.margin_line.counted IS 'In which reports the movement is counted with this line, and not with another one of its lines: bit 2^n for the report by vendor (1), model (2) and kind (4), n their sum. 255: with this one always.';
+COMMENT ON COLUMN credyt.margin_line.report_mask IS 'In which reports the movement is counted with this line, and not with another one of its lines: bit 2^n for the report by vendor (1), model (2) and kind (4), n their sum. 255: with this one always.';
 COMMENT ON COLUMN credyt.margin_line.credits IS 'Credits spent, less refunds.';
 COMMENT ON COLUMN credyt.margin_line.revenue IS 'Money earned.';
 COMMENT ON COLUMN credyt.margin_line.cost IS 'Vendor cost; NULL: not known.';
 
-CREATE FUNCTION credyt.shared(kind text, allocations jsonb, costs jsonb, cost numeric) RETURNS SETOF credyt.margin_line
-    AS 'MODULE_PATHNAME', 'credyt_shared' LANGUAGE c IMMUTABLE PARALLEL SAFE ROWS 4;
-COMMENT ON FUNCTION credyt.shared(text, jsonb, jsonb, numeric) IS
+CREATE FUNCTION credyt.split_lines(kind text, allocations jsonb, costs jsonb, cost numeric) RETURNS SETOF credyt.margin_line
+    AS 'MODULE_PATHNAME', 'credyt_split_lines' LANGUAGE c IMMUTABLE PARALLEL SAFE ROWS 4;
+COMMENT ON FUNCTION credyt.split_lines(text, jsonb, jsonb, numeric) IS
     'A ledger row, shared over its models by cost and over its kinds by credits. Shares add up to the row.';
-CREATE FUNCTION credyt.posted(lines jsonb, debits int) RETURNS SETOF credyt.margin_line
-    AS 'MODULE_PATHNAME', 'credyt_posted' LANGUAGE c IMMUTABLE PARALLEL SAFE ROWS 4;
-COMMENT ON FUNCTION credyt.posted(jsonb, int) IS 'The lines of a cost posting.';
+CREATE FUNCTION credyt.posting_lines(lines jsonb, debits int) RETURNS SETOF credyt.margin_line
+    AS 'MODULE_PATHNAME', 'credyt_posting_lines' LANGUAGE c IMMUTABLE PARALLEL SAFE ROWS 4;
+COMMENT ON FUNCTION credyt.posting_lines(jsonb, int) IS 'The lines of a cost posting.';
 
 -- Most rows have one allocation and one model at most: they are a line as they are.
 -- What is due and not booked yet has no number: what is asked for by number leaves it out.
@@ -44,19 +44,19 @@ SELECT l.customer, l.asset, l.id, l.seq, l.accounted_at, l.action,
        CASE WHEN l.kind = 'debit' THEN 1 ELSE 0 END AS debits,
        l.kind = 'debit' AND l.cost IS NOT NULL AS costed,
        CASE WHEN l.kind = 'debit' THEN coalesce(l.quantity, 0) ELSE 0 END AS quantity,
-       s.vendor, s.model, s.kind, s.counted, s.credits, s.revenue, s.cost
+       s.vendor, s.model, s.kind, s.report_mask, s.credits, s.revenue, s.cost
 FROM credyt.ledger l
 CROSS JOIN LATERAL (
     SELECT l.costs->0->>'vendor' AS vendor, l.costs->0->>'model' AS model, l.allocations->0->>'kind' AS kind,
-           255 AS counted,
+           255 AS report_mask,
            CASE WHEN l.kind IN ('debit', 'refund') THEN -l.credits ELSE 0 END AS credits,
            l.revenue,
            CASE WHEN l.costs IS NULL THEN l.cost ELSE (l.costs->0->>'cost')::numeric END AS cost
     WHERE l.kind <> 'settlement' AND jsonb_array_length(l.allocations) <= 1
       AND (l.costs IS NULL OR jsonb_array_length(l.costs) <= 1)
     UNION ALL
-    SELECT s.vendor, s.model, s.kind, s.counted, s.credits, s.revenue, s.cost
-    FROM credyt.shared(l.kind, l.allocations, l.costs, l.cost) AS s
+    SELECT s.vendor, s.model, s.kind, s.report_mask, s.credits, s.revenue, s.cost
+    FROM credyt.split_lines(l.kind, l.allocations, l.costs, l.cost) AS s
     WHERE l.kind = 'settlement' OR jsonb_array_length(l.allocations) > 1
       OR (l.costs IS NOT NULL AND jsonb_array_length(l.costs) > 1)
 ) s
@@ -65,26 +65,26 @@ UNION ALL
 SELECT p.customer, p.asset, 'ffffffff-ffff-ffff-ffff-ffffffffffff'::uuid, p.seq, p.accounted_at, p.action,
        p.scopes,
        p.debits, p.costed <> 0, p.quantity,
-       s.vendor, s.model, s.kind, s.counted, s.credits, s.revenue, s.cost
+       s.vendor, s.model, s.kind, s.report_mask, s.credits, s.revenue, s.cost
 FROM credyt.cost_postings p
 CROSS JOIN LATERAL (
     SELECT p.lines->0->>'vendor' AS vendor, p.lines->0->>'model' AS model, p.lines->0->>'kind' AS kind,
-           255 AS counted,
+           255 AS report_mask,
            (p.lines->0->>'credits')::numeric AS credits,
            (p.lines->0->>'revenue')::numeric AS revenue,
            (p.lines->0->>'cost')::numeric AS cost
     WHERE jsonb_array_length(p.lines) = 1
     UNION ALL
-    SELECT s.vendor, s.model, s.kind, s.counted, s.credits, s.revenue, s.cost
-    FROM credyt.posted(p.lines, p.debits) AS s
+    SELECT s.vendor, s.model, s.kind, s.report_mask, s.credits, s.revenue, s.cost
+    FROM credyt.posting_lines(p.lines, p.debits) AS s
     WHERE jsonb_array_length(p.lines) <> 1
 ) s
 UNION ALL
 SELECT e.customer, e.asset, NULL::uuid, NULL::bigint, e.accounted_at, e.action,
        (SELECT d.scopes FROM credyt.ledger d WHERE d.customer = e.customer AND d.id = e.refers_to),
-       0, false, 0::numeric, s.vendor, s.model, s.kind, s.counted, s.credits, s.revenue, s.cost
+       0, false, 0::numeric, s.vendor, s.model, s.kind, s.report_mask, s.credits, s.revenue, s.cost
 FROM credyt.pending_entries e
-CROSS JOIN LATERAL credyt.shared(e.kind, e.allocations, e.costs, NULL) AS s
+CROSS JOIN LATERAL credyt.split_lines(e.kind, e.allocations, e.costs, NULL) AS s
 WHERE e.kind = 'settlement' OR e.revenue <> 0;
 COMMENT ON VIEW credyt.margin_lines IS 'What does each movement add to margin? The reports add up nothing else; ask for one customer.';
 COMMENT ON COLUMN credyt.margin_lines.customer IS 'Whose.';
@@ -100,7 +100,7 @@ COMMENT ON COLUMN credyt.margin_lines.quantity IS 'The quantity of the debit.';
 COMMENT ON COLUMN credyt.margin_lines.vendor IS 'Who charges the cost; NULL: not known.';
 COMMENT ON COLUMN credyt.margin_lines.model IS 'For what; NULL: not known.';
 COMMENT ON COLUMN credyt.margin_lines.kind IS 'What paid: included, promotional, purchased or overdraft; NULL: nothing was to pay.';
-COMMENT ON COLUMN credyt.margin_lines.counted IS 'In which reports the movement is counted with this line, and not with another one of its lines: bit 2^n for the report by vendor (1), model (2) and kind (4), n their sum. 255: with this one always.';
+COMMENT ON COLUMN credyt.margin_lines.report_mask IS 'In which reports the movement is counted with this line, and not with another one of its lines: bit 2^n for the report by vendor (1), model (2) and kind (4), n their sum. 255: with this one always.';
 COMMENT ON COLUMN credyt.margin_lines.credits IS 'Credits spent, less refunds.';
 COMMENT ON COLUMN credyt.margin_lines.revenue IS 'Money earned.';
 COMMENT ON COLUMN credyt.margin_lines.cost IS 'Vendor cost; NULL: not known.';
@@ -124,7 +124,7 @@ COMMENT ON COLUMN credyt.rollup_progress.id IS 'The last ledger row in the rollu
 CREATE TABLE credyt.margin_days (
     asset     text NOT NULL,
     day       date NOT NULL,
-    counted   int NOT NULL,
+    report_mask   int NOT NULL,
     costed    boolean NOT NULL,
     scoped    boolean NOT NULL,
     debits    bigint NOT NULL,
@@ -136,12 +136,12 @@ CREATE TABLE credyt.margin_days (
     credits   numeric NOT NULL,
     revenue   numeric NOT NULL,
     cost      numeric,
-    UNIQUE NULLS NOT DISTINCT (asset, day, action, vendor, model, kind, counted, costed, scoped)
+    UNIQUE NULLS NOT DISTINCT (asset, day, action, vendor, model, kind, report_mask, costed, scoped)
 ) WITH (fillfactor = 90);
 COMMENT ON TABLE credyt.margin_days IS 'Rollup of credyt.margin_lines by day, over all customers. Written by credyt.maintain, read by credyt.margin.';
 COMMENT ON COLUMN credyt.margin_days.asset IS 'In which asset; money is in its currency.';
 COMMENT ON COLUMN credyt.margin_days.day IS 'The day in the time zone of the asset.';
-COMMENT ON COLUMN credyt.margin_days.counted IS 'As in credyt.margin_lines.';
+COMMENT ON COLUMN credyt.margin_days.report_mask IS 'As in credyt.margin_lines.';
 COMMENT ON COLUMN credyt.margin_days.costed IS 'Are these debits whose cost is fully known?';
 COMMENT ON COLUMN credyt.margin_days.scoped IS 'Have they scopes?';
 COMMENT ON COLUMN credyt.margin_days.debits IS 'How many debits.';
@@ -158,7 +158,7 @@ CREATE TABLE credyt.margin_customers (
     customer  text NOT NULL,
     asset     text NOT NULL,
     day       date NOT NULL,
-    counted   int NOT NULL,
+    report_mask   int NOT NULL,
     costed    boolean NOT NULL,
     scoped    boolean NOT NULL,
     debits    bigint NOT NULL,
@@ -170,14 +170,14 @@ CREATE TABLE credyt.margin_customers (
     credits   numeric NOT NULL,
     revenue   numeric NOT NULL,
     cost      numeric,
-    UNIQUE NULLS NOT DISTINCT (customer, asset, day, action, vendor, model, kind, counted, costed, scoped)
+    UNIQUE NULLS NOT DISTINCT (customer, asset, day, action, vendor, model, kind, report_mask, costed, scoped)
 ) WITH (fillfactor = 90);
 CREATE INDEX margin_customers_day ON credyt.margin_customers USING brin (day) WITH (autosummarize = on);
 COMMENT ON TABLE credyt.margin_customers IS 'Rollup of credyt.margin_lines by customer and day. Written by credyt.maintain, read by credyt.margin.';
 COMMENT ON COLUMN credyt.margin_customers.customer IS 'Whose.';
 COMMENT ON COLUMN credyt.margin_customers.asset IS 'In which asset; money is in its currency.';
 COMMENT ON COLUMN credyt.margin_customers.day IS 'The day in the time zone of the asset.';
-COMMENT ON COLUMN credyt.margin_customers.counted IS 'As in credyt.margin_lines.';
+COMMENT ON COLUMN credyt.margin_customers.report_mask IS 'As in credyt.margin_lines.';
 COMMENT ON COLUMN credyt.margin_customers.costed IS 'Are these debits whose cost is fully known?';
 COMMENT ON COLUMN credyt.margin_customers.scoped IS 'Have they scopes?';
 COMMENT ON COLUMN credyt.margin_customers.debits IS 'How many debits.';
@@ -194,7 +194,7 @@ CREATE TABLE credyt.margin_scopes (
     customer  text NOT NULL,
     asset     text NOT NULL,
     day       date NOT NULL,
-    counted   int NOT NULL,
+    report_mask   int NOT NULL,
     costed    boolean NOT NULL,
     debits    bigint NOT NULL,
     scope     text NOT NULL,
@@ -206,7 +206,7 @@ CREATE TABLE credyt.margin_scopes (
     credits   numeric NOT NULL,
     revenue   numeric NOT NULL,
     cost      numeric,
-    UNIQUE NULLS NOT DISTINCT (customer, asset, day, scope, action, vendor, model, kind, counted, costed)
+    UNIQUE NULLS NOT DISTINCT (customer, asset, day, scope, action, vendor, model, kind, report_mask, costed)
 ) WITH (fillfactor = 90);
 CREATE INDEX margin_scopes_day ON credyt.margin_scopes USING brin (day) WITH (autosummarize = on);
 -- Without a primary key, a publication of these tables would refuse every update of them.
@@ -217,7 +217,7 @@ COMMENT ON TABLE credyt.margin_scopes IS 'Rollup of the credyt.margin_lines that
 COMMENT ON COLUMN credyt.margin_scopes.customer IS 'Whose.';
 COMMENT ON COLUMN credyt.margin_scopes.asset IS 'In which asset; money is in its currency.';
 COMMENT ON COLUMN credyt.margin_scopes.day IS 'The day in the time zone of the asset.';
-COMMENT ON COLUMN credyt.margin_scopes.counted IS 'As in credyt.margin_lines.';
+COMMENT ON COLUMN credyt.margin_scopes.report_mask IS 'As in credyt.margin_lines.';
 COMMENT ON COLUMN credyt.margin_scopes.costed IS 'Are these debits whose cost is fully known?';
 COMMENT ON COLUMN credyt.margin_scopes.debits IS 'How many debits.';
 COMMENT ON COLUMN credyt.margin_scopes.scope IS 'The scope.';
@@ -239,7 +239,7 @@ COMMENT ON STATISTICS credyt.margin_days_groups IS 'How many groups a report by 
 -- OFFSET 0: what is newer is looked up wallet by wallet.
 CREATE VIEW credyt.margin_unrolled AS
 SELECT w.customer, w.asset, m.id, m.seq, m.accounted_at, m.action, m.scopes, m.debits, m.costed, m.quantity,
-       m.vendor, m.model, m.kind, m.counted, m.credits, m.revenue, m.cost
+       m.vendor, m.model, m.kind, m.report_mask, m.credits, m.revenue, m.cost
 FROM credyt.wallets w
 LEFT JOIN credyt.rollup_progress p ON p.customer = w.customer AND p.asset = w.asset
 CROSS JOIN LATERAL (
@@ -251,7 +251,7 @@ CROSS JOIN LATERAL (
 WHERE credyt.seq(w.state) > coalesce(p.seq, 0)
 UNION ALL
 SELECT m.customer, m.asset, m.id, m.seq, m.accounted_at, m.action, m.scopes, m.debits, m.costed, m.quantity,
-       m.vendor, m.model, m.kind, m.counted, m.credits, m.revenue, m.cost
+       m.vendor, m.model, m.kind, m.report_mask, m.credits, m.revenue, m.cost
 FROM credyt.margin_lines m
 WHERE m.seq IS NULL;
 COMMENT ON VIEW credyt.margin_unrolled IS 'The credyt.margin_lines that the rollups do not have yet: newer ones, and what is due and not booked yet.';
@@ -268,7 +268,7 @@ COMMENT ON COLUMN credyt.margin_unrolled.quantity IS 'As in credyt.margin_lines.
 COMMENT ON COLUMN credyt.margin_unrolled.vendor IS 'As in credyt.margin_lines.';
 COMMENT ON COLUMN credyt.margin_unrolled.model IS 'As in credyt.margin_lines.';
 COMMENT ON COLUMN credyt.margin_unrolled.kind IS 'As in credyt.margin_lines.';
-COMMENT ON COLUMN credyt.margin_unrolled.counted IS 'As in credyt.margin_lines.';
+COMMENT ON COLUMN credyt.margin_unrolled.report_mask IS 'As in credyt.margin_lines.';
 COMMENT ON COLUMN credyt.margin_unrolled.credits IS 'As in credyt.margin_lines.';
 COMMENT ON COLUMN credyt.margin_unrolled.revenue IS 'As in credyt.margin_lines.';
 COMMENT ON COLUMN credyt.margin_unrolled.cost IS 'As in credyt.margin_lines.';
@@ -356,15 +356,15 @@ SELECT s.asset, s.customer, s.debits, trim_scale(s.quantity) AS quantity, trim_s
        trim_scale(coalesce(s.costed, 0) / nullif(s.debits, 0)::numeric) AS cost_coverage
 FROM (
     SELECT t.asset, t.customer,
-           coalesce(sum(t.debits) FILTER (WHERE t.counted & 1 <> 0), 0)::bigint AS debits,
-           sum(t.debits) FILTER (WHERE t.counted & 1 <> 0 AND t.costed) AS costed,
-           coalesce(sum(t.quantity) FILTER (WHERE t.counted & 1 <> 0), 0) AS quantity,
+           coalesce(sum(t.debits) FILTER (WHERE t.report_mask & 1 <> 0), 0)::bigint AS debits,
+           sum(t.debits) FILTER (WHERE t.report_mask & 1 <> 0 AND t.costed) AS costed,
+           coalesce(sum(t.quantity) FILTER (WHERE t.report_mask & 1 <> 0), 0) AS quantity,
            sum(t.credits) AS credits, sum(t.revenue) AS revenue, sum(t.cost) AS cost
     FROM (
-        SELECT r.asset, r.customer, r.counted, r.costed, r.debits, r.quantity, r.credits, r.revenue, r.cost
+        SELECT r.asset, r.customer, r.report_mask, r.costed, r.debits, r.quantity, r.credits, r.revenue, r.cost
         FROM credyt.margin_customers r
         UNION ALL
-        SELECT u.asset, u.customer, u.counted, u.costed, u.debits, u.quantity, u.credits, u.revenue, u.cost
+        SELECT u.asset, u.customer, u.report_mask, u.costed, u.debits, u.quantity, u.credits, u.revenue, u.cost
         FROM credyt.margin_unrolled u
     ) t
     GROUP BY t.asset, t.customer
@@ -497,9 +497,9 @@ CREATE FUNCTION credyt.suggest_price(
 COMMENT ON FUNCTION credyt.suggest_price(text, numeric, timestamptz) IS
     'The price per unit that would have reached a margin on what was used since then.';
 
-CREATE FUNCTION credyt.rerated(price jsonb, scale int, rounding text, quantity numeric, dimensions jsonb, usage jsonb, cost numeric, at timestamptz, month_used numeric) RETURNS numeric
-    AS 'MODULE_PATHNAME', 'credyt_rerated' LANGUAGE c STABLE PARALLEL SAFE COST 100;
-COMMENT ON FUNCTION credyt.rerated(jsonb, int, text, numeric, jsonb, jsonb, numeric, timestamptz, numeric) IS
+CREATE FUNCTION credyt.repriced(price jsonb, scale int, rounding text, quantity numeric, dimensions jsonb, usage jsonb, cost numeric, at timestamptz, month_used numeric) RETURNS numeric
+    AS 'MODULE_PATHNAME', 'credyt_repriced' LANGUAGE c STABLE PARALLEL SAFE COST 100;
+COMMENT ON FUNCTION credyt.repriced(jsonb, int, text, numeric, jsonb, jsonb, numeric, timestamptz, numeric) IS
     'The credits of a rule for what was used; NULL where it cannot price it.';
 
 CREATE TYPE credyt.simulated_price AS (
@@ -542,17 +542,17 @@ CREATE FUNCTION credyt.simulate_price(
 COMMENT ON FUNCTION credyt.simulate_price(text, jsonb, timestamptz) IS
     'What the debits of an action since then would have cost under another price for all, by asset.';
 
-CREATE TYPE credyt.maintained AS (
+CREATE TYPE credyt.maintenance AS (
     booked     bigint,
     rolled_up  bigint,
     pruned     bigint
 );
-COMMENT ON TYPE credyt.maintained IS 'What a call of credyt.maintain did.';
-COMMENT ON COLUMN credyt.maintained.booked IS 'Wallets for which it booked what time had decided: renewals, ends of grants and of holds.';
-COMMENT ON COLUMN credyt.maintained.rolled_up IS 'Ledger rows and recorded costs taken into the rollups; 0: there were none, or another session is at it.';
-COMMENT ON COLUMN credyt.maintained.pruned IS 'Events acknowledged before, and counts under spend limits of periods that are over, which it deleted.';
+COMMENT ON TYPE credyt.maintenance IS 'What a call of credyt.maintain did.';
+COMMENT ON COLUMN credyt.maintenance.booked IS 'Wallets for which it booked what time had decided: renewals, ends of grants and of holds.';
+COMMENT ON COLUMN credyt.maintenance.rolled_up IS 'Ledger rows and recorded costs taken into the rollups; 0: there were none, or another session is at it.';
+COMMENT ON COLUMN credyt.maintenance.pruned IS 'Events acknowledged before, and counts under spend limits of periods that are over, which it deleted.';
 
-CREATE FUNCTION credyt.maintain(batch int DEFAULT 1000) RETURNS credyt.maintained
+CREATE FUNCTION credyt.maintain(batch int DEFAULT 1000) RETURNS credyt.maintenance
     AS 'MODULE_PATHNAME', 'credyt_maintain' LANGUAGE c VOLATILE
     SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET jit = off SET work_mem = '64MB';
 COMMENT ON FUNCTION credyt.maintain(int) IS

@@ -1,6 +1,6 @@
 -- Between wallets, and what they may not do: transfers, freezing, spend limits.
 
-CREATE TYPE credyt.transferred AS (
+CREATE TYPE credyt.transfer_result AS (
     id           uuid,
     customer     text,
     to_customer  text,
@@ -12,17 +12,17 @@ CREATE TYPE credyt.transferred AS (
     replayed     boolean,
     created_at   timestamptz
 );
-COMMENT ON TYPE credyt.transferred IS 'The answer to a transfer.';
-COMMENT ON COLUMN credyt.transferred.id IS 'The sender''s ledger row.';
-COMMENT ON COLUMN credyt.transferred.customer IS 'Who gave.';
-COMMENT ON COLUMN credyt.transferred.to_customer IS 'Who got.';
-COMMENT ON COLUMN credyt.transferred.asset IS 'In which asset.';
-COMMENT ON COLUMN credyt.transferred.credits IS 'Credits that moved.';
-COMMENT ON COLUMN credyt.transferred.available IS 'Credits that the sender can spend now.';
-COMMENT ON COLUMN credyt.transferred.allocations IS 'Grant by grant: credits, what is deferred for them, and the receiver''s new grant, as strings.';
-COMMENT ON COLUMN credyt.transferred.reason IS 'The caller''s reason.';
-COMMENT ON COLUMN credyt.transferred.replayed IS 'True: the same call was answered before, and nothing changed now.';
-COMMENT ON COLUMN credyt.transferred.created_at IS 'When it was booked.';
+COMMENT ON TYPE credyt.transfer_result IS 'The answer to a transfer.';
+COMMENT ON COLUMN credyt.transfer_result.id IS 'The sender''s ledger row.';
+COMMENT ON COLUMN credyt.transfer_result.customer IS 'Who gave.';
+COMMENT ON COLUMN credyt.transfer_result.to_customer IS 'Who got.';
+COMMENT ON COLUMN credyt.transfer_result.asset IS 'In which asset.';
+COMMENT ON COLUMN credyt.transfer_result.credits IS 'Credits that moved.';
+COMMENT ON COLUMN credyt.transfer_result.available IS 'Credits that the sender can spend now.';
+COMMENT ON COLUMN credyt.transfer_result.allocations IS 'Grant by grant: credits, what is deferred for them, and the receiver''s new grant, as strings.';
+COMMENT ON COLUMN credyt.transfer_result.reason IS 'The caller''s reason.';
+COMMENT ON COLUMN credyt.transfer_result.replayed IS 'True: the same call was answered before, and nothing changed now.';
+COMMENT ON COLUMN credyt.transfer_result.created_at IS 'When it was booked.';
 
 CREATE FUNCTION credyt.transfer(
     customer         text,
@@ -31,7 +31,7 @@ CREATE FUNCTION credyt.transfer(
     asset            text DEFAULT 'credits',
     reason           text DEFAULT NULL,
     idempotency_key  text DEFAULT NULL
-) RETURNS credyt.transferred
+) RETURNS credyt.transfer_result
     AS 'MODULE_PATHNAME', 'credyt_transfer' LANGUAGE c VOLATILE
     SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_seqscan = off;
 COMMENT ON FUNCTION credyt.transfer(text, text, numeric, text, text, text) IS
@@ -193,18 +193,18 @@ CREATE FUNCTION credyt.limit_period(every text, timezone text, at timestamptz) R
 COMMENT ON FUNCTION credyt.limit_period(text, text, timestamptz) IS
     'The calendar period of a limit that a moment lies in, in a time zone, or the window that opens at it. 22023.';
 
-CREATE FUNCTION credyt.covers(scope text, action text) RETURNS boolean
+CREATE FUNCTION credyt.matches_action(scope text, action text) RETURNS boolean
     LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE SET search_path = pg_catalog, pg_temp
     AS $$ SELECT CASE WHEN scope LIKE 'action:%*' THEN starts_with(action, substr(rtrim(scope, '*'), 8))
                       ELSE scope = 'action:' || action END $$;
-COMMENT ON FUNCTION credyt.covers(text, text) IS 'Does a limit''s scope action:... match this action?';
+COMMENT ON FUNCTION credyt.matches_action(text, text) IS 'Does a limit''s scope action:... match this action?';
 
 CREATE VIEW credyt.limits_used AS
 SELECT w.customer, w.asset, s.scope,
        coalesce(u.period_start, p.period_start) AS period_start,
        coalesce(u.period_end, p.period_end) AS period_end,
        l.cap, coalesce(u.used, 0) AS used, h.held, l.every, l.counts
-FROM credyt.wallets_now w
+FROM credyt.current_wallets w
 JOIN credyt.assets a ON a.asset = w.asset
 CROSS JOIN LATERAL credyt.limits(w.state) AS l
 -- A window has no period before something was used in it.
@@ -245,7 +245,7 @@ CROSS JOIN LATERAL (
     SELECT coalesce(sum((a.pin->>'credits')::numeric), 0) AS held
     FROM credyt.authorizations h CROSS JOIN LATERAL jsonb_array_elements(h.pins) AS a (pin)
     WHERE h.customer = w.customer AND h.asset = w.asset AND h.status = 'open' AND h.expires_at > w.at
-      AND l.counts = 'credits' AND (s.scope = ANY (h.scopes) OR credyt.covers(s.scope, h.action))
+      AND l.counts = 'credits' AND (s.scope = ANY (h.scopes) OR credyt.matches_action(s.scope, h.action))
 ) h
 WHERE l.scope NOT IN ('user:*', 'key:*') OR u.used <> 0 OR h.held <> 0;
 COMMENT ON VIEW credyt.limits_used IS 'How much of each spend limit is used in the period that runs? Of user:* and key:* one row for each user or key seen in it.';

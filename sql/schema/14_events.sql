@@ -47,11 +47,11 @@ COMMENT ON COLUMN credyt.event.type IS 'balance.low, balance.depleted, topup.req
 COMMENT ON COLUMN credyt.event.payload IS 'The numbers, as strings.';
 COMMENT ON COLUMN credyt.event.created_at IS 'When it happened.';
 
-CREATE TYPE credyt.acknowledged AS (
+CREATE TYPE credyt.acknowledgement AS (
     events  int
 );
-COMMENT ON TYPE credyt.acknowledged IS 'The answer to ack_events.';
-COMMENT ON COLUMN credyt.acknowledged.events IS 'How many were acknowledged by this call.';
+COMMENT ON TYPE credyt.acknowledgement IS 'The answer to ack_events.';
+COMMENT ON COLUMN credyt.acknowledgement.events IS 'How many were acknowledged by this call.';
 
 CREATE TYPE credyt.alert AS (
     customer   text,
@@ -142,7 +142,7 @@ COMMENT ON FUNCTION credyt.take_events(int, int) IS
 
 CREATE FUNCTION credyt.ack_events(
     ids  uuid[]
-) RETURNS credyt.acknowledged
+) RETURNS credyt.acknowledgement
     AS 'MODULE_PATHNAME', 'credyt_ack_events' LANGUAGE c VOLATILE
     SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_seqscan = off;
 COMMENT ON FUNCTION credyt.ack_events(uuid[]) IS
@@ -202,7 +202,7 @@ COMMENT ON FUNCTION credyt.topup_rules(credyt.wallet, timestamptz) IS 'The rule 
 
 CREATE VIEW credyt.alerts AS
 SELECT w.customer, w.asset, r.threshold, r.unit, r.enabled, r.level, r.balance, r.reached
-FROM credyt.wallets_now w CROSS JOIN LATERAL credyt.alert_rules(w.state, w.at) AS r;
+FROM credyt.current_wallets w CROSS JOIN LATERAL credyt.alert_rules(w.state, w.at) AS r;
 COMMENT ON VIEW credyt.alerts IS 'Who is to be told of a low balance, and how low is it?';
 COMMENT ON COLUMN credyt.alerts.customer IS 'Customer.';
 COMMENT ON COLUMN credyt.alerts.asset IS 'In which asset.';
@@ -216,7 +216,7 @@ COMMENT ON COLUMN credyt.alerts.reached IS 'True: the balance is there or below;
 CREATE VIEW credyt.topups AS
 SELECT w.customer, w.asset, r.threshold, r.credits, r.enabled, r.balance, r.in_flight, r.to_balance, r.max_credits,
        r.every, r.requested, r.resets_at, r.cooldown_seconds, r.cooldown_until
-FROM credyt.wallets_now w CROSS JOIN LATERAL credyt.topup_rules(w.state, w.at) AS r;
+FROM credyt.current_wallets w CROSS JOIN LATERAL credyt.topup_rules(w.state, w.at) AS r;
 COMMENT ON VIEW credyt.topups IS 'For whom are credits to be bought, when and how many, and which requests are not answered yet?';
 COMMENT ON COLUMN credyt.topups.customer IS 'Customer.';
 COMMENT ON COLUMN credyt.topups.asset IS 'In which asset.';

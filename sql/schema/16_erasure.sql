@@ -38,26 +38,26 @@ CREATE FUNCTION credyt.erase_customer(
 COMMENT ON FUNCTION credyt.erase_customer(text, text) IS
     'Blanks what may say who a customer is, wherever it is kept; amounts, times, ids and keys stay.';
 
-CREATE TYPE credyt.hashed AS (
+CREATE TYPE credyt.ledger_hash_row AS (
     customer  text,
     asset     text,
     rows      bigint,
     through   bigint,
     hash      text
 );
-COMMENT ON TYPE credyt.hashed IS 'A row of credyt.ledger_hash.';
-COMMENT ON COLUMN credyt.hashed.customer IS 'Whose ledger.';
-COMMENT ON COLUMN credyt.hashed.asset IS 'In which asset.';
-COMMENT ON COLUMN credyt.hashed.rows IS 'How many rows it is of: ledger rows and recorded costs.';
-COMMENT ON COLUMN credyt.hashed.through IS 'The number (seq) of the last of them: pass it as through to hash the same rows again.';
-COMMENT ON COLUMN credyt.hashed.hash IS 'SHA-256, in hex.';
+COMMENT ON TYPE credyt.ledger_hash_row IS 'A row of credyt.ledger_hash.';
+COMMENT ON COLUMN credyt.ledger_hash_row.customer IS 'Whose ledger.';
+COMMENT ON COLUMN credyt.ledger_hash_row.asset IS 'In which asset.';
+COMMENT ON COLUMN credyt.ledger_hash_row.rows IS 'How many rows it is of: ledger rows and recorded costs.';
+COMMENT ON COLUMN credyt.ledger_hash_row.through IS 'The number (seq) of the last of them: pass it as through to hash the same rows again.';
+COMMENT ON COLUMN credyt.ledger_hash_row.hash IS 'SHA-256, in hex.';
 
 CREATE FUNCTION credyt.ledger_hash(
     customer  text,
     asset     text DEFAULT NULL,
     through   bigint DEFAULT NULL,
     contents  boolean DEFAULT false
-) RETURNS SETOF credyt.hashed
+) RETURNS SETOF credyt.ledger_hash_row
     AS 'MODULE_PATHNAME', 'credyt_ledger_hash' LANGUAGE c STABLE ROWS 1
     SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET jit = off SET work_mem = '64MB'
     -- The same text everywhere.

@@ -1,6 +1,6 @@
 -- What a customer may see of their own: what was used, and what happened. No revenue, no cost, no vendor, no metadata.
 
-CREATE TYPE credyt.used AS (
+CREATE TYPE credyt.usage_row AS (
     bucket_start  timestamptz,
     action        text,
     model         text,
@@ -10,15 +10,15 @@ CREATE TYPE credyt.used AS (
     quantity      numeric,
     credits       numeric
 );
-COMMENT ON TYPE credyt.used IS 'What a customer used in one bucket of time.';
-COMMENT ON COLUMN credyt.used.bucket_start IS 'Start of the bucket, in the asset''s time zone; of bucket all what since says.';
-COMMENT ON COLUMN credyt.used.action IS 'What the customer did; NULL unless asked by.';
-COMMENT ON COLUMN credyt.used.model IS 'The dimension model of the call; NULL unless asked by.';
-COMMENT ON COLUMN credyt.used.scope IS 'Scope of the call, such as user:alice; NULL unless asked by.';
-COMMENT ON COLUMN credyt.used.kind IS 'Kind of the grants that paid, or overdraft; NULL unless asked by.';
-COMMENT ON COLUMN credyt.used.calls IS 'Debits, and authorizations with a capture; refunds are not taken off.';
-COMMENT ON COLUMN credyt.used.quantity IS 'Sum of their quantities; refunds are not taken off.';
-COMMENT ON COLUMN credyt.used.credits IS 'Credits spent, less those refunded in this bucket.';
+COMMENT ON TYPE credyt.usage_row IS 'What a customer used in one bucket of time.';
+COMMENT ON COLUMN credyt.usage_row.bucket_start IS 'Start of the bucket, in the asset''s time zone; of bucket all what since says.';
+COMMENT ON COLUMN credyt.usage_row.action IS 'What the customer did; NULL unless asked by.';
+COMMENT ON COLUMN credyt.usage_row.model IS 'The dimension model of the call; NULL unless asked by.';
+COMMENT ON COLUMN credyt.usage_row.scope IS 'Scope of the call, such as user:alice; NULL unless asked by.';
+COMMENT ON COLUMN credyt.usage_row.kind IS 'Kind of the grants that paid, or overdraft; NULL unless asked by.';
+COMMENT ON COLUMN credyt.usage_row.calls IS 'Debits, and authorizations with a capture; refunds are not taken off.';
+COMMENT ON COLUMN credyt.usage_row.quantity IS 'Sum of their quantities; refunds are not taken off.';
+COMMENT ON COLUMN credyt.usage_row.credits IS 'Credits spent, less those refunded in this bucket.';
 
 CREATE FUNCTION credyt.usage(
     customer  text,
@@ -27,7 +27,7 @@ CREATE FUNCTION credyt.usage(
     bucket    text DEFAULT 'day',
     "by"      text[] DEFAULT '{}',
     asset     text DEFAULT 'credits'
-) RETURNS SETOF credyt.used
+) RETURNS SETOF credyt.usage_row
     AS 'MODULE_PATHNAME', 'credyt_usage' LANGUAGE c STABLE
     SECURITY DEFINER SET search_path = pg_catalog, pg_temp;
 COMMENT ON FUNCTION credyt.usage(text, timestamptz, timestamptz, text, text[], text) IS

@@ -16,7 +16,7 @@ SELECT pg_catalog.pg_extension_config_dump('credyt.wallets', '');
 SELECT pg_catalog.pg_extension_config_dump('credyt.grants', '');
 SELECT pg_catalog.pg_extension_config_dump('credyt.authorizations', '');
 SELECT pg_catalog.pg_extension_config_dump('credyt.ledger', '');
-SELECT pg_catalog.pg_extension_config_dump('credyt.debts', '');
+SELECT pg_catalog.pg_extension_config_dump('credyt.open_debts', '');
 SELECT pg_catalog.pg_extension_config_dump('credyt.revoked_grants', '');
 SELECT pg_catalog.pg_extension_config_dump('credyt.ended_grants', '');
 SELECT pg_catalog.pg_extension_config_dump('credyt.vendors', '');

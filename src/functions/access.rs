@@ -7,9 +7,9 @@ use crate::sql_types::{Args, row, value};
 use crate::store::Store;
 use crate::store::access::{self, Capability};
 
-type Answer = Result<Option<pg_sys::Datum>>;
+type DatumResult = Result<Option<pg_sys::Datum>>;
 
-pub fn allow(args: &Args) -> Answer {
+pub fn allow(args: &Args) -> DatumResult {
     change(args, |store, role, what, allowed| {
         access::grant(store, role, what)?;
         if !allowed.contains(&what) {
@@ -20,7 +20,7 @@ pub fn allow(args: &Args) -> Answer {
 }
 
 /// What the role still needs for something else stays.
-pub fn disallow(args: &Args) -> Answer {
+pub fn disallow(args: &Args) -> DatumResult {
     change(args, |store, role, what, allowed| {
         allowed.retain(|other| *other != what);
         access::revoke(store, role, what, allowed)
@@ -30,7 +30,7 @@ pub fn disallow(args: &Args) -> Answer {
 fn change(
     args: &Args,
     body: impl FnOnce(&Store, &str, Capability, &mut Vec<Capability>) -> Result<()>,
-) -> Answer {
+) -> DatumResult {
     let role = args.identifier(0, "role")?;
     let what = read_capability(&args.name(1, "what")?)?;
     let allowed = Store::write(|store| {

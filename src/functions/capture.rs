@@ -11,26 +11,26 @@ use rust_decimal::Decimal;
 use serde_json::Value as Json;
 use uuid::Uuid;
 
-use super::answers::DebitAnswer;
 use super::costing::Costing;
-use super::costs::{self, Recorded};
+use super::costs::{self, RecordedCosts};
 use super::debit::{debit_entry, movement};
 use super::holds::{closed, open_authorization};
 use super::reported::read_usage;
 use super::request::{Charge, hash};
+use super::results::DebitResult;
 use super::revoke::owe_captured;
 use crate::errors::{self, Result};
 use crate::ledger::Amount;
+use crate::ledger::alerts::TopUpTrigger;
 use crate::ledger::costing;
-use crate::ledger::margin::Spent;
+use crate::ledger::margin::ModelCost;
 use crate::ledger::price::{Price, PriceError};
 use crate::ledger::wallet::{Overrun, Part, Pin, total};
-use crate::ledger::watch::Asks;
 use crate::sql_types::{Args, value};
 use crate::store::Store;
 use crate::store::authorizations::{self, Authorization};
 use crate::store::ledger::{Entry, NewRows};
-use crate::store::limits::Standing;
+use crate::store::limits::LimitCheck;
 use crate::store::prices;
 use crate::store::wallets::OpenWallet;
 
@@ -68,7 +68,7 @@ pub fn read(args: &Args) -> Result<Capture> {
 }
 
 /// What a capture tells.
-struct Told {
+struct CaptureRequest {
     /// With what it leaves open from the authorization.
     charge: Charge,
     costing: Costing,
@@ -96,7 +96,7 @@ impl Capture {
         open: &mut OpenWallet,
         mut authorization: Authorization,
         mut later: Option<&mut NewRows>,
-    ) -> Result<DebitAnswer> {
+    ) -> Result<DebitResult> {
         let request = hash("capture", &self.charge.totals());
         let again = authorization.last_request.as_ref() == Some(&request);
         match authorization.status.as_str() {
@@ -113,7 +113,7 @@ impl Capture {
         let rule = rule(store, open, &authorization)?;
         let told = self.told(store, open, &authorization, &rule)?;
         let totals = self.totals(store, open, &authorization, &rule, &told)?;
-        let Told {
+        let CaptureRequest {
             charge, costing, ..
         } = told;
         let told = costing.counted_once(store, &open.customer, Some(authorization.id))?;
@@ -126,7 +126,7 @@ impl Capture {
             .cost
             .map(|cost| (cost - booked_cost).max(Decimal::ZERO));
         let costs = costing::added(&told.spent, &authorization.captured_costs, cost);
-        let is_uncosted = |spent: &[Spent]| spent.iter().any(|one| one.cost.is_none());
+        let is_uncosted = |spent: &[ModelCost]| spent.iter().any(|one| one.cost.is_none());
         let was_uncosted = is_uncosted(&authorization.captured_costs);
         let adds = credits.is_positive()
             || quantity > Decimal::ZERO
@@ -136,7 +136,7 @@ impl Capture {
             return last_capture(store, open, &authorization);
         }
 
-        open.asks = Asks::Always;
+        open.asks = TopUpTrigger::Always;
         let late = authorization.status == "expired" || authorization.expires_at <= open.now;
         let mut pins = if late {
             Vec::new()
@@ -183,7 +183,7 @@ impl Capture {
         }
         .to_owned();
         open.still_held = authorization.pins.iter().map(|pin| pin.credits).sum();
-        let recorded = Recorded::take(store, open, &authorization, &mut entry)?;
+        let recorded = RecordedCosts::take(store, open, &authorization, &mut entry)?;
         match &mut later {
             Some(rows) => open.book_later(store, &mut entry, Vec::new(), rows)?,
             None if open.book(store, &mut entry, Vec::new())? => {}
@@ -200,7 +200,7 @@ impl Capture {
             rows.write(store)?;
         }
         owe_captured(store, open, &taken)?;
-        let answer = DebitAnswer::booked(open, entry.clone());
+        let answer = DebitResult::booked(open, entry.clone());
         if was_uncosted && (told.cost.is_some() || !told.spent.is_empty()) {
             costs::take_over_uncosted(store, open, authorization.id, entry.id)?;
         }
@@ -213,12 +213,12 @@ impl Capture {
         open: &OpenWallet,
         authorization: &Authorization,
         rule: &Rule,
-    ) -> Result<Told> {
+    ) -> Result<CaptureRequest> {
         let costing = Costing::of(store, &open.asset, &self.charge, open.now)?;
         let reads_usage = self.charge.usage.is_some() && costing.counts.unread.is_none();
         let tells_counts = self.charge.names_dimensions() || reads_usage;
         let price = rule.as_ref().map(|(_, price)| &**price);
-        Ok(Told {
+        Ok(CaptureRequest {
             charge: self.charge.over(authorization, price, tells_counts),
             costing,
             tells_counts,
@@ -233,7 +233,7 @@ impl Capture {
         open: &OpenWallet,
         authorization: &Authorization,
         rule: &Rule,
-        told: &Told,
+        told: &CaptureRequest,
     ) -> Result<Totals> {
         let charge = &told.charge;
         let unread = told.costing.counts.unread.is_some();
@@ -318,7 +318,7 @@ fn measured(
     open: &OpenWallet,
     authorization: &Authorization,
     price: &Price,
-    told: &Told,
+    told: &CaptureRequest,
 ) -> Result<Costing> {
     let mut measured = told.costing.clone();
     let guesses_counts = !told.tells_counts && price.needs_usage();
@@ -368,7 +368,7 @@ fn charge_wallet(
     let excess = (credits - pins.iter().map(|pin| pin.credits).sum()).or_zero();
     let over = match excess.is_zero() {
         true => None,
-        false => Standing::of(store, open, action, scopes, None)?.tightest(excess),
+        false => LimitCheck::of(store, open, action, scopes, None)?.tightest(excess),
     };
     let beyond = over
         .as_ref()
@@ -400,10 +400,10 @@ fn last_capture(
     store: &Store,
     open: &OpenWallet,
     authorization: &Authorization,
-) -> Result<DebitAnswer> {
+) -> Result<DebitResult> {
     let id = authorization
         .last_capture
         .ok_or_else(|| errors::corrupted("an authorization", "it was captured by no ledger row"))?;
     let booked = movement(store, &open.customer, id, "capture")?;
-    Ok(DebitAnswer::replayed_in(open, booked))
+    Ok(DebitResult::replayed_in(open, booked))
 }

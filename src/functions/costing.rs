@@ -10,12 +10,12 @@ use crate::errors::{self, Error, Result};
 use crate::ledger::Moment;
 use crate::ledger::costing;
 use crate::ledger::interrupt::checked;
-use crate::ledger::margin::{self, Spent};
-use crate::ledger::vendor::{Counted, Uncosted};
+use crate::ledger::margin::{self, ModelCost};
+use crate::ledger::vendor::{Completeness, Uncosted};
 use crate::store::Store;
-use crate::store::books::Asset;
+use crate::store::assets::Asset;
 use crate::store::costs::{self, Claim};
-use crate::store::vendors::{self, Asked, Costed};
+use crate::store::vendors::{self, UsageCost, UsageToCost};
 
 /// What an action costs us, as far as its caller or its usage tells.
 #[derive(Clone, Debug, Default)]
@@ -23,16 +23,16 @@ pub struct Costing {
     /// `None`: not, or not fully, known.
     pub cost: Option<Decimal>,
     /// By vendor and model; empty without usage.
-    pub spent: Vec<Spent>,
+    pub spent: Vec<ModelCost>,
     /// The normalised usage of all vendors together.
     pub counts: Counts,
     /// The first usage that has no cost.
-    pub uncosted: Option<Missing>,
+    pub uncosted: Option<MissingCost>,
 }
 
 /// A cost that is not known, and why.
 #[derive(Clone, Debug)]
-pub struct Missing {
+pub struct MissingCost {
     pub vendor: String,
     pub model: Option<String>,
     pub why: Uncosted,
@@ -43,12 +43,12 @@ pub struct Missing {
 pub struct Counts {
     pub by_unit: BTreeMap<String, Decimal>,
     /// Why they are not all there is.
-    pub unread: Option<Unread>,
+    pub unread: Option<UnreadUsage>,
 }
 
 /// Usage that no price may count by.
 #[derive(Clone, Debug)]
-pub struct Unread {
+pub struct UnreadUsage {
     /// What a price is refused with that has to.
     pub error: Error,
     /// It has counts, but they are no numbers or contradict each other.
@@ -70,7 +70,7 @@ impl Costing {
             counts.add(&costed);
             let costed = costed.in_currency(store, &asset.currency, at)?;
             if let (None, Err(why)) = (&uncosted, &costed.cost) {
-                uncosted = Some(Missing {
+                uncosted = Some(MissingCost {
                     vendor: costed.vendor.clone(),
                     model: costed.model.clone(),
                     why: why.clone(),
@@ -156,9 +156,9 @@ pub fn used(store: &Store, used: &[Usage], at: Moment) -> Result<Counts> {
 }
 
 impl Counts {
-    fn add(&mut self, costed: &Costed) {
+    fn add(&mut self, costed: &UsageCost) {
         if !costed.is_readable() {
-            let is_invalid = costed.counted == Counted::Invalid;
+            let is_invalid = costed.counted == Completeness::Invalid;
             return self.unreadable(costed.unreadable(), is_invalid);
         }
         for (unit, count) in &costed.usage {
@@ -177,7 +177,7 @@ impl Counts {
     fn unreadable(&mut self, error: Error, is_invalid: bool) {
         let known = self.unread.as_ref();
         if known.is_none_or(|known| is_invalid && !known.is_invalid) {
-            self.unread = Some(Unread { error, is_invalid });
+            self.unread = Some(UnreadUsage { error, is_invalid });
         }
     }
 
@@ -194,10 +194,10 @@ impl Counts {
 pub fn cost_of(
     store: &Store,
     asset: &Asset,
-    asked: &Asked,
+    asked: &UsageToCost,
     request: Option<String>,
     at: Moment,
-) -> Result<Spent> {
+) -> Result<ModelCost> {
     let costed = vendors::cost(store, asked, at)?;
     Ok(computed(
         costed.in_currency(store, &asset.currency, at)?,
@@ -205,12 +205,12 @@ pub fn cost_of(
     ))
 }
 
-fn computed(costed: Costed, request: Option<String>) -> Spent {
+fn computed(costed: UsageCost, request: Option<String>) -> ModelCost {
     let (cost, reason) = match costed.cost {
         Ok(cost) => (Some(cost), None),
         Err(why) => (None, Some(why.to_string())),
     };
-    Spent {
+    ModelCost {
         vendor: Some(costed.vendor),
         model: costed.model,
         cost,
@@ -222,7 +222,7 @@ fn computed(costed: Costed, request: Option<String>) -> Spent {
 }
 
 /// Shares a cost that is known as a whole over the models, by what each would cost.
-pub fn share(spent: &mut [Spent], cost: Decimal) {
+pub fn share(spent: &mut [ModelCost], cost: Decimal) {
     let weights: Vec<Decimal> = spent
         .iter()
         .map(|one| one.cost.unwrap_or_default())

@@ -14,23 +14,23 @@ use super::reported::{Usage, read_usage};
 use super::request::read_cost;
 use crate::errors::{self, Result};
 use crate::ledger::Moment;
-use crate::ledger::costing::{self, Known, Source};
-use crate::ledger::margin::{Line, Paid, Spent};
+use crate::ledger::costing::{self, KnownCost, Source};
+use crate::ledger::margin::{KindPayment, Line, ModelCost};
 use crate::sql_types::{Args, Row, row, value};
 use crate::store::Store;
+use crate::store::assets::{self, Asset};
 use crate::store::authorizations::{self, Authorization};
-use crate::store::books::{self, Asset};
 use crate::store::costs::{self, Claim, Cost, Posting};
 use crate::store::ledger::{self, Entry, row_id};
 use crate::store::periods;
-use crate::store::vendors::{self, Asked};
+use crate::store::vendors::{self, UsageToCost};
 use crate::store::wallets::{self, OpenWallet};
 
 // ---- record_cost ------------------------------------------------------------------------------
 
-struct Request {
+struct CostRequest {
     customer: String,
-    asked: Asked,
+    asked: UsageToCost,
     usage: Option<Json>,
     cost: Option<Decimal>,
     debit_id: Option<Uuid>,
@@ -51,7 +51,7 @@ pub fn record_cost(args: &Args) -> Result<Option<pg_sys::Datum>> {
     answer(&request.customer, &cost, replayed).datum(args)
 }
 
-fn read(args: &Args) -> Result<Request> {
+fn read(args: &Args) -> Result<CostRequest> {
     let customer = args.name(0, "customer")?;
     let vendor = args.name(1, "vendor")?;
     let model = args.optional_name(2, "model")?;
@@ -75,8 +75,8 @@ fn read(args: &Args) -> Result<Request> {
             "a cost is of a debit or of an authorization, not of both",
         ));
     }
-    Ok(Request {
-        asked: Asked {
+    Ok(CostRequest {
+        asked: UsageToCost {
             vendor,
             model,
             api_flavor: args.optional_name(8, "api_flavor")?,
@@ -104,7 +104,7 @@ enum Subject {
     Nothing,
 }
 
-fn record(store: &Store, request: &Request) -> Result<Outcome<(Cost, bool)>> {
+fn record(store: &Store, request: &CostRequest) -> Result<Outcome<(Cost, bool)>> {
     let customer = request.customer.as_str();
     // Before a wallet is locked, or made.
     if recorded_before(store, request)?.is_some() {
@@ -112,7 +112,7 @@ fn record(store: &Store, request: &Request) -> Result<Outcome<(Cost, bool)>> {
     }
     let subject = subject(store, request)?;
     let asset = asset_of(store, customer, &subject)?;
-    let now = books::now(store)?;
+    let now = assets::now(store)?;
     if request.occurred_at.is_some_and(|at| at > now) {
         return Err(errors::invalid("occurred_at", "it is in the future"));
     }
@@ -166,7 +166,7 @@ fn record(store: &Store, request: &Request) -> Result<Outcome<(Cost, bool)>> {
 }
 
 /// The answer to the same request of the vendor, by the same source, again.
-fn recorded_before(store: &Store, request: &Request) -> Result<Option<Cost>> {
+fn recorded_before(store: &Store, request: &CostRequest) -> Result<Option<Cost>> {
     let Some(id) = &request.request else {
         return Ok(None);
     };
@@ -178,24 +178,26 @@ fn recorded_before(store: &Store, request: &Request) -> Result<Option<Cost>> {
     let Some(claim) = costs::claim_of(store, customer, &vendor, id, &source)? else {
         return Ok(None);
     };
-    let lost = || errors::corrupted("the vendors' requests", id);
+    let missing_row = || errors::corrupted("the vendors' requests", id);
     match (claim.cost_id, claim.debit_id) {
-        (Some(cost), _) => Ok(Some(costs::by_id(store, customer, cost)?.ok_or_else(lost)?)),
+        (Some(cost), _) => Ok(Some(
+            costs::by_id(store, customer, cost)?.ok_or_else(missing_row)?,
+        )),
         (None, Some(debit)) => {
-            let debit = ledger::by_id(store, customer, debit)?.ok_or_else(lost)?;
+            let debit = ledger::by_id(store, customer, debit)?.ok_or_else(missing_row)?;
             let part = debit
                 .spent()
                 .into_iter()
                 .find(|part| part.request.as_ref() == Some(id))
-                .ok_or_else(lost)?;
+                .ok_or_else(missing_row)?;
             Ok(Some(with_debit(&debit, part, request)))
         }
-        (None, None) => Err(lost()),
+        (None, None) => Err(missing_row()),
     }
 }
 
 /// A cost that came with a debit, as if it had been recorded.
-fn with_debit(debit: &Entry, part: Spent, request: &Request) -> Cost {
+fn with_debit(debit: &Entry, part: ModelCost, request: &CostRequest) -> Cost {
     Cost {
         id: debit.id,
         seq: 0,
@@ -216,7 +218,7 @@ fn with_debit(debit: &Entry, part: Spent, request: &Request) -> Cost {
 }
 
 /// The debit or authorization that is named; or else what the vendor's request was known to be for.
-fn subject(store: &Store, request: &Request) -> Result<Subject> {
+fn subject(store: &Store, request: &CostRequest) -> Result<Subject> {
     let customer = &request.customer;
     let (mut debit_id, mut authorization_id) = (request.debit_id, request.authorization_id);
     if let (None, None, Some(id)) = (debit_id, authorization_id, &request.request) {
@@ -264,14 +266,14 @@ fn asset_of(store: &Store, customer: &str, subject: &Subject) -> Result<std::rc:
             costs::only_asset_of(store, customer)?.unwrap_or_else(|| "credits".to_owned())
         }
     };
-    books::asset(store, &name)
+    assets::asset(store, &name)
 }
 
 /// The cost that is given, or computed from the usage.
-fn spent(store: &Store, asset: &Asset, request: &Request, at: Moment) -> Result<Spent> {
+fn spent(store: &Store, asset: &Asset, request: &CostRequest, at: Moment) -> Result<ModelCost> {
     let mut spent = match &request.usage {
         Some(_) => cost_of(store, asset, &request.asked, request.request.clone(), at)?,
-        None => Spent {
+        None => ModelCost {
             vendor: Some(vendors::canonical(store, &request.asked.vendor)?),
             model: match &request.asked.model {
                 Some(model) => {
@@ -281,11 +283,11 @@ fn spent(store: &Store, asset: &Asset, request: &Request, at: Moment) -> Result<
                 None => None,
             },
             request: request.request.clone(),
-            ..Spent::default()
+            ..ModelCost::default()
         },
     };
     if let Some(cost) = request.cost {
-        spent = Spent {
+        spent = ModelCost {
             cost: Some(cost),
             reason: None,
             rate_version: None,
@@ -344,7 +346,7 @@ fn book(
             costs::insert(store, customer, &new)?;
             for (one, before) in &changes {
                 let mut after = before.clone();
-                after.push(Known {
+                after.push(KnownCost {
                     elsewhere: one.id != debit.id,
                     ..new.known()
                 });
@@ -394,7 +396,7 @@ struct Postings<'a> {
 
 /// What is posted beside the lines.
 #[derive(Clone, Copy)]
-struct Head<'a> {
+struct PostingHead<'a> {
     at: Moment,
     action: Option<&'a str>,
     scopes: Option<&'a [String]>,
@@ -405,7 +407,7 @@ struct Head<'a> {
 }
 
 impl Postings<'_> {
-    fn post(&mut self, head: &Head, lines: &[Line]) -> Result<()> {
+    fn post(&mut self, head: &PostingHead, lines: &[Line]) -> Result<()> {
         self.nth += 1;
         let asset = &self.open.asset.name;
         let posting = Posting {
@@ -428,29 +430,29 @@ impl Postings<'_> {
     /// Takes a row out of the reports as it was known, and puts it in as it is known now.
     fn change(
         &mut self,
-        head: &Head,
-        paid: &[Paid],
-        before: &[Spent],
-        after: &[Spent],
+        head: &PostingHead,
+        paid: &[KindPayment],
+        before: &[ModelCost],
+        after: &[ModelCost],
     ) -> Result<()> {
         let change = costing::change(paid, before, after);
-        let out = Head {
+        let out = PostingHead {
             debits: -head.debits,
             costed: costing::total(before).is_some(),
             ..*head
         };
         self.post(&out, &change.before)?;
         let costed = costing::total(after).is_some();
-        self.post(&Head { costed, ..*head }, &change.after)
+        self.post(&PostingHead { costed, ..*head }, &change.after)
     }
 
     /// A debit, and what was refunded and settled of it, as shared over the vendors' models.
-    fn of_debit(&mut self, debit: &Entry, before: &[Known], after: &[Known]) -> Result<()> {
+    fn of_debit(&mut self, debit: &Entry, before: &[KnownCost], after: &[KnownCost]) -> Result<()> {
         let (before, after) = (costing::counting(before), costing::counting(after));
         if before == after {
             return Ok(());
         }
-        let of = |row: &Entry, debits| Head {
+        let of = |row: &Entry, debits| PostingHead {
             at: row.accounted_at,
             action: debit.action.as_deref(),
             scopes: debit.scopes.as_deref(),
@@ -477,14 +479,14 @@ impl Postings<'_> {
         before: &[Cost],
         new: &Cost,
     ) -> Result<()> {
-        let mut known: Vec<Known> = before.iter().map(Cost::known).collect();
+        let mut known: Vec<KnownCost> = before.iter().map(Cost::known).collect();
         let was = costing::counting(&known);
         known.push(new.known());
         let is = costing::counting(&known);
         if was == is {
             return Ok(());
         }
-        let head = Head {
+        let head = PostingHead {
             at: new.accounted_at,
             action,
             scopes,
@@ -526,18 +528,18 @@ fn answer(customer: &str, cost: &Cost, replayed: bool) -> Row {
 
 /// Costs that were recorded for an authorization before it was captured: the first capture takes
 /// them over.
-pub struct Recorded {
-    before: Vec<Spent>,
+pub struct RecordedCosts {
+    before: Vec<ModelCost>,
 }
 
-impl Recorded {
+impl RecordedCosts {
     /// Lets what was recorded take the place of what comes with the capture.
     pub fn take(
         store: &Store,
         open: &OpenWallet,
         held: &Authorization,
         entry: &mut Entry,
-    ) -> Result<Recorded> {
+    ) -> Result<RecordedCosts> {
         let mut before = Vec::new();
         if held.first_capture.is_some() {
             let elsewhere = costs::elsewhere(store, &open.customer, held)?;
@@ -556,13 +558,13 @@ impl Recorded {
             }
         } else {
             let recorded = costs::of_authorization(store, &open.customer, held.id)?;
-            let mut known: Vec<Known> = recorded.iter().map(Cost::known).collect();
+            let mut known: Vec<KnownCost> = recorded.iter().map(Cost::known).collect();
             before = costing::counting(&known);
             if !known.is_empty() {
                 let given = if entry.costs.is_empty() && entry.cost.is_some() {
-                    vec![Spent {
+                    vec![ModelCost {
                         cost: entry.cost,
-                        ..Spent::default()
+                        ..ModelCost::default()
                     }]
                 } else {
                     std::mem::take(&mut entry.costs)
@@ -572,7 +574,7 @@ impl Recorded {
                 entry.cost = costing::total(&entry.costs);
             }
         }
-        Ok(Recorded { before })
+        Ok(RecordedCosts { before })
     }
 
     /// Takes out of the reports what was counted for the authorization alone.
@@ -586,7 +588,7 @@ impl Recorded {
             seq: entry.seq,
             nth: 0,
         };
-        let head = Head {
+        let head = PostingHead {
             at: entry.occurred_at,
             action: entry.action.as_deref(),
             scopes: entry.scopes.as_deref(),
@@ -619,7 +621,7 @@ pub fn take_over_uncosted(
             }
             let counted = Correction {
                 source: Source::Estimated,
-                spent: Spent {
+                spent: ModelCost {
                     cost: Some(Decimal::ZERO),
                     reason: Some("in a later capture".to_owned()),
                     ..part.spent
@@ -639,14 +641,14 @@ pub fn take_over_uncosted(
 // ---- recost -------------------------------------------------------------------------------------
 
 /// A cost that another rate says, now that it is known.
-struct Corrected {
+struct CorrectedCost {
     customer: String,
     asset: String,
     debit_id: Option<Uuid>,
     cost_id: Option<Uuid>,
     occurred_at: Moment,
     before: Option<Decimal>,
-    after: Spent,
+    after: ModelCost,
 }
 
 pub fn recost(args: &Args) -> Result<Option<pg_sys::Datum>> {
@@ -655,7 +657,7 @@ pub fn recost(args: &Args) -> Result<Option<pg_sys::Datum>> {
     let since = args.optional_moment(2, "since")?;
     let dry_run = args.bool(3, "dry_run")?;
     let corrected = Store::write(|store| {
-        let wanted = |spent: &Spent| {
+        let wanted = |spent: &ModelCost| {
             spent.vendor.as_ref() == Some(&vendor) && (model.is_none() || spent.model == model)
         };
         let (debits, recorded) = costs::used(store, &vendor, model.as_deref(), since)?;
@@ -703,15 +705,15 @@ fn recost_debit(
     store: &Store,
     customer: &str,
     id: Uuid,
-    wanted: &dyn Fn(&Spent) -> bool,
+    wanted: &dyn Fn(&ModelCost) -> bool,
     dry_run: bool,
-) -> Result<Vec<Corrected>> {
+) -> Result<Vec<CorrectedCost>> {
     let debit = movement(store, customer, id, "debit")?;
     let usage = debit.read_usage()?.filter(|_| !debit.costs.is_empty());
     let Some(usage) = usage else {
         return Ok(Vec::new());
     };
-    let asset = books::asset(store, &debit.asset)?;
+    let asset = assets::asset(store, &debit.asset)?;
     let at = debit.occurred_at;
     let mut fresh = computed_all(store, &asset, &read_usage(&usage)?, at)?;
     // The usage of a capture is the total of all captures so far.
@@ -753,7 +755,7 @@ fn recost_debit(
             };
             correct(store, customer, &debit.asset, &subject, new, &[])?;
         }
-        corrected.push(Corrected {
+        corrected.push(CorrectedCost {
             customer: customer.to_owned(),
             asset: debit.asset.clone(),
             debit_id: Some(id),
@@ -766,7 +768,12 @@ fn recost_debit(
     Ok(corrected)
 }
 
-fn computed_all(store: &Store, asset: &Asset, used: &[Usage], at: Moment) -> Result<Vec<Spent>> {
+fn computed_all(
+    store: &Store,
+    asset: &Asset,
+    used: &[Usage],
+    at: Moment,
+) -> Result<Vec<ModelCost>> {
     used.iter()
         .map(|used| cost_of(store, asset, &used.asked, used.request.clone(), at))
         .collect()
@@ -778,11 +785,11 @@ fn recost_recorded(
     customer: &str,
     id: Uuid,
     dry_run: bool,
-) -> Result<Option<Corrected>> {
+) -> Result<Option<CorrectedCost>> {
     let Some(cost) = costs::by_id(store, customer, id)? else {
         return Ok(None);
     };
-    let asked = Asked {
+    let asked = UsageToCost {
         vendor: cost.spent.vendor.clone().unwrap_or_default(),
         model: cost.spent.model.clone(),
         api_flavor: cost.api_flavor.clone(),
@@ -795,7 +802,7 @@ fn recost_recorded(
             .clone()
             .unwrap_or_else(|| Json::Object(Map::new())),
     };
-    let asset = books::asset(store, &cost.asset)?;
+    let asset = assets::asset(store, &cost.asset)?;
     let request = cost.spent.request.clone();
     let fresh = cost_of(store, &asset, &asked, request, cost.occurred_at)?;
     let anew = costs::anew(store, customer, id)?;
@@ -825,7 +832,7 @@ fn recost_recorded(
         };
         correct(store, customer, &cost.asset, &subject, new, &earlier)?;
     }
-    Ok(Some(Corrected {
+    Ok(Some(CorrectedCost {
         customer: customer.to_owned(),
         asset: cost.asset,
         debit_id: cost.debit_id,
@@ -839,7 +846,7 @@ fn recost_recorded(
 /// A cost that takes the place of one that was computed by another rate.
 struct Correction {
     source: Source,
-    spent: Spent,
+    spent: ModelCost,
     replaces: (Uuid, i32),
     debit_id: Option<Uuid>,
     authorization_id: Option<Uuid>,

@@ -5,23 +5,23 @@ use std::rc::Rc;
 use pgrx::pg_sys;
 use uuid::Uuid;
 
-use super::answers::DebitAnswer;
 use super::costing::Costing;
 use super::once::{Outcome, once};
 use super::pricing::Pricing;
 use super::request::{self, Charge};
+use super::results::DebitResult;
 use crate::errors::{self, Result};
 use crate::ledger::limit::missing_scope;
 use crate::ledger::wallet::{Part, total};
 use crate::ledger::{Amount, Moment};
 use crate::sql_types::Args;
 use crate::store::Store;
+use crate::store::assets;
 use crate::store::batch::Batch;
-use crate::store::books;
 use crate::store::ledger::{self, Documents, Entry, Key, allocations};
 use crate::store::wallets::{self, OpenWallet};
 
-pub struct Request {
+pub struct DebitRequest {
     pub customer: String,
     pub action: String,
     pub asset: String,
@@ -38,19 +38,19 @@ pub fn debit_credits(args: &Args) -> Result<Option<pg_sys::Datum>> {
         &request.customer,
         request.key.as_ref(),
         |store| spend(store, &request).map(Outcome::of),
-        |store, first| DebitAnswer::replayed(store, &request.customer, first),
+        |store, first| DebitResult::replayed(store, &request.customer, first),
     )?;
     answer.row(args)
 }
 
-pub fn read(args: &Args) -> Result<Request> {
+pub fn read(args: &Args) -> Result<DebitRequest> {
     let customer = args.name(0, "customer")?;
     let action = args.name(1, "action")?;
     let charge = Charge::read_new(args, 2)?;
     let asset = args.name(7, "asset")?;
     let key_text = args.optional_name(8, "idempotency_key")?;
     let scopes = args.names(9, "scopes")?;
-    Ok(Request {
+    Ok(DebitRequest {
         key: request::key(key_text, "debit_credits", || {
             charge.fields(&asset, &action, scopes.as_deref())
         }),
@@ -73,18 +73,18 @@ pub fn read(args: &Args) -> Result<Request> {
 }
 
 /// A debit that is ready to be taken from its wallet: all that is known before that is locked.
-struct Prepared<'a> {
-    request: &'a Request,
+struct PreparedDebit<'a> {
+    request: &'a DebitRequest,
     pricing: Pricing,
     costing: Rc<Costing>,
 }
 
-impl Prepared<'_> {
-    fn new<'a>(store: &Store, request: &'a Request) -> Result<Prepared<'a>> {
-        let asset = books::asset(store, &request.asset)?;
+impl PreparedDebit<'_> {
+    fn new<'a>(store: &Store, request: &'a DebitRequest) -> Result<PreparedDebit<'a>> {
+        let asset = assets::asset(store, &request.asset)?;
         let at = match request.occurred_at {
             Some(at) => at,
-            None => books::now(store)?,
+            None => assets::now(store)?,
         };
         let costing = Rc::new(Costing::of(store, &asset, &request.charge, at)?);
         let pricing = Pricing::new(
@@ -95,7 +95,7 @@ impl Prepared<'_> {
             &request.charge,
             &costing,
         )?;
-        Ok(Prepared {
+        Ok(PreparedDebit {
             request,
             pricing,
             costing,
@@ -133,20 +133,24 @@ impl Prepared<'_> {
 }
 
 /// Books the debit; `None` when its key is taken.
-fn spend(store: &Store, request: &Request) -> Result<Option<DebitAnswer>> {
-    let mut debit = Prepared::new(store, request)?;
+fn spend(store: &Store, request: &DebitRequest) -> Result<Option<DebitResult>> {
+    let mut debit = PreparedDebit::new(store, request)?;
     let mut open = wallets::open(store, &request.customer, &request.asset)?;
     let mut entry = debit.take(store, &mut open)?;
     if !open.book(store, &mut entry, Vec::new())? {
         return Ok(None);
     }
     debit.claim(store, entry.id)?;
-    Ok(Some(DebitAnswer::booked(&open, entry)))
+    Ok(Some(DebitResult::booked(&open, entry)))
 }
 
 /// Takes the debit from one of many open wallets; where it is refused, that one is as it was.
-pub fn spend_later(store: &Store, request: &Request, batch: &mut Batch) -> Result<DebitAnswer> {
-    let mut debit = Prepared::new(store, request)?;
+pub fn spend_later(
+    store: &Store,
+    request: &DebitRequest,
+    batch: &mut Batch,
+) -> Result<DebitResult> {
+    let mut debit = PreparedDebit::new(store, request)?;
     let (open, rows) = batch.wallet(store, &request.customer, &request.asset)?;
     // Limits refuse after the wallet has paid.
     let limited = (!open.wallet.limits.is_empty()).then(|| open.wallet.clone());
@@ -158,10 +162,10 @@ pub fn spend_later(store: &Store, request: &Request, batch: &mut Batch) -> Resul
         return Err(refused);
     }
     debit.claim(store, entry.id)?;
-    Ok(DebitAnswer::booked(open, entry))
+    Ok(DebitResult::booked(open, entry))
 }
 
-impl Request {
+impl DebitRequest {
     fn entry(
         &self,
         parts: &[Part],

@@ -5,7 +5,7 @@ use pgrx::pg_sys;
 use crate::errors::{self, Result};
 use crate::sql_types::args::required;
 use crate::sql_types::{Args, row, value};
-use crate::store::{Store, books, erasure};
+use crate::store::{Store, assets, erasure};
 
 pub fn erase_customer(args: &Args) -> Result<Option<pg_sys::Datum>> {
     let customer = args.name(0, "customer")?;
@@ -38,7 +38,7 @@ pub fn ledger_hash(args: &Args) -> Result<Option<pg_sys::Datum>> {
     let contents = args.bool(3, "contents")?;
     Store::read(|store| {
         if let Some(asset) = &asset {
-            books::asset(store, asset)?;
+            assets::asset(store, asset)?;
         }
         erasure::hash(store, &customer, asset.as_deref(), through, contents, args)
     })?;

@@ -6,17 +6,17 @@ use pgrx::pg_sys;
 use rust_decimal::Decimal;
 
 use crate::errors::{self, Result};
+use crate::ledger::alerts::{
+    Alert, HUNDRED, MAX_ALERTS, MAX_NOTICE_DAYS, MAX_NOTICES, Notice, Refill, RequestedTopUps,
+    TopUp, TopUpTrigger, Unit,
+};
 use crate::ledger::amount::DECIMALS;
 use crate::ledger::limit::Calendar;
-use crate::ledger::watch::{
-    Alert, Asked, Asks, HUNDRED, MAX_ALERTS, MAX_NOTICE_DAYS, MAX_NOTICES, Notice, Refill, TopUp,
-    Unit,
-};
 use crate::ledger::{Amount, Kind};
 use crate::sql_types::value::Value;
 use crate::sql_types::{Args, Row, args as arguments, row, value};
 use crate::store::wallets::{self, OpenWallet};
-use crate::store::{Store, books, events, limits, notices};
+use crate::store::{Store, assets, events, limits, notices};
 
 pub fn set_alert(args: &Args) -> Result<Option<pg_sys::Datum>> {
     let customer = args.name(0, "customer")?;
@@ -36,7 +36,7 @@ pub fn set_alert(args: &Args) -> Result<Option<pg_sys::Datum>> {
         open.book_due_now(store)?;
         let alert = match threshold {
             None => {
-                open.wallet.watch.alerts.clear();
+                open.wallet.alert_state.alerts.clear();
                 None
             }
             Some(threshold) => {
@@ -45,7 +45,7 @@ pub fn set_alert(args: &Args) -> Result<Option<pg_sys::Datum>> {
                     unit,
                     enabled,
                 };
-                let set = open.wallet.watch.set_alert(alert.clone());
+                let set = open.wallet.alert_state.set_alert(alert.clone());
                 set.ok_or_else(|| errors::too_many_alerts(&customer, &asset, MAX_ALERTS))?;
                 Some(alert)
             }
@@ -85,7 +85,7 @@ pub fn alert_rules(args: &Args) -> Result<Option<pg_sys::Datum>> {
     let wallet = wallets::read_state(args.bytes(0, "state")?)?;
     let balance = wallet.balance(args.moment(1, "at")?);
     let rule = |alert: &Alert| {
-        let level = alert.level(wallet.watch.refilled);
+        let level = alert.level(wallet.alert_state.refilled);
         row! {
         threshold: value::credits(alert.threshold),
         unit: value::text(alert.unit.as_str()),
@@ -95,7 +95,7 @@ pub fn alert_rules(args: &Args) -> Result<Option<pg_sys::Datum>> {
         reached: value::bool(balance <= level),
         }
     };
-    row::rows(args, wallet.watch.alerts.iter().map(rule))
+    row::rows(args, wallet.alert_state.alerts.iter().map(rule))
 }
 
 /// `credyt.topup_rules(state, at)`: the rule for top-ups in a state.
@@ -121,7 +121,7 @@ pub fn topup_rules(args: &Args) -> Result<Option<pg_sys::Datum>> {
             resets_at: value::optional_moment(asked.map(|asked| asked.until)),
         }
     };
-    row::rows(args, wallet.watch.topup.iter().map(rule))
+    row::rows(args, wallet.alert_state.topup.iter().map(rule))
 }
 
 fn amount(open: &OpenWallet, name: &str, number: Decimal) -> Result<Amount> {
@@ -131,14 +131,14 @@ fn amount(open: &OpenWallet, name: &str, number: Decimal) -> Result<Amount> {
 /// What `set_topup` is told, but for whose wallet it is.
 struct Rule {
     threshold: Decimal,
-    refill: Wanted,
+    refill: RequestedRefill,
     enabled: bool,
     max_credits: Option<Decimal>,
     every: Calendar,
     cooldown_seconds: i32,
 }
 
-enum Wanted {
+enum RequestedRefill {
     Credits(Decimal),
     ToBalance(Decimal),
 }
@@ -150,7 +150,7 @@ pub fn set_topup(args: &Args) -> Result<Option<pg_sys::Datum>> {
     let open = Store::write(|store| {
         let mut open = wallets::open_or_create(store, &customer, &asset)?;
         open.book_due_now(store)?;
-        let known = open.wallet.watch.topup.take();
+        let known = open.wallet.alert_state.topup.take();
         let mut topup = rule.topup(&open)?;
         if let Some(known) = known {
             // What is asked for already goes on.
@@ -161,8 +161,8 @@ pub fn set_topup(args: &Args) -> Result<Option<pg_sys::Datum>> {
                 false => asked_instead(store, &open, &known, topup.every)?,
             };
         }
-        open.wallet.watch.topup = Some(topup);
-        open.asks = Asks::Always;
+        open.wallet.alert_state.topup = Some(topup);
+        open.asks = TopUpTrigger::Always;
         open.write_back(store)?;
         Ok(open)
     })?;
@@ -177,14 +177,14 @@ fn read_rule(args: &Args) -> Result<Rule> {
         (Some(credits), None) if credits.is_zero() => {
             return Err(errors::invalid("credits", "a top-up of zero credits"));
         }
-        (Some(credits), None) => Wanted::Credits(credits),
+        (Some(credits), None) => RequestedRefill::Credits(credits),
         (None, Some(target)) if target <= threshold => {
             return Err(errors::invalid(
                 "to_balance",
                 format_args!("{target} is not above the threshold of {threshold}"),
             ));
         }
-        (None, Some(target)) => Wanted::ToBalance(target),
+        (None, Some(target)) => RequestedRefill::ToBalance(target),
         (None, None) => {
             return Err(errors::invalid(
                 "credits",
@@ -229,8 +229,12 @@ impl Rule {
         Ok(TopUp {
             threshold: amount(open, "threshold", self.threshold)?,
             refill: match self.refill {
-                Wanted::Credits(credits) => Refill::Credits(amount(open, "credits", credits)?),
-                Wanted::ToBalance(target) => Refill::ToBalance(amount(open, "to_balance", target)?),
+                RequestedRefill::Credits(credits) => {
+                    Refill::Credits(amount(open, "credits", credits)?)
+                }
+                RequestedRefill::ToBalance(target) => {
+                    Refill::ToBalance(amount(open, "to_balance", target)?)
+                }
             },
             enabled: self.enabled,
             max_credits: max_credits.transpose()?,
@@ -249,7 +253,7 @@ fn asked_instead(
     open: &OpenWallet,
     known: &TopUp,
     every: Calendar,
-) -> Result<Option<Asked>> {
+) -> Result<Option<RequestedTopUps>> {
     let period = limits::period(open, every, open.now)?;
     let counted = limits::period(open, known.every, open.now)?;
     let within = known
@@ -257,7 +261,7 @@ fn asked_instead(
         .filter(|_| counted.start >= period.start);
     let counted = within.map_or(Amount::ZERO, |asked| asked.credits);
     let asked = events::asked_since(store, open, period.start)?;
-    Ok(Some(Asked {
+    Ok(Some(RequestedTopUps {
         until: period.end,
         credits: asked.max(counted),
         capped: false,
@@ -274,12 +278,18 @@ pub fn topup_failed(args: &Args) -> Result<Option<pg_sys::Datum>> {
             None => wallets::in_flight(store, &customer, event_id)?
                 .ok_or_else(|| errors::not_found("event", &customer, event_id))?,
         };
-        open.asks = Asks::Never;
+        open.asks = TopUpTrigger::Never;
         // Read under the lock: told again, it fails once.
         let request = events::request(store, &customer, event_id)?;
         let period = events::topup_period(&open)?;
         let failed_before = request.as_ref().is_some_and(|one| one.failed_at.is_some());
-        if let Some(topup) = open.wallet.watch.topup.as_mut().filter(|_| !failed_before) {
+        if let Some(topup) = open
+            .wallet
+            .alert_state
+            .topup
+            .as_mut()
+            .filter(|_| !failed_before)
+        {
             let (credits, asked_at) = match &request {
                 Some(request) => (request.credits, request.created_at),
                 None => (Amount::ZERO, open.now),
@@ -295,7 +305,7 @@ pub fn topup_failed(args: &Args) -> Result<Option<pg_sys::Datum>> {
 
 /// A `credyt.topup`; without a rule its terms are NULL.
 fn topup_row(open: &OpenWallet) -> Row {
-    let topup = open.wallet.watch.topup.as_ref();
+    let topup = open.wallet.alert_state.topup.as_ref();
     let terms = topup.map(Terms::of).unwrap_or_default();
     row! {
         customer: value::text(&open.customer),
@@ -368,7 +378,7 @@ pub fn set_expiry_notice(args: &Args) -> Result<Option<pg_sys::Datum>> {
         kinds: read_kinds(&kinds)?,
     };
     Store::write(|store| {
-        let asset = books::asset(store, &asset)?;
+        let asset = assets::asset(store, &asset)?;
         notices::set(store, &asset, &notice)
     })?;
     let kinds: Vec<String> = notice.kinds.iter().map(Kind::to_string).collect();
@@ -406,7 +416,7 @@ pub fn take_events(args: &Args) -> Result<Option<pg_sys::Datum>> {
     let batch = at_least_one(args, 0, "batch")?;
     let lease_seconds = at_least_one(args, 1, "lease_seconds")?;
     Store::write(|store| {
-        let now = books::now(store)?;
+        let now = assets::now(store)?;
         let until = now.plus_seconds(lease_seconds.into()).ok_or_else(|| {
             errors::out_of_range("lease_seconds", "the lease would end beyond the year 9999")
         })?;
@@ -429,7 +439,7 @@ pub fn ack_events(args: &Args) -> Result<Option<pg_sys::Datum>> {
     ids.sort_unstable();
     ids.dedup();
     let done = Store::write(|store| {
-        let now = books::now(store)?;
+        let now = assets::now(store)?;
         let done = events::acknowledge(store, now, &ids)?;
         done.map_err(errors::event_not_found)
     })?;

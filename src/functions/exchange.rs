@@ -5,7 +5,7 @@ use pgrx::pg_sys;
 use crate::errors::{self, Result};
 use crate::sql_types::{Args, row, value};
 use crate::store::Store;
-use crate::store::books;
+use crate::store::assets;
 use crate::store::exchange::{self, NewRate};
 
 pub fn set_exchange_rate(args: &Args) -> Result<Option<pg_sys::Datum>> {
@@ -29,7 +29,7 @@ pub fn set_exchange_rate(args: &Args) -> Result<Option<pg_sys::Datum>> {
         effective_at,
     };
     let (version, from, now) = Store::write(|store| {
-        let now = books::now(store)?;
+        let now = assets::now(store)?;
         let (version, from) = exchange::set(store, &new, now)?;
         Ok((version, from, now))
     })?;

@@ -6,21 +6,21 @@ use pgrx::pg_sys;
 use rust_decimal::Decimal;
 use uuid::Uuid;
 
-use super::answers::{GrantAnswer, wallet_row};
 use super::exchange::check_currency;
 use super::once::{Outcome, once};
 use super::request::{self, number};
+use super::results::{GrantResult, wallet_row};
 use crate::errors::{self, Error, Result};
+use crate::ledger::alerts::TopUpTrigger;
 use crate::ledger::amount::DECIMALS;
 use crate::ledger::exchange::convert;
-use crate::ledger::wallet::{Decided, Due, Part};
-use crate::ledger::watch::Asks;
+use crate::ledger::wallet::{EntryKind, Part, PendingEntry};
 use crate::ledger::{Amount, Kind, Moment};
 use crate::sql_types::{Args, args as arguments};
 use crate::store::Store;
 use crate::store::batch::Batch;
 use crate::store::exchange;
-use crate::store::grants::{self, Issued};
+use crate::store::grants::{self, GrantTerms};
 use crate::store::ledger::{Entry, Key, allocations};
 use crate::store::wallets::{self, OpenWallet};
 
@@ -146,22 +146,22 @@ pub fn check_patterns(patterns: Option<&[String]>) -> Result<()> {
 }
 
 /// Books the grant; `None` when its key is taken.
-fn issue(store: &Store, request: &NewGrant) -> Result<Option<GrantAnswer>> {
+fn issue(store: &Store, request: &NewGrant) -> Result<Option<GrantResult>> {
     let mut open = wallets::open_or_create(store, &request.customer, &request.asset)?;
     let (grant, mut entry, paid_debts) = put(store, request, &mut open)?;
     if !open.book(store, &mut entry, paid_debts)? {
         return Ok(None);
     }
     grants::insert(store, &grant)?;
-    Ok(Some(GrantAnswer::of(&open, grant)))
+    Ok(Some(GrantResult::of(&open, grant)))
 }
 
 /// Puts the grant into one of many open wallets; its own row is the caller's to insert.
-pub fn issue_later(store: &Store, request: &NewGrant, batch: &mut Batch) -> Result<GrantAnswer> {
+pub fn issue_later(store: &Store, request: &NewGrant, batch: &mut Batch) -> Result<GrantResult> {
     let (open, rows) = batch.wallet(store, &request.customer, &request.asset)?;
     let (grant, mut entry, paid_debts) = put(store, request, open)?;
     open.book_later(store, &mut entry, paid_debts, rows)?;
-    Ok(GrantAnswer::of(open, grant))
+    Ok(GrantResult::of(open, grant))
 }
 
 /// Puts the grant on the stack: what was issued, the movement to book, and the debts it paid.
@@ -169,9 +169,9 @@ fn put(
     store: &Store,
     request: &NewGrant,
     open: &mut OpenWallet,
-) -> Result<(Issued, Entry, Vec<Due>)> {
+) -> Result<(GrantTerms, Entry, Vec<PendingEntry>)> {
     open.not_closed()?;
-    open.asks = Asks::Never;
+    open.asks = TopUpTrigger::Never;
     let credits = arguments::amount("credits", request.credits, open.asset.scale)?;
     let effective_at = request.effective_at.unwrap_or(open.now);
     if let Some(end) = request.expires_at {
@@ -186,7 +186,7 @@ fn put(
         }
     }
     let (paid, exchange_rate) = paid_in_asset(store, request, open)?;
-    let mut grant = Issued {
+    let mut grant = GrantTerms {
         customer: request.customer.clone(),
         id: Uuid::now_v7(),
         asset: request.asset.clone(),
@@ -195,7 +195,7 @@ fn put(
         credits,
         paid,
         settled: Amount::ZERO,
-        settled_revenue: Amount::ZERO,
+        debt_revenue: Amount::ZERO,
         effective_at,
         expires_at: request.expires_at,
         applies_to: request.applies_to.clone(),
@@ -209,17 +209,17 @@ fn put(
     };
     let paid_debts = open.issue(store, grant.open(credits, paid, false))?;
     for due in &paid_debts {
-        if let Due {
-            what: Decided::Settled { part, .. },
+        if let PendingEntry {
+            what: EntryKind::Settled { part, .. },
             ..
         } = due
         {
             grant.settled += part.credits;
-            grant.settled_revenue += part.revenue;
+            grant.debt_revenue += part.revenue;
         }
     }
     if request.kind == Kind::Purchased {
-        open.wallet.watch.purchased();
+        open.wallet.alert_state.purchased();
     }
     if effective_at <= open.now {
         open.refilled();
@@ -261,37 +261,37 @@ fn paid_in_asset(
 }
 
 /// The first answer to a grant again: what it had when it was issued; what is held of it now.
-fn issued_before(store: &Store, customer: &str, id: Option<Uuid>) -> Result<GrantAnswer> {
-    Ok(issued_first(standing(store, customer, id)?))
+fn issued_before(store: &Store, customer: &str, id: Option<Uuid>) -> Result<GrantResult> {
+    Ok(issued_first(current_grant(store, customer, id)?))
 }
 
 /// The same from one of many open wallets.
-pub fn issued_before_in(store: &Store, open: &OpenWallet, id: Option<Uuid>) -> Result<GrantAnswer> {
+pub fn issued_before_in(store: &Store, open: &OpenWallet, id: Option<Uuid>) -> Result<GrantResult> {
     let grant = issued(store, &open.customer, id)?;
-    Ok(issued_first(GrantAnswer::of(open, grant)))
+    Ok(issued_first(GrantResult::of(open, grant)))
 }
 
-fn issued_first(now: GrantAnswer) -> GrantAnswer {
-    GrantAnswer {
+fn issued_first(now: GrantResult) -> GrantResult {
+    GrantResult {
         remaining: now.grant.credits - now.grant.settled,
-        deferred: now.grant.paid - now.grant.settled_revenue,
+        deferred: now.grant.paid - now.grant.debt_revenue,
         replayed: true,
         ..now
     }
 }
 
 /// A grant as it stands now, without locking.
-pub fn standing(store: &Store, customer: &str, id: Option<Uuid>) -> Result<GrantAnswer> {
+pub fn current_grant(store: &Store, customer: &str, id: Option<Uuid>) -> Result<GrantResult> {
     let grant = issued(store, customer, id)?;
-    let view = wallets::look(store, customer, &grant.asset, None)?.ok_or_else(lost)?;
-    Ok(GrantAnswer::standing(grant, &view.wallet))
+    let view = wallets::look(store, customer, &grant.asset, None)?.ok_or_else(missing_row)?;
+    Ok(GrantResult::in_wallet(grant, &view.wallet))
 }
 
 /// The grant that a ledger row refers to.
-fn issued(store: &Store, customer: &str, id: Option<Uuid>) -> Result<Issued> {
-    grants::by_id(store, customer, id.ok_or_else(lost)?)?.ok_or_else(lost)
+fn issued(store: &Store, customer: &str, id: Option<Uuid>) -> Result<GrantTerms> {
+    grants::by_id(store, customer, id.ok_or_else(missing_row)?)?.ok_or_else(missing_row)
 }
 
-fn lost() -> Error {
+fn missing_row() -> Error {
     errors::corrupted("the ledger", "a grant's row refers to no grant")
 }

@@ -8,30 +8,30 @@ use pgrx::pg_sys;
 use rust_decimal::Decimal;
 use uuid::Uuid;
 
-use super::answers::AuthorizationAnswer;
 use super::costing::Costing;
 use super::once::{Outcome, is_free, once};
 use super::pricing::Pricing;
 use super::request::{self, Charge};
-use super::vary::{Budget, Varying};
+use super::results::AuthorizationResult;
+use super::vary::{Budget, VaryRequest};
 use crate::errors::{self, Result};
+use crate::ledger::alerts::TopUpTrigger;
 use crate::ledger::limit::missing_scope;
 use crate::ledger::price::{Affordable, Largest};
 use crate::ledger::wallet::Overrun;
-use crate::ledger::watch::Asks;
 use crate::ledger::{Amount, Moment};
 use crate::sql_types::Args;
 use crate::store::Store;
+use crate::store::assets;
 use crate::store::authorizations::{self, Authorization};
-use crate::store::books;
 use crate::store::ledger::Key;
-use crate::store::limits::Standing;
+use crate::store::limits::LimitCheck;
 use crate::store::prices;
 use crate::store::wallets::{self, OpenWallet};
 
 // ---- authorize --------------------------------------------------------------------------------
 
-struct Request {
+struct HoldRequest {
     customer: String,
     action: String,
     asset: String,
@@ -41,7 +41,7 @@ struct Request {
     key: Option<Key>,
     scopes: Option<Vec<String>>,
     metadata: Option<serde_json::Value>,
-    varying: Option<Varying>,
+    varying: Option<VaryRequest>,
 }
 
 pub fn authorize(args: &Args) -> Result<Option<pg_sys::Datum>> {
@@ -55,7 +55,7 @@ pub fn authorize(args: &Args) -> Result<Option<pg_sys::Datum>> {
     answer.row(args)
 }
 
-fn read(args: &Args) -> Result<Request> {
+fn read(args: &Args) -> Result<HoldRequest> {
     let customer = args.name(0, "customer")?;
     let action = args.name(1, "action")?;
     let charge = Charge::read_new(args, 2)?;
@@ -70,14 +70,14 @@ fn read(args: &Args) -> Result<Request> {
     let asset = args.name(9, "asset")?;
     let key_text = args.optional_name(10, "idempotency_key")?;
     let scopes = args.names(11, "scopes")?;
-    let varying = Varying::read(args, 13, &charge)?;
+    let varying = VaryRequest::read(args, 13, &charge)?;
     let fields = || {
         let mut fields = charge.fields(&asset, &action, scopes.as_deref());
         fields.push(("overrun", Some(overrun_text)));
-        fields.extend(varying.iter().flat_map(Varying::fields));
+        fields.extend(varying.iter().flat_map(VaryRequest::fields));
         fields
     };
-    Ok(Request {
+    Ok(HoldRequest {
         key: request::key(key_text, "authorize", fields),
         scopes,
         metadata: args.optional_json(12, "metadata")?,
@@ -109,16 +109,16 @@ fn ends(now: Moment, ttl_seconds: i32) -> Result<Moment> {
 }
 
 /// Holds the credits, or says why not.
-fn hold(store: &Store, request: &Request) -> Result<Outcome<AuthorizationAnswer>> {
+fn hold(store: &Store, request: &HoldRequest) -> Result<Outcome<AuthorizationResult>> {
     let action = request.action.as_str();
     let refused =
         |reason, credits, available| Outcome::Refused(refusal(request, reason, credits, available));
-    let asset = books::asset(store, &request.asset)?;
+    let asset = assets::asset(store, &request.asset)?;
     let costing = Rc::new(Costing::of(
         store,
         &asset,
         &request.charge,
-        books::now(store)?,
+        assets::now(store)?,
     )?);
     let pricing = Pricing::new(
         store,
@@ -131,7 +131,7 @@ fn hold(store: &Store, request: &Request) -> Result<Outcome<AuthorizationAnswer>
     let asked = match &request.varying {
         Some(varying) => {
             let asked = varying.asked(&request.charge, &costing)?;
-            pricing.check_vary(&varying.what, books::now(store)?)?;
+            pricing.check_vary(&varying.what, assets::now(store)?)?;
             Some((varying, asked))
         }
         None => None,
@@ -140,7 +140,7 @@ fn hold(store: &Store, request: &Request) -> Result<Outcome<AuthorizationAnswer>
         let credits = needed(store, &pricing, asked, None)?;
         return Ok(refused("wallet_not_found", credits, Amount::ZERO));
     };
-    open.asks = Asks::Always;
+    open.asks = TopUpTrigger::Always;
     let available = open.wallet.available(open.now, Some(action), open.limit);
     let scopes = request.scopes.as_deref();
     let reason = if open.active().is_err() {
@@ -153,7 +153,7 @@ fn hold(store: &Store, request: &Request) -> Result<Outcome<AuthorizationAnswer>
         let credits = needed(store, &pricing, asked, Some(&mut open))?;
         return Ok(refused(reason, credits, available));
     }
-    let mut standing = Standing::of(store, &open, action, scopes, None)?;
+    let mut limit_check = LimitCheck::of(store, &open, action, scopes, None)?;
     let mut charge = request.charge.clone();
     let (credits, priced, granted) = match asked {
         None => {
@@ -163,7 +163,7 @@ fn hold(store: &Store, request: &Request) -> Result<Outcome<AuthorizationAnswer>
         }
         Some((varying, asked)) => {
             let month_used = pricing.month_used(store, &mut open)?;
-            let budget = Budget::of(&open, action, &standing);
+            let budget = Budget::of(&open, action, &limit_check);
             let search = |budget| {
                 let search = varying.search(asked, budget);
                 pricing.largest(&varying.what, &search, open.now, month_used)
@@ -187,7 +187,7 @@ fn hold(store: &Store, request: &Request) -> Result<Outcome<AuthorizationAnswer>
                         buy_credits(store, request, &mut open)?;
                         return Ok(refused("insufficient_credits", credits, available));
                     }
-                    limits_refuse(store, request, &mut open, standing, credits)?;
+                    limits_refuse(store, request, &mut open, limit_check, credits)?;
                     return Ok(refused("limit_exceeded", credits, available));
                 }
             }
@@ -197,9 +197,9 @@ fn hold(store: &Store, request: &Request) -> Result<Outcome<AuthorizationAnswer>
         buy_credits(store, request, &mut open)?;
         return Ok(refused("insufficient_credits", credits, available));
     };
-    if standing.exceeded(credits).is_some() {
+    if limit_check.exceeded(credits).is_some() {
         open.wallet.unhold(&pins);
-        limits_refuse(store, request, &mut open, standing, credits)?;
+        limits_refuse(store, request, &mut open, limit_check, credits)?;
         return Ok(refused("limit_exceeded", credits, available));
     }
     // Captures are priced at this version, also where the hold itself was given in credits.
@@ -250,7 +250,7 @@ fn hold(store: &Store, request: &Request) -> Result<Outcome<AuthorizationAnswer>
         reason: None,
         metadata: request.metadata.clone(),
     };
-    let counted = standing.count_hold(&mut open, credits);
+    let counted = limit_check.count_hold(&mut open, credits);
     // A wallet that cannot be written holds nothing.
     open.state()?;
     if !authorizations::insert(store, &authorization)? {
@@ -260,7 +260,7 @@ fn hold(store: &Store, request: &Request) -> Result<Outcome<AuthorizationAnswer>
     open.holds_until(expires_at);
     open.write_back(store)?;
     let available = open.wallet.available(open.now, Some(action), open.limit);
-    Ok(Outcome::Booked(AuthorizationAnswer::of(
+    Ok(Outcome::Booked(AuthorizationResult::of(
         &request.customer,
         authorization,
         available,
@@ -269,7 +269,7 @@ fn hold(store: &Store, request: &Request) -> Result<Outcome<AuthorizationAnswer>
 }
 
 /// A refusal for lack of credits: all that it may write is that they are to be bought.
-fn buy_credits(store: &Store, request: &Request, open: &mut OpenWallet) -> Result<()> {
+fn buy_credits(store: &Store, request: &HoldRequest, open: &mut OpenWallet) -> Result<()> {
     if open.wants_topup() && key_is_free(store, request)? {
         open.write_back(store)?;
     }
@@ -279,12 +279,12 @@ fn buy_credits(store: &Store, request: &Request, open: &mut OpenWallet) -> Resul
 /// A refusal by limits: all that it may write is what they tell, where they have not told it before.
 fn limits_refuse(
     store: &Store,
-    request: &Request,
+    request: &HoldRequest,
     open: &mut OpenWallet,
-    mut standing: Standing,
+    mut limit_check: LimitCheck,
     credits: Amount,
 ) -> Result<()> {
-    let counted = standing.refuse(open, credits);
+    let counted = limit_check.refuse(open, credits);
     if open.tells() && key_is_free(store, request)? {
         counted.write(store, open)?;
         open.write_back(store)?;
@@ -292,7 +292,7 @@ fn limits_refuse(
     Ok(())
 }
 
-fn key_is_free(store: &Store, request: &Request) -> Result<bool> {
+fn key_is_free(store: &Store, request: &HoldRequest) -> Result<bool> {
     is_free::<Authorization>(store, &request.customer, request.key.as_ref())
 }
 
@@ -300,13 +300,13 @@ fn key_is_free(store: &Store, request: &Request) -> Result<bool> {
 fn needed(
     store: &Store,
     pricing: &Pricing,
-    asked: Option<(&Varying, Decimal)>,
+    asked: Option<(&VaryRequest, Decimal)>,
     mut open: Option<&mut OpenWallet>,
 ) -> Result<Amount> {
     if let Some((varying, asked)) = asked {
         let (month_used, now) = match &mut open {
             Some(open) => (pricing.month_used(store, open)?, open.now),
-            None => (None, books::now(store)?),
+            None => (None, assets::now(store)?),
         };
         let search = varying.search(asked, Budget::NOTHING);
         match pricing.largest(&varying.what, &search, now, month_used)? {
@@ -320,7 +320,7 @@ fn needed(
     match open {
         Some(open) => Ok(pricing.in_wallet(store, open, None)?.credits),
         None => {
-            let priced = pricing.at(None, books::now(store)?, None)?;
+            let priced = pricing.at(None, assets::now(store)?, None)?;
             Ok(priced.map(|priced| priced.credits).unwrap_or_default())
         }
     }
@@ -328,12 +328,12 @@ fn needed(
 
 /// A refusal is an answer, not an error: the caller's transaction goes on.
 fn refusal(
-    request: &Request,
+    request: &HoldRequest,
     reason: &str,
     credits: Amount,
     available: Amount,
-) -> AuthorizationAnswer {
-    AuthorizationAnswer {
+) -> AuthorizationResult {
+    AuthorizationResult {
         customer: request.customer.clone(),
         asset: request.asset.clone(),
         action: request.action.clone(),
@@ -354,13 +354,13 @@ fn replay(
     store: &Store,
     customer: &str,
     authorization: Authorization,
-) -> Result<AuthorizationAnswer> {
+) -> Result<AuthorizationResult> {
     let view = wallets::look(store, customer, &authorization.asset, None)?
         .ok_or_else(|| errors::wallet_not_found(customer, &authorization.asset))?;
     let action = Some(authorization.action.as_str());
     let available = view.wallet.available(view.now, action, view.limit);
-    let answer = AuthorizationAnswer::of(customer, authorization, available, view.now);
-    Ok(AuthorizationAnswer {
+    let answer = AuthorizationResult::of(customer, authorization, available, view.now);
+    Ok(AuthorizationResult {
         replayed: true,
         ..answer
     })
@@ -413,7 +413,7 @@ pub fn release(args: &Args) -> Result<Option<pg_sys::Datum>> {
         authorization.reason = reason;
         open.write_back(store)?;
         authorizations::update(store, &authorization)?;
-        Ok(standing(&open, authorization))
+        Ok(current_authorization(&open, authorization))
     })?;
     answer.row(args)
 }
@@ -434,13 +434,13 @@ pub fn extend(args: &Args) -> Result<Option<pg_sys::Datum>> {
         open.holds_until(authorization.expires_at);
         open.write_back(store)?;
         authorizations::update(store, &authorization)?;
-        Ok(standing(&open, authorization))
+        Ok(current_authorization(&open, authorization))
     })?;
     answer.row(args)
 }
 
-fn standing(open: &OpenWallet, authorization: Authorization) -> AuthorizationAnswer {
+fn current_authorization(open: &OpenWallet, authorization: Authorization) -> AuthorizationResult {
     let action = Some(authorization.action.as_str());
     let available = open.wallet.available(open.now, action, open.limit);
-    AuthorizationAnswer::of(&open.customer, authorization, available, open.now)
+    AuthorizationResult::of(&open.customer, authorization, available, open.now)
 }

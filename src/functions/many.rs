@@ -11,11 +11,11 @@ use pgrx::pg_sys;
 use serde_json::{Map, Value as Json};
 use uuid::Uuid;
 
-use super::answers::{DebitAnswer, GrantAnswer};
 use super::capture::{self, Capture};
-use super::debit::{self, Request};
+use super::debit::{self, DebitRequest};
 use super::grants::{self, NewGrant};
 use super::once::{conflict, stands_for};
+use super::results::{DebitResult, GrantResult};
 use crate::errors::{self, Code, Error, Result};
 use crate::ledger::interrupt::checked;
 use crate::sql_types::args::required;
@@ -23,7 +23,7 @@ use crate::sql_types::named::encoded_twice;
 use crate::sql_types::{Args, row};
 use crate::store::Store;
 use crate::store::authorizations;
-use crate::store::batch::{Batch, Wanted};
+use crate::store::batch::{Batch, WalletKeys};
 use crate::store::grants as grant_rows;
 use crate::store::ledger::{self, Entry, Key};
 use crate::store::signatures;
@@ -42,16 +42,16 @@ pub fn debit_many(args: &Args) -> Result<Option<pg_sys::Datum>> {
             return Err(errors::invalid("on_shortfall", why));
         }
     };
-    let answers = Store::write(|store| {
+    let results = Store::write(|store| {
         let batch = Batch::open(store, &wanted(&requests))?;
         answer(store, &requests, batch, skip)
     })?;
-    row::rows(args, answers.into_iter().map(DebitAnswer::into_row))
+    row::rows(args, results.into_iter().map(DebitResult::into_row))
 }
 
 pub fn capture_many(args: &Args) -> Result<Option<pg_sys::Datum>> {
     let captures = read(args, "capture", capture::read)?;
-    let answers = Store::write(|store| {
+    let results = Store::write(|store| {
         let ids: Vec<(&str, Uuid)> = (captures.iter())
             .map(|capture| (capture.customer.as_str(), capture.id))
             .collect();
@@ -61,7 +61,7 @@ pub fn capture_many(args: &Args) -> Result<Option<pg_sys::Datum>> {
         let batch = Batch::open(store, &wanted(&calls))?;
         answer(store, &calls, batch, false)
     })?;
-    row::rows(args, answers.into_iter().map(DebitAnswer::into_row))
+    row::rows(args, results.into_iter().map(DebitResult::into_row))
 }
 
 /// A capture, and the asset of its authorization where there is such a one.
@@ -72,14 +72,14 @@ struct CaptureOf<'a> {
 
 pub fn grant_many(args: &Args) -> Result<Option<pg_sys::Datum>> {
     let requests = read(args, "grant_credits", grants::read)?;
-    let answers = Store::write(|store| {
+    let results = Store::write(|store| {
         let batch = Batch::open_or_create(store, &wanted(&requests))?;
-        let answers = answer(store, &requests, batch, false)?;
-        let new = answers.iter().filter(|answer| !answer.replayed);
+        let results = answer(store, &requests, batch, false)?;
+        let new = results.iter().filter(|answer| !answer.replayed);
         grant_rows::insert_all(store, new.map(|answer| &answer.grant))?;
-        Ok(answers)
+        Ok(results)
     })?;
-    row::rows(args, answers.into_iter().map(GrantAnswer::into_row))
+    row::rows(args, results.into_iter().map(GrantResult::into_row))
 }
 
 /// Reads the calls: an array of requests as the jsonb form of `function` takes them.
@@ -99,7 +99,7 @@ fn read<C>(args: &Args, function: &'static str, read: fn(&Args) -> Result<C>) ->
             let args = args.by_name(&given, &signature)?;
             read(&args).map_err(|error| error.about(args.subject(&signature)))
         });
-        call.map_err(|error: Error| error.nth(index))
+        call.map_err(|error: Error| error.at_index(index))
     };
     checked(&elements).enumerate().map(call).collect()
 }
@@ -115,7 +115,7 @@ fn object(element: &Json) -> Result<Cow<'_, Map<String, Json>>> {
 
 /// A call that comes with others.
 trait Call {
-    type Answer;
+    type Output;
     fn customer(&self) -> &str;
     fn asset(&self) -> &str;
     fn key(&self) -> Option<&Key>;
@@ -127,16 +127,16 @@ trait Call {
         ]
     }
     /// Applies it to its wallet, to be written with the others.
-    fn make(&self, store: &Store, batch: &mut Batch) -> Result<Self::Answer>;
+    fn make(&self, store: &Store, batch: &mut Batch) -> Result<Self::Output>;
     /// The first answer again, where its key was used before this batch, or in it.
-    fn replay(&self, store: &Store, first: &Entry, open: &OpenWallet) -> Result<Self::Answer>;
-    fn repeat(&self, first: &Self::Answer, open: &OpenWallet) -> Self::Answer;
+    fn replay(&self, store: &Store, first: &Entry, open: &OpenWallet) -> Result<Self::Output>;
+    fn repeat(&self, first: &Self::Output, open: &OpenWallet) -> Self::Output;
     /// What is said of one that is refused and left out.
-    fn refused(&self, reason: &str, open: Option<&OpenWallet>) -> Option<Self::Answer>;
+    fn refused(&self, reason: &str, open: Option<&OpenWallet>) -> Option<Self::Output>;
 }
 
-impl Call for Request {
-    type Answer = DebitAnswer;
+impl Call for DebitRequest {
+    type Output = DebitResult;
 
     fn customer(&self) -> &str {
         &self.customer
@@ -158,20 +158,20 @@ impl Call for Request {
         ]
     }
 
-    fn make(&self, store: &Store, batch: &mut Batch) -> Result<DebitAnswer> {
+    fn make(&self, store: &Store, batch: &mut Batch) -> Result<DebitResult> {
         debit::spend_later(store, self, batch)
     }
 
-    fn replay(&self, _: &Store, first: &Entry, open: &OpenWallet) -> Result<DebitAnswer> {
-        Ok(DebitAnswer::replayed_in(open, first.clone()))
+    fn replay(&self, _: &Store, first: &Entry, open: &OpenWallet) -> Result<DebitResult> {
+        Ok(DebitResult::replayed_in(open, first.clone()))
     }
 
-    fn repeat(&self, first: &DebitAnswer, open: &OpenWallet) -> DebitAnswer {
+    fn repeat(&self, first: &DebitResult, open: &OpenWallet) -> DebitResult {
         first.again(open)
     }
 
-    fn refused(&self, reason: &str, open: Option<&OpenWallet>) -> Option<DebitAnswer> {
-        Some(DebitAnswer::refused(
+    fn refused(&self, reason: &str, open: Option<&OpenWallet>) -> Option<DebitResult> {
+        Some(DebitResult::refused(
             &self.customer,
             &self.asset,
             &self.action,
@@ -183,7 +183,7 @@ impl Call for Request {
 }
 
 impl Call for NewGrant {
-    type Answer = GrantAnswer;
+    type Output = GrantResult;
 
     fn customer(&self) -> &str {
         &self.customer
@@ -197,28 +197,28 @@ impl Call for NewGrant {
         self.key.as_ref()
     }
 
-    fn make(&self, store: &Store, batch: &mut Batch) -> Result<GrantAnswer> {
+    fn make(&self, store: &Store, batch: &mut Batch) -> Result<GrantResult> {
         grants::issue_later(store, self, batch)
     }
 
-    fn replay(&self, store: &Store, first: &Entry, open: &OpenWallet) -> Result<GrantAnswer> {
+    fn replay(&self, store: &Store, first: &Entry, open: &OpenWallet) -> Result<GrantResult> {
         grants::issued_before_in(store, open, first.refers_to)
     }
 
-    fn repeat(&self, first: &GrantAnswer, _: &OpenWallet) -> GrantAnswer {
-        GrantAnswer {
+    fn repeat(&self, first: &GrantResult, _: &OpenWallet) -> GrantResult {
+        GrantResult {
             replayed: true,
             ..first.clone()
         }
     }
 
-    fn refused(&self, _: &str, _: Option<&OpenWallet>) -> Option<GrantAnswer> {
+    fn refused(&self, _: &str, _: Option<&OpenWallet>) -> Option<GrantResult> {
         None
     }
 }
 
 impl Call for CaptureOf<'_> {
-    type Answer = DebitAnswer;
+    type Output = DebitResult;
 
     fn customer(&self) -> &str {
         &self.capture.customer
@@ -240,7 +240,7 @@ impl Call for CaptureOf<'_> {
         ]
     }
 
-    fn make(&self, store: &Store, batch: &mut Batch) -> Result<DebitAnswer> {
+    fn make(&self, store: &Store, batch: &mut Batch) -> Result<DebitResult> {
         let Capture { customer, id, .. } = self.capture;
         let missing = || errors::not_found("authorization", customer, *id);
         let authorization = authorizations::by_id(store, customer, *id)?.ok_or_else(missing)?;
@@ -253,21 +253,21 @@ impl Call for CaptureOf<'_> {
     }
 
     /// Never asked for without a key.
-    fn replay(&self, _: &Store, first: &Entry, open: &OpenWallet) -> Result<DebitAnswer> {
-        Ok(DebitAnswer::replayed_in(open, first.clone()))
+    fn replay(&self, _: &Store, first: &Entry, open: &OpenWallet) -> Result<DebitResult> {
+        Ok(DebitResult::replayed_in(open, first.clone()))
     }
 
-    fn repeat(&self, first: &DebitAnswer, open: &OpenWallet) -> DebitAnswer {
+    fn repeat(&self, first: &DebitResult, open: &OpenWallet) -> DebitResult {
         first.again(open)
     }
 
-    fn refused(&self, _: &str, _: Option<&OpenWallet>) -> Option<DebitAnswer> {
+    fn refused(&self, _: &str, _: Option<&OpenWallet>) -> Option<DebitResult> {
         None
     }
 }
 
 /// The wallets that the calls are about.
-fn wanted<C: Call>(calls: &[C]) -> Wanted<'_> {
+fn wanted<C: Call>(calls: &[C]) -> WalletKeys<'_> {
     calls
         .iter()
         .map(|call| (call.customer(), call.asset()))
@@ -275,7 +275,7 @@ fn wanted<C: Call>(calls: &[C]) -> Wanted<'_> {
 }
 
 /// What a key stands for.
-enum Known {
+enum KeyUse {
     Before(Box<Entry>),
     /// The call of this batch at this place.
     Now(usize),
@@ -288,9 +288,9 @@ fn answer<C: Call>(
     calls: &[C],
     mut batch: Batch,
     skip: bool,
-) -> Result<Vec<C::Answer>> {
+) -> Result<Vec<C::Output>> {
     let mut known = keys(store, calls)?;
-    let mut answers: Vec<Option<C::Answer>> = calls.iter().map(|_| None).collect();
+    let mut results: Vec<Option<C::Output>> = calls.iter().map(|_| None).collect();
     let mut refused: Option<(usize, Error)> = None;
     let mut stuck: Option<&str> = None;
     for (place, call) in checked(by_customer(calls)) {
@@ -302,12 +302,14 @@ fn answer<C: Call>(
         let open = || batch.find(customer, call.asset());
         let known_as = name.and_then(|name| known.get(&name));
         let again = known_as.map(|known| match (known, open()) {
-            (Known::Before(first), Some(open)) if stands_for(&**first, call.key()) => {
+            (KeyUse::Before(first), Some(open)) if stands_for(&**first, call.key()) => {
                 call.replay(store, first, open)
             }
-            (Known::Now(first), Some(open)) if same_call(call, calls.get(*first)) => {
-                let first = answers.get(*first).and_then(Option::as_ref);
-                first.map(|first| call.repeat(first, open)).ok_or_else(lost)
+            (KeyUse::Now(first), Some(open)) if same_call(call, calls.get(*first)) => {
+                let first = results.get(*first).and_then(Option::as_ref);
+                first
+                    .map(|first| call.repeat(first, open))
+                    .ok_or_else(missing_row)
             }
             _ => Err(conflict(customer, call.key())),
         });
@@ -315,7 +317,7 @@ fn answer<C: Call>(
             Some(answer) => answer,
             None => match call.make(store, &mut batch) {
                 Ok(answer) => {
-                    known.extend(name.map(|name| (name, Known::Now(place))));
+                    known.extend(name.map(|name| (name, KeyUse::Now(place))));
                     Ok(answer)
                 }
                 Err(error) => match skippable(&error).filter(|_| skip) {
@@ -328,7 +330,7 @@ fn answer<C: Call>(
         };
         match answer {
             Ok(answer) => {
-                if let Some(slot) = answers.get_mut(place) {
+                if let Some(slot) = results.get_mut(place) {
                     *slot = Some(answer);
                 }
             }
@@ -342,13 +344,13 @@ fn answer<C: Call>(
         }
     }
     if let Some((place, error)) = refused {
-        return Err(error.nth(place));
+        return Err(error.at_index(place));
     }
     if !batch.write(store)? {
         return Err(taken_meanwhile(store, calls)?);
     }
-    let answers: Option<Vec<C::Answer>> = answers.into_iter().collect();
-    answers.ok_or_else(lost)
+    let results: Option<Vec<C::Output>> = results.into_iter().collect();
+    results.ok_or_else(missing_row)
 }
 
 /// Since the keys were looked up another transaction took one of them, in another asset: a wallet of
@@ -358,12 +360,12 @@ fn taken_meanwhile<C: Call>(store: &Store, calls: &[C]) -> Result<Error> {
     let taken = calls.iter().enumerate().find(|(_, call)| {
         let name = call.key().map(|key| (call.customer(), key.text.as_str()));
         let first = name.and_then(|name| known.get(&name));
-        matches!(first, Some(Known::Before(first)) if !stands_for(&**first, call.key()))
+        matches!(first, Some(KeyUse::Before(first)) if !stands_for(&**first, call.key()))
     });
-    let (place, call) = taken.ok_or_else(lost)?;
+    let (place, call) = taken.ok_or_else(missing_row)?;
     Ok(conflict(call.customer(), call.key())
         .about(call.subject())
-        .nth(place))
+        .at_index(place))
 }
 
 /// The calls with their places, customer by customer, each customer's in the order given.
@@ -374,7 +376,7 @@ fn by_customer<C: Call>(calls: &[C]) -> Vec<(usize, &C)> {
 }
 
 /// What was booked before under the keys of these calls, whose wallets are locked.
-fn keys<'a, C: Call>(store: &Store, calls: &'a [C]) -> Result<HashMap<(&'a str, &'a str), Known>> {
+fn keys<'a, C: Call>(store: &Store, calls: &'a [C]) -> Result<HashMap<(&'a str, &'a str), KeyUse>> {
     let name = |call: &'a C| Some((call.customer(), call.key()?.text.as_str()));
     let names: Vec<(&str, &str)> = calls.iter().filter_map(name).collect();
     if names.is_empty() {
@@ -385,7 +387,7 @@ fn keys<'a, C: Call>(store: &Store, calls: &'a [C]) -> Result<HashMap<(&'a str, 
         known.extend(
             names
                 .get(place)
-                .map(|name| (*name, Known::Before(Box::new(booked)))),
+                .map(|name| (*name, KeyUse::Before(Box::new(booked)))),
         );
     }
     Ok(known)
@@ -412,6 +414,6 @@ fn skippable(error: &Error) -> Option<&'static str> {
     }
 }
 
-fn lost() -> Error {
+fn missing_row() -> Error {
     errors::corrupted("the batch", "a call has no answer")
 }

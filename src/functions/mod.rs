@@ -1,8 +1,7 @@
 //! The SQL functions, one file a family: read the arguments, ask the ledger, write through the store.
 
 mod access;
-mod answers;
-mod books;
+mod accounting;
 mod capture;
 mod costing;
 mod costs;
@@ -24,6 +23,7 @@ mod refund;
 mod reported;
 mod reports;
 mod request;
+mod results;
 mod revoke;
 mod setup;
 mod transfer;
@@ -87,19 +87,19 @@ crate::sql_types::sql_functions! {
     "credyt_take_events" => events::take_events;
     "credyt_ack_events" => events::ack_events;
     "credyt_grants_of" => reading::grants_of;
-    "credyt_advanced" => reading::advanced;
-    "credyt_due" => reading::due;
+    "credyt_wallet_state_at" => reading::wallet_state_at;
+    "credyt_pending_movements" => reading::pending_movements;
     "credyt_margin" => reports::margin;
-    "credyt_shared" => reports::shared;
-    "credyt_posted" => reports::posted;
+    "credyt_split_lines" => reports::split_lines;
+    "credyt_posting_lines" => reports::posting_lines;
     "credyt_suggest_price" => reports::suggest_price;
     "credyt_simulate_price" => reports::simulate_price;
-    "credyt_rerated" => reports::rerated;
+    "credyt_repriced" => reports::repriced;
     "credyt_maintain" => reports::maintain;
-    "credyt_close_period" => books::close_period;
-    "credyt_deferred_revenue_at" => books::deferred_revenue_at;
-    "credyt_revenue_rollforward" => books::revenue_rollforward;
-    "credyt_grants_due" => reading::grants_due;
+    "credyt_close_period" => accounting::close_period;
+    "credyt_deferred_revenue_at" => accounting::deferred_revenue_at;
+    "credyt_revenue_rollforward" => accounting::revenue_rollforward;
+    "credyt_pending_grants" => reading::pending_grants;
     "credyt_create_plan" => plans::create_plan;
     "credyt_subscription_at" => plans::subscription_at;
     "credyt_direct_access_counts" => direct_access::direct_access_counts;

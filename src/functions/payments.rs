@@ -9,10 +9,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use pgrx::pg_sys;
 use uuid::Uuid;
 
-use super::answers::GrantAnswer;
-use super::grants::standing;
+use super::grants::current_grant;
 use super::once::{Outcome, once};
 use super::request;
+use super::results::GrantResult;
 use super::revoke::{owes, revocation};
 use crate::errors::{self, Result};
 use crate::ledger::interrupt::check;
@@ -20,13 +20,13 @@ use crate::ledger::wallet::Part;
 use crate::ledger::{Amount, Moment};
 use crate::sql_types::{Args, row};
 use crate::store::Store;
-use crate::store::grants::{self, Issued};
+use crate::store::grants::{self, GrantTerms};
 use crate::store::ledger::{Entry, Key};
 use crate::store::payments::{self, PaidPeriods};
 use crate::store::plans;
 use crate::store::wallets::{self, OpenWallet};
 
-struct Request {
+struct RevokePaymentRequest {
     customer: String,
     payment: String,
     owe_spent: bool,
@@ -36,16 +36,16 @@ struct Request {
 
 pub fn revoke_payment(args: &Args) -> Result<Option<pg_sys::Datum>> {
     let request = read(args)?;
-    let answers = once::<Entry, _>(
+    let results = once::<Entry, _>(
         &request.customer,
         request.key.as_ref(),
         |store| revoke(store, &request).map(Outcome::of),
         |store, _| answer_again(store, &request),
     )?;
-    row::rows(args, answers.into_iter().map(GrantAnswer::into_row))
+    row::rows(args, results.into_iter().map(GrantResult::into_row))
 }
 
-fn read(args: &Args) -> Result<Request> {
+fn read(args: &Args) -> Result<RevokePaymentRequest> {
     let customer = args.name(0, "customer")?;
     let payment = args.name(1, "payment")?;
     let spent = args.name(2, "spent")?;
@@ -57,7 +57,7 @@ fn read(args: &Args) -> Result<Request> {
         ]
     };
     let key_text = args.optional_name(4, "idempotency_key")?;
-    Ok(Request {
+    Ok(RevokePaymentRequest {
         key: request::key(key_text, "revoke_payment", fields),
         reason: args.text(3, "reason")?,
         customer,
@@ -68,16 +68,16 @@ fn read(args: &Args) -> Result<Request> {
 
 /// A grant with credits of the payment. In the order in which credits move: a grant comes before those
 /// that its credits went to.
-type Claims = BTreeMap<(Moment, Moment, Uuid), (Issued, Amount)>;
+type Claims = BTreeMap<(Moment, Moment, Uuid), (GrantTerms, Amount)>;
 
 /// `credits` of this grant, more where some are known, are the payment's.
-fn claim(claims: &mut Claims, grant: Issued, credits: Amount) {
+fn claim(claims: &mut Claims, grant: GrantTerms, credits: Amount) {
     let place = (grant.created_at, grant.effective_at, grant.id);
     let (_, claimed) = claims.entry(place).or_insert((grant, Amount::ZERO));
     *claimed += credits;
 }
 
-fn roots(store: &Store, request: &Request, periods: &[PaidPeriods]) -> Result<Claims> {
+fn roots(store: &Store, request: &RevokePaymentRequest, periods: &[PaidPeriods]) -> Result<Claims> {
     let mut claims = Claims::new();
     for grant in payments::grants(store, &request.customer, &request.payment, periods)? {
         let credits = grant.credits;
@@ -87,8 +87,8 @@ fn roots(store: &Store, request: &Request, periods: &[PaidPeriods]) -> Result<Cl
 }
 
 /// All grants that credits of the payment are or were in.
-fn reached(store: &Store, mut claims: Claims) -> Result<Vec<Issued>> {
-    let mut reached: Vec<Issued> = Vec::new();
+fn reached(store: &Store, mut claims: Claims) -> Result<Vec<GrantTerms>> {
+    let mut reached: Vec<GrantTerms> = Vec::new();
     let mut seen = BTreeSet::new();
     while let Some((_, (grant, _))) = claims.pop_first() {
         check();
@@ -125,7 +125,7 @@ impl Wallets<'_> {
 
 /// What is taken of a grant.
 struct Take {
-    grant: Issued,
+    grant: GrantTerms,
     /// All of the grant is the payment's.
     whole: bool,
     unspent: Option<Part>,
@@ -133,7 +133,7 @@ struct Take {
 }
 
 /// Books the revocations; `None` when the key is taken.
-fn revoke(store: &Store, request: &Request) -> Result<Option<Vec<GrantAnswer>>> {
+fn revoke(store: &Store, request: &RevokePaymentRequest) -> Result<Option<Vec<GrantResult>>> {
     let customer = request.customer.as_str();
     // A period that nobody has booked yet may be the payment's.
     wallets::book_due_of(store, customer)?;
@@ -204,11 +204,11 @@ fn revoke(store: &Store, request: &Request) -> Result<Option<Vec<GrantAnswer>>> 
         }
     }
     stop_periods(store, customer, &periods, &mut wallets)?;
-    let answers = takes.into_iter().map(|take| {
+    let results = takes.into_iter().map(|take| {
         let open = wallets.get(&take.grant.customer, &take.grant.asset)?;
-        Ok(GrantAnswer::of(open, take.grant))
+        Ok(GrantResult::of(open, take.grant))
     });
-    answers.collect::<Result<Vec<_>>>().map(Some)
+    results.collect::<Result<Vec<_>>>().map(Some)
 }
 
 impl Take {
@@ -220,7 +220,11 @@ impl Take {
 }
 
 /// Locks the wallets that the payment's credits are in.
-fn lock<'a>(store: &'a Store, request: &Request, periods: &[PaidPeriods]) -> Result<Wallets<'a>> {
+fn lock<'a>(
+    store: &'a Store,
+    request: &RevokePaymentRequest,
+    periods: &[PaidPeriods],
+) -> Result<Wallets<'a>> {
     let reached = reached(store, roots(store, request, periods)?)?;
     let mut names: BTreeSet<(String, String)> = reached
         .into_iter()
@@ -240,7 +244,11 @@ fn lock<'a>(store: &'a Store, request: &Request, periods: &[PaidPeriods]) -> Res
 }
 
 /// Takes the unspent rests out of the wallets, and finds what was spent.
-fn take(wallets: &mut Wallets, request: &Request, mut claims: Claims) -> Result<Vec<Take>> {
+fn take(
+    wallets: &mut Wallets,
+    request: &RevokePaymentRequest,
+    mut claims: Claims,
+) -> Result<Vec<Take>> {
     let store = wallets.store;
     let mut takes = Vec::new();
     while let Some((_, (grant, claimed))) = claims.pop_first() {
@@ -308,15 +316,15 @@ fn stop_periods(
 }
 
 /// All grants of the payment as they stand now.
-fn answer_again(store: &Store, request: &Request) -> Result<Vec<GrantAnswer>> {
+fn answer_again(store: &Store, request: &RevokePaymentRequest) -> Result<Vec<GrantResult>> {
     let periods = payments::periods(store, &request.customer, &request.payment)?;
     let mut grants = reached(store, roots(store, request, &periods)?)?;
     grants.sort_by_key(|grant| grant.customer != request.customer);
     grants
         .into_iter()
         .map(|grant| {
-            let now = standing(store, &grant.customer, Some(grant.id))?;
-            Ok(GrantAnswer {
+            let now = current_grant(store, &grant.customer, Some(grant.id))?;
+            Ok(GrantResult {
                 replayed: true,
                 ..now
             })

@@ -11,17 +11,17 @@ use super::grants::check_patterns;
 use super::once::{Outcome, once_by};
 use super::request;
 use crate::errors::{self, Result};
-use crate::ledger::period::{self, Every};
+use crate::ledger::period::{self, PeriodLength};
 use crate::ledger::plan::{
     Had, Plan, Proration, Rollover, Seats, Subscription, Terms, WHOLE_PERCENT,
 };
 use crate::ledger::{Amount, Moment};
 use crate::sql_types::{Args, args as arguments, row, value};
 use crate::store::Store;
-use crate::store::books;
+use crate::store::assets;
 use crate::store::ledger::Key;
 use crate::store::payments::{self, PaidPeriods};
-use crate::store::plans::{self, Change, Subscribed};
+use crate::store::plans::{self, Change, StoredSubscription};
 use crate::store::wallets::{self, OpenWallet};
 
 /// A subscription that is made late may have missed so many periods.
@@ -37,7 +37,7 @@ pub fn create_plan(args: &Args) -> Result<Option<pg_sys::Datum>> {
     let name = args.name(0, "plan")?;
     let credits = args.quantity(1, "credits")?;
     let every = args.name(2, "every")?;
-    let every = Every::from_str(&every).map_err(|why| errors::invalid("every", why))?;
+    let every = PeriodLength::from_str(&every).map_err(|why| errors::invalid("every", why))?;
     let asset = args.name(3, "asset")?;
     let paid = args.paid(4, "paid")?;
     let rollover = args.optional_quantity(5, "rollover")?;
@@ -56,8 +56,8 @@ pub fn create_plan(args: &Args) -> Result<Option<pg_sys::Datum>> {
     let times = times.map(i32::unsigned_abs);
     let terms = Store::write(|store| {
         // Versions of the plans of an asset are made one after another.
-        books::lock(store, &asset)?;
-        let scale = books::asset(store, &asset)?.scale;
+        assets::lock(store, &asset)?;
+        let scale = assets::asset(store, &asset)?.scale;
         let credits = arguments::amount("credits", credits, scale)?;
         if credits.is_zero() && paid.is_positive() {
             return Err(errors::invalid("credits", "zero credits are not paid for"));
@@ -79,7 +79,7 @@ pub fn create_plan(args: &Args) -> Result<Option<pg_sys::Datum>> {
             },
             priority,
             applies_to,
-            since: books::now(store)?,
+            since: assets::now(store)?,
             committed_at: None,
         };
         check_asset(known.as_ref(), &name, &asset)?;
@@ -225,9 +225,11 @@ pub fn subscribe(args: &Args) -> Result<Option<pg_sys::Datum>> {
                     plans::set_ends(store, &customer, &running.subscription)?;
                     open.renew(store, key.clone())?;
                 }
-                return Answer::new(&customer, running, open.now, !ending).map(Outcome::Booked);
+                return SubscriptionResult::new(&customer, running, open.now, !ending)
+                    .map(Outcome::Booked);
             }
-            let goes_on = |known: &&Subscribed| occupies(&known.subscription, &on.plan.plan, start);
+            let goes_on =
+                |known: &&StoredSubscription| occupies(&known.subscription, &on.plan.plan, start);
             if let Some(other) = others.iter().find(goes_on) {
                 let known = &other.subscription.on.plan.plan;
                 let ended = other
@@ -238,7 +240,7 @@ pub fn subscribe(args: &Args) -> Result<Option<pg_sys::Datum>> {
             }
             plans::check_room(store, &customer, &on.plan.asset, open.now)?;
             check_seats(&on)?;
-            let new = Subscribed::new(
+            let new = StoredSubscription::new(
                 store,
                 id,
                 on,
@@ -258,15 +260,15 @@ pub fn subscribe(args: &Args) -> Result<Option<pg_sys::Datum>> {
                 payments::name_periods(store, &customer, &periods, payment, open.now)?;
             }
             open.renew(store, key.clone())?;
-            let new = plans::by_id(store, &customer, id)?.ok_or_else(lost)?;
-            Answer::new(&customer, new, open.now, false).map(Outcome::Booked)
+            let new = plans::by_id(store, &customer, id)?.ok_or_else(missing_row)?;
+            SubscriptionResult::new(&customer, new, open.now, false).map(Outcome::Booked)
         },
         again_of(&customer),
     )?;
     answer.row(args)
 }
 
-impl Subscribed {
+impl StoredSubscription {
     /// A subscription before its first period.
     fn new(
         store: &Store,
@@ -276,18 +278,18 @@ impl Subscribed {
         paid_through: Option<Moment>,
         timezone: Option<String>,
         now: Moment,
-    ) -> Result<Subscribed> {
+    ) -> Result<StoredSubscription> {
         let plan = &on.plan;
         let timezone = match timezone {
             Some(timezone) => timezone,
             None => {
-                let definition = books::definition(store, &plan.asset)?;
+                let definition = assets::definition(store, &plan.asset)?;
                 let definition = definition.ok_or_else(|| errors::asset_not_found(&plan.asset))?;
                 definition.timezone
             }
         };
         let unknown = || errors::invalid("timezone", format_args!("{timezone:?} is not known"));
-        if !books::is_timezone(&timezone) {
+        if !assets::is_timezone(&timezone) {
             return Err(unknown());
         }
         let zone = period::zone(&timezone).ok_or_else(unknown)?;
@@ -299,7 +301,7 @@ impl Subscribed {
                 format_args!("more than {MAX_MISSED} periods have passed since {starts_at}"),
             ));
         }
-        Ok(Subscribed {
+        Ok(StoredSubscription {
             asset: plan.asset.clone(),
             starts_at,
             created_at: now,
@@ -307,7 +309,7 @@ impl Subscribed {
                 id,
                 created_at: now,
                 zone,
-                scale: books::asset(store, &plan.asset)?.scale,
+                scale: assets::asset(store, &plan.asset)?.scale,
                 on,
                 scheduled: None,
                 had: Had::default(),
@@ -395,7 +397,7 @@ impl PlanChange {
         })
     }
 
-    fn make(self, store: &Store) -> Result<Outcome<Answer>> {
+    fn make(self, store: &Store) -> Result<Outcome<SubscriptionResult>> {
         let customer = self.customer.as_str();
         let plan = Rc::new(plans::plan(store, &self.plan)?);
         let to_plan = match &self.to_plan {
@@ -413,15 +415,18 @@ impl PlanChange {
         let mut open = wallets::find(store, customer, &plan.asset)?.ok_or_else(missing)?;
         open.book_due_now(store)?;
         open.not_closed()?;
-        let runs = |known: &Subscribed| known.subscription.ends_at.is_none_or(|end| end > open.now);
-        let on = |known: &Subscribed, plan: &Plan| known.subscription.on.plan.plan == plan.plan;
+        let runs = |known: &StoredSubscription| {
+            known.subscription.ends_at.is_none_or(|end| end > open.now)
+        };
+        let on =
+            |known: &StoredSubscription, plan: &Plan| known.subscription.on.plan.plan == plan.plan;
         let known = plans::all(store, customer, &plan.plan)?.into_iter();
         let known = known.filter(runs).find(|known| on(known, &plan));
         let (known, again) = match known {
             Some(known) => (known, false),
             // A call that comes again finds what the first one made.
             None => {
-                let seats = |known: &Subscribed| {
+                let seats = |known: &StoredSubscription| {
                     let quantity = known.subscription.on.quantity;
                     on(known, &to_plan) && self.quantity.is_none_or(|asked| asked == quantity)
                 };
@@ -437,7 +442,7 @@ impl PlanChange {
         };
         check_seats(&to)?;
         if !on(&known, &to.plan) {
-            let other = |other: &&Subscribed| {
+            let other = |other: &&StoredSubscription| {
                 other.subscription.id != subscription.id
                     && occupies(&other.subscription, &to.plan.plan, open.now)
             };
@@ -460,7 +465,7 @@ impl PlanChange {
             None => stays,
         };
         if again || same {
-            return Answer::new(customer, known, open.now, true).map(Outcome::Booked);
+            return SubscriptionResult::new(customer, known, open.now, true).map(Outcome::Booked);
         }
         let answer = match self.now {
             Some(proration) if !stays => self.change_now(store, &mut open, known, to, proration),
@@ -474,9 +479,9 @@ impl PlanChange {
         &self,
         store: &Store,
         open: &OpenWallet,
-        mut known: Subscribed,
+        mut known: StoredSubscription,
         to: Seats,
-    ) -> Result<Answer> {
+    ) -> Result<SubscriptionResult> {
         let subscription = &mut known.subscription;
         if let (Some(end), Some(next)) = (subscription.ends_at, subscription.next)
             && end <= next
@@ -491,17 +496,17 @@ impl PlanChange {
         self.write_down(store, open, &subscription.on, &to, subscription.id, None)?;
         subscription.scheduled = Some(to).filter(|to| !to.same(&subscription.on));
         plans::schedule(store, &self.customer, subscription)?;
-        Answer::new(&self.customer, known, open.now, false)
+        SubscriptionResult::new(&self.customer, known, open.now, false)
     }
 
     fn change_now(
         self,
         store: &Store,
         open: &mut OpenWallet,
-        known: Subscribed,
+        known: StoredSubscription,
         to: Seats,
         proration: Proration,
-    ) -> Result<Answer> {
+    ) -> Result<SubscriptionResult> {
         let mut changed = known.subscription;
         let (id, from) = (changed.id, changed.on.clone());
         if proration == Proration::Restart && changed.runs(open.now) {
@@ -513,8 +518,8 @@ impl PlanChange {
         let granted = renewing.difference.as_ref().map(|(grant, _)| grant.id);
         self.write_down(store, open, &from, &to, id, granted)?;
         open.change_plan(store, changed, renewing, self.key)?;
-        let known = plans::by_id(store, &self.customer, id)?.ok_or_else(lost)?;
-        Answer::new(&self.customer, known, open.now, false)
+        let known = plans::by_id(store, &self.customer, id)?.ok_or_else(missing_row)?;
+        SubscriptionResult::new(&self.customer, known, open.now, false)
     }
 
     fn write_down(
@@ -578,8 +583,8 @@ pub fn pay_subscription(args: &Args) -> Result<Option<pg_sys::Datum>> {
             subscription.paid_through = Some(known.max(paid_through));
             plans::set_ends(store, &customer, subscription)?;
             open.renew(store, key.clone())?;
-            let paid = plans::by_id(store, &customer, id)?.ok_or_else(lost)?;
-            Answer::new(&customer, paid, open.now, false).map(Outcome::Booked)
+            let paid = plans::by_id(store, &customer, id)?.ok_or_else(missing_row)?;
+            SubscriptionResult::new(&customer, paid, open.now, false).map(Outcome::Booked)
         },
         again_of(&customer),
     )?;
@@ -594,7 +599,7 @@ pub fn unsubscribe(args: &Args) -> Result<Option<pg_sys::Datum>> {
         let (mut open, mut subscribed) = opened(store, &customer, &plan, false)?;
         let subscription = &mut subscribed.subscription;
         if subscription.ends_at.is_some_and(|end| end <= open.now) {
-            return Answer::new(&customer, subscribed, open.now, true);
+            return SubscriptionResult::new(&customer, subscribed, open.now, true);
         }
         subscription.ends_at = Some(at.unwrap_or(open.now).max(open.now));
         plans::set_ends(store, &customer, subscription)?;
@@ -604,7 +609,7 @@ pub fn unsubscribe(args: &Args) -> Result<Option<pg_sys::Datum>> {
             plans::schedule(store, &customer, subscription)?;
         }
         open.renew(store, None)?;
-        Answer::new(&customer, subscribed, open.now, false)
+        SubscriptionResult::new(&customer, subscribed, open.now, false)
     })?;
     answer.row(args)
 }
@@ -616,14 +621,15 @@ fn opened(
     customer: &str,
     plan: &str,
     formerly: bool,
-) -> Result<(OpenWallet, Subscribed)> {
+) -> Result<(OpenWallet, StoredSubscription)> {
     let plan = plans::plan(store, plan)?;
     let missing = || errors::not_subscribed(customer, &plan.plan);
     let mut open = wallets::find(store, customer, &plan.asset)?.ok_or_else(missing)?;
     open.book_due_now(store)?;
     let mut known = plans::all(store, customer, &plan.plan)?;
     known.retain(|known| known.subscription.on.plan.plan == plan.plan);
-    let runs = |known: &Subscribed| known.subscription.ends_at.is_none_or(|end| end > open.now);
+    let runs =
+        |known: &StoredSubscription| known.subscription.ends_at.is_none_or(|end| end > open.now);
     if formerly && !known.iter().any(runs) {
         known.extend(plans::former(store, customer, &plan.plan)?);
     }
@@ -649,16 +655,16 @@ fn first_of(customer: &str, key: &Option<Key>) -> impl FnOnce(&Store) -> Result<
 }
 
 /// The answer to it again, as its subscription stands now.
-fn again_of(customer: &str) -> impl FnOnce(&Store, Uuid) -> Result<Answer> {
+fn again_of(customer: &str) -> impl FnOnce(&Store, Uuid) -> Result<SubscriptionResult> {
     move |store, id| {
-        let known = plans::by_id(store, customer, id)?.ok_or_else(lost)?;
+        let known = plans::by_id(store, customer, id)?.ok_or_else(missing_row)?;
         let view = wallets::look(store, customer, &known.asset, None)?;
         let now = view.map_or(known.created_at, |view| view.now);
-        Answer::new(customer, known, now, true)
+        SubscriptionResult::new(customer, known, now, true)
     }
 }
 
-fn lost() -> errors::Error {
+fn missing_row() -> errors::Error {
     errors::corrupted("the books", "a subscription is not there")
 }
 
@@ -672,7 +678,7 @@ pub fn subscription_at(args: &Args) -> Result<Option<pg_sys::Datum>> {
             return Ok(value::NULL);
         };
         let started = known.subscription.started.unwrap_or(known.starts_at);
-        books::check_ahead(store, at, started)?;
+        assets::check_ahead(store, at, started)?;
         let mut known = known.subscription;
         known.renew(at);
         let version = known.terms.as_ref().map(|terms| terms.version);
@@ -692,21 +698,26 @@ pub fn subscription_at(args: &Args) -> Result<Option<pg_sys::Datum>> {
 }
 
 /// A `credyt.subscription`.
-struct Answer {
+struct SubscriptionResult {
     customer: String,
-    subscribed: Subscribed,
+    subscribed: StoredSubscription,
     terms: Terms,
     now: Moment,
     replayed: bool,
 }
 
-impl Answer {
-    fn new(customer: &str, subscribed: Subscribed, now: Moment, replayed: bool) -> Result<Answer> {
+impl SubscriptionResult {
+    fn new(
+        customer: &str,
+        subscribed: StoredSubscription,
+        now: Moment,
+        replayed: bool,
+    ) -> Result<SubscriptionResult> {
         let terms = match &subscribed.subscription.terms {
             Some(terms) => terms.clone(),
             None => plans::newest(&subscribed.subscription.on.plan)?.clone(),
         };
-        Ok(Answer {
+        Ok(SubscriptionResult {
             customer: customer.to_owned(),
             subscribed,
             terms,

@@ -11,13 +11,13 @@ use crate::errors::{self, Error, Result};
 use crate::ledger::price::{Measure, Price, PriceError};
 use crate::ledger::{Amount, Moment};
 use crate::store::Store;
-use crate::store::books::Asset;
-use crate::store::prices::{self, Applicable, Version};
+use crate::store::assets::Asset;
+use crate::store::prices::{self, ApplicablePrices, Version};
 use crate::store::wallets::OpenWallet;
 
 /// What a price comes to.
 #[derive(Clone, Copy, Debug)]
-pub struct Priced {
+pub struct PriceResult {
     pub credits: Amount,
     /// The version of the price that says so; `None` where credits were given.
     pub version: Option<i32>,
@@ -125,7 +125,7 @@ pub struct Pricing {
     charge: Rc<Charge>,
     costing: Rc<Costing>,
     /// Not asked for where credits are given.
-    prices: Option<Applicable>,
+    prices: Option<ApplicablePrices>,
 }
 
 impl Pricing {
@@ -157,10 +157,10 @@ impl Pricing {
         happened: Option<Moment>,
         now: Moment,
         open: Option<&OpenWallet>,
-    ) -> Result<Option<Priced>> {
+    ) -> Result<Option<PriceResult>> {
         let Some(prices) = &self.prices else {
             let given = self.charge.given(&self.asset)?;
-            return Ok(Some(Priced {
+            return Ok(Some(PriceResult {
                 credits: given.unwrap_or_default(),
                 version: None,
                 month_used: None,
@@ -179,7 +179,7 @@ impl Pricing {
         let credits = self
             .charge
             .price(&price, action, asset, &self.costing, month_used)?;
-        Ok(Some(Priced {
+        Ok(Some(PriceResult {
             credits,
             version: Some(version),
             month_used,
@@ -193,7 +193,7 @@ impl Pricing {
         store: &Store,
         open: &mut OpenWallet,
         happened: Option<Moment>,
-    ) -> Result<Priced> {
+    ) -> Result<PriceResult> {
         if let Some(priced) = self.at(happened, open.now, Some(open))? {
             return Ok(priced);
         }

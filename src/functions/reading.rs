@@ -2,15 +2,15 @@
 
 use pgrx::pg_sys;
 
-use super::answers::{GrantAnswer, open_grant_row};
+use super::results::{GrantResult, open_grant_row};
 use crate::errors::Result;
 use crate::ledger::interrupt::checked;
-use crate::ledger::wallet::{Decided, Due};
+use crate::ledger::wallet::{EntryKind, PendingEntry};
 use crate::ledger::{Amount, Moment, Wallet, packed};
 use crate::sql_types::{Args, Row, row, value};
 use crate::store::Store;
-use crate::store::wallets::{self, Passed, WalletView, read_state};
-use crate::store::{books, history, ledger, periods, plans};
+use crate::store::wallets::{self, Pending, WalletView, read_state};
+use crate::store::{assets, history, ledger, periods, plans};
 
 pub fn balance(args: &Args) -> Result<Option<pg_sys::Datum>> {
     let customer = args.name(0, "customer")?;
@@ -18,23 +18,23 @@ pub fn balance(args: &Args) -> Result<Option<pg_sys::Datum>> {
     let at = args.optional_moment(2, "at")?;
     let row = Store::read(|store| {
         let Some(view) = wallets::look(store, &customer, &asset, at)? else {
-            books::asset(store, &asset)?;
-            let now = books::statement_now(store)?;
+            assets::asset(store, &asset)?;
+            let now = assets::statement_now(store)?;
             return match at {
-                Some(at) if at < now => Ok(Standing::past(Amount::ZERO, Amount::ZERO)),
-                Some(at) => books::check_ahead(store, at, now).map(|()| Standing::default()),
-                None => Ok(Standing::default()),
+                Some(at) if at < now => Ok(Balance::past(Amount::ZERO, Amount::ZERO)),
+                Some(at) => assets::check_ahead(store, at, now).map(|()| Balance::default()),
+                None => Ok(Balance::default()),
             };
         };
         match at {
-            Some(at) if at < view.now => Standing::at(store, &customer, &asset, &view, at),
-            _ => Ok(Standing::of(&view)),
+            Some(at) if at < view.now => Balance::at(store, &customer, &asset, &view, at),
+            _ => Ok(Balance::of(&view)),
         }
     })?;
     row.row().datum(args)
 }
 
-struct Standing {
+struct Balance {
     settled: Amount,
     held: Option<Amount>,
     available: Option<Amount>,
@@ -43,9 +43,9 @@ struct Standing {
     next_expiry: Option<Moment>,
 }
 
-impl Default for Standing {
-    fn default() -> Standing {
-        Standing {
+impl Default for Balance {
+    fn default() -> Balance {
+        Balance {
             settled: Amount::ZERO,
             held: Some(Amount::ZERO),
             available: Some(Amount::ZERO),
@@ -56,9 +56,9 @@ impl Default for Standing {
     }
 }
 
-impl Standing {
-    fn of(view: &WalletView) -> Standing {
-        Standing {
+impl Balance {
+    fn of(view: &WalletView) -> Balance {
+        Balance {
             settled: view.wallet.settled(view.at),
             held: Some(view.wallet.held()),
             available: Some(view.wallet.available(view.at, None, view.limit)),
@@ -75,22 +75,22 @@ impl Standing {
         asset: &str,
         view: &WalletView,
         at: Moment,
-    ) -> Result<Standing> {
+    ) -> Result<Balance> {
         let (mut settled, owed_since) = history::settled_at(store, customer, asset, at)?;
         let mut owed = view.wallet.owed - owed_since;
         for due in &view.due {
             match &due.what {
                 _ if due.at <= at => settled += due.credits(),
-                Decided::Settled { part, .. } => owed += part.credits,
+                EntryKind::Settled { part, .. } => owed += part.credits,
                 _ => {}
             }
         }
-        Ok(Standing::past(settled, owed))
+        Ok(Balance::past(settled, owed))
     }
 
     /// What was held at a past moment is not kept.
-    fn past(settled: Amount, owed: Amount) -> Standing {
-        Standing {
+    fn past(settled: Amount, owed: Amount) -> Balance {
+        Balance {
             settled,
             owed,
             held: None,
@@ -114,7 +114,7 @@ impl Standing {
 
 /// `credyt.statement_time()`: the moment that readers read at.
 pub fn statement_time(_: &Args) -> Result<Option<pg_sys::Datum>> {
-    Store::read(|store| Ok(value::moment(books::statement_now(store)?)))
+    Store::read(|store| Ok(value::moment(assets::statement_now(store)?)))
 }
 
 /// `credyt.grants(wallet)`: the open grants in burn order.
@@ -125,33 +125,34 @@ pub fn grants_of(args: &Args) -> Result<Option<pg_sys::Datum>> {
 
 /// The wallet of (customer, asset, state, at), brought to that moment, and what time has decided until
 /// then.
-fn brought_to(args: &Args) -> Result<(Wallet, Passed)> {
+fn brought_to(args: &Args) -> Result<(Wallet, Pending)> {
     let customer = args.name(0, "customer")?;
     let asset = args.name(1, "asset")?;
     let mut wallet = read_state(args.bytes(2, "state")?)?;
     let at = args.moment(3, "at")?;
     let passed = Store::read(|store| {
-        books::check_ahead(store, at, wallet.changed_at)?;
+        assets::check_ahead(store, at, wallet.changed_at)?;
         wallets::as_of(store, &customer, &asset, &mut wallet, at)
     })?;
     Ok((wallet, passed))
 }
 
-/// `credyt.advanced(customer, asset, state, at)`: the state with all that time has decided.
-pub fn advanced(args: &Args) -> Result<Option<pg_sys::Datum>> {
+/// `credyt.wallet_state_at(customer, asset, state, at)`: the state with all that time has decided.
+pub fn wallet_state_at(args: &Args) -> Result<Option<pg_sys::Datum>> {
     let (wallet, _) = brought_to(args)?;
     Ok(value::bytes(&packed::pack(&wallet)))
 }
 
-/// `credyt.due(customer, asset, state, at)`: what time has decided and no call has booked.
-pub fn due(args: &Args) -> Result<Option<pg_sys::Datum>> {
+/// `credyt.pending_movements(customer, asset, state, at)`: what time has decided and no call has booked.
+pub fn pending_movements(args: &Args) -> Result<Option<pg_sys::Datum>> {
     let customer = args.name(0, "customer")?;
     let asset = args.name(1, "asset")?;
     let (wallet, passed) = brought_to(args)?;
-    let mut balance = wallet.booked() - passed.due.iter().map(Due::credits).sum::<Amount>();
+    let mut balance =
+        wallet.booked() - passed.due.iter().map(PendingEntry::credits).sum::<Amount>();
     Store::read(|store| {
         let first_open = periods::first_open(store, &asset)?;
-        let movement = |due: &Due| {
+        let movement = |due: &PendingEntry| {
             let entry = wallets::entry_of(store, &customer, due)?;
             let at = entry.occurred_at;
             balance += entry.credits;
@@ -173,9 +174,9 @@ pub fn due(args: &Args) -> Result<Option<pg_sys::Datum>> {
     })
 }
 
-/// `credyt.grants_due(customer, asset, state, at)`: grants that time has made and no call has booked,
+/// `credyt.pending_grants(customer, asset, state, at)`: grants that time has made and no call has booked,
 /// as they were issued.
-pub fn grants_due(args: &Args) -> Result<Option<pg_sys::Datum>> {
+pub fn pending_grants(args: &Args) -> Result<Option<pg_sys::Datum>> {
     let customer = args.name(0, "customer")?;
     let asset = args.name(1, "asset")?;
     let at = args.moment(3, "at")?;
@@ -184,7 +185,7 @@ pub fn grants_due(args: &Args) -> Result<Option<pg_sys::Datum>> {
     let issues = (passed.renewals.renewing.iter()).flat_map(|renewing| &renewing.issued);
     let grants = checked(issues).map(|issue| {
         let terms = issue.terms(&customer, &asset, at, &settled);
-        GrantAnswer::standing(terms, &wallet).into_row()
+        GrantResult::in_wallet(terms, &wallet).into_row()
     });
     row::rows(args, grants)
 }

@@ -4,22 +4,22 @@ use pgrx::pg_sys;
 use rust_decimal::Decimal;
 use uuid::Uuid;
 
-use super::answers::{DebitAnswer, FORFEITED};
 use super::debit::movement;
 use super::once::{Outcome, once};
 use super::request;
+use super::results::{DebitResult, FORFEITED};
 use crate::errors::{self, Result};
-use crate::ledger::refund::{self, Back, Paid};
-use crate::ledger::wallet::{Decided, Due, Part};
+use crate::ledger::refund::{self, GrantPayment, RefundPart};
+use crate::ledger::wallet::{EntryKind, Part, PendingEntry};
 use crate::ledger::{Amount, Moment};
 use crate::sql_types::{Args, args, value};
 use crate::store::Store;
 use crate::store::costs;
-use crate::store::grants::{self, Issued};
+use crate::store::grants::{self, GrantTerms};
 use crate::store::ledger::{self, Entry, Key, given_back};
 use crate::store::wallets::{self, OpenWallet};
 
-struct Request {
+struct RefundRequest {
     customer: String,
     debit_id: Uuid,
     credits: Option<Decimal>,
@@ -34,12 +34,12 @@ pub fn refund(args: &Args) -> Result<Option<pg_sys::Datum>> {
         &request.customer,
         request.key.as_ref(),
         |store| give_back(store, &request).map(Outcome::of),
-        |store, first| DebitAnswer::replayed(store, &request.customer, first),
+        |store, first| DebitResult::replayed(store, &request.customer, first),
     )?;
     answer.row(args)
 }
 
-fn read(args: &Args) -> Result<Request> {
+fn read(args: &Args) -> Result<RefundRequest> {
     let customer = args.name(0, "customer")?;
     let debit_id = args.uuid(1, "debit_id")?;
     let credits = args.optional_quantity(2, "credits")?;
@@ -56,7 +56,7 @@ fn read(args: &Args) -> Result<Request> {
         ]
     };
     let key_text = args.optional_name(5, "idempotency_key")?;
-    Ok(Request {
+    Ok(RefundRequest {
         key: request::key(key_text, "refund", fields),
         restore_until: args.optional_moment(3, "restore_until")?,
         reason: args.text(4, "reason")?,
@@ -66,7 +66,7 @@ fn read(args: &Args) -> Result<Request> {
     })
 }
 
-fn give_back(store: &Store, request: &Request) -> Result<Option<DebitAnswer>> {
+fn give_back(store: &Store, request: &RefundRequest) -> Result<Option<DebitResult>> {
     let customer = &request.customer;
     let seen = movement(store, customer, request.debit_id, "debit")?;
     if seen.kind != "debit" {
@@ -79,7 +79,7 @@ fn give_back(store: &Store, request: &Request) -> Result<Option<DebitAnswer>> {
     // Read under the lock: what was refunded and settled before counts.
     open.book_due_now(store)?;
     let history = ledger::referring_to(store, customer, request.debit_id)?;
-    let Refundable { mut paid, left } = refundable(&seen, &history)?;
+    let RefundableDebit { mut paid, left } = refundable(&seen, &history)?;
     let asked = match request.credits {
         Some(credits) => args::amount("credits", credits, open.asset.scale)?,
         None => left,
@@ -98,7 +98,7 @@ fn give_back(store: &Store, request: &Request) -> Result<Option<DebitAnswer>> {
     let given = refund::give_back(&mut paid, asked - forgiven, |grant| {
         open.revoked(store, grant)
     })?;
-    let mut back = Returning {
+    let mut back = ReturnedCredits {
         store,
         open: &mut open,
         request,
@@ -111,7 +111,7 @@ fn give_back(store: &Store, request: &Request) -> Result<Option<DebitAnswer>> {
     for given in given {
         back.give(given)?;
     }
-    let Returning {
+    let ReturnedCredits {
         parts,
         moved,
         reissued,
@@ -136,7 +136,7 @@ fn give_back(store: &Store, request: &Request) -> Result<Option<DebitAnswer>> {
     for grant in &reissued {
         grants::insert(store, grant)?;
     }
-    Ok(Some(DebitAnswer::booked(&open, entry)))
+    Ok(Some(DebitResult::booked(&open, entry)))
 }
 
 fn reason(given: Option<&str>, forfeits: bool) -> Option<String> {
@@ -148,24 +148,24 @@ fn reason(given: Option<&str>, forfeits: bool) -> Option<String> {
 }
 
 /// Credits on their way back.
-struct Returning<'a> {
+struct ReturnedCredits<'a> {
     store: &'a Store,
     open: &'a mut OpenWallet,
-    request: &'a Request,
+    request: &'a RefundRequest,
     /// What the refund's row says.
-    parts: Vec<Back>,
+    parts: Vec<RefundPart>,
     /// What moved on to new grants, and those.
-    moved: Vec<Due>,
-    reissued: Vec<Issued>,
+    moved: Vec<PendingEntry>,
+    reissued: Vec<GrantTerms>,
     /// Some of it goes to a grant that has ended or was revoked, or to a closed wallet.
     forfeits: bool,
 }
 
-impl Returning<'_> {
+impl ReturnedCredits<'_> {
     /// Credits that were owed are not owed any more.
     fn forgive(&mut self, credits: Amount) {
         if credits.is_positive() {
-            self.parts.push(Back {
+            self.parts.push(RefundPart {
                 part: Part {
                     grant: None,
                     credits,
@@ -176,7 +176,7 @@ impl Returning<'_> {
         }
     }
 
-    fn give(&mut self, back: Back) -> Result<()> {
+    fn give(&mut self, back: RefundPart) -> Result<()> {
         let credits = back.part.credits;
         let lowered = back.debts.last().filter(|_| back.part.grant.is_none());
         for debt in &back.debts {
@@ -200,12 +200,12 @@ impl Returning<'_> {
         let reissues = ended && !revoked && self.request.restore_until.is_some();
         self.forfeits |= self.open.wallet.closed || revoked || ended && !reissues;
         if let (true, false, Some(until)) = (ended, revoked, self.request.restore_until) {
-            let grant = Issued {
+            let grant = GrantTerms {
                 id: Uuid::now_v7(),
                 credits: part.credits,
                 paid: part.revenue,
                 settled: Amount::ZERO,
-                settled_revenue: Amount::ZERO,
+                debt_revenue: Amount::ZERO,
                 effective_at: self.open.now,
                 expires_at: Some(until),
                 origin: Some(id),
@@ -218,8 +218,8 @@ impl Returning<'_> {
             };
             self.open
                 .add(grant.open(part.credits, part.revenue, false))?;
-            let what = Decided::Moved { part, to: grant.id };
-            self.moved.push(Due {
+            let what = EntryKind::Moved { part, to: grant.id };
+            self.moved.push(PendingEntry {
                 at: self.open.now,
                 what,
             });
@@ -233,24 +233,24 @@ impl Returning<'_> {
 }
 
 /// What a debit took and has not got back.
-struct Refundable {
+struct RefundableDebit {
     /// The payments of grants in the order they were made: with the debit, or for its debt later.
-    paid: Vec<Paid>,
+    paid: Vec<GrantPayment>,
     /// All that is left, with what is still owed.
     left: Amount,
 }
 
 /// `history` are the rows that refer to the debit: refunds, and settlements of its debt.
-fn refundable(debit: &Entry, history: &[Entry]) -> Result<Refundable> {
-    let mut paid: Vec<Paid> = Vec::new();
+fn refundable(debit: &Entry, history: &[Entry]) -> Result<RefundableDebit> {
+    let mut paid: Vec<GrantPayment> = Vec::new();
     let (mut left, mut back) = (-debit.credits, Amount::ZERO);
     for row in std::iter::once(debit).chain(history) {
         if row.kind != "refund" {
-            paid.extend(row.parts()?.into_iter().filter_map(Paid::of));
+            paid.extend(row.parts()?.into_iter().filter_map(GrantPayment::of));
             continue;
         }
         left -= row.credits;
-        for Back { part, debts } in row.backs()? {
+        for RefundPart { part, debts } in row.backs()? {
             // Without a grant and without a revocation the debit itself owed it.
             if part.grant.is_some() || !debts.is_empty() {
                 back += part.credits;
@@ -258,5 +258,5 @@ fn refundable(debit: &Entry, history: &[Entry]) -> Result<Refundable> {
         }
     }
     refund::mark_back(&mut paid, back);
-    Ok(Refundable { paid, left })
+    Ok(RefundableDebit { paid, left })
 }

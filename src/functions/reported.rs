@@ -4,7 +4,7 @@ use serde_json::{Map, Value as Json};
 
 use crate::errors::{self, Result};
 use crate::ledger::interrupt::checked;
-use crate::store::vendors::Asked;
+use crate::store::vendors::UsageToCost;
 
 /// The keys of a usage object.
 const KEYS: [&str; 6] = [
@@ -19,7 +19,7 @@ const KEYS: [&str; 6] = [
 /// One vendor's report of what an action used.
 #[derive(Clone, Debug)]
 pub struct Usage {
-    pub asked: Asked,
+    pub asked: UsageToCost,
     /// The vendor's own id of the request.
     pub request: Option<String>,
 }
@@ -59,7 +59,7 @@ fn read_one(usage: &Json) -> Result<Usage> {
         Some(_) => return Err(errors::invalid("usage", "its context is no object")),
     };
     Ok(Usage {
-        asked: Asked {
+        asked: UsageToCost {
             vendor,
             model: optional_text(object, "model")?,
             api_flavor: optional_text(object, "api_flavor")?,

@@ -11,22 +11,22 @@ use serde_json::{Map, Value as Json};
 use super::costing::{self, Counts};
 use super::reported::read_usage;
 use crate::errors::{self, Result};
-use crate::ledger::margin::{self, Line, Spent};
+use crate::ledger::margin::{self, Line, ModelCost};
 use crate::ledger::price::{Measure, Price, Rounding};
 use crate::ledger::{Amount, Moment, rollup};
 use crate::sql_types::args::required;
 use crate::sql_types::{Args, row, value};
-use crate::store::rollups::{self, By, Period};
-use crate::store::{Store, books, events, limits, notices, wallets};
+use crate::store::rollups::{self, GroupBy, ReportRange};
+use crate::store::{Store, assets, events, limits, notices, wallets};
 
-type Answer = Result<Option<pg_sys::Datum>>;
+type DatumResult = Result<Option<pg_sys::Datum>>;
 
 /// Lines of one movement: as many as 1,000 grants pay for with 1,000 models.
 const MAX_LINES: usize = 1_000_000;
 
-pub fn margin(args: &Args) -> Answer {
+pub fn margin(args: &Args) -> DatumResult {
     let by = read_by(&required("by", args.names(0, "by")?)?)?;
-    let period = Period {
+    let period = ReportRange {
         since: read_moment(args, 1, "since")?,
         until: read_moment(args, 2, "until")?,
         asset: args.optional_name(3, "asset")?,
@@ -41,15 +41,15 @@ pub fn margin(args: &Args) -> Answer {
     }
     Store::read(|store| {
         if let Some(asset) = &period.asset {
-            books::asset(store, asset)?;
+            assets::asset(store, asset)?;
         }
         rollups::margin(store, by, &period, args)
     })?;
     Ok(None)
 }
 
-fn read_by(names: &[String]) -> Result<By> {
-    let mut by = By::default();
+fn read_by(names: &[String]) -> Result<GroupBy> {
+    let mut by = GroupBy::default();
     for name in names {
         let asked = match name.as_str() {
             "day" => &mut by.day,
@@ -86,23 +86,23 @@ fn read_moment(args: &Args, at: usize, name: &str) -> Result<Option<Moment>> {
     }
 }
 
-/// `credyt.shared(kind, allocations, costs, cost)`: a ledger row by vendor, model and kind.
-pub fn shared(args: &Args) -> Answer {
+/// `credyt.split_lines(kind, allocations, costs, cost)`: a ledger row by vendor, model and kind.
+pub fn split_lines(args: &Args) -> DatumResult {
     let kind = args.name(0, "kind")?;
     let allocations = required("allocations", args.optional_json(1, "allocations")?)?;
     let costs = args.optional_json(2, "costs")?;
     let cost = args.optional_quantity(3, "cost")?;
     let paid = margin::paid(&kind, &allocations)
         .ok_or_else(|| errors::invalid("allocations", "they are not a ledger row's"))?;
-    let spent = Spent::read_all(costs.as_ref(), cost)
+    let spent = ModelCost::read_all(costs.as_ref(), cost)
         .filter(|spent| spent.len().saturating_mul(paid.len()) <= MAX_LINES)
         .ok_or_else(|| errors::invalid("costs", "they are not a ledger row's"))?;
     let lines = margin::merged(margin::lines(&paid, &spent));
     answer_lines(args, &lines, kind == "debit")
 }
 
-/// `credyt.posted(lines, debits)`: the lines of a cost posting.
-pub fn posted(args: &Args) -> Answer {
+/// `credyt.posting_lines(lines, debits)`: the lines of a cost posting.
+pub fn posting_lines(args: &Args) -> DatumResult {
     let json = required("lines", args.optional_json(0, "lines")?)?;
     let debits = args.int(1, "debits")?;
     let lines = rollup::read(&json)
@@ -111,18 +111,18 @@ pub fn posted(args: &Args) -> Answer {
 }
 
 /// What is no debit has nothing to count.
-fn answer_lines(args: &Args, lines: &[Line], is_debit: bool) -> Answer {
-    let counted = if is_debit {
+fn answer_lines(args: &Args, lines: &[Line], is_debit: bool) -> DatumResult {
+    let report_mask = if is_debit {
         rollup::counted(lines)
     } else {
         vec![rollup::ALWAYS; lines.len()]
     };
-    let rows = lines.iter().zip(counted).map(|(line, counted)| {
+    let rows = lines.iter().zip(report_mask).map(|(line, report_mask)| {
         row! {
         vendor: value::optional_text(line.vendor.as_deref()),
         model: value::optional_text(line.model.as_deref()),
         kind: value::optional_text(line.kind.as_deref()),
-        counted: value::int(counted),
+        report_mask: value::int(report_mask),
         credits: value::credits(line.credits),
         revenue: value::money(line.revenue),
         cost: line.cost.and_then(value::money_decimal),
@@ -131,7 +131,7 @@ fn answer_lines(args: &Args, lines: &[Line], is_debit: bool) -> Answer {
     row::rows(args, rows)
 }
 
-pub fn suggest_price(args: &Args) -> Answer {
+pub fn suggest_price(args: &Args) -> DatumResult {
     let action = args.name(0, "action")?;
     let target = args.quantity(1, "target_margin")?;
     if target >= Decimal::ONE {
@@ -140,15 +140,15 @@ pub fn suggest_price(args: &Args) -> Answer {
             format_args!("{target} is not below 1; 0.4 stands for 40 % of revenue"),
         ));
     }
-    let period = Period {
+    let period = ReportRange {
         since: read_moment(args, 2, "since")?,
-        ..Period::default()
+        ..ReportRange::default()
     };
     Store::read(|store| rollups::suggest(store, &action, target, &period, args))?;
     Ok(None)
 }
 
-pub fn simulate_price(args: &Args) -> Answer {
+pub fn simulate_price(args: &Args) -> DatumResult {
     let action = args.name(0, "action")?;
     let rule = required("price", args.optional_json(1, "price")?)?;
     let since = args.optional_moment(2, "since")?;
@@ -163,8 +163,8 @@ thread_local! {
     static RULE: RefCell<Option<(Vec<u8>, Rc<Price>)>> = const { RefCell::new(None) };
 }
 
-/// `credyt.rerated(price, scale, rounding, quantity, dimensions, usage, cost, at, month_used)`.
-pub fn rerated(args: &Args) -> Answer {
+/// `credyt.repriced(price, scale, rounding, quantity, dimensions, usage, cost, at, month_used)`.
+pub fn repriced(args: &Args) -> DatumResult {
     let price = read_rule(args)?;
     let scale = u32::try_from(args.int(1, "scale")?)
         .map_err(|_| errors::invalid("scale", "it is negative"))?;
@@ -212,7 +212,7 @@ fn read_rule(args: &Args) -> Result<Rc<Price>> {
 /// The ledger rows that a call takes for each wallet it may take, on average.
 const ROWS_PER_WALLET: i64 = 100;
 
-pub fn maintain(args: &Args) -> Answer {
+pub fn maintain(args: &Args) -> DatumResult {
     let batch = args.int(0, "batch")?;
     if batch < 1 {
         return Err(errors::invalid(
@@ -224,7 +224,7 @@ pub fn maintain(args: &Args) -> Answer {
     let (booked, rolled_up, pruned) = Store::write(|store| {
         let booked = wallets::book_overdue(store, batch)? + notices::search(store, batch)?;
         let rolled_up = rollups::roll_up(store, many, many * ROWS_PER_WALLET)?;
-        let now = books::now(store)?;
+        let now = assets::now(store)?;
         let events = events::prune(store, now, batch)?;
         let limits = limits::prune(store, now, batch)?;
         Ok((booked as i64, rolled_up, (events + limits) as i64))

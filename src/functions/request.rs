@@ -13,8 +13,8 @@ use crate::ledger::number::{MEASURED_DECIMALS, json_measured, plain};
 use crate::ledger::price::Price;
 use crate::sql_types::Args;
 use crate::sql_types::args::{self, required};
+use crate::store::assets::Asset;
 use crate::store::authorizations::Authorization;
-use crate::store::books::Asset;
 use crate::store::ledger::Key;
 
 /// What decides how many credits an action costs.

@@ -4,10 +4,10 @@ use pgrx::pg_sys;
 use rust_decimal::Decimal;
 use uuid::Uuid;
 
-use super::answers::GrantAnswer;
-use super::grants::standing;
+use super::grants::current_grant;
 use super::once::{Outcome, once};
 use super::request::{self, number};
+use super::results::GrantResult;
 use crate::errors::{self, Result};
 use crate::ledger::Amount;
 use crate::ledger::wallet::{Part, Shortfall, total};
@@ -33,8 +33,8 @@ pub fn revoke_grant(args: &Args) -> Result<Option<pg_sys::Datum>> {
         request.key.as_ref(),
         |store| revoke(store, &request).map(Outcome::of),
         |store, first: Entry| {
-            let now = standing(store, &request.customer, first.refers_to)?;
-            Ok(GrantAnswer {
+            let now = current_grant(store, &request.customer, first.refers_to)?;
+            Ok(GrantResult {
                 replayed: true,
                 ..now
             })
@@ -86,7 +86,7 @@ pub fn owes(spent: &str) -> Result<bool> {
 }
 
 /// Books the revocation; `None` when its key is taken.
-fn revoke(store: &Store, request: &Revoke) -> Result<Option<GrantAnswer>> {
+fn revoke(store: &Store, request: &Revoke) -> Result<Option<GrantResult>> {
     let customer = &request.customer;
     let missing = || errors::not_found("grant", customer, request.grant_id);
     let mut grant = grants::by_id(store, customer, request.grant_id)?;
@@ -132,7 +132,7 @@ fn revoke(store: &Store, request: &Revoke) -> Result<Option<GrantAnswer>> {
     if wanted.is_zero() && owed.is_zero() && request.key.is_none() {
         open.write_back(store)?;
         grants::revoke(store, customer, grant.id, request.owe_spent, open.now)?;
-        return Ok(Some(GrantAnswer::of(&open, grant)));
+        return Ok(Some(GrantResult::of(&open, grant)));
     }
     let taken = open.wallet.remove(grant.id, wanted);
     let spent = Part {
@@ -152,7 +152,7 @@ fn revoke(store: &Store, request: &Revoke) -> Result<Option<GrantAnswer>> {
     if whole {
         grants::revoke(store, customer, grant.id, request.owe_spent, open.now)?;
     }
-    Ok(Some(GrantAnswer::of(&open, grant)))
+    Ok(Some(GrantResult::of(&open, grant)))
 }
 
 /// The row that takes `taken` out of the wallet for good, takes the revenue of `spent` back, and books so

@@ -16,7 +16,7 @@ use crate::ledger::number::MEASURED_DECIMALS;
 use crate::ledger::price::{Price, Rounding};
 use crate::sql_types::{Args, row, value};
 use crate::store::Store;
-use crate::store::books::{self, Definition};
+use crate::store::assets::{self, Definition};
 use crate::store::price_lists;
 use crate::store::prices::{self, NewPrice};
 use crate::store::wallets::{self, WalletView};
@@ -39,15 +39,15 @@ pub fn create_asset(args: &Args) -> Result<Option<pg_sys::Datum>> {
     Rounding::from_str(&new.rounding).map_err(|why| errors::invalid("rounding", why))?;
     check_currency("currency", &new.currency)?;
     let known = Store::write(|store| {
-        if !books::is_timezone(&new.timezone) {
+        if !assets::is_timezone(&new.timezone) {
             return Err(errors::invalid(
                 "timezone",
                 format_args!("{:?} is not in pg_timezone_names", new.timezone),
             ));
         }
-        new.created_at = books::now(store)?;
-        books::create(store, &new)?;
-        books::definition(store, &new.asset)?.ok_or_else(|| errors::asset_not_found(&new.asset))
+        new.created_at = assets::now(store)?;
+        assets::create(store, &new)?;
+        assets::definition(store, &new.asset)?.ok_or_else(|| errors::asset_not_found(&new.asset))
     })?;
     if !known.is_same(&new) {
         return Err(errors::asset_differs(&new.asset));
@@ -85,8 +85,8 @@ pub fn set_price(args: &Args) -> Result<Option<pg_sys::Datum>> {
         Price::parse(&rule).map_err(|why| errors::invalid("price", why))?;
     }
     let (version, effective_at, now) = Store::write(|store| {
-        books::lock(store, &asset)?;
-        let now = books::now(store)?;
+        assets::lock(store, &asset)?;
+        let now = assets::now(store)?;
         let from = effective_at.unwrap_or(now);
         if from < now {
             return Err(errors::invalid(
@@ -123,8 +123,8 @@ pub fn set_price_list(args: &Args) -> Result<Option<pg_sys::Datum>> {
     let as_of = args.optional_moment(2, "as_of")?;
     let asset = args.name(3, "asset")?;
     let set = Store::write(|store| {
-        books::asset(store, &asset)?;
-        let now = books::now(store)?;
+        assets::asset(store, &asset)?;
+        let now = assets::now(store)?;
         if let Some(as_of) = as_of.filter(|as_of| *as_of > now) {
             return Err(errors::invalid(
                 "as_of",
@@ -152,9 +152,9 @@ pub fn quote(args: &Args) -> Result<Option<pg_sys::Datum>> {
     let charge = Charge::read_quote(args)?;
     let at = args.optional_moment(7, "at")?;
     let (credits, version, breakdown) = Store::read(|store| {
-        let asset = books::asset(store, &asset)?;
+        let asset = assets::asset(store, &asset)?;
         let prices = prices::applicable(store, &asset, &action, customer.as_deref())?;
-        let now = books::now(store)?;
+        let now = assets::now(store)?;
         let at = at.unwrap_or(now);
         let (version, price) = in_force(prices.at(at, now), &action, &asset)?;
         let costing = Costing::of(store, &asset, &charge, at)?;

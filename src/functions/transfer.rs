@@ -4,22 +4,22 @@ use pgrx::pg_sys;
 use rust_decimal::Decimal;
 use uuid::Uuid;
 
-use super::answers::{Standing, wallet_row};
 use super::once::{Outcome, once};
 use super::request::{self, number};
+use super::results::{CurrentBalance, wallet_row};
 use crate::errors::{self, Result};
-use crate::ledger::wallet::{Decided, Due, Part};
+use crate::ledger::wallet::{EntryKind, Part, PendingEntry};
 use crate::ledger::{Amount, Grant, Moment};
 use crate::sql_types::value::Value;
 use crate::sql_types::{Args, Row, args as arguments, row, value};
 use crate::store::Store;
-use crate::store::grants::{self, Issued};
-use crate::store::ledger::{self, Entry, Key, Transferred};
+use crate::store::grants::{self, GrantTerms};
+use crate::store::ledger::{self, Entry, Key, TransferEnd};
 use crate::store::wallets::{self, OpenWallet};
 
 // ---- transfer ---------------------------------------------------------------------------------
 
-struct Request {
+struct TransferRequest {
     customer: String,
     to_customer: String,
     credits: Decimal,
@@ -28,8 +28,8 @@ struct Request {
     key: Option<Key>,
 }
 
-/// A `credyt.transferred`.
-struct Answer {
+/// A `credyt.transfer_result`.
+struct TransferResult {
     id: Uuid,
     customer: String,
     to_customer: String,
@@ -48,12 +48,12 @@ pub fn transfer(args: &Args) -> Result<Option<pg_sys::Datum>> {
         &request.customer,
         request.key.as_ref(),
         |store| give(store, &request).map(Outcome::of),
-        |store, first| Answer::replayed(store, &request, first),
+        |store, first| TransferResult::replayed(store, &request, first),
     )?;
     answer.row().datum(args)
 }
 
-fn read(args: &Args) -> Result<Request> {
+fn read(args: &Args) -> Result<TransferRequest> {
     let customer = args.name(0, "customer")?;
     let to_customer = args.name(1, "to_customer")?;
     if to_customer == customer {
@@ -75,7 +75,7 @@ fn read(args: &Args) -> Result<Request> {
         ]
     };
     let key_text = args.optional_name(5, "idempotency_key")?;
-    Ok(Request {
+    Ok(TransferRequest {
         key: request::key(key_text, "transfer", fields),
         reason: args.text(4, "reason")?,
         customer,
@@ -87,7 +87,7 @@ fn read(args: &Args) -> Result<Request> {
 
 /// Books both sides; `None` when the key is taken. All that can be refused is refused before the
 /// first row is written.
-fn give(store: &Store, request: &Request) -> Result<Option<Answer>> {
+fn give(store: &Store, request: &TransferRequest) -> Result<Option<TransferResult>> {
     let (customer, to_customer) = (&request.customer, &request.to_customer);
     let (mut from, mut to) = wallets::open_two(store, customer, to_customer, &request.asset)?;
     from.active()?;
@@ -97,9 +97,9 @@ fn give(store: &Store, request: &Request) -> Result<Option<Answer>> {
         errors::transfer_exceeds(customer, &request.asset, short, from.wallet.owed)
     })?;
 
-    let mut moves: Vec<Move> = given
+    let mut moves: Vec<TransferPart> = given
         .into_iter()
-        .map(|(origin, part)| Move::new(origin, part, to.now))
+        .map(|(origin, part)| TransferPart::new(origin, part, to.now))
         .collect();
     let arriving = moves.iter().map(|one| one.grant.clone()).collect();
     let paid_debts = to.issue_all(store, arriving)?;
@@ -109,7 +109,7 @@ fn give(store: &Store, request: &Request) -> Result<Option<Answer>> {
     }
     to.state()?;
 
-    let leaving: Vec<Transferred> = moves.iter().map(Move::leaving).collect();
+    let leaving: Vec<TransferEnd> = moves.iter().map(TransferPart::leaving).collect();
     let allocations = value::jsonb(&ledger::transferred(&leaving, "to", to_customer));
     let mut sent = Entry {
         credits: -credits,
@@ -120,7 +120,7 @@ fn give(store: &Store, request: &Request) -> Result<Option<Answer>> {
     if !from.book(store, &mut sent, Vec::new())? {
         return Ok(None);
     }
-    let arrived: Vec<Transferred> = moves.iter().map(Move::arriving).collect();
+    let arrived: Vec<TransferEnd> = moves.iter().map(TransferPart::arriving).collect();
     let mut received = Entry {
         credits,
         allocations: value::jsonb(&ledger::transferred(&arrived, "from", customer)),
@@ -134,7 +134,7 @@ fn give(store: &Store, request: &Request) -> Result<Option<Answer>> {
     for one in &moves {
         grants::insert(store, &one.issued(to_customer, &request.asset, to.now))?;
     }
-    Ok(Some(Answer {
+    Ok(Some(TransferResult {
         id: sent.id,
         customer: customer.clone(),
         to_customer: to_customer.clone(),
@@ -149,46 +149,46 @@ fn give(store: &Store, request: &Request) -> Result<Option<Answer>> {
 }
 
 /// Credits of one grant on their way into a new one.
-struct Move {
+struct TransferPart {
     origin: Grant,
     part: Part,
     grant: Grant,
     settled: Amount,
-    settled_revenue: Amount,
+    debt_revenue: Amount,
 }
 
-impl Move {
-    fn new(origin: Grant, part: Part, now: Moment) -> Move {
-        Move {
+impl TransferPart {
+    fn new(origin: Grant, part: Part, now: Moment) -> TransferPart {
+        TransferPart {
             grant: origin.moved(Uuid::now_v7(), now, part.credits, part.revenue),
             origin,
             part,
             settled: Amount::ZERO,
-            settled_revenue: Amount::ZERO,
+            debt_revenue: Amount::ZERO,
         }
     }
 
     /// What of it paid debts on arrival.
-    fn count_settled(&mut self, paid_debts: &[Due]) {
+    fn count_settled(&mut self, paid_debts: &[PendingEntry]) {
         for due in paid_debts {
-            if let Decided::Settled { part, .. } = &due.what
+            if let EntryKind::Settled { part, .. } = &due.what
                 && part.grant.is_some_and(|(id, _)| id == self.grant.id)
             {
                 self.settled += part.credits;
-                self.settled_revenue += part.revenue;
+                self.debt_revenue += part.revenue;
             }
         }
     }
 
-    fn leaving(&self) -> Transferred {
-        Transferred {
+    fn leaving(&self) -> TransferEnd {
+        TransferEnd {
             here: self.part.clone(),
             there: self.grant.id,
         }
     }
 
-    fn arriving(&self) -> Transferred {
-        Transferred {
+    fn arriving(&self) -> TransferEnd {
+        TransferEnd {
             here: Part {
                 grant: Some((self.grant.id, self.grant.kind)),
                 ..self.part.clone()
@@ -197,8 +197,8 @@ impl Move {
         }
     }
 
-    fn issued(&self, customer: &str, asset: &str, now: Moment) -> Issued {
-        Issued {
+    fn issued(&self, customer: &str, asset: &str, now: Moment) -> GrantTerms {
+        GrantTerms {
             customer: customer.to_owned(),
             id: self.grant.id,
             asset: asset.to_owned(),
@@ -207,7 +207,7 @@ impl Move {
             credits: self.part.credits,
             paid: self.part.revenue,
             settled: self.settled,
-            settled_revenue: self.settled_revenue,
+            debt_revenue: self.debt_revenue,
             effective_at: self.grant.effective_at,
             expires_at: self.grant.expires_at,
             applies_to: self.grant.applies_to.clone(),
@@ -222,14 +222,14 @@ impl Move {
     }
 }
 
-impl Answer {
+impl TransferResult {
     /// The first answer again, with what is available now.
-    fn replayed(store: &Store, request: &Request, first: Entry) -> Result<Answer> {
-        Ok(Answer {
+    fn replayed(store: &Store, request: &TransferRequest, first: Entry) -> Result<TransferResult> {
+        Ok(TransferResult {
             id: first.id,
             customer: request.customer.clone(),
             to_customer: request.to_customer.clone(),
-            available: Standing::now(store, &request.customer, &first.asset)?.available,
+            available: CurrentBalance::now(store, &request.customer, &first.asset)?.available,
             asset: first.asset,
             credits: -first.credits,
             allocations: first.allocations,

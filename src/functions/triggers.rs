@@ -7,7 +7,7 @@ use pgrx::pg_sys;
 
 use crate::errors::{self, Result};
 use crate::sql_types::Args;
-use crate::store::{Store, edition, erasure, plans};
+use crate::store::{Store, cache_epoch, erasure, plans};
 
 /// Refuses UPDATE, DELETE and TRUNCATE with WC012, but for the UPDATEs of an erasure.
 pub fn refuse_change(args: &Args) -> Result<Option<pg_sys::Datum>> {
@@ -25,7 +25,7 @@ pub fn refuse_change(args: &Args) -> Result<Option<pg_sys::Datum>> {
 
 /// Tells every backend to look at this table again.
 pub fn announce_change(args: &Args) -> Result<Option<pg_sys::Datum>> {
-    edition::announce(table_name(trigger(args)?)?);
+    cache_epoch::announce(table_name(trigger(args)?)?);
     // An AFTER trigger returns nothing.
     Ok(Some(pg_sys::Datum::from(0_usize)))
 }

@@ -9,7 +9,7 @@ use crate::ledger::Moment;
 use crate::sql_types::Args;
 use crate::sql_types::args::required;
 use crate::store::usage::{self, Breakdown, Range};
-use crate::store::{Store, books, wallets};
+use crate::store::{Store, assets, wallets};
 
 /// The buckets of an answer at most.
 const MAX_BUCKETS: i32 = 10_000;
@@ -89,13 +89,13 @@ pub fn usage(args: &Args) -> Result<Option<pg_sys::Datum>> {
         ));
     }
     Store::read(|store| {
-        let asset = books::asset(store, &asset)?;
+        let asset = assets::asset(store, &asset)?;
         // What happened at this moment is included.
         let until = match until {
             Some(until) => until,
             None => {
                 let view = wallets::look(store, &customer, &asset.name, None)?;
-                let now = view.map_or_else(|| books::statement_now(store), |view| Ok(view.now))?;
+                let now = view.map_or_else(|| assets::statement_now(store), |view| Ok(view.now))?;
                 Moment(now.0 + 1)
             }
         };
@@ -148,7 +148,7 @@ pub fn history(args: &Args) -> Result<Option<pg_sys::Datum>> {
         ));
     }
     Store::read(|store| {
-        let asset = books::asset(store, &asset)?;
+        let asset = assets::asset(store, &asset)?;
         usage::history(store, &customer, &asset.name, before, count, args)
     })?;
     Ok(None)

@@ -14,20 +14,20 @@ use crate::ledger::number::{MEASURED_DECIMALS, json_decimal};
 use crate::ledger::price::{Affordable, Largest, Search};
 use crate::ledger::{Amount, Moment};
 use crate::sql_types::{Args, row, value};
-use crate::store::limits::Standing;
+use crate::store::limits::LimitCheck;
 use crate::store::wallets::{self, OpenWallet, WalletView};
-use crate::store::{Store, books};
+use crate::store::{Store, assets};
 
 /// What of a call varies: `quantity` or a metered dimension, in which steps and from what amount on.
-pub struct Varying {
+pub struct VaryRequest {
     pub what: String,
     pub step: Decimal,
     at_least: Option<Decimal>,
 }
 
-impl Varying {
+impl VaryRequest {
     /// Reads vary, step and at_least, which stand side by side; `None` without vary.
-    pub fn read(args: &Args, first: usize, charge: &Charge) -> Result<Option<Varying>> {
+    pub fn read(args: &Args, first: usize, charge: &Charge) -> Result<Option<VaryRequest>> {
         let what = args.optional_name(first, "vary")?;
         let step = read_step(args, first + 1)?;
         let at_least = args.optional_measure(first + 2, "at_least", MEASURED_DECIMALS)?;
@@ -37,7 +37,7 @@ impl Varying {
                 "credits are given instead of a price",
             ));
         }
-        Ok(what.map(|what| Varying {
+        Ok(what.map(|what| VaryRequest {
             what,
             step,
             at_least,
@@ -105,10 +105,10 @@ impl Budget {
         room: None,
     };
 
-    pub fn of(open: &OpenWallet, action: &str, standing: &Standing) -> Budget {
+    pub fn of(open: &OpenWallet, action: &str, limit_check: &LimitCheck) -> Budget {
         Budget {
             available: open.wallet.available(open.now, Some(action), open.limit),
-            room: standing.room(),
+            room: limit_check.room(),
         }
     }
 
@@ -142,7 +142,7 @@ pub fn affordable(args: &Args) -> Result<Option<pg_sys::Datum>> {
         ..Charge::default()
     });
     let (found, budget, limited) = Store::read(|store| {
-        let asset = books::asset(store, &asset_name)?;
+        let asset = assets::asset(store, &asset_name)?;
         let costing = Rc::new(Costing::default());
         let pricing = Pricing::new(store, &asset, &action, &customer, &charge, &costing)?;
         let view = wallets::look(store, &customer, &asset_name, None)?;
@@ -153,14 +153,14 @@ pub fn affordable(args: &Args) -> Result<Option<pg_sys::Datum>> {
         };
         let now = open
             .as_ref()
-            .map_or_else(|| books::statement_now(store), |open| Ok(open.now))?;
+            .map_or_else(|| assets::statement_now(store), |open| Ok(open.now))?;
         let scopes = scopes.as_deref().unwrap_or_default();
         let (budget, spends, limited) = match &open {
             Some(open) => {
-                let standing = Standing::of(store, open, &action, Some(scopes), None)?;
-                let refused = standing.refuses_calls()
+                let limit_check = LimitCheck::of(store, open, &action, Some(scopes), None)?;
+                let refused = limit_check.refuses_calls()
                     || missing_scope(&open.wallet.limits, scopes).is_some();
-                let budget = Budget::of(open, &action, &standing);
+                let budget = Budget::of(open, &action, &limit_check);
                 let limited = refused || budget.is_limited();
                 (budget, open.active().is_ok() && !refused, limited)
             }

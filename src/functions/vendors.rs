@@ -10,8 +10,8 @@ use crate::ledger::vendor::{ImportError, Reason, read_import};
 use crate::sql_types::args::required;
 use crate::sql_types::{Args, row, value};
 use crate::store::Store;
-use crate::store::books;
-use crate::store::vendors::{self, Asked};
+use crate::store::assets;
+use crate::store::vendors::{self, UsageToCost};
 
 pub fn import_vendor_rates(args: &Args) -> Result<Option<pg_sys::Datum>> {
     let rates = required("rates", args.optional_json(0, "rates")?)?;
@@ -26,7 +26,7 @@ pub fn import_vendor_rates(args: &Args) -> Result<Option<pg_sys::Datum>> {
         ImportError::File(why) => errors::invalid("rates", shortened(&why)),
     })?;
     let imported = Store::write(|store| {
-        let now = books::now(store)?;
+        let now = assets::now(store)?;
         vendors::import(store, &format, &import, effective_at, now, dry_run)
     })?;
     let unrecognised: Map<String, Json> = import
@@ -68,7 +68,7 @@ pub fn set_vendor_rate(args: &Args) -> Result<Option<pg_sys::Datum>> {
         rates => read_own(&rates).map_err(|why| refuse(&why))?,
     };
     let (version, from, now) = Store::write(|store| {
-        let now = books::now(store)?;
+        let now = assets::now(store)?;
         if stored == Json::Null && !vendors::has_own(store, &vendor, &model)? {
             return Err(refuse("there is no rate of yours to withdraw"));
         }
@@ -97,7 +97,7 @@ pub fn set_vendor_rate(args: &Args) -> Result<Option<pg_sys::Datum>> {
 }
 
 pub fn vendor_cost(args: &Args) -> Result<Option<pg_sys::Datum>> {
-    let asked = Asked {
+    let asked = UsageToCost {
         vendor: args.name(0, "vendor")?,
         model: args.optional_name(1, "model")?,
         body: required("usage", args.optional_json(2, "usage")?)?,
@@ -109,7 +109,7 @@ pub fn vendor_cost(args: &Args) -> Result<Option<pg_sys::Datum>> {
     let costed = Store::write(|store| {
         let at = match at {
             Some(at) => at,
-            None => books::now(store)?,
+            None => assets::now(store)?,
         };
         vendors::cost(store, &asked, at)
     })?;

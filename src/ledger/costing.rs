@@ -12,7 +12,7 @@ use rust_decimal::Decimal;
 use uuid::Uuid;
 
 use super::interrupt::checked;
-use super::margin::{Line, Paid, Spent, lines, merged, split_cost};
+use super::margin::{KindPayment, Line, ModelCost, lines, merged, split_cost};
 
 /// How well a cost is known, the worst first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -51,9 +51,9 @@ impl fmt::Display for Source {
 
 /// A cost that is known of a debit, or that is known to be missing.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Known {
+pub struct KnownCost {
     pub source: Source,
-    pub spent: Spent,
+    pub spent: ModelCost,
     /// The debit that it came with and its place there, or the row that recorded it.
     pub id: (Uuid, i32),
     /// Whose cost it is, computed anew by a corrected rate.
@@ -62,9 +62,9 @@ pub struct Known {
     pub elsewhere: bool,
 }
 
-impl Known {
+impl KnownCost {
     /// Does this cost take the place of the other?
-    pub fn replaces(&self, other: &Known) -> bool {
+    pub fn replaces(&self, other: &KnownCost) -> bool {
         if self.spent.cost.is_none() {
             return false;
         }
@@ -76,7 +76,7 @@ impl Known {
     }
 
     /// Of the same request; or, where one of them names none, of the same vendor and model.
-    fn same_as(&self, other: &Known) -> bool {
+    fn same_as(&self, other: &KnownCost) -> bool {
         // What is given with a debit in one sum stands for all its vendors.
         if other.spent.vendor.is_none() {
             return true;
@@ -95,21 +95,21 @@ impl Known {
 }
 
 /// The costs that count, in the order they became known.
-pub fn counting(known: &[Known]) -> Vec<Spent> {
-    let mut counting: Vec<Spent> = Vec::new();
+pub fn counting(known: &[KnownCost]) -> Vec<ModelCost> {
+    let mut counting: Vec<ModelCost> = Vec::new();
     for (at, one) in checked(known).enumerate() {
         if one.elsewhere {
             continue;
         }
         // Of two that could replace each other the later one counts.
-        let replaces = |(other_at, other): &(usize, &Known)| {
+        let replaces = |(other_at, other): &(usize, &KnownCost)| {
             *other_at != at && other.replaces(one) && (*other_at > at || !one.replaces(other))
         };
         let mut replacing = known.iter().enumerate().filter(replaces).peekable();
         if replacing.peek().is_none() {
             counting.push(one.spent.clone());
         } else if replacing.all(|(_, other)| other.elsewhere) {
-            counting.push(Spent {
+            counting.push(ModelCost {
                 cost: Some(Decimal::ZERO),
                 ..one.spent.clone()
             });
@@ -119,7 +119,7 @@ pub fn counting(known: &[Known]) -> Vec<Spent> {
 }
 
 /// The sum of costs; `None` where one is missing, or there are none.
-pub fn total(spent: &[Spent]) -> Option<Decimal> {
+pub fn total(spent: &[ModelCost]) -> Option<Decimal> {
     if spent.is_empty() {
         return None;
     }
@@ -129,16 +129,16 @@ pub fn total(spent: &[Spent]) -> Option<Decimal> {
 }
 
 /// The sum of the costs that are known.
-pub fn known(spent: &[Spent]) -> Decimal {
+pub fn known(spent: &[ModelCost]) -> Decimal {
     let costs = spent.iter().filter_map(|one| one.cost);
     costs.fold(Decimal::ZERO, |sum, cost| sum.saturating_add(cost))
 }
 
 /// What a capture adds, by vendor and model: its totals less what was captured before. The parts add
 /// up to `cost` where that is known.
-pub fn added(totals: &[Spent], before: &[Spent], cost: Option<Decimal>) -> Vec<Spent> {
-    let key = |spent: &Spent| {
-        let Spent {
+pub fn added(totals: &[ModelCost], before: &[ModelCost], cost: Option<Decimal>) -> Vec<ModelCost> {
+    let key = |spent: &ModelCost| {
+        let ModelCost {
             vendor,
             model,
             request,
@@ -151,7 +151,7 @@ pub fn added(totals: &[Spent], before: &[Spent], cost: Option<Decimal>) -> Vec<S
         let costs = known.entry(key(one)).or_default();
         costs.push_back(one.cost.unwrap_or_default());
     }
-    let mut added: Vec<Spent> = Vec::with_capacity(totals.len());
+    let mut added: Vec<ModelCost> = Vec::with_capacity(totals.len());
     for total in checked(totals) {
         let mut one = total.clone();
         if let Some(known) = known.get_mut(&key(total)).and_then(VecDeque::pop_front) {
@@ -172,13 +172,13 @@ pub fn added(totals: &[Spent], before: &[Spent], cost: Option<Decimal>) -> Vec<S
 }
 
 /// The same costs as weights: by what the revenue of a refund is shared.
-pub fn weights(spent: &[Spent]) -> Vec<Spent> {
+pub fn weights(spent: &[ModelCost]) -> Vec<ModelCost> {
     let named = spent.iter().any(|one| one.vendor.is_some());
-    let weight = |one: &Spent| Spent {
+    let weight = |one: &ModelCost| ModelCost {
         vendor: one.vendor.clone(),
         model: one.model.clone(),
         weight: Some(one.cost.unwrap_or_default()),
-        ..Spent::default()
+        ..ModelCost::default()
     };
     if named {
         spent.iter().map(weight).collect()
@@ -194,7 +194,7 @@ pub struct Change {
     pub after: Vec<Line>,
 }
 
-pub fn change(paid: &[Paid], before: &[Spent], after: &[Spent]) -> Change {
+pub fn change(paid: &[KindPayment], before: &[ModelCost], after: &[ModelCost]) -> Change {
     let minus = |line: Line| Line {
         credits: -line.credits,
         revenue: -line.revenue,
@@ -212,16 +212,16 @@ mod tests {
     use super::*;
     use crate::ledger::number::parse_decimal;
 
-    fn known(source: Source, vendor: &str, model: &str, request: &str, cost: &str) -> Known {
+    fn known(source: Source, vendor: &str, model: &str, request: &str, cost: &str) -> KnownCost {
         let text = |text: &str| (!text.is_empty()).then(|| text.to_owned());
-        Known {
+        KnownCost {
             source,
-            spent: Spent {
+            spent: ModelCost {
                 vendor: text(vendor),
                 model: text(model),
                 cost: parse_decimal(cost).ok(),
                 request: text(request),
-                ..Spent::default()
+                ..ModelCost::default()
             },
             id: (Uuid::new_v4(), 0),
             anew: None,
@@ -229,7 +229,7 @@ mod tests {
         }
     }
 
-    fn sum(known: &[Known]) -> String {
+    fn sum(known: &[KnownCost]) -> String {
         match total(&counting(known)) {
             Some(sum) => sum.normalize().to_string(),
             None => "unknown".to_owned(),
@@ -284,7 +284,7 @@ mod tests {
     #[test]
     fn a_corrected_rate_replaces_what_it_corrects_and_is_replaced_in_turn() {
         let given = known(Given, "openai", "gpt-4o", "", "0.05");
-        let again = |cost| Known {
+        let again = |cost| KnownCost {
             anew: Some(given.id),
             ..known(Given, "openai", "gpt-4o", "", cost)
         };
@@ -301,7 +301,7 @@ mod tests {
     fn what_counts_with_another_capture_costs_nothing_here() {
         let estimated = known(Given, "openai", "gpt-4o", "r", "0.05");
         let other = known(Given, "openai", "gpt-4o", "s", "0.02");
-        let reported = Known {
+        let reported = KnownCost {
             elsewhere: true,
             ..known(Reported, "openai", "gpt-4o", "r", "0.07")
         };
@@ -311,14 +311,14 @@ mod tests {
 
     #[test]
     fn a_change_takes_out_what_it_puts_in() {
-        let paid = [Paid {
+        let paid = [KindPayment {
             kind: Some("purchased".to_owned()),
             credits: crate::ledger::Amount::parse("3").unwrap(),
             revenue: crate::ledger::Amount::parse("0.3").unwrap(),
         }];
         let change = change(
             &paid,
-            &[Spent::default()],
+            &[ModelCost::default()],
             &counting(&[known(Reported, "openai", "gpt-4o", "", "0.05")]),
         );
         assert_eq!(change.before[0].credits, -change.after[0].credits);

@@ -11,7 +11,7 @@ use serde_json::{Map, Value as Json, json};
 use uuid::Uuid;
 
 use super::price::{Measure, Price, Rounding};
-use super::vendor::reading::Answer;
+use super::vendor::reading::VendorResponse;
 use super::vendor::terms::Terms;
 use super::vendor::{
     Counts, Definition, Import, Rates, extract::Extractor, find, rates::read_own, read_import,
@@ -286,7 +286,7 @@ fn cost(rates: &Rates, usage: &Json) {
     let counts = Counts::read(usage).unwrap_or_else(|_| Counts::read_any(usage));
     for at in [NOW, Moment(i64::MIN), Moment(i64::MAX)] {
         for context in [&Json::Null, usage] {
-            let terms = Terms::of(&Answer::of(usage), context);
+            let terms = Terms::of(&VendorResponse::of(usage), context);
             let _ = rates.cost(&counts, at, &terms);
         }
     }
@@ -329,7 +329,7 @@ proptest! {
         hostile::splice(&mut text, at, &more);
         let _ = number::parse_decimal(&text);
         let _ = Moment::parse(&text).map(|at| at.to_string());
-        let _ = text.parse::<period::Every>();
+        let _ = text.parse::<period::PeriodLength>();
         let _ = rules::with_dashed_dates(&text);
         if let Some(amount) = Amount::parse(&text) {
             prop_assert_eq!(Amount::parse(&amount.to_string()), Some(amount));
@@ -344,7 +344,7 @@ proptest! {
 fn costs_beyond_any_row_s_are_refused() {
     let one = json!({"kind": "included", "credits": "1", "revenue": "1", "cost": "79228162514264337593543950335"});
     let two = Json::Array(vec![one.clone(), one]);
-    assert_eq!(margin::Spent::read_all(Some(&two), None), None);
+    assert_eq!(margin::ModelCost::read_all(Some(&two), None), None);
     assert_eq!(rollup::read(&two), None);
 }
 
@@ -359,7 +359,7 @@ proptest! {
         kind in select(&["debit", "refund", "settlement", "revocation", "grant", ""][..]),
     ) {
         let _ = rollup::read(&posted).map(|lines| rollup::counted(&lines));
-        let read = (margin::paid(kind, &allocations), margin::Spent::read_all(Some(&costs), None));
+        let read = (margin::paid(kind, &allocations), margin::ModelCost::read_all(Some(&costs), None));
         let (Some(paid), Some(spent)) = read else { return Ok(()) };
         if paid.len() * spent.len() > 10_000 { return Ok(()) }
         let lines = margin::merged(margin::lines(&paid, &spent));

@@ -162,7 +162,7 @@ impl Every {
     /// The calendar period that a moment lies in; the window that opens at that moment; of `ever` all
     /// that follows it. `None` where there is none, for a zone that is not known, and beyond the year
     /// 9999.
-    pub fn period(self, zone: &str, at: Moment) -> Option<Period> {
+    pub fn period(self, zone: &str, at: Moment) -> Option<LimitPeriod> {
         let (start, end) = match self {
             Every::Calendar(calendar) => {
                 let period = calendar.period(zone, at)?;
@@ -171,7 +171,7 @@ impl Every {
             Every::Ever => (at, None),
             Every::Window(minutes) => (at, Some(at.plus_seconds(i64::from(minutes) * 60)?)),
         };
-        Some(Period { start, end })
+        Some(LimitPeriod { start, end })
     }
 
     /// A window of this many minutes; `None` where there is none.
@@ -251,12 +251,12 @@ impl FromStr for Every {
 
 /// From `start` on and before `end`; `None`: without an end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Period {
+pub struct LimitPeriod {
     pub start: Moment,
     pub end: Option<Moment>,
 }
 
-impl Period {
+impl LimitPeriod {
     pub fn holds(&self, at: Moment) -> bool {
         self.start <= at && self.end.is_none_or(|end| at < end)
     }
@@ -341,21 +341,21 @@ pub struct Use {
 
 /// What somebody has to be told of a limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Told {
+pub enum LimitNotice {
     Warning,
     Reached,
 }
 
 /// A limit that a use counts under.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Applying {
+pub struct ApplicableLimit {
     /// What is counted: the user or key that spends, or the limit's own pattern of actions.
     pub scope: String,
     /// Its place among the wallet's limits.
     pub place: usize,
 }
 
-impl Applying {
+impl ApplicableLimit {
     /// Does what is spent on this action, in the name of these scopes, count here?
     pub fn counts(&self, action: &str, scopes: &[String]) -> bool {
         match self.scope.strip_prefix("action:") {
@@ -400,10 +400,10 @@ pub fn forget_names(limits: &mut Vec<Limit>) -> usize {
 }
 
 /// The limits that a use of this action, in the name of these scopes, counts under.
-pub fn applying(limits: &[Limit], action: &str, scopes: &[String]) -> Vec<Applying> {
-    let mut found: Vec<Applying> = Vec::new();
+pub fn applying(limits: &[Limit], action: &str, scopes: &[String]) -> Vec<ApplicableLimit> {
+    let mut found: Vec<ApplicableLimit> = Vec::new();
     for (place, limit) in limits.iter().enumerate() {
-        let on = |scope: &str| Applying {
+        let on = |scope: &str| ApplicableLimit {
             scope: scope.to_owned(),
             place,
         };
@@ -499,7 +499,7 @@ impl Limit {
     }
 
     /// The period of what is counted.
-    pub fn period_of(&self, one: &Use, zone: &str) -> Option<Period> {
+    pub fn period_of(&self, one: &Use, zone: &str) -> Option<LimitPeriod> {
         self.every.period(zone, one.since)
     }
 
@@ -513,7 +513,7 @@ impl Limit {
         zone: &str,
         at: Moment,
         seq: u64,
-    ) -> Option<(Use, Period)> {
+    ) -> Option<(Use, LimitPeriod)> {
         let (period, after) = match (self.every, self.start) {
             (Every::Ever, Some(start)) => {
                 let period = Every::Ever.period(zone, start.at)?;
@@ -593,15 +593,15 @@ impl Limit {
     }
 
     /// What has to be told when so much is used and held together, each once in a period.
-    pub fn tell(&self, one: &mut Use, total: Amount) -> Vec<Told> {
+    pub fn tell(&self, one: &mut Use, total: Amount) -> Vec<LimitNotice> {
         let mut told = Vec::new();
         if total >= self.warning() && !one.warned {
             one.warned = true;
-            told.push(Told::Warning);
+            told.push(LimitNotice::Warning);
         }
         if total >= self.cap && !one.reached {
             one.reached = true;
-            told.push(Told::Reached);
+            told.push(LimitNotice::Reached);
         }
         told
     }
@@ -622,7 +622,7 @@ impl Limit {
 }
 
 /// A limit that has no room.
-pub struct Exceeded {
+pub struct ExceededLimit {
     pub scope: String,
     pub every: Every,
     pub counts: Counts,
@@ -634,7 +634,7 @@ pub struct Exceeded {
     pub needed: Amount,
 }
 
-impl Exceeded {
+impl ExceededLimit {
     /// What may still be used.
     pub fn room(&self) -> Amount {
         (self.cap - self.used - self.held).or_zero()
@@ -827,7 +827,7 @@ mod tests {
         ];
         let found = |limits: &[Limit], action: &str, scopes: &[&str]| -> Vec<String> {
             let scopes: Vec<String> = scopes.iter().map(|s| s.to_string()).collect();
-            let say = |a: Applying| {
+            let say = |a: ApplicableLimit| {
                 let limit = &limits[a.place];
                 format!("{} {} {}", a.scope, limit.every, limit.counts)
             };
@@ -861,7 +861,7 @@ mod tests {
 
     #[test]
     fn each_is_told_once_in_a_period() {
-        use Told::{Reached, Warning};
+        use LimitNotice::{Reached, Warning};
         let mut limit = limit("action:*", Every::Calendar(Calendar::Day), 10);
         // A third of 10 is a little more than 3.
         limit.warn_at = Amount::from_units(WHOLE / 3);

@@ -21,7 +21,7 @@ const COST_LIMIT: i64 = 10_000_000_000_000_000;
 
 /// What one kind of grant paid.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Paid {
+pub struct KindPayment {
     /// included, promotional, purchased or overdraft; `None` where nothing was to pay.
     pub kind: Option<String>,
     pub credits: Amount,
@@ -30,7 +30,7 @@ pub struct Paid {
 
 /// What one vendor's model cost. Also an element of `costs` in the ledger.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Spent {
+pub struct ModelCost {
     pub vendor: Option<String>,
     pub model: Option<String>,
     /// `None`: not known.
@@ -55,20 +55,20 @@ pub struct Line {
 }
 
 /// A movement, shared over the kinds and models: a line for each pair of them.
-pub fn lines(paid: &[Paid], spent: &[Spent]) -> Vec<Line> {
-    let nothing = [Paid {
+pub fn lines(paid: &[KindPayment], spent: &[ModelCost]) -> Vec<Line> {
+    let nothing = [KindPayment {
         kind: None,
         credits: Amount::ZERO,
         revenue: Amount::ZERO,
     }];
-    let unknown = [Spent::default()];
+    let unknown = [ModelCost::default()];
     let paid = if paid.is_empty() { &nothing } else { paid };
     let spent = if spent.is_empty() { &unknown } else { spent };
     let by_credits: Vec<u128> = paid
         .iter()
         .map(|p| p.credits.units().unsigned_abs())
         .collect();
-    let by_cost: Vec<u128> = spent.iter().map(Spent::shares_by).collect();
+    let by_cost: Vec<u128> = spent.iter().map(ModelCost::shares_by).collect();
     let costs: Vec<Option<Vec<i128>>> = spent
         .iter()
         .map(|s| s.cost.map(|cost| split(cost_units(cost), &by_credits)))
@@ -122,7 +122,7 @@ fn group(line: &Line) -> (&Option<String>, &Option<String>, &Option<String>) {
 /// What each kind paid, from the allocations of a ledger row of this kind. Credits and revenue count
 /// as reports do: spent is positive, refunded negative. A settlement moves credits from overdraft to
 /// the kind that paid. `None`: they are not what a ledger row has.
-pub fn paid(row: &str, allocations: &Json) -> Option<Vec<Paid>> {
+pub fn paid(row: &str, allocations: &Json) -> Option<Vec<KindPayment>> {
     let mut paid = Vec::new();
     for part in checked(allocations.as_array()?) {
         let amount = |name: &str| match part.get(name) {
@@ -131,7 +131,7 @@ pub fn paid(row: &str, allocations: &Json) -> Option<Vec<Paid>> {
         };
         let (credits, revenue) = (amount("credits")?, amount("revenue")?);
         let kind = part.get("kind")?.as_str()?.to_owned();
-        let of = |kind: &str, credits, revenue| Paid {
+        let of = |kind: &str, credits, revenue| KindPayment {
             kind: Some(kind.to_owned()),
             credits,
             revenue,
@@ -150,7 +150,7 @@ pub fn paid(row: &str, allocations: &Json) -> Option<Vec<Paid>> {
     Some(paid)
 }
 
-impl Spent {
+impl ModelCost {
     fn shares_by(&self) -> u128 {
         let by = self.weight.or(self.cost).unwrap_or_default();
         cost_units(by).unsigned_abs()
@@ -180,7 +180,7 @@ impl Spent {
     }
 
     /// Read back; `None` when it is no such element.
-    pub fn read(element: &Json) -> Option<Spent> {
+    pub fn read(element: &Json) -> Option<ModelCost> {
         let object = element.as_object()?;
         let text = |name: &str| object.get(name).and_then(Json::as_str).map(str::to_owned);
         let number = |name: &str| match object.get(name) {
@@ -188,7 +188,7 @@ impl Spent {
             Some(text) => read_cost(text).map(Some),
         };
         let version = object.get("rate_version").and_then(Json::as_i64);
-        Some(Spent {
+        Some(ModelCost {
             vendor: text("vendor"),
             model: text("model"),
             cost: number("cost")?,
@@ -200,12 +200,12 @@ impl Spent {
     }
 
     /// The `costs` of a ledger row; where it has none, the cost that was given with it, of no vendor.
-    pub fn read_all(costs: Option<&Json>, cost: Option<Decimal>) -> Option<Vec<Spent>> {
+    pub fn read_all(costs: Option<&Json>, cost: Option<Decimal>) -> Option<Vec<ModelCost>> {
         match costs {
-            Some(costs) => checked(costs.as_array()?).map(Spent::read).collect(),
-            None => Some(vec![Spent {
+            Some(costs) => checked(costs.as_array()?).map(ModelCost::read).collect(),
+            None => Some(vec![ModelCost {
                 cost,
-                ..Spent::default()
+                ..ModelCost::default()
             }]),
         }
     }
@@ -282,20 +282,20 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn kind(kind: &str, credits: &str, revenue: &str) -> Paid {
-        Paid {
+    fn kind(kind: &str, credits: &str, revenue: &str) -> KindPayment {
+        KindPayment {
             kind: Some(kind.to_owned()),
             credits: Amount::parse(credits).unwrap(),
             revenue: Amount::parse(revenue).unwrap(),
         }
     }
 
-    fn model(name: &str, cost: &str) -> Spent {
-        Spent {
+    fn model(name: &str, cost: &str) -> ModelCost {
+        ModelCost {
             vendor: Some("openai".to_owned()),
             model: Some(name.to_owned()),
             cost: parse_decimal(cost).ok(),
-            ..Spent::default()
+            ..ModelCost::default()
         }
     }
 
@@ -358,14 +358,14 @@ mod tests {
 
     #[test]
     fn costs_are_read_back_as_they_were_written() {
-        let spent = Spent {
+        let spent = ModelCost {
             reason: Some("unknown model".to_owned()),
             rate_version: Some(3),
             request: Some("req_1".to_owned()),
             ..model("a", "0.000000000001")
         };
-        assert_eq!(Spent::read(&spent.json()), Some(spent));
-        assert_eq!(Spent::read(&json!("no object")), None);
+        assert_eq!(ModelCost::read(&spent.json()), Some(spent));
+        assert_eq!(ModelCost::read(&json!("no object")), None);
     }
 
     proptest! {

@@ -1,6 +1,7 @@
 //! The pure ledger: amounts, grants, the wallet and prices. It knows nothing of Postgres, of where
 //! a wallet is kept or what the time is: everything comes in as a value and goes out as a value.
 
+pub mod alerts;
 pub mod amount;
 pub mod costing;
 pub mod exchange;
@@ -23,16 +24,15 @@ pub mod spelling;
 pub mod text;
 pub mod vendor;
 pub mod wallet;
-pub mod watch;
 
 #[cfg(test)]
 mod fuzz;
 #[cfg(test)]
-mod laws;
+mod invariants;
 
+pub use alerts::AlertState;
 pub use amount::Amount;
 pub use grant::{Grant, Kind};
 pub use limit::Limit;
 pub use moment::Moment;
 pub use wallet::Wallet;
-pub use watch::Watch;

@@ -33,7 +33,7 @@ pub struct MonthUses(Vec<MonthUse>);
 
 /// Why an action is not counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Uncounted {
+pub enum CountError {
     /// `MAX_ACTIONS` are counted in this month already.
     TooMany,
     /// It would be 10^15 or more.
@@ -63,8 +63,8 @@ impl Count {
         Decimal::from_i128_with_scale(self.0, MEASURED_DECIMALS).normalize()
     }
 
-    pub fn plus(self, more: Count) -> Result<Count, Uncounted> {
-        Count::of_units(self.0 + more.0).ok_or(Uncounted::OutOfRange)
+    pub fn plus(self, more: Count) -> Result<Count, CountError> {
+        Count::of_units(self.0 + more.0).ok_or(CountError::OutOfRange)
     }
 }
 
@@ -103,7 +103,7 @@ impl MonthUses {
     }
 
     /// Counts an action from now on: the month is the one of now, with what was used of it before.
-    pub fn begin(&mut self, action: &str, since: Moment, used: Count) -> Result<(), Uncounted> {
+    pub fn begin(&mut self, action: &str, since: Moment, used: Count) -> Result<(), CountError> {
         if self.0.len() >= MAX_ACTIONS && !self.counts(action) {
             self.0.retain(|one| one.since >= since);
         }
@@ -114,14 +114,14 @@ impl MonthUses {
         };
         match self.place(action) {
             Ok(place) => self.0[place] = begun,
-            Err(_) if self.0.len() >= MAX_ACTIONS => return Err(Uncounted::TooMany),
+            Err(_) if self.0.len() >= MAX_ACTIONS => return Err(CountError::TooMany),
             Err(place) => self.0.insert(place, begun),
         }
         Ok(())
     }
 
     /// Counts a use in the month that began then, where that is counted here.
-    pub fn add(&mut self, action: &str, since: Moment, more: Count) -> Result<(), Uncounted> {
+    pub fn add(&mut self, action: &str, since: Moment, more: Count) -> Result<(), CountError> {
         let Ok(place) = self.place(action) else {
             return Ok(());
         };
@@ -173,7 +173,7 @@ mod tests {
         for n in 0..MAX_ACTIONS {
             assert_eq!(begin(&mut uses, n, 1), Ok(()));
         }
-        assert_eq!(begin(&mut uses, 100, 1), Err(Uncounted::TooMany));
+        assert_eq!(begin(&mut uses, 100, 1), Err(CountError::TooMany));
         assert_eq!(begin(&mut uses, 7, 1), Ok(()));
         // Those of an older month make room.
         assert_eq!(begin(&mut uses, 100, 2), Ok(()));

@@ -50,14 +50,14 @@ pub fn parse_measured(text: &str, decimals: u32) -> Result<Decimal, String> {
 
 /// A number as it is written: digits x 10^power. Zeros at its end are part of the power, so that they
 /// never count as digits.
-struct Written<'a> {
+struct WrittenNumber<'a> {
     negative: bool,
     /// One after the other.
     digits: [&'a str; 2],
     power: i64,
 }
 
-fn read(text: &str) -> Result<Written<'_>, String> {
+fn read(text: &str) -> Result<WrittenNumber<'_>, String> {
     let not_a_number = || format!("{} is not a number", quoted(text));
     let (negative, unsigned) = match text.strip_prefix('-') {
         Some(rest) => (true, rest),
@@ -81,7 +81,7 @@ fn read(text: &str) -> Result<Written<'_>, String> {
     } else {
         whole
     };
-    Ok(Written {
+    Ok(WrittenNumber {
         negative,
         digits: [significant.trim_start_matches('0'), fraction],
         power: exponent
@@ -94,7 +94,7 @@ fn length(text: &str) -> i64 {
     i64::try_from(text.len()).unwrap_or(i64::MAX)
 }
 
-impl Written<'_> {
+impl WrittenNumber<'_> {
     fn bytes(&self) -> impl Iterator<Item = u8> {
         let [whole, fraction] = self.digits;
         whole

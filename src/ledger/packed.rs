@@ -11,7 +11,7 @@
 //!   scope: varint length and bytes | every and flags u8 | minutes varint (of a window)
 //!   | cap varint | warn_at varint | start i64 and varint (of ever) | spilled i64 (flag)
 //!   | uses: varint how many, each scope, flags u8, since i64, after varint, used varint
-//! watch     u8       flags: top-up, enabled, to a balance, capped in all, in flight, waits, asked; the
+//! alerts    u8       flags: top-up, enabled, to a balance, capped in all, in flight, waits, asked; the
 //!                    wallet is closed
 //!   refilled varint | alerts: varint how many, each unit and enabled u8, threshold varint
 //!   | top-up (flag): threshold, credits and cooldown as varints, every: text
@@ -36,12 +36,12 @@
 
 use uuid::Uuid;
 
+use super::alerts::{Alert, MAX_ALERTS, Refill, RequestedTopUps, SentNotice, TopUp, Unit};
 use super::interrupt::checked;
 use super::limit::{Counts, Every, MAX_LIMITS, Start, Use};
 use super::month::{Count, MAX_ACTIONS, MonthUse, MonthUses};
 use super::wallet::{Corrupt, MAX_GRANTS};
-use super::watch::{Alert, Asked, MAX_ALERTS, Noticed, Refill, TopUp, Unit};
-use super::{Amount, Grant, Kind, Limit, Moment, Wallet, Watch};
+use super::{AlertState, Amount, Grant, Kind, Limit, Moment, Wallet};
 
 const VERSION: u8 = 1;
 
@@ -85,7 +85,7 @@ pub fn pack(wallet: &Wallet) -> Vec<u8> {
         put_terms(&mut out, grant);
     }
     put_limits(&mut out, &wallet.limits);
-    put_watch(&mut out, &wallet.watch, wallet.closed);
+    put_alert_state(&mut out, &wallet.alert_state, wallet.closed);
     put_varint(&mut out, wallet.month_uses.iter().len() as u128);
     for MonthUse {
         action,
@@ -129,7 +129,7 @@ pub fn unpack(bytes: &[u8]) -> Result<Wallet, Corrupt> {
         grants.push(take_terms(&mut input)?);
     }
     let limits = take_limits(&mut input)?;
-    let (watch, closed) = take_watch(&mut input)?;
+    let (alert_state, closed) = take_alert_state(&mut input)?;
     let month_uses = take_month_uses(&mut input)?;
     let head = input.at;
     let sum = u32::from_le_bytes(input.array()?);
@@ -157,7 +157,7 @@ pub fn unpack(bytes: &[u8]) -> Result<Wallet, Corrupt> {
     wallet.next_renewal = next_renewal;
     wallet.limits = limits;
     wallet.month_uses = month_uses;
-    wallet.watch = watch;
+    wallet.alert_state = alert_state;
     wallet.closed = closed;
     wallet.with_grants(grants)
 }
@@ -396,8 +396,8 @@ fn put_text(out: &mut Vec<u8>, text: &str) {
     out.extend(text.as_bytes());
 }
 
-fn put_watch(out: &mut Vec<u8>, watch: &Watch, closed: bool) {
-    let topup = watch.topup.as_ref();
+fn put_alert_state(out: &mut Vec<u8>, alert_state: &AlertState, closed: bool) {
+    let topup = alert_state.topup.as_ref();
     let is = |flag: fn(&TopUp) -> bool| topup.is_some_and(flag);
     let flags = [
         (topup.is_some(), HAS_TOPUP),
@@ -419,9 +419,9 @@ fn put_watch(out: &mut Vec<u8>, watch: &Watch, closed: bool) {
             .map(|(_, flag)| flag)
             .sum(),
     );
-    put_amount(out, watch.refilled);
-    put_varint(out, watch.alerts.len() as u128);
-    for alert in &watch.alerts {
+    put_amount(out, alert_state.refilled);
+    put_varint(out, alert_state.alerts.len() as u128);
+    for alert in &alert_state.alerts {
         let unit = match alert.unit {
             Unit::Credits => 0,
             Unit::Percent => ALERT_PERCENT,
@@ -432,12 +432,12 @@ fn put_watch(out: &mut Vec<u8>, watch: &Watch, closed: bool) {
     if let Some(topup) = topup {
         put_topup(out, topup);
     }
-    put_varint(out, watch.noticed.len() as u128);
-    for noticed in &watch.noticed {
+    put_varint(out, alert_state.noticed.len() as u128);
+    for noticed in &alert_state.noticed {
         out.extend(noticed.grant.as_bytes());
         put_varint(out, noticed.days.max(0) as u128);
     }
-    put_varint(out, watch.events.into());
+    put_varint(out, alert_state.events.into());
 }
 
 fn put_topup(out: &mut Vec<u8>, topup: &TopUp) {
@@ -462,7 +462,7 @@ fn put_topup(out: &mut Vec<u8>, topup: &TopUp) {
     }
 }
 
-fn take_watch(input: &mut Input) -> Result<(Watch, bool), Corrupt> {
+fn take_alert_state(input: &mut Input) -> Result<(AlertState, bool), Corrupt> {
     let flags = input.byte()?;
     let set = |flag| flags & flag != 0;
     if !set(HAS_TOPUP) && flags & !CLOSED != 0 {
@@ -493,20 +493,20 @@ fn take_watch(input: &mut Input) -> Result<(Watch, bool), Corrupt> {
     let count = input.length()?;
     let mut noticed = Vec::with_capacity(count.min(MAX_GRANTS));
     for _ in checked(0..count) {
-        noticed.push(Noticed {
+        noticed.push(SentNotice {
             grant: Uuid::from_bytes(input.array()?),
             days: i32::try_from(input.varint()?).map_err(|_| Corrupt("days are out of range"))?,
         });
     }
     let events = u64::try_from(input.varint()?).map_err(|_| Corrupt("events is out of range"))?;
-    let watch = Watch {
+    let alert_state = AlertState {
         alerts,
         refilled,
         topup,
         noticed,
         events,
     };
-    Ok((watch, set(CLOSED)))
+    Ok((alert_state, set(CLOSED)))
 }
 
 fn take_topup(input: &mut Input, set: impl Fn(u8) -> bool) -> Result<TopUp, Corrupt> {
@@ -539,7 +539,7 @@ fn take_topup(input: &mut Input, set: impl Fn(u8) -> bool) -> Result<TopUp, Corr
             None
         },
         asked: if set(HAS_ASKED) {
-            Some(Asked {
+            Some(RequestedTopUps {
                 until: Moment(input.i64()?),
                 credits: input.amount()?,
                 capped: match input.varint()? {
@@ -765,7 +765,7 @@ mod tests {
         }
 
         #[test]
-        fn limits_and_watch_both_ways(
+        fn limits_and_alerts_both_ways(
             limits in prop::collection::vec(limits(), 0..5),
             months in prop::collection::vec((prop::sample::select(&["image", "image.large", "ü"][..]), -9..9_i64, 0..10_i128.pow(27)), 0..4),
             refilled in 0..Amount::MAX_WALLET.units(),
@@ -784,7 +784,7 @@ mod tests {
                 let used = Count::of_units(used).unwrap();
                 wallet.month_uses.begin(action, Moment(since), used).unwrap();
             }
-            wallet.watch = Watch {
+            wallet.alert_state = AlertState {
                 refilled: Amount::from_units(refilled),
                 alerts: alerts.into_iter().enumerate().map(|(at, (threshold, percent, enabled))| Alert {
                     threshold: Amount::from_units(if percent { at as i128 } else { threshold - threshold % 10 + at as i128 }),
@@ -800,9 +800,9 @@ mod tests {
                     cooldown_seconds,
                     in_flight: in_flight.map(Uuid::from_u128),
                     waits_until: waits.map(Moment),
-                    asked: asked.map(|(until, credits, capped)| Asked { until: Moment(until), credits: Amount::from_units(credits), capped }),
+                    asked: asked.map(|(until, credits, capped)| RequestedTopUps { until: Moment(until), credits: Amount::from_units(credits), capped }),
                 }),
-                noticed: noticed.into_iter().map(|(grant, days)| Noticed { grant: Uuid::from_u128(grant), days }).collect(),
+                noticed: noticed.into_iter().map(|(grant, days)| SentNotice { grant: Uuid::from_u128(grant), days }).collect(),
                 events,
             };
             wallet.closed = closed;

@@ -19,24 +19,24 @@ const MAX_YEARS: u32 = 10;
 
 /// How long a period is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Every {
+pub enum PeriodLength {
     /// Of 60 minutes each, whatever clocks do.
     Hours(u32),
     Days(u32),
     Months(u32),
 }
 
-impl Every {
+impl PeriodLength {
     fn count(self) -> i32 {
         match self {
-            Every::Hours(count) | Every::Days(count) | Every::Months(count) => {
-                i32::try_from(count).unwrap_or(i32::MAX)
-            }
+            PeriodLength::Hours(count)
+            | PeriodLength::Days(count)
+            | PeriodLength::Months(count) => i32::try_from(count).unwrap_or(i32::MAX),
         }
     }
 
     /// Are both counted in hours, in days, or in months?
-    pub fn same_unit(self, other: Every) -> bool {
+    pub fn same_unit(self, other: PeriodLength) -> bool {
         std::mem::discriminant(&self) == std::mem::discriminant(&other)
     }
 
@@ -67,9 +67,9 @@ impl Every {
     /// So many hours after the anchor, or so many days or months, at the anchor's time of day.
     fn after(self, anchor: Moment, zone: &TimeZone, steps: i32) -> Option<Moment> {
         let span = match self {
-            Every::Hours(_) => return anchor.plus_seconds(i64::from(steps) * 3600),
-            Every::Days(_) => Span::new().try_days(steps).ok()?,
-            Every::Months(_) => Span::new().try_months(steps).ok()?,
+            PeriodLength::Hours(_) => return anchor.plus_seconds(i64::from(steps) * 3600),
+            PeriodLength::Days(_) => Span::new().try_days(steps).ok()?,
+            PeriodLength::Months(_) => Span::new().try_months(steps).ok()?,
         };
         // A month that is too short for the day gives its last one.
         let local = zone
@@ -91,21 +91,21 @@ impl fmt::Display for NotAPeriod {
 }
 
 /// `1 hour`, `1 day`, `2 weeks`, `3 months`, `1 year`.
-impl FromStr for Every {
+impl FromStr for PeriodLength {
     type Err = NotAPeriod;
-    fn from_str(text: &str) -> Result<Every, NotAPeriod> {
+    fn from_str(text: &str) -> Result<PeriodLength, NotAPeriod> {
         let no = |why: &str| NotAPeriod(format!("{text:?} {why}"));
         let unknown = || no("is no number of hours, days, weeks, months or years, such as 1 month");
         let (number, unit) = text.split_once(' ').ok_or_else(unknown)?;
         if number.is_empty() || !number.bytes().all(|byte| byte.is_ascii_digit()) {
             return Err(unknown());
         }
-        let (unit, in_unit, in_year): (fn(u32) -> Every, u32, u32) = match unit {
-            "hour" | "hours" => (Every::Hours, 1, 366 * 24),
-            "day" | "days" => (Every::Days, 1, 366),
-            "week" | "weeks" => (Every::Days, 7, 366),
-            "month" | "months" => (Every::Months, 1, 12),
-            "year" | "years" => (Every::Months, 12, 12),
+        let (unit, in_unit, in_year): (fn(u32) -> PeriodLength, u32, u32) = match unit {
+            "hour" | "hours" => (PeriodLength::Hours, 1, 366 * 24),
+            "day" | "days" => (PeriodLength::Days, 1, 366),
+            "week" | "weeks" => (PeriodLength::Days, 7, 366),
+            "month" | "months" => (PeriodLength::Months, 1, 12),
+            "year" | "years" => (PeriodLength::Months, 12, 12),
             _ => return Err(unknown()),
         };
         let too_long = || no(&format!("is longer than {MAX_YEARS} years"));
@@ -119,14 +119,14 @@ impl FromStr for Every {
 }
 
 /// In the largest unit that it is a whole number of.
-impl fmt::Display for Every {
+impl fmt::Display for PeriodLength {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (count, unit) = match *self {
-            Every::Hours(hours) => (hours, "hour"),
-            Every::Days(days) if days % 7 == 0 => (days / 7, "week"),
-            Every::Days(days) => (days, "day"),
-            Every::Months(months) if months % 12 == 0 => (months / 12, "year"),
-            Every::Months(months) => (months, "month"),
+            PeriodLength::Hours(hours) => (hours, "hour"),
+            PeriodLength::Days(days) if days % 7 == 0 => (days / 7, "week"),
+            PeriodLength::Days(days) => (days, "day"),
+            PeriodLength::Months(months) if months % 12 == 0 => (months / 12, "year"),
+            PeriodLength::Months(months) => (months, "month"),
         };
         let plural = if count == 1 { "" } else { "s" };
         write!(f, "{count} {unit}{plural}")
@@ -151,7 +151,7 @@ mod tests {
         let zone = zone(zone_name).unwrap();
         let anchor: DateTime = anchor.parse().unwrap();
         let anchor = Moment::of(zone.to_timestamp(anchor).unwrap()).unwrap();
-        let every: Every = every.parse().unwrap();
+        let every: PeriodLength = every.parse().unwrap();
         let mut at = (0, anchor);
         let mut starts = Vec::new();
         for _ in 0..count {
@@ -229,7 +229,9 @@ mod tests {
             let anchor: DateTime = format!("{day}T{hour}").parse().unwrap();
             let anchor = anchor.checked_sub(Span::new().days(1)).unwrap();
             let anchor = Moment::of(zone.to_timestamp(anchor).unwrap()).unwrap();
-            let (_, next) = Every::Days(1).next(anchor, &zone, 0, anchor).unwrap();
+            let (_, next) = PeriodLength::Days(1)
+                .next(anchor, &zone, 0, anchor)
+                .unwrap();
             let first = Moment::parse(&format!("{day}T{hour}{offset}:00")).unwrap();
             assert_eq!(next, first);
         }
@@ -280,8 +282,11 @@ mod tests {
     fn the_calendar_ends() {
         let anchor = Moment::parse("9999-12-01T00:00:00Z").unwrap();
         let utc = zone("UTC").unwrap();
-        assert_eq!(Every::Months(1).next(anchor, &utc, 0, anchor), None);
-        assert_eq!(Every::Days(1).next(anchor, &utc, i32::MAX, anchor), None);
+        assert_eq!(PeriodLength::Months(1).next(anchor, &utc, 0, anchor), None);
+        assert_eq!(
+            PeriodLength::Days(1).next(anchor, &utc, i32::MAX, anchor),
+            None
+        );
     }
 
     #[test]
@@ -300,7 +305,7 @@ mod tests {
             ("10 years", "10 years"),
             ("3660 days", "3660 days"),
         ] {
-            let every: Every = text.parse().unwrap();
+            let every: PeriodLength = text.parse().unwrap();
             assert_eq!(every.to_string(), printed);
             assert_eq!(printed.parse(), Ok(every));
         }
@@ -328,17 +333,17 @@ mod tests {
             "P1M",
             "monthly",
         ] {
-            assert!(text.parse::<Every>().is_err(), "{text:?}");
+            assert!(text.parse::<PeriodLength>().is_err(), "{text:?}");
         }
     }
 
-    fn lengths() -> impl Strategy<Value = Every> {
+    fn lengths() -> impl Strategy<Value = PeriodLength> {
         prop_oneof![
-            3 => (1..=3_u32).prop_map(Every::Months),
-            1 => (1..=120_u32).prop_map(Every::Months),
-            2 => Just(Every::Days(1)),
-            1 => Just(Every::Days(7)),
-            1 => (1..=3660_u32).prop_map(Every::Days),
+            3 => (1..=3_u32).prop_map(PeriodLength::Months),
+            1 => (1..=120_u32).prop_map(PeriodLength::Months),
+            2 => Just(PeriodLength::Days(1)),
+            1 => Just(PeriodLength::Days(7)),
+            1 => (1..=3660_u32).prop_map(PeriodLength::Days),
         ]
     }
 
@@ -367,9 +372,9 @@ mod tests {
                 (steps, start) = (next_steps, next);
                 let is = zone.to_datetime(start.timestamp().unwrap());
                 let day = match every {
-                    Every::Hours(_) => continue,
-                    Every::Days(_) => local.date().checked_add(Span::new().days(steps)).unwrap(),
-                    Every::Months(_) => {
+                    PeriodLength::Hours(_) => continue,
+                    PeriodLength::Days(_) => local.date().checked_add(Span::new().days(steps)).unwrap(),
+                    PeriodLength::Months(_) => {
                         let months = i32::from(local.year()) * 12 + i32::from(local.month()) - 1 + steps;
                         let first = jiff::civil::Date::new((months / 12) as i16, (months % 12 + 1) as i8, 1).unwrap();
                         first.with().day(local.day().min(first.days_in_month())).build().unwrap()

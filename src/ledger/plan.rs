@@ -7,7 +7,7 @@ use jiff::tz::TimeZone;
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
-use super::period::Every;
+use super::period::PeriodLength;
 use super::price::{Rounding, proportion};
 use super::{Amount, Grant, Kind, Moment, interrupt};
 
@@ -73,7 +73,7 @@ pub struct Terms {
     pub version: i32,
     /// Credits of each period; with none it renews without a grant.
     pub credits: Amount,
-    pub every: Every,
+    pub every: PeriodLength,
     /// Money that a period's credits are paid with.
     pub paid: Amount,
     pub rollover: Rollover,
@@ -148,8 +148,8 @@ pub enum Proration {
 /// The two plans have periods of different lengths, so that there is no difference between them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DifferentPeriods {
-    pub from: Every,
-    pub to: Every,
+    pub from: PeriodLength,
+    pub to: PeriodLength,
 }
 
 /// A subscription: where it stands, and until when it goes on.
@@ -195,7 +195,7 @@ pub struct Lapse {
 
 /// A period that has come due.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Period {
+pub struct PlanPeriod {
     pub plan: String,
     /// The subscription's first one.
     pub first: bool,
@@ -209,14 +209,14 @@ pub struct Period {
 
 /// A subscription whose periods have come due, as its wallet sees it.
 #[derive(Clone, Debug)]
-pub struct Renewing {
+pub struct Renewal {
     pub subscription: Uuid,
     /// The decimals of its credits.
     pub scale: u32,
     /// The grants whose unspent credits may move to the next period.
     pub grants: Vec<PeriodGrant>,
     /// In the order of time.
-    pub periods: Vec<Period>,
+    pub periods: Vec<PlanPeriod>,
     /// What a change of plan adds to the period that runs, and the plan.
     pub difference: Option<(Grant, String)>,
     /// After the periods.
@@ -247,7 +247,7 @@ impl Issue {
     }
 }
 
-impl Renewing {
+impl Renewal {
     /// The grant among its own, if its credits may move once more.
     pub fn may_move(&self, grant: &Grant, rollover: &Rollover) -> Option<PeriodGrant> {
         let of_period = self.grants.iter().find(|known| known.id == grant.id)?;
@@ -276,7 +276,7 @@ impl Subscription {
     }
 
     /// Goes on through all periods that have come due by now.
-    pub fn renew(&mut self, now: Moment) -> Renewing {
+    pub fn renew(&mut self, now: Moment) -> Renewal {
         let mut renewing = self.renewing();
         while let Some(period) = self.begin(now) {
             interrupt::check();
@@ -293,8 +293,8 @@ impl Subscription {
         renewing
     }
 
-    fn renewing(&self) -> Renewing {
-        Renewing {
+    fn renewing(&self) -> Renewal {
+        Renewal {
             subscription: self.id,
             scale: self.scale,
             grants: self.grants.clone(),
@@ -320,7 +320,7 @@ impl Subscription {
         proration: Proration,
         rounding: Rounding,
         now: Moment,
-    ) -> Result<Renewing, DifferentPeriods> {
+    ) -> Result<Renewal, DifferentPeriods> {
         let mut renewing = self.renewing();
         self.scheduled = None;
         let Some(newest) = to.plan.versions.last().cloned() else {
@@ -430,7 +430,7 @@ impl Subscription {
     }
 
     /// Begins its next period, if that has come due.
-    fn begin(&mut self, now: Moment) -> Option<Period> {
+    fn begin(&mut self, now: Moment) -> Option<PlanPeriod> {
         let starts = self.renews_at().filter(|start| *start <= now)?;
         // The first period begins as it is subscribed to, unless it was to start later.
         let renews = self.terms.is_some() || starts > self.created_at;
@@ -446,7 +446,7 @@ impl Subscription {
     }
 
     /// Begins a period on these terms.
-    fn start(&mut self, starts: Moment, on: Seats, terms: Terms) -> Option<Period> {
+    fn start(&mut self, starts: Moment, on: Seats, terms: Terms) -> Option<PlanPeriod> {
         let next = terms
             .every
             .next(self.anchor, &self.zone, self.steps, starts);
@@ -475,7 +475,7 @@ impl Subscription {
         };
         (self.on, self.scheduled) = (on, None);
         let first = self.terms.replace(terms).is_none();
-        Some(Period {
+        Some(PlanPeriod {
             plan,
             first,
             starts,
@@ -595,8 +595,8 @@ mod tests {
     }
 
     /// "2026-01-31 for 1, 0 over"
-    fn said(renewing: &Renewing) -> Vec<String> {
-        let say = |period: &Period| {
+    fn said(renewing: &Renewal) -> Vec<String> {
+        let say = |period: &PlanPeriod| {
             format!(
                 "{} for {}, {} over",
                 &period.starts.to_string()[..10],

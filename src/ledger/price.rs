@@ -79,7 +79,7 @@ pub struct Measure<'a> {
 
 /// A computed price with its explanation.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Quoted {
+pub struct Quote {
     /// Credits, in units of 10^-10 credits, already rounded to the asset's decimals.
     pub units: i128,
     /// How they came about, for people: a JSON object with amounts as plain decimal strings.
@@ -168,7 +168,7 @@ impl Price {
         measure: &Measure,
         scale: u32,
         rounding: Rounding,
-    ) -> Result<Quoted, PriceError> {
+    ) -> Result<Quote, PriceError> {
         charge::explain(&self.rule, measure, scale, rounding)
     }
 
@@ -229,14 +229,17 @@ enum Shape {
     /// The sum over the meters, by name.
     Meters(Vec<Meter>),
     /// The cost and what is added to it, over the money one credit stands for, which is more than 0.
-    CostPlus { added: Added, credit_value: Decimal },
+    CostPlus {
+        added: CostAddition,
+        credit_value: Decimal,
+    },
     /// The price of the most specific case that applies.
     Match(Vec<Case>),
 }
 
 /// What a price adds to the vendor cost.
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Added {
+enum CostAddition {
     /// A share of the cost, more than -1: cost x (1 + markup).
     Markup(Decimal),
     /// A share of the price, less than 1: cost / (1 - margin).

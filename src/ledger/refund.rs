@@ -16,7 +16,7 @@ use super::{Amount, Kind};
 
 /// One payment of a grant for a debit or a debt.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Paid {
+pub struct GrantPayment {
     pub grant: (Uuid, Kind),
     pub credits: Amount,
     pub revenue: Amount,
@@ -32,12 +32,12 @@ pub struct RevokedDebt {
     /// What is still owed of it.
     pub owed: Amount,
     /// Who paid the rest, in the order they paid.
-    pub settled: Vec<Paid>,
+    pub settled: Vec<GrantPayment>,
 }
 
 /// What was revoked of a grant after it was spent.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Revoked {
+pub struct RevokedGrant {
     /// In the order they were booked; none where nothing of it was.
     pub debts: Vec<RevokedDebt>,
     /// Revenue of what it spent was taken back. True with debts, and where another customer owes it.
@@ -50,7 +50,7 @@ pub struct Revoked {
 
 /// One part of a refund.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Back {
+pub struct RefundPart {
     /// Without a grant: so much less is owed.
     pub part: Part,
     /// The revocations whose debts led here, in order: each grant that paid the one before was revoked in
@@ -60,7 +60,7 @@ pub struct Back {
 
 /// Marks so many credits of these payments as given back, the last payment first. Payments are given back
 /// only when the debit or debt is fully paid, so none is added later.
-pub fn mark_back(paid: &mut [Paid], credits: Amount) {
+pub fn mark_back(paid: &mut [GrantPayment], credits: Amount) {
     let mut left = credits;
     for paid in paid.iter_mut().rev() {
         paid.back = left.min(paid.credits);
@@ -77,7 +77,7 @@ impl RevokedDebt {
         booked: Amount,
         left: Amount,
         returned: Amount,
-        mut settled: Vec<Paid>,
+        mut settled: Vec<GrantPayment>,
     ) -> RevokedDebt {
         let paid: Amount = settled.iter().map(|paid| paid.credits).sum();
         let lowered = booked - left - paid;
@@ -90,10 +90,10 @@ impl RevokedDebt {
     }
 }
 
-impl Paid {
+impl GrantPayment {
     /// A payment of which nothing was given back; `None` for a part that no grant paid.
-    pub fn of(part: Part) -> Option<Paid> {
-        Some(Paid {
+    pub fn of(part: Part) -> Option<GrantPayment> {
+        Some(GrantPayment {
             grant: part.grant?,
             credits: part.credits,
             revenue: part.revenue,
@@ -110,7 +110,7 @@ impl Paid {
 }
 
 /// Gives up to so many credits of these payments back, the last one first. What each of them gave.
-fn undo(paid: &mut [Paid], left: &mut Amount) -> Vec<Part> {
+fn undo(paid: &mut [GrantPayment], left: &mut Amount) -> Vec<Part> {
     let mut given = Vec::new();
     for paid in paid.iter_mut().rev() {
         let credits = (*left).min(paid.credits - paid.back);
@@ -130,23 +130,23 @@ fn undo(paid: &mut [Paid], left: &mut Amount) -> Vec<Part> {
 
 /// Shares a refund out over what paid the debit. `load` tells what was revoked of a grant.
 pub fn give_back<E>(
-    paid: &mut [Paid],
+    paid: &mut [GrantPayment],
     credits: Amount,
-    mut load: impl FnMut(Uuid) -> Result<Revoked, E>,
-) -> Result<Vec<Back>, E> {
-    let mut known: HashMap<Uuid, Revoked> = HashMap::new();
+    mut load: impl FnMut(Uuid) -> Result<RevokedGrant, E>,
+) -> Result<Vec<RefundPart>, E> {
+    let mut known: HashMap<Uuid, RevokedGrant> = HashMap::new();
     let mut backs = Vec::new();
     let mut left = credits;
     // What is to be given to a grant next is at the end.
-    let mut given: Vec<Back> = undo(paid, &mut left)
+    let mut given: Vec<RefundPart> = undo(paid, &mut left)
         .into_iter()
         .rev()
-        .map(|part| Back {
+        .map(|part| RefundPart {
             part,
             debts: Vec::new(),
         })
         .collect();
-    while let Some(Back { part, debts }) = given.pop() {
+    while let Some(RefundPart { part, debts }) = given.pop() {
         check();
         let Some((grant, _)) = part.grant else {
             continue;
@@ -164,7 +164,7 @@ pub fn give_back<E>(
             if lowered.is_positive() {
                 debt.owed -= lowered;
                 left -= lowered;
-                backs.push(Back {
+                backs.push(RefundPart {
                     part: Part {
                         grant: None,
                         credits: lowered,
@@ -175,7 +175,7 @@ pub fn give_back<E>(
             }
             for part in undo(&mut debt.settled, &mut left) {
                 let debts = path();
-                others.push(Back { part, debts });
+                others.push(RefundPart { part, debts });
             }
         }
         if left.is_positive() {
@@ -184,7 +184,7 @@ pub fn give_back<E>(
             } else {
                 revoked.take_earned(left)
             };
-            backs.push(Back {
+            backs.push(RefundPart {
                 part: Part {
                     credits: left,
                     revenue,
@@ -198,7 +198,7 @@ pub fn give_back<E>(
     Ok(backs)
 }
 
-impl Revoked {
+impl RevokedGrant {
     /// What so many credits have earned, which they do not any more: what a revocation took back is not
     /// given back twice.
     fn take_earned(&mut self, credits: Amount) -> Amount {
@@ -246,10 +246,10 @@ mod tests {
             refunds in prop::collection::vec(1..20_i128, 1..8),
         ) {
             let mut stack: Vec<Uuid> = Vec::new();
-            let mut paid: Vec<Paid> = Vec::new();
+            let mut paid: Vec<GrantPayment> = Vec::new();
             for (n, credits, revenue) in payments {
                 stack.extend((0..credits).map(|_| grant(n).0));
-                paid.push(Paid {
+                paid.push(GrantPayment {
                     grant: grant(n),
                     credits: Amount::from_units(credits),
                     revenue: Amount::from_units(revenue),
@@ -264,7 +264,7 @@ mod tests {
                 mark_back(&mut again, back);
                 let units = units.min(stack.len() as i128);
                 let credits = Amount::from_units(units);
-                let none = |_| Ok::<_, Infallible>(Revoked::default());
+                let none = |_| Ok::<_, Infallible>(RevokedGrant::default());
                 let Ok(backs) = give_back(&mut again, credits, none);
                 let popped = (0..units).filter_map(|_| Some((stack.pop()?, 1))).collect();
                 let given = backs.iter().filter_map(|back| Some((back.part.grant?.0, back.part.credits.units())));

@@ -4,12 +4,12 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use uuid::Uuid;
 
+use super::alerts::{Alert, Refill, RequestedTopUps, SentNotice, TopUp};
 use super::limit::{Start, Use};
 use super::month::{Count, MonthUse, MonthUses};
 use super::number::parse_decimal;
 use super::wallet::Corrupt;
-use super::watch::{Alert, Asked, Noticed, Refill, TopUp};
-use super::{Amount, Grant, Kind, Limit, Moment, Wallet, Watch};
+use super::{AlertState, Amount, Grant, Kind, Limit, Moment, Wallet};
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -32,7 +32,7 @@ struct WalletText {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     topup: Option<TopUpText>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    noticed: Vec<NoticedText>,
+    noticed: Vec<SentNoticeText>,
     #[serde(default, skip_serializing_if = "is_zero")]
     events: u64,
     #[serde(default, skip_serializing_if = "is_false")]
@@ -114,19 +114,19 @@ struct TopUpText {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     waits_until: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    asked: Option<AskedText>,
+    asked: Option<RequestedTopUpsText>,
 }
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct NoticedText {
+struct SentNoticeText {
     grant: Uuid,
     days: i32,
 }
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct AskedText {
+struct RequestedTopUpsText {
     until: String,
     credits: String,
     capped: bool,
@@ -161,13 +161,14 @@ pub fn print(wallet: &Wallet) -> String {
         next_renewal: wallet.next_renewal.map(|at| at.to_string()),
         limits: wallet.limits.iter().map(limit_text).collect(),
         month_uses: wallet.month_uses.iter().map(month_use_text).collect(),
-        alerts: wallet.watch.alerts.iter().map(alert_text).collect(),
-        refilled: (!wallet.watch.refilled.is_zero()).then(|| wallet.watch.refilled.to_string()),
-        topup: wallet.watch.topup.as_ref().map(topup_text),
-        noticed: (wallet.watch.noticed.iter())
-            .map(|&Noticed { grant, days }| NoticedText { grant, days })
+        alerts: wallet.alert_state.alerts.iter().map(alert_text).collect(),
+        refilled: (!wallet.alert_state.refilled.is_zero())
+            .then(|| wallet.alert_state.refilled.to_string()),
+        topup: wallet.alert_state.topup.as_ref().map(topup_text),
+        noticed: (wallet.alert_state.noticed.iter())
+            .map(|&SentNotice { grant, days }| SentNoticeText { grant, days })
             .collect(),
-        events: wallet.watch.events,
+        events: wallet.alert_state.events,
         closed: wallet.closed,
         grants: wallet
             .grants()
@@ -268,7 +269,7 @@ fn topup_text(topup: &TopUp) -> TopUpText {
         cooldown_seconds: topup.cooldown_seconds,
         in_flight: topup.in_flight,
         waits_until: topup.waits_until.map(|until| until.to_string()),
-        asked: topup.asked.map(|asked| AskedText {
+        asked: topup.asked.map(|asked| RequestedTopUpsText {
             until: asked.until.to_string(),
             credits: asked.credits.to_string(),
             capped: asked.capped,
@@ -290,8 +291,8 @@ fn topup(text: &TopUpText) -> Result<TopUp, String> {
         (None, Some(target)) => Refill::ToBalance(not_negative(target)?),
         _ => return Err("a top-up has either credits or to_balance".to_owned()),
     };
-    let asked = |text: &AskedText| {
-        Ok::<Asked, String>(Asked {
+    let asked = |text: &RequestedTopUpsText| {
+        Ok::<RequestedTopUps, String>(RequestedTopUps {
             until: moment(&text.until)?,
             credits: not_negative(&text.credits)?,
             capped: text.capped,
@@ -382,12 +383,12 @@ pub fn parse(text: &str) -> Result<Wallet, String> {
     let month_uses = MonthUses::of(month_uses.collect::<Result<_, String>>()?)
         .ok_or_else(|| "actions of a month are too many, or not in order".to_owned())?;
     let alerts = text.alerts.iter().map(alert);
-    let watch = Watch {
+    let alert_state = AlertState {
         alerts: alerts.collect::<Result<_, String>>()?,
         refilled: (text.refilled.as_deref()).map_or(Ok(Amount::ZERO), not_negative)?,
         topup: text.topup.as_ref().map(topup).transpose()?,
         noticed: (text.noticed.into_iter())
-            .map(|NoticedText { grant, days }| Noticed { grant, days })
+            .map(|SentNoticeText { grant, days }| SentNotice { grant, days })
             .collect(),
         events: text.events,
     };
@@ -399,11 +400,11 @@ pub fn parse(text: &str) -> Result<Wallet, String> {
     wallet.next_renewal = next_renewal;
     wallet.limits = limits;
     wallet.month_uses = month_uses;
-    wallet.watch = watch;
+    wallet.alert_state = alert_state;
     wallet.closed = text.closed;
     wallet
         .with_grants(grants)
-        .map_err(|Corrupt(law)| law.to_owned())
+        .map_err(|Corrupt(invariant)| invariant.to_owned())
 }
 
 /// The document, where it has the right shape: without this a list would do for an object.

@@ -9,12 +9,12 @@ use std::str::FromStr;
 
 use uuid::Uuid;
 
+use super::alerts::{ExpiringGrant, HUNDRED, MAX_ALERTS, Notice, Refill, Unit};
 use super::interrupt::checked;
 use super::limit::{CALL, Counts, Every, MAX_LIMITS, check_scope};
 use super::month::MonthUses;
-use super::plan::{self, Issue, Period, PeriodGrant, Renewing, Rollover};
-use super::watch::{Expiring, HUNDRED, MAX_ALERTS, Notice, Refill, Unit};
-use super::{Amount, Grant, Kind, Limit, Moment, Watch};
+use super::plan::{self, Issue, PeriodGrant, PlanPeriod, Renewal, Rollover};
+use super::{AlertState, Amount, Grant, Kind, Limit, Moment};
 
 /// More open grants than this a wallet does not take.
 pub const MAX_GRANTS: usize = 1000;
@@ -39,7 +39,7 @@ pub struct Wallet {
     /// What was used of actions in a month, where prices ask for it.
     pub month_uses: MonthUses,
     /// Who wants to be told when it falls low.
-    pub watch: Watch,
+    pub alert_state: AlertState,
     /// It takes nothing more: what is unheld, or comes back, is gone.
     pub closed: bool,
     /// The open grants, in burn order.
@@ -83,13 +83,13 @@ pub struct Debt {
 
 /// What time alone, or the return of credits to an ended grant, has decided.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Due {
+pub struct PendingEntry {
     pub at: Moment,
-    pub what: Decided,
+    pub what: EntryKind,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Decided {
+pub enum EntryKind {
     /// The unheld rest of an ended grant is gone; its revenue is breakage.
     Expired(Part),
     /// Credits that came back to a revoked grant are gone with it.
@@ -107,13 +107,13 @@ pub enum Decided {
     Renewed { part: Part, plan: String },
 }
 
-impl Due {
+impl PendingEntry {
     /// Credits that its ledger row adds to the wallet's (positive) or takes from them (negative).
     pub fn credits(&self) -> Amount {
         match &self.what {
-            Decided::Expired(part) | Decided::Revoked(part) => -part.credits,
-            Decided::Renewed { part, .. } => part.credits,
-            Decided::Settled { .. } | Decided::Moved { .. } => Amount::ZERO,
+            EntryKind::Expired(part) | EntryKind::Revoked(part) => -part.credits,
+            EntryKind::Renewed { part, .. } => part.credits,
+            EntryKind::Settled { .. } | EntryKind::Moved { .. } => Amount::ZERO,
         }
     }
 }
@@ -164,7 +164,7 @@ pub struct Shortfall {
 
 /// The wallet has no room for one more grant, or for so many credits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Full {
+pub enum WalletFull {
     TooManyGrants,
     TooManyCredits,
 }
@@ -191,7 +191,7 @@ impl Wallet {
             next_renewal: None,
             limits: Vec::new(),
             month_uses: MonthUses::default(),
-            watch: Watch::default(),
+            alert_state: AlertState::default(),
             closed: false,
             grants: Vec::new(),
         }
@@ -277,14 +277,14 @@ impl Wallet {
     }
 
     /// The grants whose end is to be told now.
-    pub fn expiring(&mut self, now: Moment, notice: Option<&Notice>) -> Vec<Expiring> {
-        self.watch.expiring(&self.grants, now, notice)
+    pub fn expiring(&mut self, now: Moment, notice: Option<&Notice>) -> Vec<ExpiringGrant> {
+        self.alert_state.expiring(&self.grants, now, notice)
     }
 
     /// When the end of a grant is to be told next.
     pub fn next_notice(&self, now: Moment, notice: Option<&Notice>) -> Option<Moment> {
         let open = notice.filter(|_| !self.closed);
-        self.watch.next_notice(&self.grants, now, open)
+        self.alert_state.next_notice(&self.grants, now, open)
     }
 
     /// Has a grant started since it last changed?
@@ -326,11 +326,11 @@ impl Wallet {
         now: Moment,
         ended: &[EndedHold],
         debts: &mut Vec<Debt>,
-        renewing: &mut [Renewing],
-    ) -> Vec<Due> {
+        renewing: &mut [Renewal],
+    ) -> Vec<PendingEntry> {
         enum Event<'a> {
             Starts,
-            Renews(usize, Period),
+            Renews(usize, PlanPeriod),
             Adds(usize, Grant, String),
             Lapses(usize, Rollover),
             Ends,
@@ -414,7 +414,7 @@ impl Wallet {
     }
 
     /// A period ends and the next one is not paid for: what may roll over waits.
-    fn wait(&mut self, renewing: &Renewing, rollover: &Rollover) {
+    fn wait(&mut self, renewing: &Renewal, rollover: &Rollover) {
         let mut left = self.rolls_over(renewing, rollover);
         for grant in &mut self.grants {
             if renewing.may_move(grant, rollover).is_some() {
@@ -425,7 +425,7 @@ impl Wallet {
     }
 
     /// How many credits of a period's grants move to the next one.
-    fn rolls_over(&self, renewing: &Renewing, rollover: &Rollover) -> Amount {
+    fn rolls_over(&self, renewing: &Renewal, rollover: &Rollover) -> Amount {
         let (mut unspent, mut waiting) = (Amount::ZERO, Amount::ZERO);
         for grant in &self.grants {
             if renewing.may_move(grant, rollover).is_some() {
@@ -437,7 +437,7 @@ impl Wallet {
     }
 
     /// Nothing waits any more: the next period was not paid for in time, or is not wanted.
-    fn end_wait(&mut self, renewing: &mut Renewing) {
+    fn end_wait(&mut self, renewing: &mut Renewal) {
         for grant in &mut self.grants {
             if renewing.grants.iter().any(|known| known.id == grant.id) {
                 grant.waiting = Amount::ZERO;
@@ -450,10 +450,10 @@ impl Wallet {
     /// credits. Both pay debts first.
     fn renew(
         &mut self,
-        renewing: &mut Renewing,
-        period: Period,
+        renewing: &mut Renewal,
+        period: PlanPeriod,
         debts: &mut Vec<Debt>,
-    ) -> Vec<Due> {
+    ) -> Vec<PendingEntry> {
         let at = period.starts;
         let (mut issues, mut due) = self.roll_over(renewing, &period);
         if let Some(grant) = period.grant {
@@ -473,8 +473,12 @@ impl Wallet {
 
     /// Takes what may move to a period out of the grants of the one before, in burn order: into one
     /// new grant for all that were given on the same terms, and have moved as often where that counts.
-    fn roll_over(&mut self, renewing: &Renewing, period: &Period) -> (Vec<Issue>, Vec<Due>) {
-        let (mut issues, mut due): (Vec<Issue>, Vec<Due>) = (Vec::new(), Vec::new());
+    fn roll_over(
+        &mut self,
+        renewing: &Renewal,
+        period: &PlanPeriod,
+    ) -> (Vec<Issue>, Vec<PendingEntry>) {
+        let (mut issues, mut due): (Vec<Issue>, Vec<PendingEntry>) = (Vec::new(), Vec::new());
         let mut left = self.rolls_over(renewing, &period.rollover);
         for grant in &mut self.grants {
             let Some(of_period) = renewing.may_move(grant, &period.rollover) else {
@@ -533,9 +537,9 @@ impl Wallet {
             to.remaining += credits;
             to.deferred += part.revenue;
             let to = to.id;
-            due.push(Due {
+            due.push(PendingEntry {
                 at: period.starts,
-                what: Decided::Moved { part, to },
+                what: EntryKind::Moved { part, to },
             });
         }
         issues.retain(|issue| issue.grant.remaining.is_positive());
@@ -557,7 +561,7 @@ impl Wallet {
 
     /// Removes what lies unheld in ended or revoked grants, or in any grant of a closed wallet: the last
     /// step of every verb, since credits may have come back to such a grant.
-    pub fn sweep(&mut self, now: Moment) -> Vec<Due> {
+    pub fn sweep(&mut self, now: Moment) -> Vec<PendingEntry> {
         let mut due = Vec::new();
         for grant in &mut self.grants {
             if self.closed || grant.revoked {
@@ -572,11 +576,11 @@ impl Wallet {
                     revenue: grant.take(credits),
                 };
                 let what = if grant.revoked {
-                    Decided::Revoked(part)
+                    EntryKind::Revoked(part)
                 } else {
-                    Decided::Expired(part)
+                    EntryKind::Expired(part)
                 };
-                due.push(Due { at: now, what });
+                due.push(PendingEntry { at: now, what });
             }
         }
         self.drop_empty();
@@ -589,13 +593,13 @@ impl Wallet {
     }
 
     /// Puts a grant on the stack.
-    pub fn issue(&mut self, grant: Grant) -> Result<(), Full> {
+    pub fn issue(&mut self, grant: Grant) -> Result<(), WalletFull> {
         if self.is_full() {
-            return Err(Full::TooManyGrants);
+            return Err(WalletFull::TooManyGrants);
         }
         let total: Amount = self.grants.iter().map(|g| g.remaining).sum();
         if total + grant.remaining >= Amount::MAX_WALLET {
-            return Err(Full::TooManyCredits);
+            return Err(WalletFull::TooManyCredits);
         }
         self.put(grant);
         Ok(())
@@ -608,7 +612,7 @@ impl Wallet {
 
     /// Pays what can be paid of what is owed: the oldest debt first, each by the live grants that may
     /// pay for its action, in burn order. The last step of whatever brings or frees credits.
-    pub fn settle(&mut self, now: Moment, debts: &mut Vec<Debt>) -> Vec<Due> {
+    pub fn settle(&mut self, now: Moment, debts: &mut Vec<Debt>) -> Vec<PendingEntry> {
         let mut due = Vec::new();
         if !self.may_settle(now) {
             return due;
@@ -634,12 +638,12 @@ impl Wallet {
                     revenue: grant.take(credits),
                 };
                 left -= credits;
-                let what = Decided::Settled {
+                let what = EntryKind::Settled {
                     debt: debt.id,
                     action: debt.action.clone(),
                     part,
                 };
-                due.push(Due { at: now, what });
+                due.push(PendingEntry { at: now, what });
             }
             if left.is_positive() {
                 unpaid.insert(action);
@@ -924,8 +928,13 @@ impl Wallet {
     /// The laws that hold within one state.
     pub fn check(&self) -> Result<(), Corrupt> {
         let in_wallet = |a: Amount| !a.is_negative() && a < Amount::MAX_WALLET;
-        let ensure =
-            |holds: bool, law: &'static str| if holds { Ok(()) } else { Err(Corrupt(law)) };
+        let ensure = |holds: bool, invariant: &'static str| {
+            if holds {
+                Ok(())
+            } else {
+                Err(Corrupt(invariant))
+            }
+        };
         // What plans give is never turned away, so it does not count here, and there is room for as
         // many credits again as can be issued.
         let issued = self.grants.iter().filter(|g| g.kind != Kind::Included);
@@ -966,9 +975,15 @@ impl Wallet {
             self.month_uses.iter().all(|one| one.since.has_a_date()),
             "a month that no calendar has",
         )?;
-        ensure(self.watch.alerts.len() <= MAX_ALERTS, "more than 10 alerts")?;
-        ensure(in_wallet(self.watch.refilled), "refilled is out of range")?;
-        for alert in &self.watch.alerts {
+        ensure(
+            self.alert_state.alerts.len() <= MAX_ALERTS,
+            "more than 10 alerts",
+        )?;
+        ensure(
+            in_wallet(self.alert_state.refilled),
+            "refilled is out of range",
+        )?;
+        for alert in &self.alert_state.alerts {
             let most = match alert.unit {
                 Unit::Credits => Amount::MAX_WALLET,
                 Unit::Percent => HUNDRED,
@@ -979,11 +994,13 @@ impl Wallet {
             )?;
         }
         ensure(
-            self.watch.noticed.is_sorted_by(|a, b| a.grant < b.grant)
-                && self.watch.noticed.iter().all(|one| one.days > 0),
+            self.alert_state
+                .noticed
+                .is_sorted_by(|a, b| a.grant < b.grant)
+                && self.alert_state.noticed.iter().all(|one| one.days > 0),
             "a grant was told of twice",
         )?;
-        if let Some(topup) = &self.watch.topup {
+        if let Some(topup) = &self.alert_state.topup {
             ensure(in_wallet(topup.threshold), "a threshold is out of range")?;
             ensure(
                 match topup.refill {
@@ -1063,19 +1080,19 @@ impl Wallet {
 }
 
 /// A grant that a plan gives, as it is issued and as it is booked.
-fn granted(grant: Grant, plan: String, at: Moment) -> (Issue, Due) {
+fn granted(grant: Grant, plan: String, at: Moment) -> (Issue, PendingEntry) {
     let part = Part {
         grant: Some((grant.id, grant.kind)),
         credits: grant.remaining,
         revenue: grant.deferred,
     };
-    let what = Decided::Renewed { part, plan };
+    let what = EntryKind::Renewed { part, plan };
     let issue = Issue {
         grant,
         origin: None,
         moved: 0,
     };
-    (issue, Due { at, what })
+    (issue, PendingEntry { at, what })
 }
 
 /// Could some action match it? Texts of Postgres hold no NUL.

@@ -14,7 +14,7 @@ pub(crate) use row::row;
 
 use pgrx::pg_sys;
 
-use crate::errors::{Raised, Result};
+use crate::errors::{RaisedError, Result};
 use crate::store::signatures;
 
 type Body = fn(&Args) -> Result<Option<pg_sys::Datum>>;
@@ -72,10 +72,10 @@ unsafe fn guarded(
     + std::panic::RefUnwindSafe,
 ) -> pg_sys::Datum {
     // SAFETY: this is the outermost frame of ours. Everything the body owned is dropped when the
-    // guard returns; `Raised` owns nothing that has to be dropped.
+    // guard returns; `RaisedError` owns nothing that has to be dropped.
     unsafe {
         let outcome = pg_sys::submodules::panic::pgrx_extern_c_guard(|| {
-            body(&Args::new(fcinfo)).map_err(Raised::from)
+            body(&Args::new(fcinfo)).map_err(RaisedError::from)
         });
         match outcome {
             Ok(Some(datum)) => datum,

@@ -8,7 +8,7 @@ use super::ledger::read_parts;
 use super::statement::{Columns, Statement, Store, TEXT, TEXTS, TIME, UUID, UUIDS};
 use super::table::{sql, table};
 use crate::errors::Result;
-use crate::ledger::margin::Spent;
+use crate::ledger::margin::ModelCost;
 use crate::ledger::wallet::{EndedHold, Overrun, Part, Pin};
 use crate::ledger::{Amount, Moment};
 use crate::sql_types::field::{Field, FromColumn, Nth, types};
@@ -51,7 +51,7 @@ table! {
         captured_quantity: Decimal as numeric,
         captured_cost: Option<Decimal> as numeric,
         /// By vendor and model.
-        captured_costs: Vec<Spent> as jsonb,
+        captured_costs: Vec<ModelCost> as jsonb,
         expires_at: Moment as timestamptz,
         /// What is still pinned.
         pins: Vec<Pin> as jsonb,

@@ -8,7 +8,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use super::books;
+use super::assets;
 use super::ledger::NewRows;
 use super::periods;
 use super::statement::{BYTES, BYTES_LIST, Columns, Statement, Store, TEXT, TEXTS, TIME, TIMES};
@@ -58,7 +58,7 @@ static WRITE_ALL: Statement = Statement {
 };
 
 /// Whose wallets, each in which asset, in the order in which they are locked.
-pub type Wanted<'a> = BTreeSet<(&'a str, &'a str)>;
+pub type WalletKeys<'a> = BTreeSet<(&'a str, &'a str)>;
 
 /// Wallets that are open together.
 pub struct Batch {
@@ -70,10 +70,10 @@ pub struct Batch {
 
 impl Batch {
     /// Opens those of these wallets that are there.
-    pub fn open(store: &Store, wanted: &Wanted) -> Result<Batch> {
+    pub fn open(store: &Store, wanted: &WalletKeys) -> Result<Batch> {
         let locked = LOCK_ALL.run(store, &named(wanted).args())?;
         // Taken after the locks, so that time in a wallet never runs backwards.
-        let now = books::now(store)?;
+        let now = assets::now(store)?;
         let names: Vec<(&str, &str)> = wanted.iter().copied().collect();
         let mut wallets = Vec::with_capacity(names.len());
         for row in locked.iter() {
@@ -91,22 +91,22 @@ impl Batch {
     }
 
     /// The same; empty ones are made of those that are not there, in assets that are.
-    pub fn open_or_create(store: &Store, wanted: &Wanted) -> Result<Batch> {
+    pub fn open_or_create(store: &Store, wanted: &WalletKeys) -> Result<Batch> {
         let missing = MISSING.run(store, &named(wanted).args())?;
         let mut first_open = HashMap::new();
         for row in missing.iter() {
             let asset: String = row.read()?;
-            if books::asset(store, &asset).is_ok() {
+            if assets::asset(store, &asset).is_ok() {
                 // Before the time is taken, so that no close overlooks these wallets.
                 let first = periods::share(store, &asset)?;
                 first_open.insert(asset, first);
             }
         }
         if !first_open.is_empty() {
-            let now = books::now(store)?;
+            let now = assets::now(store)?;
             let mut columns = Columns::new(WalletRow::ELEMENTS);
             for (customer, asset) in wanted {
-                if let Ok(asset) = books::asset(store, asset) {
+                if let Ok(asset) = assets::asset(store, asset) {
                     let first = first_open.get(&asset.name).copied().flatten();
                     let now = first.map_or(now, |first| first.max(now));
                     columns.push(WalletRow::new(customer, &asset.name, now).elements()?);
@@ -179,7 +179,7 @@ impl Batch {
     }
 }
 
-fn named(wanted: &Wanted) -> Columns {
+fn named(wanted: &WalletKeys) -> Columns {
     let mut columns = Columns::new(&[TEXT, TEXT]);
     for (customer, asset) in wanted {
         columns.push(vec![value::text(customer), value::text(asset)]);

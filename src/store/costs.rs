@@ -12,8 +12,8 @@ use super::statement::{FromRow, Reader, Statement, Store, TEXT, TIME, UUID};
 use super::table::{sql, table};
 use crate::errors::{self, Result};
 use crate::ledger::Moment;
-use crate::ledger::costing::{self, Known, Source};
-use crate::ledger::margin::Spent;
+use crate::ledger::costing::{self, KnownCost, Source};
+use crate::ledger::margin::ModelCost;
 use crate::sql_types::field::{Field, FromColumn, types};
 use crate::sql_types::value::{self, Value};
 
@@ -25,7 +25,7 @@ pub struct Cost {
     pub asset: String,
     pub source: Source,
     /// Vendor, model, request, cost, or why there is none.
-    pub spent: Spent,
+    pub spent: ModelCost,
     pub api_flavor: Option<String>,
     pub usage: Option<Json>,
     pub context: Option<Json>,
@@ -40,8 +40,8 @@ pub struct Cost {
 }
 
 impl Cost {
-    pub fn known(&self) -> Known {
-        Known {
+    pub fn known(&self) -> KnownCost {
+        KnownCost {
             // What replaces a debit's own cost is as good as that was.
             source: match self.replaces {
                 Some((id, _)) if Some(id) == self.debit_id => Source::Given,
@@ -104,7 +104,7 @@ impl FromRow for Cost {
             seq: row.seq,
             asset: row.asset,
             source: row.source,
-            spent: Spent {
+            spent: ModelCost {
                 vendor: row.vendor,
                 model: row.model,
                 cost: row.cost,
@@ -414,7 +414,7 @@ pub fn of_request(
 
 /// Every cost that is known of a debit, in the order it became known: what came with it, and what
 /// was recorded.
-pub fn known_of(store: &Store, customer: &str, debit: &Entry) -> Result<Vec<Known>> {
+pub fn known_of(store: &Store, customer: &str, debit: &Entry) -> Result<Vec<KnownCost>> {
     // What was recorded for an authorization counts with its first capture.
     let held = match debit.authorization_id {
         Some(id) => authorizations::by_id(store, customer, id)?,
@@ -434,7 +434,7 @@ pub fn known_of(store: &Store, customer: &str, debit: &Entry) -> Result<Vec<Know
 
 /// What was recorded for the requests of an authorization, as its later captures see it: it counts
 /// with the first one.
-pub fn elsewhere(store: &Store, customer: &str, held: &Authorization) -> Result<Vec<Known>> {
+pub fn elsewhere(store: &Store, customer: &str, held: &Authorization) -> Result<Vec<KnownCost>> {
     let Some(first) = held.first_capture else {
         return Ok(Vec::new());
     };
@@ -442,7 +442,7 @@ pub fn elsewhere(store: &Store, customer: &str, held: &Authorization) -> Result<
     Ok(recorded
         .iter()
         .filter(|cost| cost.spent.request.is_some())
-        .map(|cost| Known {
+        .map(|cost| KnownCost {
             elsewhere: true,
             ..cost.known()
         })
@@ -450,10 +450,10 @@ pub fn elsewhere(store: &Store, customer: &str, held: &Authorization) -> Result<
 }
 
 /// The costs that came with a debit.
-pub fn given(debit: Uuid, spent: Vec<Spent>) -> Vec<Known> {
+pub fn given(debit: Uuid, spent: Vec<ModelCost>) -> Vec<KnownCost> {
     (0..)
         .zip(spent)
-        .map(|(part, spent)| Known {
+        .map(|(part, spent)| KnownCost {
             source: Source::Given,
             spent,
             id: (debit, part),
@@ -464,7 +464,7 @@ pub fn given(debit: Uuid, spent: Vec<Spent>) -> Vec<Known> {
 }
 
 /// By what the revenue of a debit that comes or goes later is shared: its costs as known now.
-pub fn weights_of(store: &Store, customer: &str, debit: &Entry) -> Result<Vec<Spent>> {
+pub fn weights_of(store: &Store, customer: &str, debit: &Entry) -> Result<Vec<ModelCost>> {
     Ok(costing::weights(&costing::counting(&known_of(
         store, customer, debit,
     )?)))
@@ -477,7 +477,7 @@ pub fn anew(store: &Store, customer: &str, id: Uuid) -> Result<Vec<Cost>> {
 }
 
 /// A customer and the id of a row of theirs.
-pub type Place = (String, Uuid);
+pub type RowKey = (String, Uuid);
 
 /// The debits, and the recorded costs, that a vendor's usage (of this model) stands behind.
 pub fn used(
@@ -485,13 +485,13 @@ pub fn used(
     vendor: &str,
     model: Option<&str>,
     since: Option<Moment>,
-) -> Result<(Vec<Place>, Vec<Place>)> {
+) -> Result<(Vec<RowKey>, Vec<RowKey>)> {
     let args = [
         value::text(vendor),
         value::optional_text(model),
         value::optional_moment(since),
     ];
-    let places = |statement: &'static Statement| -> Result<Vec<Place>> {
+    let places = |statement: &'static Statement| -> Result<Vec<RowKey>> {
         statement.run(store, &args)?.read_all()
     };
     Ok((places(&DEBITS_OF)?, places(&COSTS_OF)?))

@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use super::rollups;
 use super::statement::{BIGINT, BOOL, INT, Statement, Store, TEXT, TIME, UUID};
-use super::{books, wallets};
+use super::{assets, wallets};
 use crate::errors::{self, Result};
 use crate::ledger::{Moment, limit};
 use crate::sql_types::{Args, value};
@@ -24,9 +24,9 @@ pub fn permits_update(table: &str) -> bool {
 }
 
 /// No permit is left behind, also where the statement fails.
-struct Withdraw;
+struct PermitGuard;
 
-impl Drop for Withdraw {
+impl Drop for PermitGuard {
     fn drop(&mut self) {
         PERMIT.set(None);
     }
@@ -171,7 +171,7 @@ pub fn erase(store: &Store, customer: &str, reason: &str) -> Result<Erasure> {
     }
     for (table, statement) in &FACTS {
         PERMIT.set(Some(table));
-        let withdraw = Withdraw;
+        let withdraw = PermitGuard;
         blanked += statement.run(store, &whom)?.count();
         drop(withdraw);
     }
@@ -183,7 +183,7 @@ pub fn erase(store: &Store, customer: &str, reason: &str) -> Result<Erasure> {
         id: Uuid::now_v7(),
         blanked: blanked as i64,
         open_holds: holds.read_one()?,
-        erased_at: books::now(store)?,
+        erased_at: assets::now(store)?,
     };
     let trace = [
         value::text(customer),
@@ -215,7 +215,7 @@ static HASH: Statement = Statement {
                            FROM jsonb_array_elements(l.allocations) WITH ORDINALITY AS a (part, nth)
                            CROSS JOIN LATERAL (
                                SELECT ROW(g.id, g.asset, g.kind, g.priority, g.credits, g.paid, g.settled,
-                                          g.settled_revenue, g.effective_at, g.expires_at, g.applies_to, g.origin,
+                                          g.debt_revenue, g.effective_at, g.expires_at, g.applies_to, g.origin,
                                           g.created_at, g.currency, g.currency_paid, g.exchange_rate,
                                           CASE WHEN $4 THEN ROW(g.metadata, g.payment)::text END)::text AS text
                                FROM credyt.grants g

@@ -18,18 +18,18 @@ use super::statement::{
 use super::table::{sql, table};
 use super::wallets::OpenWallet;
 use crate::errors::Result;
+use crate::ledger::alerts::{ExpiringGrant, Signal};
 use crate::ledger::interrupt::checked;
 use crate::ledger::limit::{Calendar, CalendarPeriod};
-use crate::ledger::plan::Renewing;
-use crate::ledger::wallet::{Decided, Due, Part};
-use crate::ledger::watch::{Expiring, Signal};
+use crate::ledger::plan::Renewal;
+use crate::ledger::wallet::{EntryKind, Part, PendingEntry};
 use crate::ledger::{Amount, Moment};
 use crate::sql_types::value::{self, Value};
 use crate::sql_types::{Args, Scratch, row};
 
 /// An event that is about to be written.
 #[derive(Clone, Debug)]
-pub struct News {
+pub struct OutboxEvent {
     /// Nil until the wallet is written.
     id: Uuid,
     kind: &'static str,
@@ -141,19 +141,19 @@ static PRUNE: Statement = Statement {
     args: &[TIME, INT],
 };
 
-impl News {
-    pub(super) fn new(kind: &'static str, payload: Json) -> News {
-        News {
+impl OutboxEvent {
+    pub(super) fn new(kind: &'static str, payload: Json) -> OutboxEvent {
+        OutboxEvent {
             id: Uuid::nil(),
             kind,
             payload: payload.to_string(),
         }
     }
 
-    fn of(signal: &Signal, balance: Amount) -> News {
+    fn of(signal: &Signal, balance: Amount) -> OutboxEvent {
         let available = balance.to_string();
         match signal {
-            Signal::Low { threshold, unit } => News::new(
+            Signal::Low { threshold, unit } => OutboxEvent::new(
                 "balance.low",
                 json!({
                     "threshold": threshold.to_string(),
@@ -161,8 +161,10 @@ impl News {
                     "available": available,
                 }),
             ),
-            Signal::Depleted => News::new("balance.depleted", json!({"available": available})),
-            Signal::TopUp { threshold, credits } => News::new(
+            Signal::Depleted => {
+                OutboxEvent::new("balance.depleted", json!({"available": available}))
+            }
+            Signal::TopUp { threshold, credits } => OutboxEvent::new(
                 "topup.requested",
                 json!({
                     "threshold": threshold.to_string(),
@@ -175,7 +177,7 @@ impl News {
                 max_credits,
                 requested,
                 resets_at,
-            } => News::new(
+            } => OutboxEvent::new(
                 "topup.capped",
                 json!({
                     "threshold": threshold.to_string(),
@@ -187,8 +189,8 @@ impl News {
         }
     }
 
-    fn of_expiring(expiring: &Expiring) -> News {
-        News::new(
+    fn of_expiring(expiring: &ExpiringGrant) -> OutboxEvent {
+        OutboxEvent::new(
             "grant.expiring",
             json!({
                 "grant": expiring.grant.to_string(),
@@ -201,9 +203,11 @@ impl News {
     }
 
     /// What is told of what time decided.
-    fn of_due(due: &Due) -> Option<News> {
+    fn of_due(due: &PendingEntry) -> Option<OutboxEvent> {
         match &due.what {
-            Decided::Expired(part) => Some(News::new("grant.expired", expired(part, due.at))),
+            EntryKind::Expired(part) => {
+                Some(OutboxEvent::new("grant.expired", expired(part, due.at)))
+            }
             _ => None,
         }
     }
@@ -220,7 +224,7 @@ fn expired(part: &Part, at: Moment) -> Json {
 }
 
 /// The periods that came due, but for the first of a subscription, which is none that renews.
-fn renewed(renewing: &Renewing) -> Vec<(Moment, News)> {
+fn renewed(renewing: &Renewal) -> Vec<(Moment, OutboxEvent)> {
     let mut moved: HashMap<Moment, Amount> = HashMap::new();
     for issue in renewing.issued.iter().filter(|one| one.origin.is_some()) {
         *moved.entry(issue.grant.effective_at).or_default() += issue.grant.remaining;
@@ -238,41 +242,48 @@ fn renewed(renewing: &Renewing) -> Vec<(Moment, News)> {
             "paid": grant.map_or(Amount::ZERO, |grant| grant.deferred).money(),
             "rolled_over": rolled_over.to_string(),
         });
-        (period.starts, News::new("plan.renewed", payload))
+        (period.starts, OutboxEvent::new("plan.renewed", payload))
     });
     news.collect()
 }
 
 /// All that is to be told when the wallet is written now: what time decided, in its order, then which grants
 /// will end, that the balance has fallen and a top-up is asked for. The wallet remembers what it has told.
-pub fn collect<'a>(open: &mut OpenWallet, due: impl Iterator<Item = &'a Due>) -> Result<Vec<News>> {
-    let mut passed: Vec<(Moment, News)> = checked(due)
-        .filter_map(|due| Some((due.at, News::of_due(due)?)))
+pub fn collect<'a>(
+    open: &mut OpenWallet,
+    due: impl Iterator<Item = &'a PendingEntry>,
+) -> Result<Vec<OutboxEvent>> {
+    let mut passed: Vec<(Moment, OutboxEvent)> = checked(due)
+        .filter_map(|due| Some((due.at, OutboxEvent::of_due(due)?)))
         .collect();
     passed.extend(open.renewals.renewing.iter().flat_map(renewed));
     passed.sort_by_key(|(at, _)| *at);
-    let mut news: Vec<News> = passed.into_iter().map(|(_, news)| news).collect();
+    let mut news: Vec<OutboxEvent> = passed.into_iter().map(|(_, news)| news).collect();
     news.append(&mut open.told);
     let balance = open.wallet.balance(open.now);
     let mut requested = None;
     // Who closes a wallet knows that it is empty.
     if !open.wallet.closed {
         let expiring = open.wallet.expiring(open.now, open.asset.notice.as_ref());
-        news.extend(checked(&expiring).map(News::of_expiring));
-        let crossings = open.wallet.watch.crossings(open.was, balance);
-        news.extend(crossings.iter().map(|signal| News::of(signal, balance)));
+        news.extend(checked(&expiring).map(OutboxEvent::of_expiring));
+        let crossings = open.wallet.alert_state.crossings(open.was, balance);
+        news.extend(
+            crossings
+                .iter()
+                .map(|signal| OutboxEvent::of(signal, balance)),
+        );
         if let Some(signal) = ask(open, balance)? {
             requested = matches!(signal, Signal::TopUp { .. }).then_some(news.len());
-            news.push(News::of(&signal, balance));
+            news.push(OutboxEvent::of(&signal, balance));
         }
     }
     open.was = balance;
-    let watch = &mut open.wallet.watch;
+    let alert_state = &mut open.wallet.alert_state;
     for (at, news) in news.iter_mut().enumerate() {
-        watch.events += 1;
+        alert_state.events += 1;
         // Ascending in the wallet, as its ledger rows do.
-        news.id = ledger::row_id(open.now, watch.events);
-        if let Some(topup) = watch.topup.as_mut().filter(|_| requested == Some(at)) {
+        news.id = ledger::row_id(open.now, alert_state.events);
+        if let Some(topup) = alert_state.topup.as_mut().filter(|_| requested == Some(at)) {
             topup.in_flight = Some(news.id);
         }
     }
@@ -286,19 +297,19 @@ fn ask(open: &mut OpenWallet, balance: Amount) -> Result<Option<Signal>> {
     }
     let period = topup_period(open)?;
     let now = open.now;
-    let topup = open.wallet.watch.topup.as_mut();
+    let topup = open.wallet.alert_state.topup.as_mut();
     Ok(topup.map(|topup| topup.ask(balance, now, period)))
 }
 
 /// The period that lasts in which the rule for top-ups counts; without a rule the month.
 pub fn topup_period(open: &OpenWallet) -> Result<CalendarPeriod> {
-    let topup = open.wallet.watch.topup.as_ref();
+    let topup = open.wallet.alert_state.topup.as_ref();
     let every = topup.map_or(Calendar::Month, |topup| topup.every);
     limits::period(open, every, open.now)
 }
 
 /// Writes them down.
-pub fn insert(store: &Store, open: &OpenWallet, news: &[News]) -> Result<()> {
+pub fn insert(store: &Store, open: &OpenWallet, news: &[OutboxEvent]) -> Result<()> {
     for news in news.chunks(ROWS_AT_ONCE) {
         let _scratch = Scratch::new();
         let mut columns = Columns::new(Event::ELEMENTS);
@@ -475,7 +486,7 @@ pub fn acknowledge(
 
 table! {
     /// A request for a top-up.
-    pub struct Request {
+    pub struct TopUpRequest {
         asset: String as text,
         credits: Amount as credits,
         created_at: Moment as timestamptz,
@@ -484,7 +495,7 @@ table! {
 }
 
 /// A customer's request for a top-up.
-pub fn request(store: &Store, customer: &str, id: Uuid) -> Result<Option<Request>> {
+pub fn request(store: &Store, customer: &str, id: Uuid) -> Result<Option<TopUpRequest>> {
     let rows = REQUEST.run(store, &[value::text(customer), value::uuid(id)])?;
     rows.read_first()
 }

@@ -16,7 +16,7 @@ use crate::sql_types::value;
 table! {
     /// The terms of a grant.
     #[derive(Clone, Debug)]
-    pub struct Issued {
+    pub struct GrantTerms {
         customer: String as text,
         id: Uuid as uuid,
         asset: String as text,
@@ -26,7 +26,7 @@ table! {
         paid: Amount as money,
         /// Credits of it that paid debt the moment it was issued, and the revenue earned by them.
         settled: Amount as credits,
-        settled_revenue: Amount as money,
+        debt_revenue: Amount as money,
         effective_at: Moment as timestamptz,
         expires_at: Option<Moment> as timestamptz,
         applies_to: Option<Vec<String>> as texts,
@@ -42,7 +42,7 @@ table! {
     }
 }
 
-impl Issued {
+impl GrantTerms {
     /// The grant on these terms with so much in it, to be put on a wallet's stack.
     pub fn open(&self, remaining: Amount, deferred: Amount, revoked: bool) -> Grant {
         Grant {
@@ -64,28 +64,28 @@ impl Issued {
 static INSERT: Statement = Statement {
     sql: sql!(
         "INSERT INTO credyt.grants (",
-        Issued::COLUMNS,
+        GrantTerms::COLUMNS,
         ") VALUES (",
-        Issued::PLACES,
+        GrantTerms::PLACES,
         ")"
     ),
-    args: Issued::TYPES,
+    args: GrantTerms::TYPES,
 };
 
 static INSERT_ALL: Statement = Statement {
     sql: sql!(
         "INSERT INTO credyt.grants (",
-        Issued::COLUMNS,
+        GrantTerms::COLUMNS,
         ") SELECT ",
-        Issued::UNNESTED
+        GrantTerms::UNNESTED
     ),
-    args: Issued::LISTS,
+    args: GrantTerms::LISTS,
 };
 
 static BY_ID: Statement = Statement {
     sql: sql!(
         "SELECT ",
-        Issued::COLUMNS,
+        GrantTerms::COLUMNS,
         " FROM credyt.grants g WHERE g.customer = $1 AND g.id = $2"
     ),
     args: &[TEXT, UUID],
@@ -134,14 +134,17 @@ static SPENT: Statement = Statement {
     args: &[TEXT, UUID],
 };
 
-pub fn insert(store: &Store, grant: &Issued) -> Result<()> {
+pub fn insert(store: &Store, grant: &GrantTerms) -> Result<()> {
     INSERT.run(store, &grant.values()?)?;
     Ok(())
 }
 
 /// Inserts grants together.
-pub fn insert_all(store: &Store, grants: impl Iterator<Item = impl Borrow<Issued>>) -> Result<()> {
-    let mut columns = Columns::new(Issued::ELEMENTS);
+pub fn insert_all(
+    store: &Store,
+    grants: impl Iterator<Item = impl Borrow<GrantTerms>>,
+) -> Result<()> {
+    let mut columns = Columns::new(GrantTerms::ELEMENTS);
     for grant in checked(grants) {
         columns.push(grant.borrow().elements()?);
     }
@@ -151,9 +154,9 @@ pub fn insert_all(store: &Store, grants: impl Iterator<Item = impl Borrow<Issued
     Ok(())
 }
 
-pub fn by_id(store: &Store, customer: &str, id: Uuid) -> Result<Option<Issued>> {
+pub fn by_id(store: &Store, customer: &str, id: Uuid) -> Result<Option<GrantTerms>> {
     let rows = BY_ID.run(store, &[value::text(customer), value::uuid(id)])?;
-    let Some(mut grant) = rows.read_first::<Issued>()? else {
+    let Some(mut grant) = rows.read_first::<GrantTerms>()? else {
         return Ok(None);
     };
     // A plan's grant may have ended before its time.

@@ -12,9 +12,9 @@ use super::periods;
 use super::statement::{BIGINT, Columns, Statement, Store, TEXT, TEXTS, UUID};
 use super::table::{sql, table};
 use crate::errors::{self, Result};
-use crate::ledger::margin::{self, Paid, Spent};
-use crate::ledger::refund::Back;
-use crate::ledger::wallet::{Decided, Due, Part};
+use crate::ledger::margin::{self, KindPayment, ModelCost};
+use crate::ledger::refund::RefundPart;
+use crate::ledger::wallet::{EntryKind, Part, PendingEntry};
 use crate::ledger::{Amount, Kind, Moment, jsonb};
 use crate::sql_types::field::{Field, FromColumn, Nth, types};
 use crate::sql_types::value::{self, Value};
@@ -51,7 +51,7 @@ table! {
         revenue: Amount as money,
         cost: Option<Decimal> as money,
         /// By vendor and model; nothing where no usage tells.
-        costs: Vec<Spent> as jsonb,
+        costs: Vec<ModelCost> as jsonb,
         allocations: Value as jsonb,
         authorization_id: Option<Uuid> as uuid,
         refers_to: Option<Uuid> as uuid,
@@ -122,7 +122,7 @@ impl Entry {
     }
 
     /// The entry that books what time decided.
-    pub fn of_due(due: &Due) -> Entry {
+    pub fn of_due(due: &PendingEntry) -> Entry {
         let gone = |kind, part: &Part| Entry {
             credits: -part.credits,
             allocations: allocations(std::slice::from_ref(part), "deferred"),
@@ -130,21 +130,21 @@ impl Entry {
             ..Entry::new(kind, due.at)
         };
         match &due.what {
-            Decided::Expired(part) => gone("expiry", part),
-            Decided::Revoked(part) => gone("revocation", part),
-            Decided::Moved { part, to } => Entry {
+            EntryKind::Expired(part) => gone("expiry", part),
+            EntryKind::Revoked(part) => gone("revocation", part),
+            EntryKind::Moved { part, to } => Entry {
                 allocations: value::jsonb(&moved(part, *to)),
                 refers_to: part.grant.map(|(id, _)| id),
                 ..Entry::new("transfer", due.at)
             },
-            Decided::Renewed { part, plan } => Entry {
+            EntryKind::Renewed { part, plan } => Entry {
                 credits: part.credits,
                 allocations: allocations(std::slice::from_ref(part), "deferred"),
                 refers_to: part.grant.map(|(id, _)| id),
                 reason: Some(format!("plan {plan}")),
                 ..Entry::new("grant", due.at)
             },
-            Decided::Settled { debt, action, part } => Entry {
+            EntryKind::Settled { debt, action, part } => Entry {
                 action: action.clone(),
                 revenue: part.revenue,
                 allocations: allocations(std::slice::from_ref(part), "revenue"),
@@ -188,7 +188,7 @@ impl Entry {
     }
 
     /// The parts of a refund, read back.
-    pub fn backs(&self) -> Result<Vec<Back>> {
+    pub fn backs(&self) -> Result<Vec<RefundPart>> {
         let allocations = self.allocations()?;
         let damaged = || errors::corrupted("the allocations of a refund", &allocations);
         let debts = |part: &Json| {
@@ -199,7 +199,7 @@ impl Entry {
         let list = allocations.as_array().ok_or_else(damaged)?;
         list.iter()
             .map(|part| {
-                Ok(Back {
+                Ok(RefundPart {
                     part: read_part(part).ok_or_else(damaged)?,
                     debts: debts(part).ok_or_else(damaged)?,
                 })
@@ -208,7 +208,7 @@ impl Entry {
     }
 
     /// What each kind of grant paid, as reports count it.
-    pub fn paid(&self) -> Result<Vec<Paid>> {
+    pub fn paid(&self) -> Result<Vec<KindPayment>> {
         let allocations = self.allocations()?;
         margin::paid(&self.kind, &allocations)
             .ok_or_else(|| errors::corrupted("the allocations of a ledger row", &allocations))
@@ -216,11 +216,11 @@ impl Entry {
 
     /// The costs that came with it, by vendor and model; where no usage tells, the cost that was given,
     /// of no vendor.
-    pub fn spent(&self) -> Vec<Spent> {
+    pub fn spent(&self) -> Vec<ModelCost> {
         match self.costs.is_empty() {
-            true => vec![Spent {
+            true => vec![ModelCost {
                 cost: self.cost,
-                ..Spent::default()
+                ..ModelCost::default()
             }],
             false => self.costs.clone(),
         }
@@ -228,24 +228,24 @@ impl Entry {
 }
 
 /// What vendors charge for a movement, as the ledger keeps it: NULL where no usage tells.
-pub fn stored_costs(spent: &[Spent]) -> Value {
+pub fn stored_costs(spent: &[ModelCost]) -> Value {
     if spent.is_empty() {
         return value::NULL;
     }
-    let list = spent.iter().map(Spent::json).collect();
+    let list = spent.iter().map(ModelCost::json).collect();
     value::jsonb(&Json::Array(list).to_string())
 }
 
-impl Field<types::jsonb> for Vec<Spent> {
+impl Field<types::jsonb> for Vec<ModelCost> {
     fn value(&self, _: &str) -> Result<Value> {
         Ok(stored_costs(self))
     }
 }
 
-impl FromColumn for Vec<Spent> {
-    fn from_value(value: Value) -> Result<Vec<Spent>> {
+impl FromColumn for Vec<ModelCost> {
+    fn from_value(value: Value) -> Result<Vec<ModelCost>> {
         match value::read_json(value)? {
-            Some(costs) => Spent::read_all(Some(&costs), None)
+            Some(costs) => ModelCost::read_all(Some(&costs), None)
                 .ok_or_else(|| errors::corrupted("the vendors' costs", costs)),
             None => Ok(Vec::new()),
         }
@@ -294,7 +294,7 @@ fn moved(part: &Part, to: Uuid) -> String {
 }
 
 /// One end of a transfer, for its allocations: the grant there, and what came out of it or into it.
-pub struct Transferred {
+pub struct TransferEnd {
     pub here: Part,
     /// The grant at the other end.
     pub there: Uuid,
@@ -302,8 +302,8 @@ pub struct Transferred {
 
 /// The allocations of a transfer: `"to"` and `"to_customer"` where the credits go, `"from"` and
 /// `"from_customer"` where they come from.
-pub fn transferred(moved: &[Transferred], way: &str, customer: &str) -> String {
-    let parts = moved.iter().filter_map(|Transferred { here, there }| {
+pub fn transferred(moved: &[TransferEnd], way: &str, customer: &str) -> String {
+    let parts = moved.iter().filter_map(|TransferEnd { here, there }| {
         let (id, kind) = here.grant?;
         Some(json!({
             "grant": id.to_string(),
@@ -353,7 +353,7 @@ pub fn allocations_of(parts: &mut dyn Iterator<Item = (&Part, &str)>) -> Value {
 
 /// The allocations of a refund. `debts` are the revocations that led to a part: it lowers the debt of the
 /// last one, or goes back to the grant that had paid it.
-pub fn given_back(backs: &[Back]) -> String {
+pub fn given_back(backs: &[RefundPart]) -> String {
     let parts = backs.iter().map(|back| {
         let mut part = match back.part.grant {
             Some((id, kind)) => json!({

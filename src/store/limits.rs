@@ -8,14 +8,15 @@ use std::borrow::Cow;
 use serde_json::json;
 use uuid::Uuid;
 
-use super::events::News;
+use super::events::OutboxEvent;
 use super::ledger::{self, Entry};
 use super::statement::{BIGINT, INT, NUMERIC, Statement, Store, TEXT, TEXTS, TIME, UUID};
 use super::table::{sql, table};
 use super::wallets::OpenWallet;
 use crate::errors::{self, Result};
 use crate::ledger::limit::{
-    self, Applying, Calendar, CalendarPeriod, Counts, Every, Exceeded, Period, Start, Told, Use,
+    self, ApplicableLimit, Calendar, CalendarPeriod, Counts, Every, ExceededLimit, LimitNotice,
+    LimitPeriod, Start, Use,
 };
 use crate::ledger::{Amount, Limit, Moment};
 use crate::sql_types::value::{self, Value};
@@ -143,13 +144,13 @@ static PRUNE: Statement = Statement {
 };
 
 /// A limit that an action counts under, and what was used and held there.
-struct Place {
-    limit: Applying,
+struct LimitUsage {
+    limit: ApplicableLimit,
     every: Every,
     counts: Counts,
     cap: Amount,
     current: Use,
-    period: Period,
+    period: LimitPeriod,
     /// Something was used in the period: a window is open.
     open: bool,
     /// No window is open, and a refusal was told not longer ago than one lasts.
@@ -159,24 +160,24 @@ struct Place {
 
 /// The limits that an action counts under, as they stand.
 #[derive(Default)]
-pub struct Standing {
-    places: Vec<Place>,
+pub struct LimitCheck {
+    places: Vec<LimitUsage>,
 }
 
 /// What has to be written into rows.
 #[derive(Default)]
-pub struct Counted {
-    rows: Vec<CountedRow>,
+pub struct LimitRows {
+    rows: Vec<LimitRow>,
 }
 
-struct CountedRow {
+struct LimitRow {
     every: Every,
     counts: Counts,
     ends: Option<Moment>,
     one: Use,
 }
 
-impl Standing {
+impl LimitCheck {
     /// Asks under which limits an action counts, and what was used and held there, but for what this
     /// authorization holds.
     pub fn of(
@@ -185,11 +186,11 @@ impl Standing {
         action: &str,
         scopes: Option<&[String]>,
         but: Option<Uuid>,
-    ) -> Result<Standing> {
+    ) -> Result<LimitCheck> {
         let (limits, zone) = (&open.wallet.limits, &open.asset.timezone);
-        let mut standing = Standing::default();
+        let mut limit_check = LimitCheck::default();
         if limits.is_empty() {
-            return Ok(standing);
+            return Ok(limit_check);
         }
         for applying in limit::applying(limits, action, scopes.unwrap_or_default()) {
             let Some(limit) = limits.get(applying.place) else {
@@ -205,7 +206,7 @@ impl Standing {
                 let period = limit.period_of(kept, zone);
                 kept.unopened && kept.reached && period.is_some_and(|p| p.holds(open.now))
             };
-            standing.places.push(Place {
+            limit_check.places.push(LimitUsage {
                 every: limit.every,
                 counts: limit.counts,
                 cap: limit.cap,
@@ -217,10 +218,10 @@ impl Standing {
                 held: Amount::ZERO,
             });
         }
-        if !open.wallet.held().is_zero() && standing.credits().next().is_some() {
-            standing.ask_held(store, open, but)?;
+        if !open.wallet.held().is_zero() && limit_check.credits().next().is_some() {
+            limit_check.ask_held(store, open, but)?;
         }
-        Ok(standing)
+        Ok(limit_check)
     }
 
     /// What open authorizations hold under each of the limits.
@@ -243,14 +244,14 @@ impl Standing {
         Ok(())
     }
 
-    fn credits(&self) -> impl Iterator<Item = &Place> {
-        let credits = |place: &&Place| place.counts == Counts::Credits;
+    fn credits(&self) -> impl Iterator<Item = &LimitUsage> {
+        let credits = |place: &&LimitUsage| place.counts == Counts::Credits;
         self.places.iter().filter(credits)
     }
 
     /// The credits that the limits leave; `None`: none counts them.
     pub fn room(&self) -> Option<Amount> {
-        self.credits().map(Place::room).min()
+        self.credits().map(LimitUsage::room).min()
     }
 
     /// Has some limit no room for one more call?
@@ -260,19 +261,19 @@ impl Standing {
     }
 
     /// The first limit that has no room for a call of so many credits.
-    pub fn exceeded(&self, credits: Amount) -> Option<Exceeded> {
+    pub fn exceeded(&self, credits: Amount) -> Option<ExceededLimit> {
         self.places.iter().find_map(|place| place.exceeded(credits))
     }
 
     /// The limit that has the least room for so many credits more, where one has too little. The call
     /// itself is counted already.
-    pub fn tightest(&self, credits: Amount) -> Option<Exceeded> {
+    pub fn tightest(&self, credits: Amount) -> Option<ExceededLimit> {
         let over = self.credits().filter_map(|place| place.exceeded(credits));
-        over.min_by_key(Exceeded::room)
+        over.min_by_key(ExceededLimit::room)
     }
 
     /// Counts a debit.
-    fn count_debit(&mut self, open: &mut OpenWallet, credits: Amount) -> Counted {
+    fn count_debit(&mut self, open: &mut OpenWallet, credits: Amount) -> LimitRows {
         self.count(open, |place| {
             place.current.used += place.weight(credits);
             !place.weight(credits).is_zero()
@@ -280,7 +281,7 @@ impl Standing {
     }
 
     /// Counts an authorization that holds so many credits.
-    pub fn count_hold(&mut self, open: &mut OpenWallet, credits: Amount) -> Counted {
+    pub fn count_hold(&mut self, open: &mut OpenWallet, credits: Amount) -> LimitRows {
         self.count(open, |place| {
             match place.counts {
                 Counts::Calls => place.current.used += limit::CALL,
@@ -291,7 +292,7 @@ impl Standing {
     }
 
     /// Counts what a capture spends of an authorization that still holds so much.
-    fn count_capture(&mut self, open: &mut OpenWallet, credits: Amount, held: Amount) -> Counted {
+    fn count_capture(&mut self, open: &mut OpenWallet, credits: Amount, held: Amount) -> LimitRows {
         self.count(open, |place| {
             let counts = place.counts == Counts::Credits && !credits.is_zero();
             if counts {
@@ -306,9 +307,9 @@ impl Standing {
     fn count(
         &mut self,
         open: &mut OpenWallet,
-        mut counts: impl FnMut(&mut Place) -> bool,
-    ) -> Counted {
-        let mut counted = Counted::default();
+        mut counts: impl FnMut(&mut LimitUsage) -> bool,
+    ) -> LimitRows {
+        let mut counted = LimitRows::default();
         for place in &mut self.places {
             if !counts(place) {
                 continue;
@@ -326,8 +327,8 @@ impl Standing {
     }
 
     /// Tells which limits have refused a call of so many credits, each once in a period.
-    pub fn refuse(&mut self, open: &mut OpenWallet, credits: Amount) -> Counted {
-        let mut counted = Counted::default();
+    pub fn refuse(&mut self, open: &mut OpenWallet, credits: Amount) -> LimitRows {
+        let mut counted = LimitRows::default();
         for place in &mut self.places {
             let refused = place.exceeded(credits).is_some();
             if !refused || place.current.reached || place.refused_before {
@@ -335,14 +336,14 @@ impl Standing {
             }
             place.current.reached = true;
             place.current.unopened = place.is_closed_window();
-            open.told.push(place.news(Told::Reached));
+            open.told.push(place.news(LimitNotice::Reached));
             place.keep(open, &mut counted);
         }
         counted
     }
 }
 
-impl Place {
+impl LimitUsage {
     fn weight(&self, credits: Amount) -> Amount {
         match self.counts {
             Counts::Calls => limit::CALL,
@@ -363,10 +364,10 @@ impl Place {
         self.period.end.filter(|_| !self.is_closed_window())
     }
 
-    fn exceeded(&self, credits: Amount) -> Option<Exceeded> {
+    fn exceeded(&self, credits: Amount) -> Option<ExceededLimit> {
         let needed = self.weight(credits);
         let over = !needed.is_zero() && self.current.used + self.held + needed > self.cap;
-        over.then(|| Exceeded {
+        over.then(|| ExceededLimit {
             scope: self.limit.scope.clone(),
             every: self.every,
             counts: self.counts,
@@ -378,10 +379,10 @@ impl Place {
         })
     }
 
-    fn news(&self, told: Told) -> News {
+    fn news(&self, told: LimitNotice) -> OutboxEvent {
         let kind = match told {
-            Told::Warning => "limit.warning",
-            Told::Reached => "limit.reached",
+            LimitNotice::Warning => "limit.warning",
+            LimitNotice::Reached => "limit.reached",
         };
         let payload = json!({
             "scope": self.limit.scope,
@@ -392,11 +393,11 @@ impl Place {
             "counts": self.counts.as_str(),
             "resets_at": self.resets_at().map(|at| at.to_string()),
         });
-        News::new(kind, payload)
+        OutboxEvent::new(kind, payload)
     }
 
     /// Keeps what is used now in the state, or for a row.
-    fn keep(&self, open: &mut OpenWallet, counted: &mut Counted) {
+    fn keep(&self, open: &mut OpenWallet, counted: &mut LimitRows) {
         let zone = open.asset.timezone.clone();
         let Some(limit) = open.wallet.limits.get_mut(self.limit.place) else {
             return;
@@ -404,7 +405,7 @@ impl Place {
         if limit.takes(&self.limit.scope, &zone, open.now) {
             limit.put(self.current.clone());
         } else {
-            counted.rows.push(CountedRow {
+            counted.rows.push(LimitRow {
                 every: self.every,
                 counts: self.counts,
                 ends: self.period.end,
@@ -414,10 +415,10 @@ impl Place {
     }
 }
 
-impl Counted {
+impl LimitRows {
     /// Writes down what the wallet's state has no room for.
     pub fn write(&self, store: &Store, open: &OpenWallet) -> Result<()> {
-        for CountedRow {
+        for LimitRow {
             every,
             counts,
             ends,
@@ -450,7 +451,7 @@ fn current(
     limit: &Limit,
     scope: &str,
     kept: Option<&Use>,
-) -> Result<(Use, Period)> {
+) -> Result<(Use, LimitPeriod)> {
     let (zone, seq) = (&open.asset.timezone, open.wallet.seq);
     let current = limit.current(scope, kept, zone, open.now, seq);
     current.ok_or_else(|| no_period(open, limit.every))
@@ -495,30 +496,35 @@ fn read_row(store: &Store, open: &OpenWallet, limit: &Limit, scope: &str) -> Res
 /// Counts a movement that is about to be booked: a debit, which is refused with WC007 where a limit
 /// has no room; a capture, which never is, and whose authorization still holds `held`; a refund, in the
 /// period of its debit.
-pub fn count(store: &Store, open: &mut OpenWallet, entry: &Entry, held: Amount) -> Result<Counted> {
+pub fn count(
+    store: &Store,
+    open: &mut OpenWallet,
+    entry: &Entry,
+    held: Amount,
+) -> Result<LimitRows> {
     if open.wallet.limits.is_empty() {
-        return Ok(Counted::default());
+        return Ok(LimitRows::default());
     }
     let action = entry.action.as_deref().unwrap_or_default();
     let (scopes, credits) = (entry.scopes.as_deref(), -entry.credits);
     match (&*entry.kind, entry.authorization_id, entry.refers_to) {
         ("debit", None, _) => {
-            let mut standing = Standing::of(store, open, action, scopes, None)?;
-            match standing.exceeded(credits) {
+            let mut limit_check = LimitCheck::of(store, open, action, scopes, None)?;
+            match limit_check.exceeded(credits) {
                 Some(over) => Err(refused(open, &over)),
-                None => Ok(standing.count_debit(open, credits)),
+                None => Ok(limit_check.count_debit(open, credits)),
             }
         }
         ("debit", capture, _) => {
-            let mut standing = Standing::of(store, open, action, scopes, capture)?;
-            Ok(standing.count_capture(open, credits, held))
+            let mut limit_check = LimitCheck::of(store, open, action, scopes, capture)?;
+            Ok(limit_check.count_capture(open, credits, held))
         }
         ("refund", _, Some(debit)) => count_back(store, open, debit, entry.credits),
-        _ => Ok(Counted::default()),
+        _ => Ok(LimitRows::default()),
     }
 }
 
-fn refused(open: &OpenWallet, over: &Exceeded) -> errors::Error {
+fn refused(open: &OpenWallet, over: &ExceededLimit) -> errors::Error {
     errors::limit_exceeded(&open.customer, &open.asset.name, over)
 }
 
@@ -528,8 +534,8 @@ fn count_back(
     open: &mut OpenWallet,
     debit: Uuid,
     credits: Amount,
-) -> Result<Counted> {
-    let mut counted = Counted::default();
+) -> Result<LimitRows> {
+    let mut counted = LimitRows::default();
     let rows = SPENT_BY.run(store, &[value::text(&open.customer), value::uuid(debit)])?;
     let Some((action, scopes, spent_at, seq)) = rows.read_first()? else {
         return Ok(counted);
@@ -560,7 +566,7 @@ fn count_back(
         kept.used = (kept.used - credits).or_zero();
         if in_row {
             let ends = limit.period_of(&kept, &zone).and_then(|period| period.end);
-            counted.rows.push(CountedRow {
+            counted.rows.push(LimitRow {
                 every: limit.every,
                 counts: limit.counts,
                 ends,
@@ -800,13 +806,13 @@ fn count_one(
         return Ok(());
     }
     let (every, counts) = (limit.every, limit.counts);
-    let row = CountedRow {
+    let row = LimitRow {
         every,
         counts,
         ends,
         one,
     };
-    Counted { rows: vec![row] }.write(store, open)
+    LimitRows { rows: vec![row] }.write(store, open)
 }
 
 /// Forgets counts of periods that are over, at most so many: `maintain`'s share. How many.

@@ -1,12 +1,12 @@
 //! Every SQL statement, and the one door through which a wallet is opened for change.
 
 pub mod access;
+pub mod assets;
 pub mod authorizations;
 pub mod batch;
-pub mod books;
+pub mod cache_epoch;
 pub mod costs;
 pub mod direct_access;
-pub mod edition;
 pub mod erasure;
 pub mod events;
 pub mod exchange;

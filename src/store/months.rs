@@ -10,7 +10,7 @@ use super::wallets::OpenWallet;
 use crate::errors::{self, Result};
 use crate::ledger::Moment;
 use crate::ledger::limit::{Calendar, CalendarPeriod};
-use crate::ledger::month::{Count, MonthUse, Uncounted};
+use crate::ledger::month::{Count, CountError, MonthUse};
 use crate::sql_types::value;
 
 /// Rows are booked after they happened, so none before the month's first id is of the month. What is out of
@@ -47,7 +47,7 @@ impl OpenWallet {
             value::moment(month.end),
         ];
         let sum: Decimal = USED.run(store, &args)?.read_one()?;
-        let used = Count::of(sum).ok_or_else(|| uncounted(self, action, Uncounted::OutOfRange))?;
+        let used = Count::of(sum).ok_or_else(|| uncounted(self, action, CountError::OutOfRange))?;
         if self.now < month.end {
             let uses = &mut self.wallet.month_uses;
             let begun = uses.begin(action, month.start, used);
@@ -76,7 +76,7 @@ impl OpenWallet {
         }
         let since = month(self, at)?.start;
         let of_month = |one: &&mut MonthUse| one.action == action && one.since == since;
-        let more = Count::of(quantity.unwrap_or_default()).ok_or(Uncounted::OutOfRange);
+        let more = Count::of(quantity.unwrap_or_default()).ok_or(CountError::OutOfRange);
         let counted = more.and_then(|more| {
             if let Some(late) = self.late_uses.iter_mut().find(of_month) {
                 late.used = late.used.plus(more)?;
@@ -107,10 +107,10 @@ fn month(open: &OpenWallet, at: Moment) -> Result<CalendarPeriod> {
     limits::period(open, Calendar::Month, at)
 }
 
-fn uncounted(open: &OpenWallet, action: &str, why: Uncounted) -> errors::Error {
+fn uncounted(open: &OpenWallet, action: &str, why: CountError) -> errors::Error {
     match why {
-        Uncounted::TooMany => errors::too_many_actions(&open.customer, &open.asset.name),
-        Uncounted::OutOfRange => errors::out_of_range(
+        CountError::TooMany => errors::too_many_actions(&open.customer, &open.asset.name),
+        CountError::OutOfRange => errors::out_of_range(
             "quantity",
             format_args!("the quantity of {action} in a month is not below 1e15"),
         ),

@@ -3,12 +3,12 @@
 //! A wallet notes the moment of its next notice whenever it is written. Wallets that were written before a
 //! notice was set are searched by `maintain`, in the order of their customers.
 
-use super::books::{self, Asset};
+use super::assets::{self, Asset};
 use super::statement::{INT, INTS, Statement, Store, TEXT, TEXTS, TIME};
 use super::wallets;
 use crate::errors::Result;
+use crate::ledger::alerts::{Notice, TopUpTrigger};
 use crate::ledger::interrupt::checked;
-use crate::ledger::watch::{Asks, Notice};
 use crate::ledger::{Kind, Moment, Wallet};
 use crate::sql_types::value;
 
@@ -79,7 +79,7 @@ pub fn set(store: &Store, asset: &Asset, notice: &Notice) -> Result<()> {
         value::text(&asset.name),
         value::ints(notice.days.iter().copied()),
         value::texts(Some(&kinds)),
-        value::moment(books::wall_clock()),
+        value::moment(assets::wall_clock()),
     ];
     SET.run(store, &args)?;
     Ok(())
@@ -112,7 +112,7 @@ pub fn search(store: &Store, batch: i32) -> Result<usize> {
                 break;
             }
             let mut open = wallets::open(store, &customer, &asset)?;
-            open.asks = Asks::Always;
+            open.asks = TopUpTrigger::Always;
             open.write_back(store)?;
             written += 1;
         }

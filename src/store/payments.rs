@@ -3,7 +3,7 @@
 
 use uuid::Uuid;
 
-use super::grants::{self, Issued};
+use super::grants::{self, GrantTerms};
 use super::statement::{Statement, Store, TEXT, TIME, UUID};
 use crate::errors::{self, Result};
 use crate::ledger::{Amount, Moment, plan};
@@ -96,7 +96,7 @@ pub fn grants(
     customer: &str,
     payment: &str,
     periods: &[PaidPeriods],
-) -> Result<Vec<Issued>> {
+) -> Result<Vec<GrantTerms>> {
     let rows = GRANTS.run(store, &[value::text(customer), value::text(payment)])?;
     let mut ids: Vec<Uuid> = rows.read_all()?;
     for paid in periods {
@@ -118,7 +118,7 @@ pub fn grants(
 }
 
 /// The grants that credits of a grant moved to, and how many.
-pub fn moves(store: &Store, customer: &str, id: Uuid) -> Result<Vec<(Issued, Amount)>> {
+pub fn moves(store: &Store, customer: &str, id: Uuid) -> Result<Vec<(GrantTerms, Amount)>> {
     let rows = MOVES.run(store, &[value::text(customer), value::uuid(id)])?;
     rows.iter()
         .map(|row| {
@@ -128,7 +128,7 @@ pub fn moves(store: &Store, customer: &str, id: Uuid) -> Result<Vec<(Issued, Amo
         .collect()
 }
 
-fn issued(store: &Store, customer: &str, id: Uuid) -> Result<Issued> {
+fn issued(store: &Store, customer: &str, id: Uuid) -> Result<GrantTerms> {
     grants::by_id(store, customer, id)?.ok_or_else(|| {
         errors::corrupted("the ledger", "a grant that credits moved to is not there")
     })

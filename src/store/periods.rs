@@ -21,8 +21,8 @@
 
 use pgrx::pg_sys;
 
-use super::books;
-use super::edition;
+use super::assets;
+use super::cache_epoch;
 use super::statement::{Statement, Store, TEXT, TIME};
 use super::table::{sql, table};
 use crate::errors::{self, Result};
@@ -229,7 +229,7 @@ pub fn lock(store: &Store, asset: &str) -> Result<Option<Moment>> {
 
 /// 40001 where this transaction's snapshot is too old to see what counts.
 fn same_as_latest(store: &Store, statement: &Statement, asset: &str) -> Result<()> {
-    if edition::sees_commits() {
+    if cache_epoch::sees_commits() {
         return Ok(());
     }
     let args = [value::text(asset)];
@@ -301,5 +301,5 @@ pub fn rollforward(
 
 /// WC009 for an asset that is not there.
 fn known(store: &Store, asset: Option<&str>) -> Result<()> {
-    asset.map_or(Ok(()), |name| books::asset(store, name).map(|_| ()))
+    asset.map_or(Ok(()), |name| assets::asset(store, name).map(|_| ()))
 }

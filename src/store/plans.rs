@@ -6,17 +6,17 @@ use std::str::FromStr;
 
 use uuid::Uuid;
 
-use super::books;
-use super::grants::{self, Issued};
+use super::assets;
+use super::grants::{self, GrantTerms};
 use super::ledger::{self, Key};
 use super::statement::{BYTES, INT, ROWS_AT_ONCE, Statement, Store, TEXT, TIME, UUID};
 use super::table::{sql, table};
 use crate::errors::{self, Result};
-use crate::ledger::period::{self, Every};
+use crate::ledger::period::{self, PeriodLength};
 use crate::ledger::plan::{
-    Had, Issue, PeriodGrant, Plan, Renewing, Rollover, Seats, Subscription, Terms,
+    Had, Issue, PeriodGrant, Plan, Renewal, Rollover, Seats, Subscription, Terms,
 };
-use crate::ledger::wallet::{Decided, Due};
+use crate::ledger::wallet::{EntryKind, PendingEntry};
 use crate::ledger::{Amount, Moment};
 use crate::sql_types::Scratch;
 use crate::sql_types::field::{Field, FromColumn, types};
@@ -26,7 +26,7 @@ use crate::sql_types::value::{self, Value};
 const MAX_RUNNING: usize = 100;
 
 /// A subscription as it is kept.
-pub struct Subscribed {
+pub struct StoredSubscription {
     pub asset: String,
     pub timezone: String,
     pub starts_at: Moment,
@@ -41,7 +41,7 @@ table! {
         version: i32 as int,
         asset: String as text,
         credits: Amount as credits,
-        every: Every as text,
+        every: PeriodLength as text,
         paid: Amount as money,
         rollover: Option<Amount> as credits,
         priority: i32 as int,
@@ -89,16 +89,16 @@ table! {
     }
 }
 
-impl Field<types::text> for Every {
+impl Field<types::text> for PeriodLength {
     fn value(&self, _: &str) -> Result<Value> {
         Ok(value::text(&self.to_string()))
     }
 }
 
-impl FromColumn for Every {
-    fn from_value(value: Value) -> Result<Every> {
+impl FromColumn for PeriodLength {
+    fn from_value(value: Value) -> Result<PeriodLength> {
         let every = String::from_value(value)?;
-        Every::from_str(&every).map_err(|why| errors::corrupted("a plan", why))
+        PeriodLength::from_str(&every).map_err(|why| errors::corrupted("a plan", why))
     }
 }
 
@@ -314,9 +314,9 @@ const COMMIT_TAKES: i64 = 1;
 
 /// The transaction commits: from now on its versions count for renewals.
 pub fn commit_versions(store: &Store) -> Result<()> {
-    let at = match books::stands_in(store)? {
+    let at = match assets::stands_in(store)? {
         Some(at) => Some(at),
-        None => books::wall_clock().plus_seconds(COMMIT_TAKES),
+        None => assets::wall_clock().plus_seconds(COMMIT_TAKES),
     };
     COMMIT.run(store, &[value::optional_moment(at)])?;
     Ok(())
@@ -326,24 +326,24 @@ pub fn commit_versions(store: &Store) -> Result<()> {
 
 /// The customer's subscriptions that are on a plan, will be, or were within the period that was booked last;
 /// the latest first.
-pub fn all(store: &Store, customer: &str, plan: &str) -> Result<Vec<Subscribed>> {
+pub fn all(store: &Store, customer: &str, plan: &str) -> Result<Vec<StoredSubscription>> {
     let rows = ALL.run(store, &[value::text(customer), value::text(plan)])?;
     rows.iter().map(|row| read(store, row.read()?)).collect()
 }
 
 /// Those that were on the plan once and are on another one; the latest first.
-pub fn former(store: &Store, customer: &str, plan: &str) -> Result<Vec<Subscribed>> {
+pub fn former(store: &Store, customer: &str, plan: &str) -> Result<Vec<StoredSubscription>> {
     let rows = FORMER.run(store, &[value::text(customer), value::text(plan)])?;
     rows.iter().map(|row| read(store, row.read()?)).collect()
 }
 
-pub fn by_id(store: &Store, customer: &str, id: Uuid) -> Result<Option<Subscribed>> {
+pub fn by_id(store: &Store, customer: &str, id: Uuid) -> Result<Option<StoredSubscription>> {
     let rows = BY_ID.run(store, &[value::text(customer), value::uuid(id)])?;
     let found = rows.read_first()?;
     found.map(|row| read(store, row)).transpose()
 }
 
-fn read(store: &Store, (row, at): (SubscriptionRow, Progress)) -> Result<Subscribed> {
+fn read(store: &Store, (row, at): (SubscriptionRow, Progress)) -> Result<StoredSubscription> {
     let seats = |plan: &str, quantity: u32| {
         let plan = Rc::new(self::plan(store, plan)?);
         Ok::<Seats, errors::Error>(Seats { plan, quantity })
@@ -354,7 +354,7 @@ fn read(store: &Store, (row, at): (SubscriptionRow, Progress)) -> Result<Subscri
     let terms = (on.plan.versions.iter()).find(|terms| Some(terms.version) == at.version);
     let unknown = || errors::corrupted("a subscription", "its time zone is unknown");
     let grants = at.grants.into_iter().zip(at.moved);
-    Ok(Subscribed {
+    Ok(StoredSubscription {
         asset: row.asset,
         starts_at: row.starts_at,
         created_at: row.created_at,
@@ -369,7 +369,7 @@ fn read(store: &Store, (row, at): (SubscriptionRow, Progress)) -> Result<Subscri
             terms: terms.cloned(),
             paid_through: row.paid_through,
             ends_at: row.ends_at,
-            scale: books::asset(store, &on.plan.asset)?.scale,
+            scale: assets::asset(store, &on.plan.asset)?.scale,
             on,
             scheduled: scheduled.transpose()?,
             had: Had {
@@ -404,7 +404,7 @@ pub fn check_room(store: &Store, customer: &str, asset: &str, now: Moment) -> Re
 }
 
 /// Keeps a new subscription, before its first period.
-pub fn insert(store: &Store, customer: &str, new: &Subscribed) -> Result<()> {
+pub fn insert(store: &Store, customer: &str, new: &StoredSubscription) -> Result<()> {
     let args = [
         value::text(customer),
         value::uuid(new.subscription.id),
@@ -528,7 +528,7 @@ pub fn claimed(store: &Store, customer: &str, key: &Key) -> Result<Option<Uuid>>
 pub struct Renewals {
     changed: Vec<Subscription>,
     /// The same ones as the wallet sees them.
-    pub renewing: Vec<Renewing>,
+    pub renewing: Vec<Renewal>,
     /// When the next of the others turns.
     next: Option<Moment>,
 }
@@ -588,7 +588,7 @@ pub fn changed(
     customer: &str,
     asset: &str,
     subscription: Subscription,
-    renewing: Renewing,
+    renewing: Renewal,
 ) -> Result<Renewals> {
     let mut renewals = Renewals::default();
     let rows = RENEWABLE.run(store, &[value::text(customer), value::text(asset)])?;
@@ -628,7 +628,7 @@ impl Renewals {
         customer: &str,
         asset: &str,
         now: Moment,
-        due: &[Due],
+        due: &[PendingEntry],
     ) -> Result<()> {
         let settled = settled_by(due);
         for (mut subscription, renewing) in self.changed.into_iter().zip(self.renewing) {
@@ -649,13 +649,13 @@ impl Renewals {
 }
 
 /// Credits of each grant that paid debt the moment it was issued, and the revenue earned by them.
-pub type Settled = HashMap<Uuid, (Amount, Amount)>;
+pub type DebtPayments = HashMap<Uuid, (Amount, Amount)>;
 
 /// What grants have settled, of what was decided with them.
-pub fn settled_by(due: &[Due]) -> Settled {
-    let mut settled = Settled::new();
+pub fn settled_by(due: &[PendingEntry]) -> DebtPayments {
+    let mut settled = DebtPayments::new();
     for due in due {
-        if let Decided::Settled { part, .. } = &due.what
+        if let EntryKind::Settled { part, .. } = &due.what
             && let Some((id, _)) = part.grant
         {
             let (credits, revenue) = settled.entry(id).or_default();
@@ -668,10 +668,16 @@ pub fn settled_by(due: &[Due]) -> Settled {
 
 impl Issue {
     /// The terms of the grant that was made.
-    pub fn terms(&self, customer: &str, asset: &str, now: Moment, settled: &Settled) -> Issued {
+    pub fn terms(
+        &self,
+        customer: &str,
+        asset: &str,
+        now: Moment,
+        settled: &DebtPayments,
+    ) -> GrantTerms {
         let grant = &self.grant;
-        let (settled, settled_revenue) = settled.get(&grant.id).copied().unwrap_or_default();
-        Issued {
+        let (settled, debt_revenue) = settled.get(&grant.id).copied().unwrap_or_default();
+        GrantTerms {
             customer: customer.to_owned(),
             id: grant.id,
             asset: asset.to_owned(),
@@ -680,7 +686,7 @@ impl Issue {
             credits: grant.remaining,
             paid: grant.deferred,
             settled,
-            settled_revenue,
+            debt_revenue,
             effective_at: grant.effective_at,
             expires_at: grant.expires_at,
             applies_to: grant.applies_to.clone(),

@@ -4,8 +4,8 @@
 use std::collections::HashMap;
 use std::rc::Rc;
 
-use super::books::Asset;
-use super::edition;
+use super::assets::Asset;
+use super::cache_epoch;
 use super::statement::{Statement, Store, TEXT, TIME};
 use super::table::{sql, table};
 use crate::errors::Result;
@@ -34,7 +34,7 @@ pub type Assignments = Rc<[Assignment]>;
 
 /// What is remembered with an asset.
 #[derive(Default)]
-pub(super) struct Known {
+pub(super) struct PriceListCache {
     /// Has any customer one? `None`: not known.
     pub(super) any: Option<bool>,
     of: HashMap<String, Assignments>,
@@ -88,7 +88,7 @@ pub(super) fn of(store: &Store, asset: &Asset, customer: &str) -> Result<Option<
         true => Some(read(store, customer, &asset.name)?),
         false => None,
     };
-    if edition::current() == asset.edition && store.sees_latest() {
+    if cache_epoch::current() == asset.cache_epoch && store.sees_latest() {
         let mut known = asset.price_lists.borrow_mut();
         known.any = Some(any);
         if known.of.len() >= MAX_KEPT {

@@ -1,12 +1,12 @@
-//! The price book, with its rules compiled once in each backend, edition by edition.
+//! The price book, with its rules compiled once in each backend, cache epoch by cache epoch.
 
 use std::collections::HashMap;
 use std::rc::Rc;
 
 use serde_json::Value as Json;
 
-use super::books::Asset;
-use super::edition;
+use super::assets::Asset;
+use super::cache_epoch;
 use super::price_lists::{self, Assignment};
 use super::statement::{FromRow, INT, JSONB, Reader, Statement, Store, TEXT, TIME};
 use crate::errors::{self, Result};
@@ -40,7 +40,7 @@ impl book::Version for Version {
 type Versions = Rc<[Version]>;
 
 /// The prices of one action.
-pub(super) struct Book {
+pub(super) struct PriceBook {
     for_all: Versions,
     /// Has any customer a price of their own?
     has_own: bool,
@@ -51,26 +51,26 @@ pub(super) struct Book {
 
 /// The prices of an action that may apply to a customer, whenever it is.
 #[derive(Clone)]
-pub struct Applicable {
+pub struct ApplicablePrices {
     own: Option<Versions>,
     /// What the customer is kept on, the latest first.
-    kept: Vec<Kept>,
+    kept: Vec<ListPrices>,
     for_all: Versions,
 }
 
 /// An assignment of the customer, and the prices of its list.
 #[derive(Clone)]
-struct Kept {
+struct ListPrices {
     assignment: Assignment,
     list: Option<Versions>,
 }
 
-impl Applicable {
+impl ApplicablePrices {
     /// What counts at a moment: the customer's own price, or else that of his price list, or else that for
     /// all; the latter two as they were at the moment that he is kept on. `now`: the first price that has
     /// taken effect by then holds from the beginning.
     pub fn at(&self, at: Moment, now: Moment) -> Option<Version> {
-        let in_force = |kept: &&Kept| kept.assignment.effective_at <= at;
+        let in_force = |kept: &&ListPrices| kept.assignment.effective_at <= at;
         let kept = self.kept.iter().find(in_force);
         let layers = Layers {
             own: self.own.as_deref().unwrap_or_default(),
@@ -129,7 +129,7 @@ pub fn applicable(
     asset: &Asset,
     action: &str,
     customer: Option<&str>,
-) -> Result<Applicable> {
+) -> Result<ApplicablePrices> {
     let assignments = match customer {
         Some(customer) => price_lists::of(store, asset, customer)?,
         None => None,
@@ -141,7 +141,7 @@ pub fn applicable(
             Some(customer) => Some(book.own.get(customer)?.clone()),
         };
         let list = |name: &str| book.lists.get(name).cloned();
-        Some(Applicable {
+        Some(ApplicablePrices {
             own,
             kept: kept(assignments, |name| list(name).ok_or(())).ok()?,
             for_all: book.for_all.clone(),
@@ -157,10 +157,10 @@ pub fn applicable(
 fn kept<E>(
     assignments: &[Assignment],
     list: impl Fn(&str) -> std::result::Result<Versions, E>,
-) -> std::result::Result<Vec<Kept>, E> {
+) -> std::result::Result<Vec<ListPrices>, E> {
     let kept = |assignment: &Assignment| {
         let list = assignment.price_list.as_deref().map(&list).transpose()?;
-        Ok(Kept {
+        Ok(ListPrices {
             assignment: assignment.clone(),
             list,
         })
@@ -174,7 +174,7 @@ fn read_applicable(
     action: &str,
     customer: Option<&str>,
     assignments: &[Assignment],
-) -> Result<Applicable> {
+) -> Result<ApplicablePrices> {
     let args = [
         value::text(&asset.name),
         value::text(action),
@@ -205,24 +205,26 @@ fn read_applicable(
     })?;
     // What was announced while it was read, or since the reader's snapshot was taken, may or may not
     // be in it: then it is used once.
-    if edition::current() == asset.edition && store.sees_latest() {
+    if cache_epoch::current() == asset.cache_epoch && store.sees_latest() {
         let mut prices = asset.prices.borrow_mut();
         if prices.len() >= MAX_KEPT {
             prices.clear();
         }
-        let book = prices.entry(action.to_owned()).or_insert_with(|| Book {
-            for_all: for_all.clone(),
-            has_own,
-            own: HashMap::new(),
-            lists: HashMap::new(),
-        });
+        let book = prices
+            .entry(action.to_owned())
+            .or_insert_with(|| PriceBook {
+                for_all: for_all.clone(),
+                has_own,
+                own: HashMap::new(),
+                lists: HashMap::new(),
+            });
         if let (Some(customer), Some(own)) = (customer, &own) {
             if book.own.len() >= MAX_KEPT {
                 book.own.clear();
             }
             book.own.insert(customer.to_owned(), own.clone());
         }
-        for Kept { assignment, list } in &kept {
+        for ListPrices { assignment, list } in &kept {
             if book.lists.len() >= MAX_KEPT {
                 book.lists.clear();
             }
@@ -231,7 +233,7 @@ fn read_applicable(
             }
         }
     }
-    Ok(Applicable { own, kept, for_all })
+    Ok(ApplicablePrices { own, kept, for_all })
 }
 
 /// One version of a price, whenever it counts.

@@ -8,7 +8,7 @@
 use super::statement::{
     BIGINT, BOOL, DATE, DATES, INT, JSONB, NUMERIC, Statement, Store, TEXT, TEXTS, TIME, UUID,
 };
-use super::{books, edition, ledger};
+use super::{assets, cache_epoch, ledger};
 use crate::errors::{self, Result};
 use crate::ledger::{Moment, rollup};
 use crate::sql_types::value::{self, Value};
@@ -18,7 +18,7 @@ use serde_json::Value as Json;
 
 /// What a report is asked by.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct By {
+pub struct GroupBy {
     pub day: bool,
     pub action: bool,
     pub customer: bool,
@@ -30,7 +30,7 @@ pub struct By {
 
 /// Which movements a report is about.
 #[derive(Clone, Debug, Default)]
-pub struct Period {
+pub struct ReportRange {
     pub since: Option<Moment>,
     pub until: Option<Moment>,
     pub asset: Option<String>,
@@ -100,7 +100,7 @@ macro_rules! rolled_up {
             " AS customer, r.action, r.vendor, r.model, r.kind, ",
             $scope,
             " AS scope,
-                 r.counted, r.costed, r.debits, r.quantity, r.credits, r.revenue, r.cost
+                 r.report_mask, r.costed, r.debits, r.quantity, r.credits, r.revenue, r.cost
              FROM credyt.",
             $table,
             " r
@@ -117,7 +117,7 @@ macro_rules! as_booked {
     ($lines:literal, $condition:literal) => {
         concat!(
             "SELECT m.asset, d.day, m.customer, m.action, m.vendor, m.model, m.kind, c.scope,
-                 m.counted, m.costed, m.debits::bigint, m.quantity, m.credits, m.revenue, m.cost
+                 m.report_mask, m.costed, m.debits::bigint, m.quantity, m.credits, m.revenue, m.cost
              FROM asset a ", $lines, "
              CROSS JOIN LATERAL (SELECT (m.accounted_at AT TIME ZONE a.timezone)::date AS day) d
              CROSS JOIN LATERAL (
@@ -143,9 +143,9 @@ macro_rules! grouped {
                     CASE WHEN $15 THEN t.model END AS model,
                     CASE WHEN $16 THEN t.kind END AS kind,
                     CASE WHEN $17 THEN t.scope END AS scope,
-                    sum(t.debits) FILTER (WHERE t.counted & $18 <> 0) AS debits,
-                    sum(t.debits) FILTER (WHERE t.counted & $18 <> 0 AND t.costed) AS costed,
-                    sum(t.quantity) FILTER (WHERE t.counted & $18 <> 0) AS quantity,
+                    sum(t.debits) FILTER (WHERE t.report_mask & $18 <> 0) AS debits,
+                    sum(t.debits) FILTER (WHERE t.report_mask & $18 <> 0 AND t.costed) AS costed,
+                    sum(t.quantity) FILTER (WHERE t.report_mask & $18 <> 0) AS quantity,
                     sum(t.credits) AS credits,
                     sum(t.revenue) AS revenue,
                     sum(t.cost) AS cost
@@ -293,12 +293,12 @@ static SUGGEST: Statement = Statement {
 };
 
 /// Answers `credyt.margin`.
-pub fn margin(store: &Store, by: By, period: &Period, function: &Args) -> Result<()> {
+pub fn margin(store: &Store, by: GroupBy, period: &ReportRange, function: &Args) -> Result<()> {
     match arguments(store, by, period, None, false)? {
         Some(values) => {
             let statement = match by {
-                By { scope: true, .. } => &MARGIN_BY_SCOPE,
-                By { customer: true, .. } => &MARGIN_BY_CUSTOMER,
+                GroupBy { scope: true, .. } => &MARGIN_BY_SCOPE,
+                GroupBy { customer: true, .. } => &MARGIN_BY_CUSTOMER,
                 _ => &MARGIN,
             };
             statement.answer(store, &values, function)
@@ -312,10 +312,10 @@ pub fn suggest(
     store: &Store,
     action: &str,
     target: Decimal,
-    period: &Period,
+    period: &ReportRange,
     function: &Args,
 ) -> Result<()> {
-    match arguments(store, By::default(), period, Some(action), true)? {
+    match arguments(store, GroupBy::default(), period, Some(action), true)? {
         Some(mut values) => {
             values.push(value::decimal(target));
             SUGGEST.answer(store, &values, function)
@@ -327,8 +327,8 @@ pub fn suggest(
 /// The values of $1 to $21; `None` where there is no asset.
 fn arguments(
     store: &Store,
-    by: By,
-    period: &Period,
+    by: GroupBy,
+    period: &ReportRange,
     action: Option<&str>,
     costed: bool,
 ) -> Result<Option<Vec<Value>>> {
@@ -430,7 +430,7 @@ macro_rules! simulate {
                   FROM (
                       SELECT d.asset, d.customer, d.debits, d.before, d.revenue, d.cost,
                              CASE WHEN d.stays THEN d.before
-                                  ELSE credyt.rerated($2, a.scale, a.rounding, d.quantity, d.dimensions, d.usage,
+                                  ELSE credyt.repriced($2, a.scale, a.rounding, d.quantity, d.dimensions, d.usage,
                                                       CASE WHEN d.costed THEN d.cost END, d.occurred_at, ",
             $used,
             ") END AS after
@@ -535,7 +535,7 @@ static TAKE_OUT: Statement = Statement {
           SET debits = d.debits - m.debits, quantity = d.quantity - m.quantity, credits = d.credits - m.credits,
               revenue = d.revenue - m.revenue, cost = d.cost - coalesce(m.cost, 0)
           FROM mine m
-          WHERE d.asset = m.asset AND d.day = m.day AND d.counted = m.counted
+          WHERE d.asset = m.asset AND d.day = m.day AND d.report_mask = m.report_mask
             AND d.costed = m.costed AND d.scoped = m.scoped
             AND d.action IS NOT DISTINCT FROM m.action AND d.vendor IS NOT DISTINCT FROM m.vendor
             AND d.model IS NOT DISTINCT FROM m.model AND d.kind IS NOT DISTINCT FROM m.kind",
@@ -583,7 +583,7 @@ macro_rules! roll_up {
          ),
          line AS MATERIALIZED (
              SELECT s.customer, s.asset, (m.accounted_at AT TIME ZONE a.timezone)::date AS day, m.action,
-                    m.vendor, m.model, m.kind, m.counted, m.costed, m.scopes,
+                    m.vendor, m.model, m.kind, m.report_mask, m.costed, m.scopes,
                     coalesce(cardinality(m.scopes), 0) > 0 AS scoped,
                     m.id, m.debits, m.quantity, m.credits, m.revenue, m.cost
              FROM step s
@@ -597,19 +597,19 @@ macro_rules! roll_up {
          ),
          days AS (",
         into!("margin_days", "line l",
-              "asset, day, action, vendor, model, kind, counted, costed, scoped",
-              "l.asset, l.day, l.action, l.vendor, l.model, l.kind, l.counted, l.costed, l.scoped"),
+              "asset, day, action, vendor, model, kind, report_mask, costed, scoped",
+              "l.asset, l.day, l.action, l.vendor, l.model, l.kind, l.report_mask, l.costed, l.scoped"),
         "),
          customers AS (",
         into!("margin_customers", "line l",
-              "customer, asset, day, action, vendor, model, kind, counted, costed, scoped",
-              "l.customer, l.asset, l.day, l.action, l.vendor, l.model, l.kind, l.counted, l.costed, l.scoped"),
+              "customer, asset, day, action, vendor, model, kind, report_mask, costed, scoped",
+              "l.customer, l.asset, l.day, l.action, l.vendor, l.model, l.kind, l.report_mask, l.costed, l.scoped"),
         "),
          scopes AS (",
         into!("margin_scopes",
               "line l CROSS JOIN LATERAL (SELECT DISTINCT s.scope FROM unnest(l.scopes) AS s (scope)) c",
-              "customer, asset, day, scope, action, vendor, model, kind, counted, costed",
-              "l.customer, l.asset, l.day, c.scope, l.action, l.vendor, l.model, l.kind, l.counted, l.costed"),
+              "customer, asset, day, scope, action, vendor, model, kind, report_mask, costed",
+              "l.customer, l.asset, l.day, c.scope, l.action, l.vendor, l.model, l.kind, l.report_mask, l.costed"),
         "),
          progress AS (
              INSERT INTO credyt.rollup_progress AS p (customer, asset, seq, id)
@@ -676,7 +676,7 @@ pub fn roll_up(store: &Store, wallets: i64, rows: i64) -> Result<i64> {
         return Ok(0);
     }
     // A clock that stands in for the time may jump.
-    let tells_time = books::stands_in(store)?.is_none() && edition::sees_commits();
+    let tells_time = assets::stands_in(store)?.is_none() && cache_epoch::sees_commits();
     let (mut since, mut horizon) = (None, None);
     if tells_time {
         // Before the rows are looked at.
@@ -702,7 +702,7 @@ pub fn roll_up(store: &Store, wallets: i64, rows: i64) -> Result<i64> {
 pub fn take_out(store: &Store, customer: &str) -> Result<()> {
     WAIT.run(store, &[])?;
     let args = [value::text(customer)];
-    if !edition::sees_commits() {
+    if !cache_epoch::sees_commits() {
         let ours: i64 = PROGRESS.run(store, &args)?.read_one()?;
         let latest: i64 = PROGRESS.run_latest(&args)?.read_one()?;
         if ours != latest {

@@ -7,7 +7,7 @@ use std::ptr::NonNull;
 
 use pgrx::{Spi, pg_sys};
 
-use super::{edition, signatures, version};
+use super::{cache_epoch, signatures, version};
 use crate::errors::{self, Result};
 use crate::ledger::interrupt::{self, checked};
 use crate::sql_types::Args;
@@ -98,7 +98,7 @@ impl Store {
     fn connect<R>(read_only: bool, body: impl FnOnce(&Store) -> Result<R>) -> Result<R> {
         // SAFETY: reads a variable of the backend.
         let caller = unsafe { pg_sys::CurrentMemoryContext };
-        if edition::listen() {
+        if cache_epoch::listen() {
             PLANS.with_borrow_mut(HashMap::clear);
             version::forget();
             signatures::forget();

@@ -77,7 +77,7 @@ impl Text {
 
 /// How a column is written into a list.
 #[derive(Clone, Copy)]
-pub enum Listed {
+pub enum ListEncoding {
     /// `customer`
     Name,
     /// `$1`
@@ -89,7 +89,7 @@ pub enum Listed {
 }
 
 /// The columns, one after another; the first has this place.
-pub const fn listed(columns: &[Column], how: Listed, first: usize) -> Text {
+pub const fn listed(columns: &[Column], how: ListEncoding, first: usize) -> Text {
     let mut text = Text::new();
     let mut at = 0;
     while at < columns.len() {
@@ -98,14 +98,14 @@ pub const fn listed(columns: &[Column], how: Listed, first: usize) -> Text {
         }
         let Column { name, cast, .. } = &columns[at];
         text = match how {
-            Listed::Name => text.with(name),
-            Listed::Place => text.with_place(first + at),
-            Listed::Unnested => text
+            ListEncoding::Name => text.with(name),
+            ListEncoding::Place => text.with_place(first + at),
+            ListEncoding::Unnested => text
                 .with("unnest(")
                 .with_place(first + at)
                 .with(")")
                 .with(cast),
-            Listed::Set => text.with(name).with(" = ").with_place(first + at),
+            ListEncoding::Set => text.with(name).with(" = ").with_place(first + at),
         };
         at += 1;
     }
@@ -166,15 +166,15 @@ macro_rules! table {
             ];
             /// `customer, asset, ...`
             pub const COLUMNS: &'static str = $crate::store::table::fixed!($crate::store::table::listed(
-                $Row::DECLARED, $crate::store::table::Listed::Name, 1
+                $Row::DECLARED, $crate::store::table::ListEncoding::Name, 1
             ));
             /// `$1, $2, ...`
             pub const PLACES: &'static str = $crate::store::table::fixed!($crate::store::table::listed(
-                $Row::DECLARED, $crate::store::table::Listed::Place, 1
+                $Row::DECLARED, $crate::store::table::ListEncoding::Place, 1
             ));
             /// `unnest($1), unnest($2), ...`: the arrays are read in step.
             pub const UNNESTED: &'static str = $crate::store::table::fixed!($crate::store::table::listed(
-                $Row::DECLARED, $crate::store::table::Listed::Unnested, 1
+                $Row::DECLARED, $crate::store::table::ListEncoding::Unnested, 1
             ));
             /// The types of `PLACES`.
             pub const TYPES: &'static [pgrx::pg_sys::Oid] = &[
@@ -233,7 +233,7 @@ macro_rules! table {
                     &[$($crate::store::table::column!($changing as $sql2),)*];
                 /// `status = $3, ...`: the key is $1 and $2.
                 pub const CHANGES: &'static str = $crate::store::table::fixed!($crate::store::table::listed(
-                    $Row::CHANGING, $crate::store::table::Listed::Set, 3
+                    $Row::CHANGING, $crate::store::table::ListEncoding::Set, 3
                 ));
                 /// The types of a key of a text and a uuid, and of `CHANGES`.
                 pub const CHANGE_TYPES: &'static [pgrx::pg_sys::Oid] = &[

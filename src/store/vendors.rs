@@ -1,5 +1,5 @@
 //! Vendors, their models' rates, and what some usage costs by them. What a backend asks for again and
-//! again is kept compiled, edition by edition.
+//! again is kept compiled, cache epoch by cache epoch.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -8,7 +8,7 @@ use std::rc::Rc;
 use rust_decimal::Decimal;
 use serde_json::{Value as Json, json};
 
-use super::edition;
+use super::cache_epoch;
 use super::exchange;
 use super::statement::{JSONB, Statement, Store, TEXT, TEXTS, TIME};
 use super::table::{sql, table};
@@ -18,10 +18,12 @@ use crate::ledger::exchange::convert;
 use crate::ledger::number::plain;
 use crate::ledger::vendor::extract::Extractor;
 use crate::ledger::vendor::rates::COST_DECIMALS;
-use crate::ledger::vendor::reading::{self, Answer, Readers};
+use crate::ledger::vendor::reading::{self, Readers, VendorResponse};
 use crate::ledger::vendor::rules::Rule;
 use crate::ledger::vendor::terms::Terms;
-use crate::ledger::vendor::{self, Computed, Counted, Definition, Import, Rates, Reason, Uncosted};
+use crate::ledger::vendor::{
+    self, Completeness, ComputedCost, Definition, Import, Rates, Reason, Uncosted,
+};
 use crate::sql_types::value;
 
 /// More vendors, or models of a vendor, than this are not kept.
@@ -39,7 +41,7 @@ const DEFAULT_FLAVOR: &str = "default";
 
 /// What is to be costed.
 #[derive(Clone, Debug)]
-pub struct Asked {
+pub struct UsageToCost {
     pub vendor: String,
     /// `None`: as the body says.
     pub model: Option<String>,
@@ -58,9 +60,9 @@ pub struct Asked {
 /// - No cost, and `counted` is `Whole`: a price by meters may use `usage`; cost_plus is WC003.
 /// - `Partial` and `Nothing`: no price may use `usage` (what is known of it is there to be shown).
 /// - `Invalid`: the same; `vendor_cost`, `quote` and a price that needs the counts refuse them with
-///   22023 ([`Costed::check`]), everything else stores them uncosted.
+///   22023 ([`UsageCost::check`]), everything else stores them uncosted.
 #[derive(Debug)]
-pub struct Costed {
+pub struct UsageCost {
     /// The vendor and the model by the names that their rates have, or as they were given.
     pub vendor: String,
     pub model: Option<String>,
@@ -70,14 +72,14 @@ pub struct Costed {
     pub components: Json,
     /// Disjoint amounts, by unit; those that are known.
     pub usage: BTreeMap<String, Decimal>,
-    pub counted: Counted,
+    pub counted: Completeness,
     pub rate_version: Option<i32>,
 }
 
-impl Costed {
+impl UsageCost {
     /// May a price use the counts?
     pub fn is_readable(&self) -> bool {
-        self.counted == Counted::Whole
+        self.counted == Completeness::Whole
     }
 
     /// Why a price may not use the counts: 22023, with vendor, model and what is wrong.
@@ -89,26 +91,29 @@ impl Costed {
         errors::usage_invalid(&self.vendor, self.model.as_deref(), why)
     }
 
-    fn set(&mut self, why: Uncosted, counted: Counted) {
+    fn set(&mut self, why: Uncosted, counted: Completeness) {
         self.cost = Err(why);
         self.counted = counted;
     }
 
-    fn compute(&mut self, computed: std::result::Result<Computed, String>) {
+    fn compute(&mut self, computed: std::result::Result<ComputedCost, String>) {
         match computed {
             Ok(computed) => {
                 self.cost = computed.cost;
                 self.components = computed.components;
                 self.usage = computed.usage;
             }
-            Err(why) => self.set(Uncosted::new(Reason::UsageInvalid, why), Counted::Invalid),
+            Err(why) => self.set(
+                Uncosted::new(Reason::UsageInvalid, why),
+                Completeness::Invalid,
+            ),
         }
     }
 
     /// What the vendor reports is the cost where no rate says it.
     fn or_reported(&mut self, reported: Option<Decimal>) {
         if let (Err(why), Some(cost)) = (&self.cost, reported)
-            && self.counted != Counted::Invalid
+            && self.counted != Completeness::Invalid
             && why.reason != Reason::FlavorUnknown
         {
             let cost = cost.round_dp(COST_DECIMALS);
@@ -125,13 +130,13 @@ impl Costed {
     /// 22023, with vendor, model and what is wrong.
     pub fn check(&self) -> Result<()> {
         match self.counted {
-            Counted::Invalid => Err(self.unreadable()),
+            Completeness::Invalid => Err(self.unreadable()),
             _ => Ok(()),
         }
     }
 
     /// The cost in a currency, by the exchange rate of a moment; without one it is not known.
-    pub fn in_currency(mut self, store: &Store, currency: &str, at: Moment) -> Result<Costed> {
+    pub fn in_currency(mut self, store: &Store, currency: &str, at: Moment) -> Result<UsageCost> {
         let (Ok(cost), Some(own)) = (&self.cost, &self.currency) else {
             return Ok(self);
         };
@@ -187,8 +192,8 @@ struct Version {
 }
 
 #[derive(Default)]
-struct Known {
-    edition: u64,
+struct VendorCache {
+    cache_epoch: u64,
     /// By the name that was given.
     vendors: HashMap<String, Rc<Vendor>>,
     /// By id.
@@ -196,7 +201,7 @@ struct Known {
 }
 
 thread_local! {
-    static KNOWN: RefCell<Known> = RefCell::default();
+    static KNOWN: RefCell<VendorCache> = RefCell::default();
 }
 
 table! {
@@ -300,8 +305,8 @@ static ADD_OWN: Statement = Statement {
 ///
 /// # Errors
 /// Only those of the database.
-pub fn cost(store: &Store, asked: &Asked, at: Moment) -> Result<Costed> {
-    let answer = Answer::of(&asked.body);
+pub fn cost(store: &Store, asked: &UsageToCost, at: Moment) -> Result<UsageCost> {
+    let answer = VendorResponse::of(&asked.body);
     let vendor = vendor(store, &asked.vendor)?;
     let readers = match &vendor.definition {
         Some(definition) => choose(&definition.extractors, asked),
@@ -325,7 +330,7 @@ pub fn cost(store: &Store, asked: &Asked, at: Moment) -> Result<Costed> {
         vendor.id.clone(),
         model.as_ref().and_then(|model| model.id.as_deref()),
     );
-    let mut costed = Costed {
+    let mut costed = UsageCost {
         vendor: vendor_id,
         model: of.or(name).map(str::to_owned),
         cost: Err(Uncosted::new(
@@ -335,12 +340,12 @@ pub fn cost(store: &Store, asked: &Asked, at: Moment) -> Result<Costed> {
         currency: None,
         components: json!([]),
         usage: BTreeMap::new(),
-        counted: Counted::Whole,
+        counted: Completeness::Whole,
         rate_version: None,
     };
     let read = match readers {
         Ok(readers) => reading::read(readers, &answer, rates, at),
-        Err(why) => Err((why, Counted::Nothing)),
+        Err(why) => Err((why, Completeness::Nothing)),
     };
     match read {
         Err((why, counted)) => costed.set(why, counted),
@@ -352,7 +357,10 @@ pub fn cost(store: &Store, asked: &Asked, at: Moment) -> Result<Costed> {
                     found.counts
                 };
                 costed.usage = counts.disjoint(0).unwrap_or_default().named();
-                costed.set(Uncosted::new(Reason::UsagePartial, part), Counted::Partial);
+                costed.set(
+                    Uncosted::new(Reason::UsagePartial, part),
+                    Completeness::Partial,
+                );
             }
             None => match in_force {
                 Some((line, version, rates)) => {
@@ -378,9 +386,10 @@ pub fn cost(store: &Store, asked: &Asked, at: Moment) -> Result<Costed> {
                     }
                     match found.counts.disjoint(0) {
                         Ok(disjoint) => costed.usage = disjoint.named(),
-                        Err(why) => {
-                            costed.set(Uncosted::new(Reason::UsageInvalid, why), Counted::Invalid)
-                        }
+                        Err(why) => costed.set(
+                            Uncosted::new(Reason::UsageInvalid, why),
+                            Completeness::Invalid,
+                        ),
                     }
                 }
             },
@@ -408,7 +417,7 @@ pub fn canonical(store: &Store, name: &str) -> Result<String> {
 /// names the file's own reader of that name where there is one, and none otherwise.
 fn choose<'a>(
     extractors: &'a [Extractor],
-    asked: &Asked,
+    asked: &UsageToCost,
 ) -> std::result::Result<Readers<'a>, Uncosted> {
     let any = Readers {
         all: extractors,
@@ -447,29 +456,29 @@ impl Model {
 
 // ---- looking up -----------------------------------------------------------------------------------
 
-/// What is remembered in this edition, after forgetting what is older.
-fn remembered<R>(look: impl FnOnce(&mut Known) -> R) -> R {
-    let edition = edition::current();
+/// What is remembered in this cache epoch, after forgetting what is older.
+fn remembered<R>(look: impl FnOnce(&mut VendorCache) -> R) -> R {
+    let cache_epoch = cache_epoch::current();
     KNOWN.with_borrow_mut(|known| {
-        if known.edition != edition {
-            *known = Known {
-                edition,
-                ..Known::default()
+        if known.cache_epoch != cache_epoch {
+            *known = VendorCache {
+                cache_epoch,
+                ..VendorCache::default()
             };
         }
         look(known)
     })
 }
 
-/// Remembers what was read since `edition`, unless something was announced meanwhile.
-fn remember(store: &Store, edition: u64, keep: impl FnOnce(&mut Known)) {
-    if may_remember(store, edition) {
+/// Remembers what was read since `cache_epoch`, unless something was announced meanwhile.
+fn remember(store: &Store, cache_epoch: u64, keep: impl FnOnce(&mut VendorCache)) {
+    if may_remember(store, cache_epoch) {
         remembered(keep);
     }
 }
 
-fn may_remember(store: &Store, edition: u64) -> bool {
-    edition::remembers() && store.sees_latest() && edition == edition::current()
+fn may_remember(store: &Store, cache_epoch: u64) -> bool {
+    cache_epoch::remembers() && store.sees_latest() && cache_epoch == cache_epoch::current()
 }
 
 /// A bounded map: what is too much starts anew.
@@ -481,14 +490,14 @@ fn keep<T>(map: &mut HashMap<String, T>, key: &str, value: T) {
 }
 
 fn vendor(store: &Store, name: &str) -> Result<Rc<Vendor>> {
-    if edition::remembers()
+    if cache_epoch::remembers()
         && let Some(vendor) = remembered(|known| known.vendors.get(name).cloned())
     {
         return Ok(vendor);
     }
-    let edition = edition::current();
+    let cache_epoch = cache_epoch::current();
     let vendor = Rc::new(read_vendor(store, name)?);
-    remember(store, edition, |known| {
+    remember(store, cache_epoch, |known| {
         keep(&mut known.vendors, name, vendor.clone());
     });
     Ok(vendor)
@@ -541,12 +550,12 @@ fn read_vendor(store: &Store, name: &str) -> Result<Vendor> {
 
 /// How a vendor's answers are read, if anything says so.
 fn definition(store: &Store, id: &str) -> Result<Option<Rc<Definition>>> {
-    if edition::remembers()
+    if cache_epoch::remembers()
         && let Some(definition) = remembered(|known| known.definitions.get(id).cloned())
     {
         return Ok(definition);
     }
-    let edition = edition::current();
+    let cache_epoch = cache_epoch::current();
     let rows = DEFINITION.run(store, &[value::text(id)])?;
     let definition = match rows.read_first()? {
         None => None,
@@ -557,22 +566,22 @@ fn definition(store: &Store, id: &str) -> Result<Option<Rc<Definition>>> {
             ))
         }
     };
-    remember(store, edition, |known| {
+    remember(store, cache_epoch, |known| {
         keep(&mut known.definitions, id, definition.clone());
     });
     Ok(definition)
 }
 
 fn model(store: &Store, vendor: &Vendor, name: &str) -> Result<Rc<Model>> {
-    if edition::remembers()
+    if cache_epoch::remembers()
         && let Some(model) = vendor.models.borrow().get(name).cloned()
     {
         return Ok(model);
     }
-    let edition = edition::current();
+    let cache_epoch = cache_epoch::current();
     let model = Rc::new(read_model(store, vendor, name)?);
-    // A vendor is forgotten with its edition: what is kept in it afterwards is never used.
-    if may_remember(store, edition) {
+    // A vendor is forgotten with its cache epoch: what is kept in it afterwards is never used.
+    if may_remember(store, cache_epoch) {
         keep(&mut vendor.models.borrow_mut(), name, model.clone());
     }
     Ok(model)
@@ -671,7 +680,7 @@ fn read_model(store: &Store, vendor: &Vendor, name: &str) -> Result<Model> {
 
 /// What an import did, or would do: how many models.
 #[derive(Default)]
-pub struct Imported {
+pub struct ImportCounts {
     pub added: i32,
     pub changed: i32,
     pub unchanged: i32,
@@ -685,7 +694,7 @@ pub fn import(
     effective_at: Option<Moment>,
     now: Moment,
     dry_run: bool,
-) -> Result<Imported> {
+) -> Result<ImportCounts> {
     if !dry_run {
         LOCK.run(store, &[])?;
     }
@@ -705,7 +714,7 @@ pub fn import(
             known.map(|known| reading_changed(known, &one.definition)),
         );
     }
-    let mut imported = Imported::default();
+    let mut imported = ImportCounts::default();
     let mut new = Vec::new();
     for one in &import.models {
         let key = (one.vendor.clone(), one.model.clone());
@@ -757,26 +766,26 @@ pub fn import(
 }
 
 /// The models of a vendor that are read or recognised otherwise than before.
-enum Changed {
+enum ChangedModels {
     All,
     Models(HashSet<String>),
 }
 
-impl Changed {
+impl ChangedModels {
     fn has(&self, model: &str) -> bool {
         match self {
-            Changed::All => true,
-            Changed::Models(models) => models.contains(model),
+            ChangedModels::All => true,
+            ChangedModels::Models(models) => models.contains(model),
         }
     }
 }
 
-fn reading_changed(known: &Json, new: &Json) -> Changed {
+fn reading_changed(known: &Json, new: &Json) -> ChangedModels {
     if ["match", "fallback", "extractors"]
         .iter()
         .any(|key| known.get(key) != new.get(key))
     {
-        return Changed::All;
+        return ChangedModels::All;
     }
     let matches = |definition: &Json| -> HashMap<String, Json> {
         let models = definition.get("models").and_then(Json::as_array);
@@ -790,7 +799,7 @@ fn reading_changed(known: &Json, new: &Json) -> Changed {
     let changed = matches(new)
         .into_iter()
         .filter(|(id, rule)| known.get(id) != Some(rule));
-    Changed::Models(changed.map(|(id, _)| id).collect())
+    ChangedModels::Models(changed.map(|(id, _)| id).collect())
 }
 
 /// Every vendor's last definition and its version.

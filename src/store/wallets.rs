@@ -6,14 +6,14 @@ use std::rc::Rc;
 use serde_json::Value as Json;
 use uuid::Uuid;
 
+use super::assets::{self, Asset};
 use super::authorizations;
-use super::books::{self, Asset};
 use super::costs;
 use super::direct_access;
-use super::events::{self, News};
+use super::events::{self, OutboxEvent};
 use super::grants;
 use super::ledger::{self, Entry, Key, NewRows};
-use super::limits::{self, Counted};
+use super::limits::{self, LimitRows};
 use super::periods;
 use super::plans::{self, Renewals};
 use super::statement::{
@@ -21,13 +21,13 @@ use super::statement::{
 };
 use super::table::{sql, table};
 use crate::errors::{self, Result};
+use crate::ledger::alerts::TopUpTrigger;
 use crate::ledger::interrupt::checked;
 use crate::ledger::month::MonthUse;
 use crate::ledger::packed;
-use crate::ledger::plan::{Renewing, Subscription};
-use crate::ledger::refund::{Paid, Revoked, RevokedDebt};
-use crate::ledger::wallet::{Debt, Decided, Due, EndedHold, Full, Part};
-use crate::ledger::watch::Asks;
+use crate::ledger::plan::{Renewal, Subscription};
+use crate::ledger::refund::{GrantPayment, RevokedDebt, RevokedGrant};
+use crate::ledger::wallet::{Debt, EndedHold, EntryKind, Part, PendingEntry, WalletFull};
 use crate::ledger::{Amount, Grant, Moment, Wallet};
 use crate::sql_types::Scratch;
 use crate::sql_types::field;
@@ -90,7 +90,7 @@ pub struct OpenWallet {
     /// Where its row is, until it is written.
     place: Option<TablePlace>,
     /// What time has decided since the wallet last changed; booked when it is written back.
-    due: Vec<Due>,
+    due: Vec<PendingEntry>,
     /// The holds among it.
     ended: Vec<Uuid>,
     /// The subscriptions that renew with it.
@@ -100,23 +100,23 @@ pub struct OpenWallet {
     /// What was used in months that the state does not count, as far as it was asked for.
     pub(super) late_uses: Vec<MonthUse>,
     /// By how much a refund has lowered debts; written with its movement.
-    lowered: Vec<Lowered>,
+    lowered: Vec<DebtReduction>,
     /// The key of the call that makes a subscription begin, for the first grant it books.
     key: Option<Key>,
     /// The higher one of its balance when it was written last, and after time has done its part.
     pub(super) was: Amount,
     /// May it ask for a top-up when it is written?
-    pub asks: Asks,
+    pub asks: TopUpTrigger,
     /// The sum of its ledger rows so far.
     booked: Amount,
     /// What its spend limits tell; written with the wallet.
-    pub(super) told: Vec<News>,
+    pub(super) told: Vec<OutboxEvent>,
     /// What the authorization that is captured now still holds.
     pub still_held: Amount,
 }
 
 /// What a refund does to a debt.
-struct Lowered {
+struct DebtReduction {
     id: Uuid,
     owed: Amount,
     /// Of a revocation's debt.
@@ -124,14 +124,14 @@ struct Lowered {
 }
 
 /// What comes with a movement of an open wallet, numbered.
-struct TakenIn {
+struct NumberedEntries {
     /// The number of the first row, and the sum of those before it.
     first: u64,
     booked: Amount,
-    before: Vec<Due>,
-    after: Vec<Due>,
-    news: Vec<News>,
-    counted: Counted,
+    before: Vec<PendingEntry>,
+    after: Vec<PendingEntry>,
+    news: Vec<OutboxEvent>,
+    counted: LimitRows,
 }
 
 /// A wallet as a reader sees it.
@@ -145,13 +145,13 @@ pub struct WalletView {
     pub at: Moment,
     pub wallet: Wallet,
     /// What is due until then and no writer has booked yet.
-    pub due: Vec<Due>,
+    pub due: Vec<PendingEntry>,
 }
 
 /// What time has decided about a wallet.
 #[derive(Default)]
-pub struct Passed {
-    pub due: Vec<Due>,
+pub struct Pending {
+    pub due: Vec<PendingEntry>,
     ended: Vec<Uuid>,
     pub renewals: Renewals,
     debts: Option<Vec<Debt>>,
@@ -235,32 +235,32 @@ static SET_STATUS: Statement = Statement {
 };
 
 static DEBTS: Statement = Statement {
-    sql: "SELECT d.id, d.action, d.owed FROM credyt.debts d
+    sql: "SELECT d.id, d.action, d.owed FROM credyt.open_debts d
           WHERE d.customer = $1 AND d.asset = $2 AND d.owed > 0 ORDER BY d.seq",
     args: &[TEXT, TEXT],
 };
 
 static DEBT: Statement = Statement {
-    sql: "SELECT d.owed, d.returned FROM credyt.debts d
+    sql: "SELECT d.owed, d.returned FROM credyt.open_debts d
           WHERE d.customer = $1 AND d.asset = $2 AND d.seq = $3",
     args: &[TEXT, TEXT, BIGINT],
 };
 
 static OWE: Statement = Statement {
-    sql: "INSERT INTO credyt.debts (customer, asset, seq, id, action, owed, returned)
+    sql: "INSERT INTO credyt.open_debts (customer, asset, seq, id, action, owed, returned)
           VALUES ($1, $2, $3, $4, $5, $6, 0)",
     args: &[TEXT, TEXT, BIGINT, UUID, TEXT, NUMERIC],
 };
 
 static PAY: Statement = Statement {
-    sql: "UPDATE credyt.debts SET owed = owed - $4, returned = returned + $5
+    sql: "UPDATE credyt.open_debts SET owed = owed - $4, returned = returned + $5
           WHERE customer = $1 AND asset = $2 AND id = $3",
     args: &[TEXT, TEXT, UUID, NUMERIC, NUMERIC],
 };
 
 /// A revocation's stay: what refunds give back of them counts.
 static FORGET_PAID: Statement = Statement {
-    sql: "DELETE FROM credyt.debts
+    sql: "DELETE FROM credyt.open_debts
           WHERE customer = $1 AND asset = $2 AND owed = 0 AND action IS NOT NULL",
     args: &[TEXT, TEXT],
 };
@@ -275,7 +275,7 @@ pub fn open(store: &Store, customer: &str, asset: &str) -> Result<OpenWallet> {
 
 /// WC002, or WC009 where there is no such asset.
 pub(super) fn missing(store: &Store, customer: &str, asset: &str) -> errors::Error {
-    match books::asset(store, asset) {
+    match assets::asset(store, asset) {
         Ok(_) => errors::wallet_not_found(customer, asset),
         Err(error) => error,
     }
@@ -286,10 +286,10 @@ pub fn open_or_create(store: &Store, customer: &str, asset: &str) -> Result<Open
     if let Some(wallet) = find(store, customer, asset)? {
         return Ok(wallet);
     }
-    books::asset(store, asset)?;
+    assets::asset(store, asset)?;
     // Before the time is taken, so that no close overlooks this wallet.
     let first_open = periods::share(store, asset)?;
-    let now = books::now(store)?;
+    let now = assets::now(store)?;
     let now = first_open.map_or(now, |first| first.max(now));
     OPEN.run(store, &WalletRow::new(customer, asset, now).values()?)?;
     open(store, customer, asset)
@@ -324,7 +324,7 @@ pub fn in_flight(store: &Store, customer: &str, event: Uuid) -> Result<Option<Op
         let asset: String = row.read()?;
         let open = find(store, customer, &asset)?;
         let waits = |open: &OpenWallet| {
-            let topup = open.wallet.watch.topup.as_ref();
+            let topup = open.wallet.alert_state.topup.as_ref();
             topup.is_some_and(|topup| topup.in_flight == Some(event))
         };
         if let Some(open) = open.filter(waits) {
@@ -352,7 +352,7 @@ fn find_at(
         return Ok(None);
     };
     // Taken after the lock, so that time in a wallet never runs backwards.
-    let now = at.map_or_else(|| books::now(store), Ok)?;
+    let now = at.map_or_else(|| assets::now(store), Ok)?;
     load(store, customer, asset, found, now).map(Some)
 }
 
@@ -375,15 +375,15 @@ pub(super) fn load(
             let balance = wallet.balance(now);
             was = was.max(balance);
             if came_in || renewed(&passed.due) {
-                wallet.watch.refill(balance);
+                wallet.alert_state.refill(balance);
             }
             passed
         }
-        _ => Passed::default(),
+        _ => Pending::default(),
     };
     Ok(OpenWallet {
         customer: customer.to_owned(),
-        asset: books::asset(store, asset)?,
+        asset: assets::asset(store, asset)?,
         status: found.status,
         limit: found.overdraft_limit,
         now,
@@ -398,7 +398,7 @@ pub(super) fn load(
         lowered: Vec::new(),
         key: None,
         was,
-        asks: Asks::default(),
+        asks: TopUpTrigger::default(),
         booked,
         told: Vec::new(),
         still_held: Amount::ZERO,
@@ -420,13 +420,13 @@ pub fn book_due_of(store: &Store, customer: &str) -> Result<()> {
 /// Books what time has decided about so many wallets at most, leaving out those that others have
 /// locked. How many it was.
 pub fn book_overdue(store: &Store, batch: i32) -> Result<usize> {
-    let now = books::now(store)?;
+    let now = assets::now(store)?;
     let rows = OVERDUE.run(store, &[value::moment(now), value::int(batch)])?;
     let mut booked = 0;
     for row in rows.iter() {
         let (customer, asset): (String, String) = row.read()?;
         if let Some(mut open) = find(store, &customer, &asset)? {
-            open.asks = Asks::Always;
+            open.asks = TopUpTrigger::Always;
             open.write_back(store)?;
             booked += 1;
         }
@@ -447,13 +447,13 @@ pub fn look(
         return Ok(None);
     };
     let mut wallet = found.state;
-    let now = books::statement_now(store)?.max(wallet.changed_at);
+    let now = assets::statement_now(store)?.max(wallet.changed_at);
     let at = at.map_or(now, |at| at.max(now));
-    books::check_ahead(store, at, now)?;
+    assets::check_ahead(store, at, now)?;
     let due = as_of(store, customer, asset, &mut wallet, at)?.due;
     Ok(Some(WalletView {
         customer: customer.to_owned(),
-        asset: books::asset(store, asset)?,
+        asset: assets::asset(store, asset)?,
         status: found.status,
         limit: found.overdraft_limit,
         now,
@@ -470,9 +470,9 @@ pub fn as_of(
     asset: &str,
     wallet: &mut Wallet,
     now: Moment,
-) -> Result<Passed> {
+) -> Result<Pending> {
     if wallet.next_due().is_none_or(|at| at > now) {
-        return Ok(Passed::default());
+        return Ok(Pending::default());
     }
     do_what_is_due(store, customer, asset, wallet, now)
 }
@@ -488,7 +488,7 @@ fn do_what_is_due(
     asset: &str,
     wallet: &mut Wallet,
     now: Moment,
-) -> Result<Passed> {
+) -> Result<Pending> {
     let holds_end = wallet.next_hold_end.is_some_and(|at| at <= now);
     let ended = if holds_end {
         authorizations::ended(store, customer, asset, now)?
@@ -509,7 +509,7 @@ fn do_what_is_due(
     if holds_end {
         wallet.next_hold_end = authorizations::next_end(store, customer, asset, now)?;
     }
-    Ok(Passed {
+    Ok(Pending {
         due,
         ended: ended.into_iter().map(|hold: EndedHold| hold.id).collect(),
         renewals,
@@ -518,9 +518,9 @@ fn do_what_is_due(
 }
 
 /// Has a period of a subscription begun?
-fn renewed(due: &[Due]) -> bool {
+fn renewed(due: &[PendingEntry]) -> bool {
     due.iter()
-        .any(|due| matches!(due.what, Decided::Renewed { .. }))
+        .any(|due| matches!(due.what, EntryKind::Renewed { .. }))
 }
 
 /// What the wallet owes, debt by debt, the oldest first.
@@ -539,9 +539,9 @@ fn debts_of(store: &Store, customer: &str, asset: &str, wallet: &Wallet) -> Resu
 
 /// The entry of what is due, as it will be booked: that of a settlement is shared over the models of
 /// the debit that owed.
-pub fn entry_of(store: &Store, customer: &str, due: &Due) -> Result<Entry> {
+pub fn entry_of(store: &Store, customer: &str, due: &PendingEntry) -> Result<Entry> {
     let mut entry = Entry::of_due(due);
-    if let Decided::Settled { debt, .. } = &due.what
+    if let EntryKind::Settled { debt, .. } = &due.what
         && let Some(debit) = ledger::by_id(store, customer, *debt)?
     {
         entry.costs = costs::weights_of(store, customer, &debit)?;
@@ -559,7 +559,7 @@ impl WalletView {
             limit: self.limit,
             now: self.at,
             was: self.wallet.balance(self.at),
-            asks: Asks::default(),
+            asks: TopUpTrigger::default(),
             booked: self.wallet.booked(),
             due_in_row: None,
             place: None,
@@ -612,7 +612,7 @@ impl OpenWallet {
 
     /// Spends credits on an action: what paid. WC001.
     pub fn spend(&mut self, action: &str, credits: Amount) -> Result<Vec<Part>> {
-        self.asks = Asks::Always;
+        self.asks = TopUpTrigger::Always;
         let spent = self.wallet.spend(self.now, action, credits, self.limit);
         spent.map_err(|short| {
             let over = self.wallet.owed_beyond(self.limit);
@@ -624,11 +624,11 @@ impl OpenWallet {
     pub fn wants_topup(&self) -> bool {
         let balance = self.wallet.balance(self.now);
         let asks = match self.asks {
-            Asks::Never => false,
-            Asks::OnFall => balance < self.was,
-            Asks::Always => true,
+            TopUpTrigger::Never => false,
+            TopUpTrigger::OnFall => balance < self.was,
+            TopUpTrigger::Always => true,
         };
-        let topup = self.wallet.watch.topup.as_ref();
+        let topup = self.wallet.alert_state.topup.as_ref();
         asks && self.status == "active"
             && topup.is_some_and(|topup| topup.is_wanted(balance, self.now))
     }
@@ -636,14 +636,14 @@ impl OpenWallet {
     /// The credits it has got are what alerts in percent are of.
     pub fn refilled(&mut self) {
         let balance = self.wallet.balance(self.now);
-        self.wallet.watch.refill(balance);
+        self.wallet.alert_state.refill(balance);
     }
 
     /// When the next call has more to do than what it is about: to book what time has decided, to tell of
     /// a grant that will end, or to ask for a top-up.
     fn next_due_at(&self) -> Option<Moment> {
         let balance = self.wallet.balance(self.now);
-        let topup = self.wallet.watch.topup.as_ref();
+        let topup = self.wallet.alert_state.topup.as_ref();
         let topup = topup.filter(|_| self.status == "active");
         let asks = topup.and_then(|topup| topup.next(balance, self.now));
         let notice = self
@@ -675,8 +675,10 @@ impl OpenWallet {
     /// Puts a grant on the stack.
     pub fn add(&mut self, grant: Grant) -> Result<()> {
         self.wallet.issue(grant).map_err(|full| match full {
-            Full::TooManyGrants => errors::too_many_grants(&self.customer, &self.asset.name),
-            Full::TooManyCredits => errors::wallet_too_large(&self.customer, &self.asset.name),
+            WalletFull::TooManyGrants => errors::too_many_grants(&self.customer, &self.asset.name),
+            WalletFull::TooManyCredits => {
+                errors::wallet_too_large(&self.customer, &self.asset.name)
+            }
         })
     }
 
@@ -704,7 +706,7 @@ impl OpenWallet {
         &mut self,
         store: &Store,
         subscription: Subscription,
-        renewing: Renewing,
+        renewing: Renewal,
         key: Option<Key>,
     ) -> Result<()> {
         let (customer, asset) = (&self.customer, &self.asset.name);
@@ -751,12 +753,12 @@ impl OpenWallet {
     }
 
     /// Puts a new grant on the stack; a live one pays the debts that it may pay. Returns what it paid.
-    pub fn issue(&mut self, store: &Store, grant: Grant) -> Result<Vec<Due>> {
+    pub fn issue(&mut self, store: &Store, grant: Grant) -> Result<Vec<PendingEntry>> {
         self.issue_all(store, vec![grant])
     }
 
     /// The same for several grants, in this order.
-    pub fn issue_all(&mut self, store: &Store, grants: Vec<Grant>) -> Result<Vec<Due>> {
+    pub fn issue_all(&mut self, store: &Store, grants: Vec<Grant>) -> Result<Vec<PendingEntry>> {
         self.book_due_now(store)?;
         for grant in grants {
             self.add(grant)?;
@@ -765,7 +767,7 @@ impl OpenWallet {
     }
 
     /// Pays what live credits can pay of what is owed. Returns what they paid.
-    fn settle(&mut self, store: &Store) -> Result<Vec<Due>> {
+    fn settle(&mut self, store: &Store) -> Result<Vec<PendingEntry>> {
         if !self.wallet.may_settle(self.now) {
             return Ok(Vec::new());
         }
@@ -821,14 +823,14 @@ impl OpenWallet {
         debts.retain(|debt| debt.owed.is_positive());
         self.debts = Some(debts);
         if owed.is_positive() || returned.is_positive() {
-            self.lowered.push(Lowered { id, owed, returned });
+            self.lowered.push(DebtReduction { id, owed, returned });
         }
         Ok(())
     }
 
     /// What was revoked of a grant after it was spent, as a refund needs it.
-    pub fn revoked(&self, store: &Store, grant: Uuid) -> Result<Revoked> {
-        let mut revoked = Revoked::default();
+    pub fn revoked(&self, store: &Store, grant: Uuid) -> Result<RevokedGrant> {
+        let mut revoked = RevokedGrant::default();
         for row in ledger::referring_to(store, &self.customer, grant)? {
             if row.kind != "revocation" {
                 continue;
@@ -850,7 +852,7 @@ impl OpenWallet {
                 debt.ok_or_else(|| errors::corrupted("the debts", "a revocation's is not there"))?;
             let mut settled = Vec::new();
             for settlement in ledger::referring_to(store, &self.customer, row.id)? {
-                settled.extend(settlement.parts()?.into_iter().filter_map(Paid::of));
+                settled.extend(settlement.parts()?.into_iter().filter_map(GrantPayment::of));
             }
             revoked
                 .debts
@@ -865,7 +867,12 @@ impl OpenWallet {
     /// Books a movement and writes the wallet back, with all that is due. `after` is what the
     /// movement itself brought about: debts it paid, credits it moved on. False, and nothing is
     /// written, when the movement's key is taken.
-    pub fn book(&mut self, store: &Store, entry: &mut Entry, after: Vec<Due>) -> Result<bool> {
+    pub fn book(
+        &mut self,
+        store: &Store,
+        entry: &mut Entry,
+        after: Vec<PendingEntry>,
+    ) -> Result<bool> {
         let taken = self.take_in(store, entry, after)?;
         // The state first: a wallet that is too large books nothing.
         let state = self.state()?;
@@ -883,7 +890,7 @@ impl OpenWallet {
         &mut self,
         store: &Store,
         entry: &mut Entry,
-        after: Vec<Due>,
+        after: Vec<PendingEntry>,
         rows: &mut NewRows,
     ) -> Result<()> {
         let taken = self.take_in(store, entry, after)?;
@@ -896,15 +903,15 @@ impl OpenWallet {
         &mut self,
         store: &Store,
         entry: &mut Entry,
-        mut after: Vec<Due>,
-    ) -> Result<TakenIn> {
+        mut after: Vec<PendingEntry>,
+    ) -> Result<NumberedEntries> {
         let counted = limits::count(store, self, entry, self.still_held)?;
         self.count_entry(entry)?;
         let before = std::mem::take(&mut self.due);
         let first = self.wallet.seq + 1;
         let seq = first + before.len() as u64;
         let booked = self.booked;
-        let sum = |due: &[Due]| due.iter().map(Due::credits).sum::<Amount>();
+        let sum = |due: &[PendingEntry]| due.iter().map(PendingEntry::credits).sum::<Amount>();
         let balance = booked + sum(&before) + entry.credits;
         entry.number(&self.customer, &self.asset.name, self.now, seq, balance);
         if self.debts.is_some() || self.wallet.may_settle(self.now) {
@@ -922,7 +929,7 @@ impl OpenWallet {
         after.extend(self.wallet.sweep(self.now));
         self.wallet.seq = seq + after.len() as u64;
         self.booked = entry.balance + sum(&after);
-        Ok(TakenIn {
+        Ok(NumberedEntries {
             booked,
             news: events::collect(self, before.iter().chain(&after))?,
             first,
@@ -933,11 +940,11 @@ impl OpenWallet {
     }
 
     /// Writes down what comes with a movement.
-    fn book_with(&mut self, store: &Store, entry: &Entry, taken: &TakenIn) -> Result<()> {
+    fn book_with(&mut self, store: &Store, entry: &Entry, taken: &NumberedEntries) -> Result<()> {
         taken.counted.write(store, self)?;
         self.owe(store, entry)?;
         let lowered = std::mem::take(&mut self.lowered);
-        for Lowered { id, owed, returned } in &lowered {
+        for DebtReduction { id, owed, returned } in &lowered {
             self.pay(store, *id, *owed, *returned)?;
         }
         if !lowered.is_empty() {
@@ -959,7 +966,7 @@ impl OpenWallet {
         let state = self.state()?;
         self.write(store, &state)?;
         let booked = self.booked;
-        self.booked += due.iter().map(Due::credits).sum();
+        self.booked += due.iter().map(PendingEntry::credits).sum();
         self.book_due(store, first, booked, &due)?;
         events::insert(store, self, &news)
     }
@@ -1059,7 +1066,7 @@ impl OpenWallet {
         store: &Store,
         first: u64,
         mut balance: Amount,
-        due: &[Due],
+        due: &[PendingEntry],
     ) -> Result<()> {
         let mut paid = false;
         for (nth, some) in due.chunks(ROWS_AT_ONCE).enumerate() {
@@ -1085,7 +1092,7 @@ impl OpenWallet {
         store: &Store,
         first: u64,
         balance: &mut Amount,
-        due: &[Due],
+        due: &[PendingEntry],
     ) -> Result<bool> {
         let mut rows = NewRows::default();
         let mut key = None;
@@ -1093,7 +1100,7 @@ impl OpenWallet {
             let mut entry = entry_of(store, &self.customer, due)?;
             *balance += entry.credits;
             entry.number(&self.customer, &self.asset.name, self.now, seq, *balance);
-            if let Decided::Renewed { .. } = &due.what
+            if let EntryKind::Renewed { .. } = &due.what
                 && self.key.is_some()
             {
                 key = self.key.take();
@@ -1107,7 +1114,7 @@ impl OpenWallet {
         }
         let mut paid = false;
         for due in checked(due) {
-            if let Decided::Settled { debt, part, .. } = &due.what {
+            if let EntryKind::Settled { debt, part, .. } = &due.what {
                 self.pay(store, *debt, part.credits, Amount::ZERO)?;
                 paid = true;
             }

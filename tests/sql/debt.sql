@@ -204,7 +204,7 @@ FROM credyt.refund('chain', :'d', 30), jsonb_array_elements(allocations) AS part
 SELECT revenue, part->>'credits' AS part, (part->>'grant')::uuid = :'c' AS of_c, jsonb_array_length(part->'debts') AS debts
 FROM credyt.refund('chain', :'d'), jsonb_array_elements(allocations) AS part;
 SELECT * FROM ends('chain');
-SELECT id, returned FROM (SELECT row_number() OVER (ORDER BY seq) AS id, returned FROM credyt.debts WHERE customer = 'chain') d;
+SELECT id, returned FROM (SELECT row_number() OVER (ORDER BY seq) AS id, returned FROM credyt.open_debts WHERE customer = 'chain') d;
 
 -- What is held of a grant while it is revoked with owe is owed once it is captured, as if it had been before
 \o /dev/null

@@ -173,7 +173,7 @@ INSERT INTO credyt.ledger (customer, asset, id, seq, created_at, occurred_at, ac
  '019b0000-0000-7000-8000-00000000000a', 'kéy "1"', '\x00ff', NULL, NULL, NULL, 1.50),
 ('müller', 'credits', '019b0000-0000-7000-8000-000000000002', 5000, '2026-03-29 01:30+00', '0001-01-01 BC', '9999-12-31', 'debit', E'bild\n', 0.10, -1e-10, 123456789012345.6789012345,
  0.000000000001, '[]', NULL, NULL, NULL, '{"b": 1.10, "a": "\\ü"}', '{user:a}', '{"m": 1e3}', 1.4999999999);
-INSERT INTO credyt.grants (customer, id, asset, kind, priority, credits, paid, settled, settled_revenue, effective_at, applies_to, created_at) VALUES
+INSERT INTO credyt.grants (customer, id, asset, kind, priority, credits, paid, settled, debt_revenue, effective_at, applies_to, created_at) VALUES
 ('müller', '019b0000-0000-7000-8000-00000000000a', 'credits', 'purchased', 100, 1.5, 0.10, 0, 0, '2026-01-01', '{image.*,"a b"}', '2026-01-01');
 INSERT INTO credyt.vendor_costs (customer, asset, seq, id, vendor, source, cost, api_flavor, occurred_at, accounted_at, created_at) VALUES
 ('müller', 'credits', 3, '019b0000-0000-7000-8000-000000000003', 'gpu', 'invoiced', 0.5, 'default', '2026-01-02', '2026-01-02', '2026-01-02');

@@ -82,9 +82,9 @@ SELECT * FROM credyt.health;
 
 -- Tables that are never vacuumed, and one that is full of old versions
 ALTER TABLE credyt.wallets SET (autovacuum_enabled = false);
-ALTER TABLE credyt.debts SET (autovacuum_enabled = off);
+ALTER TABLE credyt.open_debts SET (autovacuum_enabled = off);
 SELECT * FROM credyt.health;
-ALTER TABLE credyt.debts RESET (autovacuum_enabled); ALTER TABLE credyt.wallets RESET (autovacuum_enabled);
+ALTER TABLE credyt.open_debts RESET (autovacuum_enabled); ALTER TABLE credyt.wallets RESET (autovacuum_enabled);
 SELECT * FROM credyt.health;
 ALTER TABLE credyt.limit_uses SET (autovacuum_vacuum_threshold = 1000000);
 INSERT INTO credyt.limit_uses SELECT 'c' || n, 'credits', 'user:a', 'month', 'credits', '2026-01-01', '9999-01-01', 0, 1, false, false, false FROM generate_series(1, 10500) n;

@@ -49,7 +49,7 @@ CREATE TABLE after AS
 SELECT 1 AS question, * FROM credyt.margin('{day,action,customer,vendor,model,kind,scope}')
 UNION ALL SELECT 2, * FROM credyt.margin('{kind}', '2026-03-28 12:00+00') UNION ALL SELECT 3, * FROM credyt.margin('{scope}', NULL, '2026-03-29 22:00+00');
 (TABLE before EXCEPT ALL TABLE after) UNION ALL (TABLE after EXCEPT ALL TABLE before);
-SELECT day, kind, debits, quantity, credits, revenue, cost, counted FROM credyt.margin_days WHERE asset = 'credits' ORDER BY day, kind, costed, credits;
+SELECT day, kind, debits, quantity, credits, revenue, cost, report_mask FROM credyt.margin_days WHERE asset = 'credits' ORDER BY day, kind, costed, credits;
 
 -- Prices. 0.8: revenue is five times the cost.
 SELECT asset, debits, quantity, cost, round(credit_value, 6) AS credit_value, price FROM credyt.suggest_price('image', 0.8) ORDER BY asset;

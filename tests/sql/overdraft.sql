@@ -38,7 +38,7 @@ SELECT settled, available, owed FROM credyt.balance('acme');
 SELECT credits, remaining, paid, deferred FROM credyt.grant_credits('acme', 9, paid => 18);
 SELECT settled, available, owed FROM credyt.balance('acme');
 SELECT kind, action, credits, revenue FROM credyt.ledger WHERE customer = 'acme' ORDER BY seq;
-SELECT action, owed FROM credyt.debts;
+SELECT action, owed FROM credyt.open_debts;
 
 -- When a future grant begins, time alone settles with it
 UPDATE credyt.clock SET now = '2026-02-01 00:00+00';

@@ -12,7 +12,7 @@ DROP TABLE credyt.ledger;
 DROP EXTENSION credyt_pg;
 SELECT count(*) FROM pg_namespace WHERE nspname = 'credyt';
 SELECT count(*) FROM pg_proc WHERE probin LIKE '%credyt_pg%' OR prosrc LIKE '%credyt%';
-SELECT count(*) FROM pg_type WHERE typname IN ('wallet', '_wallet', 'standing');
+SELECT count(*) FROM pg_type WHERE typname IN ('wallet', '_wallet', 'balance');
 SELECT count(*) FROM pg_cast WHERE oid >= 16384;
 SELECT count(*) FROM pg_depend WHERE deptype = 'e' AND objid >= 16384;
 SELECT * FROM credyt.balance('acme');

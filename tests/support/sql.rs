@@ -90,7 +90,7 @@ impl Database {
     }
 
     /// Every invariant that does not hold, as `invariant customer: detail`.
-    pub fn broken_laws(&self) -> Vec<String> {
+    pub fn broken_invariants(&self) -> Vec<String> {
         let sql = "SELECT invariant, customer, detail FROM credyt.verify()";
         let found = rows(&mut self.connect(), sql);
         let line = |row: SimpleQueryRow| [0, 1, 2].map(|at| cell(&row, at)).join(" ");
@@ -144,7 +144,7 @@ impl Database {
 impl Drop for Database {
     fn drop(&mut self) {
         if self.lawful && !std::thread::panicking() {
-            let broken = self.broken_laws();
+            let broken = self.broken_invariants();
             assert!(broken.is_empty(), "{}: {broken:#?}", self.name);
         }
     }

@@ -5,7 +5,7 @@ use serde_json::{Map, Value};
 
 use super::exact::{Fraction, product_in_units};
 use super::{
-    Added, Case, Conditions, Measure, Meter, PriceError, Quoted, Rounding, Rule, Shape, Tier,
+    Case, Conditions, CostAddition, Measure, Meter, PriceError, Quote, Rounding, Rule, Shape, Tier,
 };
 use crate::ledger::interrupt::checked;
 use crate::ledger::number::{json_measured, plain, quoted};
@@ -40,7 +40,7 @@ pub(super) fn explain(
     measure: &Measure,
     scale: u32,
     rounding: Rounding,
-) -> Result<Quoted, PriceError> {
+) -> Result<Quote, PriceError> {
     check_measure(measure)?;
     let mut breakdown = Breakdown::wanted();
     let exact = charge(rule, measure, &mut breakdown)?.credits;
@@ -50,7 +50,7 @@ pub(super) fn explain(
     if !rounded.equals(&exact) {
         breakdown.note("exact", || exact.text().into());
     }
-    Ok(Quoted {
+    Ok(Quote {
         units,
         breakdown: breakdown.into_json(),
     })
@@ -279,7 +279,7 @@ fn read_meter(name: &str, measure: &Measure) -> Result<Decimal, PriceError> {
 }
 
 fn cost_plus_credits(
-    added: &Added,
+    added: &CostAddition,
     credit_value: Decimal,
     cost: Option<Decimal>,
     breakdown: &mut Breakdown,
@@ -288,11 +288,11 @@ fn cost_plus_credits(
     breakdown.note("rule", || "cost_plus".into());
     breakdown.note("cost", || plain(cost).into());
     let charged = match *added {
-        Added::Markup(markup) => {
+        CostAddition::Markup(markup) => {
             breakdown.note("markup", || plain(markup).into());
             Fraction::from(cost).times(&Fraction::one().plus(&markup.into()))
         }
-        Added::Margin(margin) => {
+        CostAddition::Margin(margin) => {
             breakdown.note("margin", || plain(margin).into());
             Fraction::from(cost).over(&Fraction::one().minus(&margin.into()))
         }

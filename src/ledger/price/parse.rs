@@ -6,7 +6,7 @@ use std::fmt;
 use rust_decimal::Decimal;
 use serde_json::{Map, Value};
 
-use super::{Added, Case, Conditions, Meter, PriceError, Rule, Scalar, Shape, Tier};
+use super::{Case, Conditions, CostAddition, Meter, PriceError, Rule, Scalar, Shape, Tier};
 use crate::ledger::interrupt;
 use crate::ledger::number::{json_decimal, kind_of, plain, quoted};
 
@@ -335,10 +335,10 @@ fn read_margin(value: &Value, path: &Path) -> Result<Decimal, PriceError> {
 }
 
 /// What is added to the cost: a markup or a margin.
-fn read_added(fields: &Map<String, Value>, path: &Path) -> Result<Added, PriceError> {
+fn read_added(fields: &Map<String, Value>, path: &Path) -> Result<CostAddition, PriceError> {
     match (fields.get("markup"), fields.get("margin")) {
-        (Some(markup), None) => read_markup(markup, &path.key("markup")).map(Added::Markup),
-        (None, Some(margin)) => read_margin(margin, &path.key("margin")).map(Added::Margin),
+        (Some(markup), None) => read_markup(markup, &path.key("markup")).map(CostAddition::Markup),
+        (None, Some(margin)) => read_margin(margin, &path.key("margin")).map(CostAddition::Margin),
         (Some(_), Some(_)) => Err(path.invalid(
             "has both markup and margin; markup is a share of the cost, margin one of the price",
         )),

@@ -6,7 +6,7 @@ use rust_decimal::Decimal;
 use serde_json::{Map, Value, json};
 
 use super::parse::{MAX_DEPTH, MAX_ENTRIES};
-use super::{Measure, Price, PriceError, Quoted, Rounding};
+use super::{Measure, Price, PriceError, Quote, Rounding};
 use crate::ledger::number::{parse_decimal, plain};
 
 pub(super) const ROUNDINGS: [Rounding; 4] = [
@@ -87,7 +87,7 @@ impl Call {
         price: &Price,
         scale: u32,
         rounding: Rounding,
-    ) -> Result<Quoted, PriceError> {
+    ) -> Result<Quote, PriceError> {
         let explained = price.explain(&self.measure(), scale, rounding);
         let credits = price.credits(&self.measure(), scale, rounding);
         assert_eq!(credits, explained.clone().map(|quoted| quoted.units));

@@ -4,7 +4,7 @@ use serde_json::Value as Json;
 
 use super::extract::Extractor;
 use super::rules::{Rule, with_dashed_dates};
-use super::{Found, list, name, object, text};
+use super::{ReadResult, list, name, object, text};
 
 /// How a vendor's names and answers are read, as it is stored:
 /// `{"match": rule, "fallback": [vendor], "extractors": [...], "models": [{"id", "match"}]}`, all
@@ -17,7 +17,7 @@ pub struct Definition {
 }
 
 impl Definition {
-    pub fn read(definition: &Json) -> Found<Definition> {
+    pub fn read(definition: &Json) -> ReadResult<Definition> {
         let definition = object(definition, "definition")?;
         let each = |key: &str| {
             definition
@@ -28,11 +28,11 @@ impl Definition {
             fallback: each("fallback")?
                 .iter()
                 .map(|vendor| text(vendor, "fallback").map(str::to_owned))
-                .collect::<Found<_>>()?,
+                .collect::<ReadResult<_>>()?,
             extractors: each("extractors")?
                 .iter()
                 .map(|one| Extractor::read(one, "extractors"))
-                .collect::<Found<_>>()?,
+                .collect::<ReadResult<_>>()?,
             models: each("models")?
                 .iter()
                 .map(|model| {
@@ -43,7 +43,7 @@ impl Definition {
                         Rule::read(rule, "models")?,
                     ))
                 })
-                .collect::<Found<_>>()?,
+                .collect::<ReadResult<_>>()?,
         })
     }
 

@@ -5,7 +5,7 @@ use serde_json::Value as Json;
 use super::rules::{Budget, Rule};
 use super::units::{self, Unit};
 use super::usage::{Counts, count};
-use super::{Found, at, expected, list, object, text};
+use super::{ReadResult, at, expected, list, object, text};
 use crate::ledger::interrupt::checked;
 
 /// How one kind of answer (the API flavor) of a vendor is read.
@@ -52,7 +52,7 @@ enum Step {
 }
 
 /// Where a path led to.
-enum Reached<'a> {
+enum PathTarget<'a> {
     Value(&'a Json),
     /// Something on the way, or the value itself, is not there or null.
     Nothing,
@@ -61,7 +61,7 @@ enum Reached<'a> {
 }
 
 impl Extractor {
-    pub fn read(extractor: &Json, place: &str) -> Found<Extractor> {
+    pub fn read(extractor: &Json, place: &str) -> ReadResult<Extractor> {
         let extractor = object(extractor, place)?;
         let field = |key: &str| format!("{place}.{key}");
         let path = |key: &str| match extractor.get(key) {
@@ -88,12 +88,12 @@ impl Extractor {
                 .iter()
                 .enumerate()
                 .map(|(nth, mapping)| Mapping::read(mapping, &format!("{place}.mappings[{nth}]")))
-                .collect::<Found<_>>()?,
+                .collect::<ReadResult<_>>()?,
         })
     }
 
     /// Checks the rules in its paths, as those of models are.
-    pub fn check(&self, place: &str, budget: &mut Budget) -> Found<()> {
+    pub fn check(&self, place: &str, budget: &mut Budget) -> ReadResult<()> {
         let paths = self.mappings.iter().map(|mapping| &mapping.path);
         let steps = paths
             .chain([&self.root, &self.model_path])
@@ -109,7 +109,7 @@ impl Extractor {
     /// The model that an answer names.
     pub fn model<'a>(&self, body: &'a Json) -> Option<&'a str> {
         match self.model_path.follow(body) {
-            Reached::Value(Json::String(model)) => Some(model),
+            PathTarget::Value(Json::String(model)) => Some(model),
             _ => None,
         }
     }
@@ -121,7 +121,7 @@ impl Extractor {
     pub fn read_counts(&self, body: &Json) -> Result<Reading, String> {
         // Whether the body is the whole answer shows in whether it has the root.
         let usage = match self.root.follow(body) {
-            Reached::Value(usage @ Json::Object(_)) => usage,
+            PathTarget::Value(usage @ Json::Object(_)) => usage,
             _ if body.is_object() => body,
             _ => return Err(expected(&self.root.shown, "an object", body)),
         };
@@ -131,7 +131,7 @@ impl Extractor {
             let Some(unit) = mapping.unit else { continue };
             let shown = &mapping.path.shown;
             match mapping.path.follow(usage) {
-                Reached::Value(value) => {
+                PathTarget::Value(value) => {
                     if !accounted.iter().any(|known| std::ptr::eq(*known, value)) {
                         accounted.push(value);
                     }
@@ -141,9 +141,9 @@ impl Extractor {
                         (Err(_), _) => {}
                     }
                 }
-                Reached::Nothing if mapping.required => return Err(at(shown, "it is missing")),
-                Reached::Nothing => {}
-                Reached::Unlike(value) => {
+                PathTarget::Nothing if mapping.required => return Err(at(shown, "it is missing")),
+                PathTarget::Nothing => {}
+                PathTarget::Unlike(value) => {
                     let kind = crate::ledger::number::kind_of(value);
                     return Err(at(shown, format_args!("its path leads through {kind}")));
                 }
@@ -157,7 +157,7 @@ impl Extractor {
 }
 
 impl Mapping {
-    fn read(mapping: &Json, place: &str) -> Found<Mapping> {
+    fn read(mapping: &Json, place: &str) -> ReadResult<Mapping> {
         let mapping = object(mapping, place)?;
         let field = |key: &str| format!("{place}.{key}");
         let value = |key: &str| {
@@ -188,7 +188,7 @@ impl Path {
     }
 
     /// A field's name, or a list of names and of conditions on the elements of a list.
-    fn read(path: &Json, place: &str) -> Found<Path> {
+    fn read(path: &Json, place: &str) -> ReadResult<Path> {
         let Json::Array(parts) = path else {
             return text(path, place).map(Path::of);
         };
@@ -212,7 +212,7 @@ impl Path {
         }
     }
 
-    fn follow<'a>(&self, mut json: &'a Json) -> Reached<'a> {
+    fn follow<'a>(&self, mut json: &'a Json) -> PathTarget<'a> {
         for step in checked(&self.steps) {
             let next = match (step, json) {
                 (_, Json::Null) => None,
@@ -223,22 +223,22 @@ impl Path {
                 }),
                 // What writes an empty object as an empty list means the same by it.
                 (_, Json::Array(list)) if list.is_empty() => None,
-                _ => return Reached::Unlike(json),
+                _ => return PathTarget::Unlike(json),
             };
             match next {
                 Some(next) => json = next,
-                None => return Reached::Nothing,
+                None => return PathTarget::Nothing,
             }
         }
         match json {
-            Json::Null => Reached::Nothing,
-            json => Reached::Value(json),
+            Json::Null => PathTarget::Nothing,
+            json => PathTarget::Value(json),
         }
     }
 }
 
 impl Step {
-    fn read(step: &Json, place: &str) -> Found<Step> {
+    fn read(step: &Json, place: &str) -> ReadResult<Step> {
         let Json::Object(element) = step else {
             return text(step, place).map(|field| Step::Field(field.to_owned()));
         };

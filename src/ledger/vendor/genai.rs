@@ -8,7 +8,7 @@ use super::extract::Extractor;
 use super::rates::{Rates, stored_price};
 use super::rules::{Budget, Rule};
 use super::units;
-use super::{Found, Import, ModelRead, VendorRead, at, list, name, object, text};
+use super::{Import, ImportedModel, ImportedVendor, ReadResult, at, list, name, object, text};
 use crate::ledger::interrupt::checked;
 
 /// Fields that say nothing about a price or how to find it.
@@ -46,7 +46,7 @@ const MINIMUMS: [(&str, &str, &str, u32); 4] = [
     ("groq", "whisper-large-v3-turbo", "input_audio_seconds", 10),
 ];
 
-pub fn read(file: &Json) -> Found<Import> {
+pub fn read(file: &Json) -> ReadResult<Import> {
     let mut import = Import::default();
     let mut vendors = HashSet::new();
     let mut budget = Budget::default();
@@ -70,21 +70,21 @@ fn read_provider(
     provider: &Map<String, Json>,
     budget: &mut Budget,
     import: &mut Import,
-) -> Found<()> {
+) -> ReadResult<()> {
     note_unknown(provider, &OF_PROVIDER, "provider", import);
     let mut definition = Map::new();
     definition.insert("position".into(), json!(position));
-    if let Some(rule) = there(provider, "provider_match") {
+    if let Some(rule) = present(provider, "provider_match") {
         Rule::read(rule, "provider_match")?.check("provider_match", budget)?;
         definition.insert("match".into(), rule.clone());
     }
-    if let Some(fallback) = there(provider, "fallback_model_providers") {
+    if let Some(fallback) = present(provider, "fallback_model_providers") {
         for vendor in list(fallback, "fallback_model_providers")? {
             text(vendor, "fallback_model_providers")?;
         }
         definition.insert("fallback".into(), fallback.clone());
     }
-    if let Some(extractors) = there(provider, "extractors") {
+    if let Some(extractors) = present(provider, "extractors") {
         for (nth, extractor) in list(extractors, "extractors")?.iter().enumerate() {
             let place = format!("extractors[{nth}]");
             Extractor::read(extractor, &place)?.check(&place, budget)?;
@@ -94,7 +94,7 @@ fn read_provider(
     }
     let mut known = HashSet::new();
     let mut models = Vec::new();
-    let all = match there(provider, "models") {
+    let all = match present(provider, "models") {
         None => &[][..],
         Some(all) => list(all, "models")?,
     };
@@ -115,7 +115,7 @@ fn read_provider(
             None => import.skipped += 1,
             Some(rates) => {
                 Rates::read(&rates).map_err(named)?;
-                import.models.push(ModelRead {
+                import.models.push(ImportedModel {
                     vendor: vendor.to_owned(),
                     model: id.to_owned(),
                     rates,
@@ -124,7 +124,7 @@ fn read_provider(
         }
     }
     definition.insert("models".into(), Json::Array(models));
-    import.vendors.push(VendorRead {
+    import.vendors.push(ImportedVendor {
         vendor: vendor.to_owned(),
         definition: Json::Object(definition),
     });
@@ -137,15 +137,15 @@ fn read_rates(
     model: &str,
     fields: &Map<String, Json>,
     import: &mut Import,
-) -> Found<Option<Json>> {
+) -> ReadResult<Option<Json>> {
     let mut has_price = false;
-    let mut read = |table: &Json, place: &str| -> Found<Map<String, Json>> {
+    let mut read = |table: &Json, place: &str| -> ReadResult<Map<String, Json>> {
         let units = read_units(vendor, model, table, place, import)?;
         has_price |= !units.is_empty();
         Ok(units)
     };
     let mut prices = Vec::new();
-    match there(fields, "prices") {
+    match present(fields, "prices") {
         None => {}
         Some(Json::Array(conditional)) => {
             for (nth, price) in conditional.iter().enumerate() {
@@ -161,7 +161,7 @@ fn read_rates(
         Some(table) => prices.push(json!({"units": read(table, "prices")?})),
     }
     let mut variants = Vec::new();
-    if let Some(all) = there(fields, "price_variants") {
+    if let Some(all) = present(fields, "price_variants") {
         for (nth, variant) in list(all, "price_variants")?.iter().enumerate() {
             let place = format!("price_variants[{nth}]");
             let variant = object(variant, &place)?;
@@ -187,9 +187,9 @@ fn read_rates(
 }
 
 /// The constraint of a price, lifted beside its units.
-fn constraint(price: &Map<String, Json>, place: &str) -> Found<Map<String, Json>> {
+fn constraint(price: &Map<String, Json>, place: &str) -> ReadResult<Map<String, Json>> {
     let place = format!("{place}.constraint");
-    match there(price, "constraint") {
+    match present(price, "constraint") {
         None => Ok(Map::new()),
         Some(constraint) => {
             let constraint = object(constraint, &place)?;
@@ -209,7 +209,7 @@ fn read_units(
     table: &Json,
     place: &str,
     import: &mut Import,
-) -> Found<Map<String, Json>> {
+) -> ReadResult<Map<String, Json>> {
     let mut units = Map::new();
     for (key, price) in object(table, place)? {
         if price.is_null() {
@@ -228,7 +228,7 @@ fn read_units(
                     let tier = object(tier, &format!("{place}.tiers[{nth}]"))?;
                     Ok(json!({"above": tier.get("start"), "price": tier.get("price")}))
                 });
-                stored.insert("tiers".into(), tiers.collect::<Found<_>>()?);
+                stored.insert("tiers".into(), tiers.collect::<ReadResult<_>>()?);
                 stored.insert("price".into(), get("base"));
             }
             price => {
@@ -258,7 +258,7 @@ fn minimum(vendor: &str, model: &str, unit: &str) -> Option<u32> {
     found.map(|known| known.3)
 }
 
-fn there<'a>(fields: &'a Map<String, Json>, key: &str) -> Option<&'a Json> {
+fn present<'a>(fields: &'a Map<String, Json>, key: &str) -> Option<&'a Json> {
     fields.get(key).filter(|value| !value.is_null())
 }
 

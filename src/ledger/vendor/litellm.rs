@@ -11,7 +11,7 @@ use rust_decimal::Decimal;
 use serde_json::{Map, Value as Json, json};
 
 use super::rates::{Rates, number};
-use super::{Found, Import, ModelRead, at, expected, list, name, object, text};
+use super::{Import, ImportedModel, ReadResult, at, expected, list, name, object, text};
 use crate::ledger::interrupt::checked;
 use crate::ledger::number::plain;
 
@@ -166,7 +166,7 @@ const MAX_ALIASES: usize = 8;
 /// The prices of one service: unit by unit the price and the tiers above it.
 type Table = BTreeMap<String, (Option<Decimal>, BTreeMap<i64, Decimal>)>;
 
-pub fn read(file: &Json) -> Found<Import> {
+pub fn read(file: &Json) -> ReadResult<Import> {
     let mut import = Import::default();
     let file = object(file, "rates")?;
     for (model, own) in checked(file) {
@@ -197,7 +197,7 @@ pub fn read(file: &Json) -> Found<Import> {
             None => import.skipped += 1,
             Some(rates) => {
                 Rates::read(&rates).map_err(named)?;
-                import.models.push(ModelRead {
+                import.models.push(ImportedModel {
                     vendor: vendor.to_owned(),
                     model,
                     rates,
@@ -239,7 +239,11 @@ struct Model {
 
 impl Model {
     /// A model's rates in the stored form; `None` where it has no price.
-    fn read(vendor: &str, fields: &Map<String, Json>, import: &mut Import) -> Found<Option<Json>> {
+    fn read(
+        vendor: &str,
+        fields: &Map<String, Json>,
+        import: &mut Import,
+    ) -> ReadResult<Option<Json>> {
         let mut model = Model {
             is_inclusive: vendor == INCLUSIVE,
             ..Model::default()
@@ -260,7 +264,7 @@ impl Model {
         Ok(model.stored())
     }
 
-    fn read_field(&mut self, field: &str, value: &Json, import: &mut Import) -> Found<()> {
+    fn read_field(&mut self, field: &str, value: &Json, import: &mut Import) -> ReadResult<()> {
         if let Some(meant) = meaning(field) {
             let price = read_price(value, field)?;
             let table = match &meant.service {
@@ -338,7 +342,7 @@ impl Model {
     }
 
     /// `{"us": 1.1, "fast": 2}`: by what the price of tokens is multiplied in a place, or at a speed.
-    fn read_entry(&mut self, entry: &Json, import: &mut Import) -> Found<()> {
+    fn read_entry(&mut self, entry: &Json, import: &mut Import) -> ReadResult<()> {
         for (key, value) in object(entry, "provider_specific_entry")? {
             let place = format!("provider_specific_entry.{key}");
             let is_place = key.len() == 2 && key.bytes().all(|byte| byte.is_ascii_lowercase());
@@ -361,7 +365,7 @@ impl Model {
         Ok(())
     }
 
-    fn read_search(&mut self, value: &Json, import: &mut Import) -> Found<()> {
+    fn read_search(&mut self, value: &Json, import: &mut Import) -> ReadResult<()> {
         if value.is_number() {
             let price = read_price(value, SEARCH)?;
             self.standard
@@ -391,7 +395,7 @@ impl Model {
     }
 
     /// `tiered_pricing`: the input tokens in all choose the one whose prices count for the whole call.
-    fn read_tiers(&mut self, tiers: &Json, import: &mut Import) -> Found<()> {
+    fn read_tiers(&mut self, tiers: &Json, import: &mut Import) -> ReadResult<()> {
         let place = "tiered_pricing";
         let mut read: Vec<(i64, BTreeMap<&str, Decimal>)> = Vec::new();
         for tier in checked(list(tiers, place)?) {
@@ -468,7 +472,7 @@ impl Model {
         place: &str,
         others: &[&str],
         import: &mut Import,
-    ) -> Found<BTreeMap<&'a str, Decimal>> {
+    ) -> ReadResult<BTreeMap<&'a str, Decimal>> {
         let mut prices = BTreeMap::new();
         for (field, value) in fields {
             match meaning(field) {
@@ -486,7 +490,7 @@ impl Model {
     }
 
     /// `off_peak_pricing`: the prices at certain hours (UTC) of certain days.
-    fn read_hours(&mut self, hours: &Json, import: &mut Import) -> Found<()> {
+    fn read_hours(&mut self, hours: &Json, import: &mut Import) -> ReadResult<()> {
         let place = "off_peak_pricing";
         let fields = object(hours, place)?;
         let known = ["windows", "hours_utc", "weekday_timezone"];
@@ -509,7 +513,7 @@ impl Model {
                 let weekdays = list(weekdays, place)?.iter().map(weekday);
                 days.insert(
                     "weekdays".into(),
-                    Json::Array(weekdays.collect::<Found<_>>()?),
+                    Json::Array(weekdays.collect::<ReadResult<_>>()?),
                 );
                 if let Some(timezone) = fields.get("weekday_timezone") {
                     days.insert("timezone".into(), json!(text(timezone, place)?));
@@ -626,7 +630,7 @@ impl Model {
 }
 
 /// A day of the week as a number, 1 is Monday.
-fn weekday(day: &Json) -> Found<Json> {
+fn weekday(day: &Json) -> ReadResult<Json> {
     const DAYS: [&str; 7] = ["mon", "tue", "wed", "thu", "fri", "sat", "sun"];
     let named = day.as_str().and_then(|name| {
         let name = name.trim().to_lowercase();
@@ -732,7 +736,7 @@ fn stored(table: &Table) -> Map<String, Json> {
 }
 
 /// A float as it is printed, rounded to the digits that it is good for.
-fn read_price(value: &Json, place: &str) -> Found<Decimal> {
+fn read_price(value: &Json, place: &str) -> ReadResult<Decimal> {
     let Json::Number(printed) = value else {
         return Err(expected(place, "a number", value));
     };
@@ -772,7 +776,7 @@ fn to_digits(text: &str) -> Option<String> {
 mod tests {
     use super::*;
 
-    fn price(text: &str) -> Found<String> {
+    fn price(text: &str) -> ReadResult<String> {
         let value: Json = serde_json::from_str(text).unwrap();
         read_price(&value, "field").map(plain)
     }

@@ -36,18 +36,18 @@ use std::fmt::Display;
 use serde_json::{Map, Value as Json};
 
 pub use definition::{Definition, find};
-pub use rates::{Computed, Rates};
-pub use uncosted::{Counted, Reason, Uncosted};
+pub use rates::{ComputedCost, Rates};
+pub use uncosted::{Completeness, Reason, Uncosted};
 pub use usage::Counts;
 
 /// What was read, or in words what is wrong and where.
-pub type Found<T> = Result<T, String>;
+pub type ReadResult<T> = Result<T, String>;
 
 /// What a file of rates holds, in the form that is stored.
 #[derive(Debug, Default)]
 pub struct Import {
-    pub vendors: Vec<VendorRead>,
-    pub models: Vec<ModelRead>,
+    pub vendors: Vec<ImportedVendor>,
+    pub models: Vec<ImportedModel>,
     /// Models without a price.
     pub skipped: i32,
     /// Fields that nothing was made of, and how often they occurred.
@@ -56,14 +56,14 @@ pub struct Import {
 
 /// How one vendor's names and answers are read.
 #[derive(Debug)]
-pub struct VendorRead {
+pub struct ImportedVendor {
     pub vendor: String,
     pub definition: Json,
 }
 
 /// The rates of one model.
 #[derive(Debug)]
-pub struct ModelRead {
+pub struct ImportedModel {
     pub vendor: String,
     pub model: String,
     pub rates: Json,
@@ -107,19 +107,19 @@ fn expected(place: &str, what: &str, value: &Json) -> String {
     )
 }
 
-fn object<'a>(value: &'a Json, place: &str) -> Found<&'a Map<String, Json>> {
+fn object<'a>(value: &'a Json, place: &str) -> ReadResult<&'a Map<String, Json>> {
     value
         .as_object()
         .ok_or_else(|| expected(place, "an object", value))
 }
 
-fn list<'a>(value: &'a Json, place: &str) -> Found<&'a Vec<Json>> {
+fn list<'a>(value: &'a Json, place: &str) -> ReadResult<&'a Vec<Json>> {
     value
         .as_array()
         .ok_or_else(|| expected(place, "a list", value))
 }
 
-fn text<'a>(value: &'a Json, place: &str) -> Found<&'a str> {
+fn text<'a>(value: &'a Json, place: &str) -> ReadResult<&'a str> {
     let text = value
         .as_str()
         .ok_or_else(|| expected(place, "a string", value))?;
@@ -130,7 +130,7 @@ fn text<'a>(value: &'a Json, place: &str) -> Found<&'a str> {
 }
 
 /// A vendor's or a model's name: as long as an argument may be.
-fn name<'a>(value: Option<&'a Json>, place: &str) -> Found<&'a str> {
+fn name<'a>(value: Option<&'a Json>, place: &str) -> ReadResult<&'a str> {
     let value = value.ok_or_else(|| at(place, "it is missing"))?;
     let text = text(value, place)?;
     match text.len() {

@@ -6,7 +6,7 @@ use serde_json::{Value as Json, json};
 
 use super::extract::Extractor;
 use super::rates::{Rates, read_own};
-use super::reading::{self, Answer, Readers};
+use super::reading::{self, Readers, VendorResponse};
 use super::terms::Terms;
 use super::units::{self, KINDS, kind};
 use super::usage::Counts;
@@ -160,7 +160,7 @@ fn litellm_file() -> Json {
 
 /// How a request was served, as its caller says.
 fn terms(context: &Json) -> Terms {
-    Terms::of(&Answer::of(&Json::Null), context)
+    Terms::of(&VendorResponse::of(&Json::Null), context)
 }
 
 /// Whatever is read of a file can be read again as it is stored, and costs something or says why not.
@@ -199,7 +199,7 @@ fn counts() -> impl Strategy<Value = Json> {
 proptest! {
     #[test]
     fn no_json_panics(file in any_json(), usage in any_json()) {
-        let answer = Answer::of(&usage);
+        let answer = VendorResponse::of(&usage);
         let readers = Readers { all: &[], is_named: false };
         let _ = reading::read(readers, &answer, None, AT);
         let _ = (answer.model(), answer.reported_cost(), Terms::of(&answer, &file));

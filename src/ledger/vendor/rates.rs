@@ -36,7 +36,7 @@ use super::terms::{self, Term, Terms};
 use super::uncosted::{Reason, Uncosted};
 use super::units::{self, INPUT, REQUESTS, Unit, Units, bit, each, kind};
 use super::usage::{Counts, MAX_UNIT_BYTES};
-use super::{Found, at, expected, list, object, text};
+use super::{ReadResult, at, expected, list, object, text};
 use crate::ledger::number::{json_decimal, kind_of, plain, quoted};
 use crate::ledger::{Moment, interrupt};
 
@@ -91,7 +91,7 @@ enum Constraint {
 }
 
 impl When {
-    fn read(place_of: &Map<String, Json>, place: &str) -> Found<When> {
+    fn read(place_of: &Map<String, Json>, place: &str) -> ReadResult<When> {
         let place = format!("{place}.when");
         let when = object(place_of.get("when").unwrap_or(&Json::Null), &place)?;
         if when.is_empty() {
@@ -101,7 +101,7 @@ impl When {
             let value = text(value, &place)?;
             Ok((terms::canonical_key(key), terms::canonical(value)))
         });
-        pairs.collect::<Found<_>>().map(When)
+        pairs.collect::<ReadResult<_>>().map(When)
     }
 
     /// Is this term one of those that it asks for?
@@ -138,7 +138,7 @@ struct Price {
 
 /// What some usage costs by a model's rates.
 #[derive(Debug)]
-pub struct Computed {
+pub struct ComputedCost {
     pub cost: Result<Decimal, Uncosted>,
     /// Unit by unit: count, price, per and cost; a price of null is that of a unit that costs nothing.
     pub components: Json,
@@ -150,7 +150,7 @@ pub struct Computed {
 
 impl Rates {
     /// Reads rates in the stored form.
-    pub fn read(rates: &Json) -> Found<Rates> {
+    pub fn read(rates: &Json) -> ReadResult<Rates> {
         let rates = object(rates, "rates")?;
         let each = |key: &str| match rates.get(key) {
             None => Ok(&[][..]),
@@ -187,12 +187,12 @@ impl Rates {
             Some(unclear) => object(unclear, "unclear")?
                 .iter()
                 .map(|(unit, field)| Ok((unit.clone(), text(field, "unclear")?.to_owned())))
-                .collect::<Found<_>>()?,
+                .collect::<ReadResult<_>>()?,
         };
         let rates = Rates {
-            prices: prices.collect::<Found<_>>()?,
-            variants: variants.collect::<Found<_>>()?,
-            multipliers: multipliers.collect::<Found<_>>()?,
+            prices: prices.collect::<ReadResult<_>>()?,
+            variants: variants.collect::<ReadResult<_>>()?,
+            multipliers: multipliers.collect::<ReadResult<_>>()?,
             unclear,
         };
         match rates.prices.is_empty() {
@@ -204,14 +204,14 @@ impl Rates {
 
 /// A price as `set_vendor_rate` and the stored form write it: a number, which is for one, or
 /// `{"price", "per", "tiers", "minimum"}`. Returned in the stored form.
-pub fn stored_price(price: &Json, place: &str) -> Found<Json> {
+pub fn stored_price(price: &Json, place: &str) -> ReadResult<Json> {
     let read = Price::read(price, place)?;
     Ok(read.stored())
 }
 
 impl Constraint {
     /// The constraint beside some units, if there is one.
-    fn read(place_of: &Map<String, Json>, place: &str) -> Found<Option<Constraint>> {
+    fn read(place_of: &Map<String, Json>, place: &str) -> ReadResult<Option<Constraint>> {
         let field = |key: &str| format!("{place}.{key}");
         if let Some(date) = place_of.get("start_date") {
             let others = ["start_time", "end_time", "weekdays"];
@@ -246,7 +246,7 @@ impl Constraint {
                     day.filter(|day| (1..=7).contains(day))
                         .ok_or_else(|| at(&field("weekdays"), "a day of the week is 1 to 7"))
                 })
-                .collect::<Found<_>>()?,
+                .collect::<ReadResult<_>>()?,
         };
         let timezone = match place_of.get("timezone") {
             None => TimeZone::UTC,
@@ -288,7 +288,7 @@ fn weekday(at: Moment, timezone: &TimeZone) -> i8 {
 }
 
 /// Microseconds of the UTC day. A time without an offset is UTC's.
-fn time_of_day(value: &Json, place: &str) -> Found<i64> {
+fn time_of_day(value: &Json, place: &str) -> ReadResult<i64> {
     let time = text(value, place)?;
     let bad = || {
         at(
@@ -312,7 +312,7 @@ fn is_active(constraint: &Option<Constraint>, at: Moment) -> bool {
 }
 
 impl Table {
-    fn read(place_of: &Map<String, Json>, place: &str) -> Found<Table> {
+    fn read(place_of: &Map<String, Json>, place: &str) -> ReadResult<Table> {
         let place = format!("{place}.units");
         let all = object(place_of.get("units").unwrap_or(&Json::Null), &place)?;
         if all.len() > MAX_UNITS {
@@ -340,7 +340,7 @@ impl Table {
 }
 
 impl Price {
-    fn read(price: &Json, place: &str) -> Found<Price> {
+    fn read(price: &Json, place: &str) -> ReadResult<Price> {
         let Json::Object(fields) = price else {
             return Ok(Price {
                 price: number(price, place)?,
@@ -381,7 +381,7 @@ impl Price {
                     number(get("price"), &format!("{place}.price"))?,
                 ))
             })
-            .collect::<Found<Vec<_>>>()?;
+            .collect::<ReadResult<Vec<_>>>()?;
         tiers.sort_by_key(|(above, _)| *above);
         Ok(Price {
             price: number(fields.get("price").unwrap_or(&Json::Null), &field("price"))?,
@@ -422,7 +422,7 @@ impl Price {
 }
 
 /// A number that is not negative and not absurd.
-pub(super) fn number(value: &Json, place: &str) -> Found<Decimal> {
+pub(super) fn number(value: &Json, place: &str) -> ReadResult<Decimal> {
     interrupt::check();
     if !matches!(value, Json::Number(_) | Json::String(_)) {
         return Err(at(
@@ -442,7 +442,7 @@ pub(super) fn number(value: &Json, place: &str) -> Found<Decimal> {
 
 /// Rates as `set_vendor_rate` takes them: `{"gpu_second": "0.0011"}`, with `currency` beside the
 /// units where it is not USD. Returned are the stored form and the currency.
-pub fn read_own(rates: &Json) -> Found<(Json, String)> {
+pub fn read_own(rates: &Json) -> ReadResult<(Json, String)> {
     let rates = rates
         .as_object()
         .ok_or_else(|| expected("rates", "an object of units and prices", rates))?;
@@ -473,7 +473,7 @@ pub fn read_own(rates: &Json) -> Found<(Json, String)> {
             }
             Ok((unit.clone(), stored_price(price, unit)?))
         })
-        .collect::<Found<Map<_, _>>>()?;
+        .collect::<ReadResult<Map<_, _>>>()?;
     if units.is_empty() {
         return Err(at("rates", "there is no unit"));
     }
@@ -485,7 +485,7 @@ pub fn read_own(rates: &Json) -> Found<(Json, String)> {
 // ---- costing ------------------------------------------------------------------------------------
 
 /// The prices that count for one call.
-struct Applied<'a> {
+struct ApplicablePrice<'a> {
     known: Vec<(Unit, &'a Price)>,
     priced: Units,
     own: Vec<&'a BTreeMap<String, Price>>,
@@ -493,7 +493,7 @@ struct Applied<'a> {
     times: Decimal,
 }
 
-impl Applied<'_> {
+impl ApplicablePrice<'_> {
     fn of(&self, unit: Unit) -> Option<&Price> {
         let found = self.known.iter().find(|(known, _)| *known == unit);
         found.map(|(_, price)| *price)
@@ -516,7 +516,7 @@ impl Rates {
     ///
     /// # Errors
     /// Counts that contradict each other.
-    pub fn cost(&self, counts: &Counts, at: Moment, terms: &Terms) -> Found<Computed> {
+    pub fn cost(&self, counts: &Counts, at: Moment, terms: &Terms) -> ReadResult<ComputedCost> {
         let applied = match self.applied(at, terms) {
             Ok(applied) => applied,
             Err(why) => return self.uncosted(counts, at, why),
@@ -593,7 +593,7 @@ impl Rates {
             let says = format_args!("no price for {unpriced}");
             Err(Uncosted::new(Reason::UnitUnpriced, says))
         };
-        Ok(Computed {
+        Ok(ComputedCost {
             cost,
             components: Json::Array(components),
             usage,
@@ -601,11 +601,11 @@ impl Rates {
     }
 
     /// The counts, told apart by the usual prices, and why they have no cost.
-    fn uncosted(&self, counts: &Counts, at: Moment, why: Uncosted) -> Found<Computed> {
+    fn uncosted(&self, counts: &Counts, at: Moment, why: Uncosted) -> ReadResult<ComputedCost> {
         let priced = self
             .applied(at, &Terms::default())
             .map_or(0, |applied| applied.priced);
-        Ok(Computed {
+        Ok(ComputedCost {
             cost: Err(why),
             components: json!([]),
             usage: counts.disjoint(priced)?.named(),
@@ -655,7 +655,7 @@ impl Rates {
         })
     }
 
-    fn applied(&self, at: Moment, terms: &Terms) -> Result<Applied<'_>, Uncosted> {
+    fn applied(&self, at: Moment, terms: &Terms) -> Result<ApplicablePrice<'_>, Uncosted> {
         let mut active = self.prices.iter().rev();
         let standard = active
             .find(|(constraint, _)| is_active(constraint, at))
@@ -684,7 +684,7 @@ impl Rates {
                 return Err(Uncosted::new(Reason::TierUnknown, says));
             }
         }
-        let mut applied = Applied {
+        let mut applied = ApplicablePrice {
             known: Vec::with_capacity(standard.map_or(0, |(_, table)| table.known.len())),
             priced: 0,
             own: Vec::new(),

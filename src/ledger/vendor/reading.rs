@@ -8,7 +8,7 @@ use serde_json::{Map, Value as Json};
 use super::extract::{Extractor, Reading};
 use super::units::{self, named};
 use super::usage::count;
-use super::{Counted, Counts, Rates, Reason, Uncosted, at as at_place, usual};
+use super::{Completeness, Counts, Rates, Reason, Uncosted, at as at_place, usual};
 use crate::ledger::Moment;
 use crate::ledger::number::quoted;
 
@@ -25,16 +25,16 @@ const MODELS: [&str; 4] = ["model", "modelVersion", "model_version", "modelId"];
 const MAX_DEPTH: usize = 16;
 
 /// A vendor's answer as one object.
-pub struct Answer<'a> {
+pub struct VendorResponse<'a> {
     body: Cow<'a, Json>,
     /// The end of the stream, which tells the output, is missing.
     is_cut: bool,
 }
 
-impl<'a> Answer<'a> {
+impl<'a> VendorResponse<'a> {
     /// The answer, its usage object, an event of a stream, or a list of events or chunks: of those,
     /// later counts replace earlier ones, and null replaces nothing.
-    pub fn of(body: &'a Json) -> Answer<'a> {
+    pub fn of(body: &'a Json) -> VendorResponse<'a> {
         let events = match body {
             Json::Array(events) => events.as_slice(),
             one => std::slice::from_ref(one),
@@ -56,7 +56,7 @@ impl<'a> Answer<'a> {
             }
             _ => Cow::Borrowed(body),
         };
-        Answer { body, is_cut }
+        VendorResponse { body, is_cut }
     }
 
     pub fn is_cut(&self) -> bool {
@@ -123,19 +123,24 @@ pub struct Readers<'a> {
 }
 
 /// Counts as they were read.
-pub struct Found {
+pub struct ReadCounts {
     pub counts: Counts,
     /// A reader of the vendor's file read them: what it did not ask for is 0.
     pub by_file: bool,
 }
 
 /// Counts, or why there are none, and what they are good for.
-pub type Read = Result<Found, (Uncosted, Counted)>;
+pub type UsageResult = Result<ReadCounts, (Uncosted, Completeness)>;
 
 /// The counts in an answer: by the vendor's reader that accounts for most of them, of several the
 /// first in its file. Where none fits: as `{unit: count}` where the rates have a price for each of
 /// the units, or by the usual shapes.
-pub fn read(readers: Readers, answer: &Answer, rates: Option<&Rates>, at: Moment) -> Read {
+pub fn read(
+    readers: Readers,
+    answer: &VendorResponse,
+    rates: Option<&Rates>,
+    at: Moment,
+) -> UsageResult {
     let flat = Counts::read(answer.usage());
     // Units that are known, or have a price.
     let is_priced = |counts: &Counts| rates.is_some_and(|rates| rates.has_all(counts, at));
@@ -162,9 +167,14 @@ pub fn read(readers: Readers, answer: &Answer, rates: Option<&Rates>, at: Moment
     } else {
         best(usual::read(answer).into_iter().chain(own))
     };
-    let invalid = |why: String| (Uncosted::new(Reason::UsageInvalid, why), Counted::Invalid);
+    let invalid = |why: String| {
+        (
+            Uncosted::new(Reason::UsageInvalid, why),
+            Completeness::Invalid,
+        )
+    };
     if let Some(Reading { counts, .. }) = found {
-        let found = counts.map(|counts| Found { counts, by_file });
+        let found = counts.map(|counts| ReadCounts { counts, by_file });
         return found.map_err(invalid);
     }
     if let Some(rates) = rates
@@ -174,7 +184,7 @@ pub fn read(readers: Readers, answer: &Answer, rates: Option<&Rates>, at: Moment
     }
     if is_empty(answer) {
         let why = Uncosted::new(Reason::UsageMissing, "the usage has no counts");
-        return Err((why, Counted::Nothing));
+        return Err((why, Completeness::Nothing));
     }
     let counts = match (&flat, rates) {
         // Units that have no price; or, of a vendor that is not known, whatever numbers there are.
@@ -183,18 +193,18 @@ pub fn read(readers: Readers, answer: &Answer, rates: Option<&Rates>, at: Moment
         _ => None,
     };
     if let Some(counts) = counts.filter(|counts| counts.number() > 0) {
-        return Ok(Found { counts, by_file });
+        return Ok(ReadCounts { counts, by_file });
     }
     let why = match (unfit, flat) {
         (Some(why), _) | (None, Err(why)) => why,
         (None, Ok(_)) => "no reader understands it".to_owned(),
     };
     let why = Uncosted::new(Reason::UsageUnreadable, why);
-    Err((why, Counted::Nothing))
+    Err((why, Completeness::Nothing))
 }
 
 /// A unit that is known or has a price, and whose count is none.
-fn bad_count(answer: &Answer, rates: &Rates, at: Moment) -> Option<String> {
+fn bad_count(answer: &VendorResponse, rates: &Rates, at: Moment) -> Option<String> {
     let usage = answer.usage().as_object()?;
     usage.iter().find_map(|(name, value)| {
         let unit = named(name);
@@ -218,7 +228,7 @@ pub fn best(readings: impl IntoIterator<Item = Reading>) -> Option<Reading> {
 }
 
 /// Is there no number in the usage at all?
-fn is_empty(answer: &Answer) -> bool {
+fn is_empty(answer: &VendorResponse) -> bool {
     fn has_number(json: &Json, depth: usize) -> bool {
         match json {
             Json::Number(_) => true,
@@ -245,8 +255,8 @@ fn names_answer(body: &Json) -> bool {
 
 /// What parts of the counts are unknown.
 pub fn unknown_part(
-    answer: &Answer,
-    found: &Found,
+    answer: &VendorResponse,
+    found: &ReadCounts,
     rates: Option<&Rates>,
     at: Moment,
 ) -> Option<&'static str> {

@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock};
 use fancy_regex::{Expr, Regex, RegexBuilder};
 use serde_json::Value as Json;
 
-use super::{Found, at, expected, object, text};
+use super::{ReadResult, at, expected, object, text};
 use crate::ledger::interrupt;
 use crate::ledger::interrupt::check;
 
@@ -49,7 +49,7 @@ pub enum Rule {
 
 impl Rule {
     /// Reads a rule; `place` is where it stands, for the message.
-    pub fn read(rule: &Json, place: &str) -> Found<Rule> {
+    pub fn read(rule: &Json, place: &str) -> ReadResult<Rule> {
         interrupt::check();
         let rule = object(rule, place)?;
         let mut clauses = rule.iter();
@@ -87,7 +87,7 @@ impl Rule {
         }
     }
 
-    fn read_all(rules: &Json, place: &str) -> Found<Vec<Rule>> {
+    fn read_all(rules: &Json, place: &str) -> ReadResult<Vec<Rule>> {
         let rules = rules
             .as_array()
             .ok_or_else(|| expected(place, "a list", rules))?;
@@ -102,7 +102,7 @@ impl Rule {
     ///
     /// # Errors
     /// A pattern that cannot be compiled, or is too much.
-    pub fn check(&self, place: &str, budget: &mut Budget) -> Found<()> {
+    pub fn check(&self, place: &str, budget: &mut Budget) -> ReadResult<()> {
         match self {
             Rule::Regex(pattern) => {
                 check();
@@ -147,14 +147,14 @@ impl Rule {
 #[derive(Debug, Clone)]
 pub struct Pattern {
     text: String,
-    compiled: OnceLock<Arc<Kept>>,
+    compiled: OnceLock<Arc<CachedPattern>>,
 }
 
 /// A compiled pattern that counts among those that are kept.
 #[derive(Debug)]
-struct Kept(Regex);
+struct CachedPattern(Regex);
 
-impl Drop for Kept {
+impl Drop for CachedPattern {
     fn drop(&mut self) {
         KEPT.set(KEPT.get().saturating_sub(1));
     }
@@ -173,7 +173,7 @@ impl Pattern {
         let found = compiled.is_match(text).unwrap_or(false);
         if KEPT.get() < MAX_KEPT {
             KEPT.set(KEPT.get() + 1);
-            let _ = self.compiled.set(Arc::new(Kept(compiled)));
+            let _ = self.compiled.set(Arc::new(CachedPattern(compiled)));
         }
         found
     }
@@ -211,7 +211,7 @@ impl Budget {
         self.vendor = Budget::OF_VENDOR;
     }
 
-    fn take(&mut self, weight: u32, place: &str) -> Found<()> {
+    fn take(&mut self, weight: u32, place: &str) -> ReadResult<()> {
         let rest = (
             self.vendor.checked_sub(weight),
             self.file.checked_sub(weight),

@@ -2,7 +2,7 @@
 
 use serde_json::Value as Json;
 
-use super::reading::Answer;
+use super::reading::VendorResponse;
 
 /// What an answer may say of how it was served, and where. `.` leads into an object.
 const TOLD: [(&str, &str); 6] = [
@@ -48,7 +48,7 @@ pub struct Term {
 
 impl Terms {
     /// What the answer tells, and the caller, who is right where both do.
-    pub fn of(answer: &Answer, context: &Json) -> Terms {
+    pub fn of(answer: &VendorResponse, context: &Json) -> Terms {
         let said = context.as_object().into_iter().flatten();
         let mut terms: Vec<Term> = said
             .filter_map(|(key, value)| Some(Term::new(key, value.as_str()?, false)))

@@ -66,7 +66,7 @@ impl fmt::Display for Uncosted {
 
 /// What the counts in an answer are good for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Counted {
+pub enum Completeness {
     /// All of them are known.
     Whole,
     /// Some are known, others are not: the input, where only the end of a stream was given.

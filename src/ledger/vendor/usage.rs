@@ -7,7 +7,7 @@ use rust_decimal::Decimal;
 use serde_json::Value as Json;
 
 use super::units::{self, INPUT, TOLD_APART, Unit, Units, bit, each, kind};
-use super::{Found, at, expected};
+use super::{ReadResult, at, expected};
 use crate::ledger::interrupt::checked;
 use crate::ledger::number::{MEASURED_DECIMALS, parse_measured, quoted};
 
@@ -36,7 +36,7 @@ pub struct Disjoint {
 }
 
 /// Reads one count, rounded half-even to the decimals that are kept.
-pub fn count(value: &Json, whole: bool) -> Found<Decimal> {
+pub fn count(value: &Json, whole: bool) -> ReadResult<Decimal> {
     let Json::Number(number) = value else {
         return Err(format!(
             "it has to be a number, not {}",
@@ -64,7 +64,7 @@ impl Counts {
     ///
     /// # Errors
     /// The unit whose count is no number.
-    pub fn read(usage: &Json) -> Found<Counts> {
+    pub fn read(usage: &Json) -> ReadResult<Counts> {
         let Json::Object(usage) = usage else {
             return Err(expected("usage", "an object of units and counts", usage));
         };
@@ -157,7 +157,7 @@ impl Counts {
     ///
     /// # Errors
     /// Counts that cannot be, such as more cached tokens than there are.
-    pub fn disjoint(&self, priced: Units) -> Found<Disjoint> {
+    pub fn disjoint(&self, priced: Units) -> ReadResult<Disjoint> {
         let outermost = each(self.seen)
             .filter(|unit| units::around(*unit) & self.seen == 0)
             .fold(0, |set, unit| set | bit(unit));
@@ -185,7 +185,7 @@ impl Counts {
     /// Refuses a count without one that has a price and includes it, and a count that is larger than
     /// one it lies inside: of what is priced apart, and of cached tokens in any case. Others are left
     /// where they lie: how many of the tokens were audio does not matter to a price that does not ask.
-    fn possible(&self, mut apart: Units, priced: Units) -> Found<Units> {
+    fn possible(&self, mut apart: Units, priced: Units) -> ReadResult<Units> {
         for (inner, count) in self.known().filter(|(_, count)| !count.is_zero()) {
             let around = units::around(inner);
             if let Some(missing) = each(around & priced & !self.seen).next() {
@@ -214,7 +214,7 @@ impl Counts {
     }
 
     /// Tokens are of one type only: together they are not more than what they lie inside.
-    fn check_sums(&self, apart: Units) -> Found<()> {
+    fn check_sums(&self, apart: Units) -> ReadResult<()> {
         for outer in each(apart) {
             let inside = each(apart).filter(|inner| {
                 units::around(*inner) & bit(outer) != 0 && kind(*inner).is_type_of(kind(outer))
@@ -232,7 +232,7 @@ impl Counts {
     }
 
     /// From each count what lies inside it is taken, the most special units first.
-    fn take_apart(&self, apart: Units) -> Found<Vec<(Unit, Decimal)>> {
+    fn take_apart(&self, apart: Units) -> ReadResult<Vec<(Unit, Decimal)>> {
         let mut order: Vec<(Unit, Decimal)> = self
             .known()
             .filter(|(unit, _)| apart & bit(*unit) != 0)

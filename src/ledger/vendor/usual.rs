@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 use serde_json::{Value as Json, json};
 
 use super::extract::{Extractor, Reading};
-use super::reading::Answer;
+use super::reading::VendorResponse;
 use super::units::named;
 
 /// A field and the unit that it counts; the first one has to be there.
@@ -193,7 +193,7 @@ fn snake(name: &str) -> String {
 }
 
 /// What each shape that fits reads in an answer.
-pub fn read(answer: &Answer) -> Vec<Reading> {
+pub fn read(answer: &VendorResponse) -> Vec<Reading> {
     let number = |key: &str| answer.usage().get(key).and_then(Json::as_u64);
     let tokens = ["prompt_tokens", "completion_tokens", "total_tokens"].map(number);
     let fitting = SHAPES
@@ -241,7 +241,10 @@ mod tests {
     use crate::ledger::vendor::units::kind;
 
     fn counts(body: Json) -> Vec<(&'static str, String)> {
-        let found = best(read(&Answer::of(&body))).unwrap().counts.unwrap();
+        let found = best(read(&VendorResponse::of(&body)))
+            .unwrap()
+            .counts
+            .unwrap();
         let named = found
             .known()
             .map(|(unit, count)| (kind(unit).name, count.to_string()));

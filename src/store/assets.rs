@@ -8,15 +8,15 @@ use std::str::FromStr;
 
 use pgrx::pg_sys;
 
-use super::edition;
+use super::cache_epoch;
 use super::notices;
 use super::price_lists;
-use super::prices::Book;
+use super::prices::PriceBook;
 use super::statement::{Statement, Store, TEXT};
 use super::table::{sql, table};
 use crate::errors::{self, Result};
+use crate::ledger::alerts::Notice;
 use crate::ledger::price::Rounding;
-use crate::ledger::watch::Notice;
 use crate::ledger::{Moment, period};
 use crate::sql_types::value;
 
@@ -29,12 +29,12 @@ pub struct Asset {
     pub timezone: String,
     /// How many days before their end grants are told of.
     pub notice: Option<Notice>,
-    /// The edition it was read in.
-    pub(super) edition: u64,
+    /// The cache epoch it was read in.
+    pub(super) cache_epoch: u64,
     /// Compiled prices by action.
-    pub(super) prices: RefCell<HashMap<String, Book>>,
+    pub(super) prices: RefCell<HashMap<String, PriceBook>>,
     /// Which price lists customers are on.
-    pub(super) price_lists: RefCell<price_lists::Known>,
+    pub(super) price_lists: RefCell<price_lists::PriceListCache>,
 }
 
 table! {
@@ -64,7 +64,7 @@ impl Definition {
 
 thread_local! {
     static ASSETS: RefCell<HashMap<String, Rc<Asset>>> = RefCell::default();
-    /// The edition in which the clock was looked at, and the moment that stands in for it.
+    /// The cache epoch in which the clock was looked at, and the moment that stands in for it.
     static CLOCK: Cell<(u64, Option<Moment>)> = const { Cell::new((0, None)) };
 }
 
@@ -114,10 +114,10 @@ static STANDS_IN: Statement = Statement {
 
 /// The asset, or WC009.
 pub fn asset(store: &Store, name: &str) -> Result<Rc<Asset>> {
-    let edition = edition::current();
-    if edition::remembers() {
+    let cache_epoch = cache_epoch::current();
+    if cache_epoch::remembers() {
         let known = ASSETS.with_borrow(|assets| assets.get(name).cloned());
-        if let Some(asset) = known.filter(|asset| asset.edition == edition) {
+        if let Some(asset) = known.filter(|asset| asset.cache_epoch == cache_epoch) {
             return Ok(asset);
         }
     }
@@ -133,18 +133,18 @@ pub fn asset(store: &Store, name: &str) -> Result<Rc<Asset>> {
         currency: definition.currency,
         timezone: definition.timezone,
         notice: notices::of(store, name)?,
-        edition,
+        cache_epoch,
         prices: RefCell::default(),
         price_lists: RefCell::default(),
     });
-    if edition::remembers() {
-        CLOCK.set((edition, stands_in));
+    if cache_epoch::remembers() {
+        CLOCK.set((cache_epoch, stands_in));
         ASSETS.with_borrow_mut(|assets| {
-            assets.retain(|_, asset| asset.edition == edition);
+            assets.retain(|_, asset| asset.cache_epoch == cache_epoch);
             assets.insert(name.to_owned(), asset.clone());
         });
     }
-    if edition::current() == edition && store.sees_latest() {
+    if cache_epoch::current() == cache_epoch && store.sees_latest() {
         asset.price_lists.borrow_mut().any = Some(any_price_list);
     }
     Ok(asset)
@@ -207,15 +207,15 @@ pub fn check_ahead(store: &Store, at: Moment, changed_at: Moment) -> Result<()> 
 
 /// The row of `credyt.clock`, if there is one.
 pub fn stands_in(store: &Store) -> Result<Option<Moment>> {
-    let edition = edition::current();
+    let cache_epoch = cache_epoch::current();
     let (seen_in, moment) = CLOCK.get();
-    if edition::remembers() && seen_in == edition {
+    if cache_epoch::remembers() && seen_in == cache_epoch {
         return Ok(moment);
     }
     let rows = STANDS_IN.run(store, &[])?;
     let moment = rows.read_first()?;
-    if edition::remembers() {
-        CLOCK.set((edition, moment));
+    if cache_epoch::remembers() {
+        CLOCK.set((cache_epoch, moment));
     }
     Ok(moment)
 }

@@ -24,13 +24,13 @@ pub const HUNDRED: Amount = Amount::from_units(100 * 10_i128.pow(DECIMALS));
 const MOST_ASKED: Amount = Amount::from_units(Amount::MAX_WALLET.units() - 1);
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Watch {
+pub struct AlertState {
     pub alerts: Vec<Alert>,
     /// The balance right after credits last came in: what alerts in percent are of.
     pub refilled: Amount,
     pub topup: Option<TopUp>,
     /// Open grants whose end has been told, by their ids.
-    pub noticed: Vec<Noticed>,
+    pub noticed: Vec<SentNotice>,
     /// Events of this wallet so far: their ids ascend with it.
     pub events: u64,
 }
@@ -106,7 +106,7 @@ pub struct TopUp {
     pub in_flight: Option<Uuid>,
     /// The end of the cooldown after the last failure.
     pub waits_until: Option<Moment>,
-    pub asked: Option<Asked>,
+    pub asked: Option<RequestedTopUps>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -119,7 +119,7 @@ pub enum Refill {
 
 /// What was asked for in a calendar period and has not failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Asked {
+pub struct RequestedTopUps {
     /// The end of the period.
     pub until: Moment,
     pub credits: Amount,
@@ -142,14 +142,14 @@ pub struct Notice {
 
 /// A grant whose end has been told, and the fewest days before it that were.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Noticed {
+pub struct SentNotice {
     pub grant: Uuid,
     pub days: i32,
 }
 
 /// A grant that will end with something left.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Expiring {
+pub struct ExpiringGrant {
     pub grant: Uuid,
     pub kind: Kind,
     pub remaining: Amount,
@@ -182,7 +182,7 @@ impl Notice {
 
 /// May a write of the wallet ask for a top-up?
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Asks {
+pub enum TopUpTrigger {
     /// Where the balance has fallen.
     #[default]
     OnFall,
@@ -212,7 +212,7 @@ pub enum Signal {
     },
 }
 
-impl Watch {
+impl AlertState {
     /// What a change of the balance brings about, the highest level first. `before` is the higher one of
     /// the balance at the last write and now that time has done its part.
     pub fn crossings(&self, before: Amount, after: Amount) -> Vec<Signal> {
@@ -245,7 +245,7 @@ impl Watch {
         grants: &[Grant],
         now: Moment,
         notice: Option<&Notice>,
-    ) -> Vec<Expiring> {
+    ) -> Vec<ExpiringGrant> {
         if !self.noticed.is_empty() {
             let mut open: Vec<Uuid> = grants.iter().map(|grant| grant.id).collect();
             open.sort_unstable();
@@ -267,7 +267,7 @@ impl Watch {
             let Some(fewest) = due.last() else {
                 continue;
             };
-            let noticed = Noticed {
+            let noticed = SentNotice {
                 grant: grant.id,
                 days: *fewest,
             };
@@ -276,7 +276,7 @@ impl Watch {
                 Err(at) => self.noticed.insert(at, noticed),
             }
             expiring.extend(due.into_iter().filter_map(|days| {
-                Some(Expiring {
+                Some(ExpiringGrant {
                     grant: grant.id,
                     kind: grant.kind,
                     remaining: grant.remaining,
@@ -351,7 +351,7 @@ impl TopUp {
     pub fn ask(&mut self, balance: Amount, now: Moment, period: CalendarPeriod) -> Signal {
         self.waits_until = None;
         let credits = self.needed(balance);
-        let asked = self.asked_in(now).unwrap_or(Asked {
+        let asked = self.asked_in(now).unwrap_or(RequestedTopUps {
             until: period.end,
             credits: Amount::ZERO,
             capped: false,
@@ -359,7 +359,7 @@ impl TopUp {
         if let Some(max_credits) = self.max_credits
             && self.exceeds(asked.credits, credits)
         {
-            self.asked = Some(Asked {
+            self.asked = Some(RequestedTopUps {
                 capped: true,
                 ..asked
             });
@@ -370,7 +370,7 @@ impl TopUp {
                 resets_at: asked.until,
             };
         }
-        self.asked = Some(Asked {
+        self.asked = Some(RequestedTopUps {
             // Beyond any wallet it is counted no further.
             credits: (asked.credits + credits).min(MOST_ASKED),
             ..asked
@@ -401,7 +401,7 @@ impl TopUp {
     }
 
     /// What was asked for in the period that lasts.
-    pub fn asked_in(&self, now: Moment) -> Option<Asked> {
+    pub fn asked_in(&self, now: Moment) -> Option<RequestedTopUps> {
         self.asked.filter(|asked| now < asked.until)
     }
 
@@ -473,53 +473,54 @@ mod tests {
 
     #[test]
     fn once_on_crossing_and_again_after_recovery() {
-        let mut watch = Watch {
+        let mut alert_state = AlertState {
             alerts: vec![alert(20, Unit::Credits)],
-            ..Watch::default()
+            ..AlertState::default()
         };
         let low = Signal::Low {
             threshold: amount(20),
             unit: Unit::Credits,
         };
-        let falls = |watch: &Watch, from, to| watch.crossings(amount(from), amount(to));
-        assert_eq!(falls(&watch, 30, 21), []);
-        assert_eq!(falls(&watch, 21, 20), std::slice::from_ref(&low));
-        assert_eq!(falls(&watch, 20, 19), []);
-        assert_eq!(falls(&watch, 19, 50), []);
-        assert_eq!(falls(&watch, 50, -5), [low, Signal::Depleted]);
-        assert_eq!(falls(&watch, -5, -6), []);
-        watch.alerts[0].enabled = false;
-        assert_eq!(falls(&watch, 50, 1), []);
-        assert_eq!(falls(&watch, 1, 0), [Signal::Depleted]);
+        let falls =
+            |alert_state: &AlertState, from, to| alert_state.crossings(amount(from), amount(to));
+        assert_eq!(falls(&alert_state, 30, 21), []);
+        assert_eq!(falls(&alert_state, 21, 20), std::slice::from_ref(&low));
+        assert_eq!(falls(&alert_state, 20, 19), []);
+        assert_eq!(falls(&alert_state, 19, 50), []);
+        assert_eq!(falls(&alert_state, 50, -5), [low, Signal::Depleted]);
+        assert_eq!(falls(&alert_state, -5, -6), []);
+        alert_state.alerts[0].enabled = false;
+        assert_eq!(falls(&alert_state, 50, 1), []);
+        assert_eq!(falls(&alert_state, 1, 0), [Signal::Depleted]);
     }
 
     #[test]
     fn percent_is_of_what_came_in_last_and_rounds_down() {
-        let mut watch = Watch::default();
-        watch.refill(amount(999));
+        let mut alert_state = AlertState::default();
+        alert_state.refill(amount(999));
         let twenty = alert(20 * 10_i128.pow(DECIMALS), Unit::Percent);
-        assert_eq!(twenty.level(watch.refilled), amount(199));
-        assert_eq!(watch.set_alert(twenty), Some(()));
-        assert_eq!(watch.crossings(amount(999), amount(200)), []);
-        assert_eq!(watch.crossings(amount(200), amount(199)).len(), 1);
-        watch.refill(amount(-7));
-        assert_eq!(watch.refilled, Amount::ZERO);
+        assert_eq!(twenty.level(alert_state.refilled), amount(199));
+        assert_eq!(alert_state.set_alert(twenty), Some(()));
+        assert_eq!(alert_state.crossings(amount(999), amount(200)), []);
+        assert_eq!(alert_state.crossings(amount(200), amount(199)).len(), 1);
+        alert_state.refill(amount(-7));
+        assert_eq!(alert_state.refilled, Amount::ZERO);
         for n in 0..9 {
-            assert_eq!(watch.set_alert(alert(n, Unit::Credits)), Some(()));
+            assert_eq!(alert_state.set_alert(alert(n, Unit::Credits)), Some(()));
         }
-        assert_eq!(watch.set_alert(alert(9, Unit::Credits)), None);
-        assert_eq!(watch.set_alert(alert(8, Unit::Credits)), Some(()));
-        assert_eq!(watch.alerts.len(), MAX_ALERTS);
+        assert_eq!(alert_state.set_alert(alert(9, Unit::Credits)), None);
+        assert_eq!(alert_state.set_alert(alert(8, Unit::Credits)), Some(()));
+        assert_eq!(alert_state.alerts.len(), MAX_ALERTS);
     }
 
     /// An alert that remembers whether it is armed.
-    struct Armed {
+    struct ArmedAlert {
         percent: bool,
         threshold: i128,
         armed: bool,
     }
 
-    impl Armed {
+    impl ArmedAlert {
         fn level(&self, refilled: i128) -> i128 {
             match self.percent {
                 true => refilled.max(0) * self.threshold / 100,
@@ -529,7 +530,7 @@ mod tests {
     }
 
     /// A request for a top-up in the naive model's history.
-    struct Asking {
+    struct PastRequest {
         at: i64,
         credits: i128,
         failed: bool,
@@ -569,15 +570,15 @@ mod tests {
             thresholds in prop::collection::vec((0..100_i128, any::<bool>()), 0..5),
             moves in prop::collection::vec((-60..60_i128, any::<bool>()), 0..60),
         ) {
-            let mut watch = Watch::default();
-            let mut model: Vec<Armed> = Vec::new();
+            let mut alert_state = AlertState::default();
+            let mut model: Vec<ArmedAlert> = Vec::new();
             for (threshold, percent) in thresholds {
                 let known = model.iter().any(|one| one.percent == percent && one.threshold == threshold);
                 if !known {
-                    model.push(Armed { percent, threshold, armed: false });
+                    model.push(ArmedAlert { percent, threshold, armed: false });
                 }
                 let (scale, unit) = if percent { (10_i128.pow(DECIMALS), Unit::Percent) } else { (1, Unit::Credits) };
-                watch.set_alert(alert(threshold * scale, unit));
+                alert_state.set_alert(alert(threshold * scale, unit));
             }
             let (mut balance, mut refilled) = (0, 0);
             for (change, comes_in) in moves {
@@ -585,7 +586,7 @@ mod tests {
                 balance += change;
                 if change > 0 && comes_in {
                     refilled = balance;
-                    watch.refill(amount(balance));
+                    alert_state.refill(amount(balance));
                 }
                 let mut told = 0;
                 for one in &mut model {
@@ -598,7 +599,7 @@ mod tests {
                     }
                 }
                 let depleted = usize::from(before > 0 && balance <= 0);
-                let signals = watch.crossings(amount(before), amount(balance));
+                let signals = alert_state.crossings(amount(before), amount(balance));
                 prop_assert_eq!(signals.len(), told + depleted, "{:?} of {} after {}", signals, balance, before);
             }
         }
@@ -626,21 +627,21 @@ mod tests {
                 waiting: Amount::ZERO,
                 deferred: Amount::ZERO,
             }).collect();
-            let mut watch = Watch::default();
+            let mut alert_state = AlertState::default();
             let mut told: Vec<(Uuid, i32)> = Vec::new();
             let first = Notice { days: notices.clone(), kinds: kinds.clone() };
-            let mut noted = watch.next_notice(&grants, Moment(0), Some(&first));
+            let mut noted = alert_state.next_notice(&grants, Moment(0), Some(&first));
             let mut now = Moment(0);
             for (nth, (waits, every)) in writes.into_iter().enumerate() {
                 now = Moment(now.0 + waits);
                 let days = if nth < changes_at { &notices } else { &later };
                 let notice = Notice { days: days.clone(), kinds: kinds.clone() };
                 if nth == changes_at {
-                    noted = watch.next_notice(&grants, now, Some(&notice));
+                    noted = alert_state.next_notice(&grants, now, Some(&notice));
                 }
                 // A debit does not look at notices before their moment.
                 if every > 0 && noted.is_none_or(|at| at > now) {
-                    let missed = watch.clone().expiring(&grants, now, Some(&notice));
+                    let missed = alert_state.clone().expiring(&grants, now, Some(&notice));
                     prop_assert!(missed.is_empty(), "{:?} at {:?}, noted {:?}", missed, now, noted);
                     continue;
                 }
@@ -655,11 +656,11 @@ mod tests {
                         }
                     }
                 }
-                let mut real: Vec<(Uuid, i32)> = watch.expiring(&grants, now, Some(&notice)).iter().map(|one| (one.grant, one.days)).collect();
+                let mut real: Vec<(Uuid, i32)> = alert_state.expiring(&grants, now, Some(&notice)).iter().map(|one| (one.grant, one.days)).collect();
                 real.sort_unstable();
                 prop_assert_eq!(&real, &expected);
                 told.extend(expected);
-                noted = watch.next_notice(&grants, now, Some(&notice));
+                noted = alert_state.next_notice(&grants, now, Some(&notice));
                 prop_assert!(noted.is_none_or(|at| at > now));
             }
             let mut once = told.clone();
@@ -667,8 +668,8 @@ mod tests {
             once.dedup();
             prop_assert_eq!(once.len(), told.len());
             // It forgets grants that are gone.
-            watch.expiring(&[], now, None);
-            prop_assert!(watch.noticed.is_empty());
+            alert_state.expiring(&[], now, None);
+            prop_assert!(alert_state.noticed.is_empty());
         }
 
         /// Top-ups are asked for, and caps told, when a model that keeps the whole history does so.
@@ -683,25 +684,25 @@ mod tests {
             };
             let mut real = topup(threshold, refill(threshold, to_balance, credits), max);
             let (mut threshold, mut to_balance, mut credits, mut max, mut enabled) = (threshold, to_balance, credits, max, true);
-            let mut history: Vec<Asking> = Vec::new();
+            let mut history: Vec<PastRequest> = Vec::new();
             let mut capped: Vec<i64> = Vec::new();
             let mut failed_at: Option<i64> = None;
             let (mut balance, mut now) = (100_i128, 0_i64);
             let mut noted = None;
             for step in steps {
-                let mut asks = Asks::Always;
+                let mut asks = TopUpTrigger::Always;
                 let (maintains, spends) = (matches!(step, Step::Maintain), matches!(step, Step::Spend(_)));
                 match step {
                     Step::Spend(some) => balance -= some,
-                    Step::Gift(some) => { balance += some; asks = Asks::Never }
+                    Step::Gift(some) => { balance += some; asks = TopUpTrigger::Never }
                     Step::Purchase(some) => {
                         balance += some;
-                        asks = Asks::Never;
+                        asks = TopUpTrigger::Never;
                         real.in_flight = None;
                         history.iter_mut().for_each(|one| one.answered = true);
                     }
                     Step::Fail(back) => {
-                        asks = Asks::Never;
+                        asks = TopUpTrigger::Never;
                         let Some(at) = history.len().checked_sub(back + 1) else { continue };
                         let one = &mut history[at];
                         if !one.failed {
@@ -737,7 +738,7 @@ mod tests {
                 if !spends || wanted {
                     noted = real.next(amount(balance), Moment(now));
                 }
-                if asks == Asks::Never || !wanted {
+                if asks == TopUpTrigger::Never || !wanted {
                     continue;
                 }
                 match real.ask(amount(balance), Moment(now), day(Moment(now))) {
@@ -745,7 +746,7 @@ mod tests {
                         prop_assert!(!exceeds);
                         prop_assert_eq!(credits, amount(needed));
                         real.in_flight = Some(Uuid::from_u128(history.len() as u128));
-                        history.push(Asking { at: now, credits: needed, failed: false, answered: false });
+                        history.push(PastRequest { at: now, credits: needed, failed: false, answered: false });
                     }
                     Signal::Capped { requested, resets_at, .. } => {
                         prop_assert!(exceeds);

@@ -2,7 +2,7 @@
 //! not replaced. A trigger announces whoever changes one of them; at commit Postgres tells every backend, as it
 //! does for changed tables, and a rollback (of a savepoint, too) tells the backend that made it.
 //!
-//! Everything remembered belongs to an edition, a number that every announcement raises. Reads of an
+//! Everything remembered belongs to a cache epoch, a number that every announcement raises. Reads of an
 //! older snapshot (REPEATABLE READ and above) neither use nor leave anything here.
 
 use std::cell::{Cell, RefCell};
@@ -32,7 +32,7 @@ thread_local! {
         const { RefCell::new([pg_sys::Oid::INVALID; ANNOUNCED.len()]) };
 }
 
-/// The edition that counts now.
+/// The cache epoch that counts now.
 pub fn current() -> u64 {
     EDITION.get()
 }

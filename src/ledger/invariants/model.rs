@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 use super::Subscription;
 use crate::ledger::plan::grant_id;
-use crate::ledger::wallet::{Debt, Decided, Due, Overrun, Part, Pin, Shortfall};
+use crate::ledger::wallet::{Debt, EntryKind, Overrun, Part, PendingEntry, Pin, Shortfall};
 use crate::ledger::{Amount, Grant, Kind, Moment};
 
 /// A count of 10^-10 units.
@@ -273,7 +273,7 @@ impl Model {
     // ---- the verbs --------------------------------------------------------------------------
 
     /// Lives through every moment up to now at which something starts or ends.
-    pub fn pass_to(&mut self, now: i64) -> Vec<Due> {
+    pub fn pass_to(&mut self, now: i64) -> Vec<PendingEntry> {
         let starts = self.grants.iter().map(|grant| grant.terms.effective_at.0);
         let ends = self
             .grants
@@ -330,7 +330,7 @@ impl Model {
         due
     }
 
-    pub fn issue(&mut self, terms: Grant, issued: Units, paid: Units) -> Vec<Due> {
+    pub fn issue(&mut self, terms: Grant, issued: Units, paid: Units) -> Vec<PendingEntry> {
         let grant = self.grants.len();
         self.grants.push(ModelGrant {
             terms,
@@ -352,23 +352,23 @@ impl Model {
         self.settle()
     }
 
-    pub fn subscribe(&mut self, new: Subscription) -> Vec<Due> {
+    pub fn subscribe(&mut self, new: Subscription) -> Vec<PendingEntry> {
         self.subscriptions.push((new, vec![]));
         self.catch_up(self.subscriptions.len() - 1)
     }
 
-    pub fn pay(&mut self, subscription: usize, paid_through: Option<i64>) -> Vec<Due> {
+    pub fn pay(&mut self, subscription: usize, paid_through: Option<i64>) -> Vec<PendingEntry> {
         self.subscriptions[subscription].0.paid_through = paid_through;
         self.catch_up(subscription)
     }
 
-    pub fn end(&mut self, subscription: usize, ends_at: Option<i64>) -> Vec<Due> {
+    pub fn end(&mut self, subscription: usize, ends_at: Option<i64>) -> Vec<PendingEntry> {
         self.subscriptions[subscription].0.ends_at = ends_at;
         self.catch_up(subscription)
     }
 
     /// All that is left is gone now, and what comes back later at once; nothing begins any more.
-    pub fn close(&mut self) -> Vec<Due> {
+    pub fn close(&mut self) -> Vec<PendingEntry> {
         self.closed = true;
         self.limit = 0;
         for (subscription, _) in &mut self.subscriptions {
@@ -378,7 +378,7 @@ impl Model {
     }
 
     /// Begins all periods that a payment has let begin, each as if it were its time, but now.
-    fn catch_up(&mut self, subscription: usize) -> Vec<Due> {
+    fn catch_up(&mut self, subscription: usize) -> Vec<PendingEntry> {
         let now = self.now;
         let mut due = vec![];
         while let Some(at) = self.subscriptions[subscription].0.renews_at() {
@@ -457,7 +457,7 @@ impl Model {
     }
 
     /// "It is breakage when a whole period has passed unpaid or the subscription has ended."
-    fn end_wait(&mut self, subscription: usize) -> Vec<Due> {
+    fn end_wait(&mut self, subscription: usize) -> Vec<PendingEntry> {
         let (known, grants) = self.subscriptions[subscription].clone();
         let passed = |at: Option<i64>| at.is_some_and(|at| at <= self.now);
         let ended = passed(known.ends_at) && known.waits_until.is_some();
@@ -474,7 +474,7 @@ impl Model {
 
     /// Begins a period: unspent credits of the last one come over, up to the cap, then it grants its
     /// own; each new grant pays debts.
-    fn begin(&mut self, subscription: usize) -> Vec<Due> {
+    fn begin(&mut self, subscription: usize) -> Vec<PendingEntry> {
         let (mut renewed, old) = self.subscriptions[subscription].clone();
         let mut due = vec![];
         let mut new: Vec<usize> = vec![];
@@ -540,7 +540,7 @@ impl Model {
             into.deferred += part.revenue;
             let to = into.terms.id;
             self.book(MovementKind::Rollover, vec![part], None, None);
-            due.push(self.due(|part| Decided::Moved { part, to }, part));
+            due.push(self.due(|part| EntryKind::Moved { part, to }, part));
         }
         if let Some(terms) = renewed.grant() {
             let (issued, paid) = (terms.remaining.units(), terms.deferred.units());
@@ -564,7 +564,7 @@ impl Model {
             self.book(MovementKind::Grant, vec![whole], None, None);
             let plan = "pro".to_owned();
             due.push(self.due(
-                |part| Decided::Renewed {
+                |part| EntryKind::Renewed {
                     part,
                     plan: plan.clone(),
                 },
@@ -614,7 +614,7 @@ impl Model {
         credits: Units,
         overrun: Overrun,
         keep_open: bool,
-    ) -> Result<(Vec<Part>, Vec<Due>), Shortfall> {
+    ) -> Result<(Vec<Part>, Vec<PendingEntry>), Shortfall> {
         let action = self.authorizations[authorization].action.clone();
         let pins = match self.authorizations[authorization].open {
             true => self.authorizations[authorization].pins.clone(),
@@ -684,7 +684,7 @@ impl Model {
         Ok((parts, due))
     }
 
-    pub fn release(&mut self, authorization: usize) -> Vec<Due> {
+    pub fn release(&mut self, authorization: usize) -> Vec<PendingEntry> {
         self.authorizations[authorization].open = false;
         self.authorizations[authorization].capturable = false;
         self.end_of_verb()
@@ -692,7 +692,11 @@ impl Model {
 
     /// Lowers the debt first, then gives back to what paid, the last first; where that was revoked, to
     /// who paid the revocation's debt. Returns how much of its own debt went, and what came back.
-    pub fn refund(&mut self, debit: usize, credits: Units) -> (Amount, Vec<Part>, Vec<Due>) {
+    pub fn refund(
+        &mut self,
+        debit: usize,
+        credits: Units,
+    ) -> (Amount, Vec<Part>, Vec<PendingEntry>) {
         let forgiven = credits.min(self.debits[debit].owed);
         self.debits[debit].owed -= forgiven;
         // The movement comes first: what follows counts as refunded at once.
@@ -795,7 +799,7 @@ impl Model {
         grant: usize,
         credits: Option<Units>,
         owe: bool,
-    ) -> (Option<Part>, Option<Part>, Vec<Due>) {
+    ) -> (Option<Part>, Option<Part>, Vec<PendingEntry>) {
         let taken = self.unheld(grant).min(credits.unwrap_or(Units::MAX));
         let mut parts = vec![];
         if taken > 0 {
@@ -949,7 +953,7 @@ impl Model {
 
     /// "Debt and free credits never stand side by side": the oldest debt first, by the grants that may
     /// pay for its action, in burn order. A debt of no action may be paid by any.
-    fn settle(&mut self) -> Vec<Due> {
+    fn settle(&mut self) -> Vec<PendingEntry> {
         let mut due = vec![];
         for n in 0..self.debits.len() {
             for g in self.burn_order() {
@@ -964,7 +968,7 @@ impl Model {
                     self.pay_debt(n, part);
                     self.book(MovementKind::Settlement, vec![part], None, Some(n));
                     due.push(self.due(
-                        |part| Decided::Settled {
+                        |part| EntryKind::Settled {
                             debt: Uuid::from_u128(n as u128),
                             action: action.clone(),
                             part,
@@ -978,7 +982,7 @@ impl Model {
     }
 
     /// What came back pays debts, and goes where it came back to an ended grant.
-    fn end_of_verb(&mut self) -> Vec<Due> {
+    fn end_of_verb(&mut self) -> Vec<PendingEntry> {
         let mut due = self.settle();
         due.extend(self.sweep());
         due
@@ -996,7 +1000,7 @@ impl Model {
     }
 
     /// What lies unheld in ended or revoked grants is gone.
-    fn sweep(&mut self) -> Vec<Due> {
+    fn sweep(&mut self) -> Vec<PendingEntry> {
         let mut due = vec![];
         for g in self.burn_order() {
             let revoked = self.grants[g].revoked;
@@ -1007,11 +1011,11 @@ impl Model {
             if unheld > 0 && revoked {
                 let part = self.take(g, unheld);
                 self.book(MovementKind::Revocation, vec![part], None, None);
-                due.push(self.due(Decided::Revoked, part));
+                due.push(self.due(EntryKind::Revoked, part));
             } else if unheld > 0 && (self.closed || self.ended(g, self.now)) {
                 let part = self.take(g, unheld);
                 self.book(MovementKind::Expiry, vec![part], None, None);
-                due.push(self.due(Decided::Expired, part));
+                due.push(self.due(EntryKind::Expired, part));
             }
         }
         due
@@ -1048,8 +1052,8 @@ impl Model {
         });
     }
 
-    fn due(&self, what: impl Fn(Part) -> Decided, part: ModelPart) -> Due {
-        Due {
+    fn due(&self, what: impl Fn(Part) -> EntryKind, part: ModelPart) -> PendingEntry {
+        PendingEntry {
             at: Moment(self.now),
             what: what(self.as_part(&part)),
         }

@@ -17,9 +17,11 @@ use proptest::sample::Index;
 use uuid::Uuid;
 
 use self::model::{Model, Movement, MovementKind, Units, sum};
-use super::plan::{Lapse, Period, PeriodGrant, Renewing, Rollover, grant_id};
-use super::refund::{self, Back, Paid, Revoked, RevokedDebt};
-use super::wallet::{Debt, Decided, Due, EndedHold, Overrun, Part, Pin, Shortfall, total};
+use super::plan::{Lapse, PeriodGrant, PlanPeriod, Renewal, Rollover, grant_id};
+use super::refund::{self, GrantPayment, RefundPart, RevokedDebt, RevokedGrant};
+use super::wallet::{
+    Debt, EndedHold, EntryKind, Overrun, Part, PendingEntry, Pin, Shortfall, total,
+};
 use super::{Amount, Grant, Kind, Moment, Wallet, packed, text};
 
 const SECOND: i64 = 1_000_000;
@@ -41,7 +43,7 @@ struct Authorization {
 #[derive(Clone)]
 struct Debit {
     /// Payment by payment, at once or by settlements.
-    paid: Vec<Paid>,
+    paid: Vec<GrantPayment>,
     /// How much of a debit's payments refunds gave back.
     back: Amount,
     revocation: Option<Revocation>,
@@ -64,7 +66,7 @@ impl Debit {
     }
 
     fn pay(&mut self, part: &Part) {
-        self.paid.extend(Paid::of(part.clone()));
+        self.paid.extend(GrantPayment::of(part.clone()));
     }
 }
 
@@ -186,7 +188,7 @@ impl Store {
     }
 
     /// Works through what has fallen due.
-    fn open(&mut self, now: Moment) -> Vec<Due> {
+    fn open(&mut self, now: Moment) -> Vec<PendingEntry> {
         let mut ended = Vec::new();
         for (n, authorization) in self.authorizations.iter_mut().enumerate() {
             if authorization.ends <= now && !authorization.pins.is_empty() {
@@ -203,13 +205,13 @@ impl Store {
         self.book(due)
     }
 
-    fn advance(&mut self, now: Moment, ended: &[EndedHold]) -> Vec<Due> {
+    fn advance(&mut self, now: Moment, ended: &[EndedHold]) -> Vec<PendingEntry> {
         let mut renewing = Vec::new();
         for (subscription, grants) in &mut self.subscriptions {
             let (mut lapse, mut wait_ends) = (None, None);
             let mut periods = Vec::new();
             while let Some(starts) = subscription.renews_at().filter(|at| *at <= now.0) {
-                periods.push(Period {
+                periods.push(PlanPeriod {
                     plan: "pro".to_owned(),
                     first: false,
                     starts: Moment(starts),
@@ -234,7 +236,7 @@ impl Store {
                 }
                 wait_ends = is_due(subscription.waits_at()).map(Moment);
             }
-            renewing.push(Renewing {
+            renewing.push(Renewal {
                 subscription: subscription.id,
                 scale: subscription.scale(),
                 grants: std::mem::take(grants),
@@ -263,13 +265,13 @@ impl Store {
     }
 
     /// A subscription was made or changed.
-    fn renew(&mut self) -> Vec<Due> {
+    fn renew(&mut self) -> Vec<PendingEntry> {
         let due = self.advance(self.wallet.changed_at, &[]);
         self.book(due)
     }
 
     /// The last step of every verb.
-    fn close(&mut self) -> Vec<Due> {
+    fn close(&mut self) -> Vec<PendingEntry> {
         let now = self.wallet.changed_at;
         let mut due = self.wallet.settle(now, &mut self.debts);
         due.extend(self.wallet.sweep(now));
@@ -280,9 +282,9 @@ impl Store {
     }
 
     /// A settlement pays for the debit that owed.
-    fn book(&mut self, due: Vec<Due>) -> Vec<Due> {
+    fn book(&mut self, due: Vec<PendingEntry>) -> Vec<PendingEntry> {
         for due in &due {
-            if let Decided::Settled { debt, part, .. } = &due.what {
+            if let EntryKind::Settled { debt, part, .. } = &due.what {
                 self.debits[debt.as_u128() as usize].pay(part);
                 self.count_spent(part, false);
             }
@@ -290,7 +292,7 @@ impl Store {
         due
     }
 
-    fn issue(&mut self, grant: Grant) -> Vec<Due> {
+    fn issue(&mut self, grant: Grant) -> Vec<PendingEntry> {
         self.grants.insert(grant.id, grant.clone());
         self.wallet.issue(grant).unwrap();
         let due = self.wallet.settle(self.wallet.changed_at, &mut self.debts);
@@ -354,7 +356,7 @@ impl Store {
         credits: Amount,
         overrun: Overrun,
         keep_open: bool,
-    ) -> Result<(Vec<Part>, Vec<Due>), Shortfall> {
+    ) -> Result<(Vec<Part>, Vec<PendingEntry>), Shortfall> {
         let Authorization {
             action,
             pins,
@@ -391,7 +393,7 @@ impl Store {
         Ok((parts, due))
     }
 
-    fn release(&mut self, authorization: usize) -> Vec<Due> {
+    fn release(&mut self, authorization: usize) -> Vec<PendingEntry> {
         self.wallet.unhold(&std::mem::take(
             &mut self.authorizations[authorization].pins,
         ));
@@ -400,7 +402,7 @@ impl Store {
 
     /// Lowers the debt first, then gives back to what paid, the last first, or what was revoked to who
     /// paid that. Returns how much of its own debt went, and all else that came back.
-    fn refund(&mut self, debit: usize, credits: Amount) -> (Amount, Vec<Part>, Vec<Due>) {
+    fn refund(&mut self, debit: usize, credits: Amount) -> (Amount, Vec<Part>, Vec<PendingEntry>) {
         let mut forgiven = Amount::ZERO;
         for debt in self
             .debts
@@ -416,7 +418,7 @@ impl Store {
         self.debits[debit].back += credits - forgiven;
         let revoked = |grant| Ok::<_, Infallible>(self.revoked(grant));
         let Ok(backs) = refund::give_back(&mut paid, credits - forgiven, revoked);
-        for Back { part, debts } in &backs {
+        for RefundPart { part, debts } in &backs {
             for debt in debts {
                 let revocation = &mut self.debits[debt.as_u128() as usize].revocation;
                 revocation.as_mut().unwrap().returned += part.credits;
@@ -445,8 +447,8 @@ impl Store {
     }
 
     /// What was revoked of a grant after it was spent, read back from what is kept.
-    fn revoked(&self, grant: Uuid) -> Revoked {
-        let mut revoked = Revoked::default();
+    fn revoked(&self, grant: Uuid) -> RevokedGrant {
+        let mut revoked = RevokedGrant::default();
         for (n, debit) in self.debits.iter().enumerate() {
             if let Some(revocation) = debit.revocation.as_ref().filter(|r| r.grant == grant) {
                 let left = self.debts.iter().find(|debt| debt.id == number(n));
@@ -471,7 +473,7 @@ impl Store {
         id: Uuid,
         credits: Option<Amount>,
         owe: bool,
-    ) -> (Option<Part>, Option<Part>, Vec<Due>) {
+    ) -> (Option<Part>, Option<Part>, Vec<PendingEntry>) {
         let taken = self.wallet.remove(id, credits.unwrap_or(Amount::MAX_ISSUE));
         let taken = taken.filter(|part| part.credits.is_positive());
         if credits.is_none() {
@@ -788,7 +790,7 @@ fn live(life: &Life) -> (Store, Model) {
         store.close();
         compare_reads(&store, &model, now);
         compare_state(&store, &model);
-        check_laws(&store, &model);
+        check_invariants(&store, &model);
         check_next_due(&store);
         check_forms(&store.wallet);
     }
@@ -825,7 +827,7 @@ fn live_together(life: &Life, gifts: &[(usize, bool, Size)]) {
             store.close();
             compare_reads(store, model, now);
             compare_state(store, model);
-            check_laws(store, model);
+            check_invariants(store, model);
             check_next_due(store);
             check_forms(&store.wallet);
         }
@@ -1044,7 +1046,7 @@ fn compare_state(store: &Store, model: &Model) {
 }
 
 /// The laws, word by word: the model's ledger against what the real wallet keeps.
-fn check_laws(store: &Store, model: &Model) {
+fn check_invariants(store: &Store, model: &Model) {
     use MovementKind::{
         Debit, Expiry, Grant, Reclaimed, Refund, Revocation, Rollover, Settlement, Transfer,
     };
@@ -1240,12 +1242,12 @@ proptest! {
     #![proptest_config(many())]
 
     #[test]
-    fn any_life_of_a_wallet_obeys_the_laws(life in lives()) {
+    fn any_life_of_a_wallet_keeps_the_invariants(life in lives()) {
         live(&life);
     }
 
     #[test]
-    fn two_wallets_that_give_to_each_other_obey_the_laws(
+    fn two_wallets_that_give_to_each_other_keep_the_invariants(
         life in lives(), gifts in prop::collection::vec((0..50_usize, any::<bool>(), asked()), 1..20)
     ) {
         live_together(&life, &gifts);

@@ -12,7 +12,7 @@ use crate::sql_types::value::Value;
 use crate::sql_types::{Args, Row, row, value};
 use crate::store::Store;
 use crate::store::authorizations::Authorization;
-use crate::store::grants::Issued;
+use crate::store::grants::GrantTerms;
 use crate::store::ledger::Entry;
 use crate::store::wallets::{self, OpenWallet};
 
@@ -21,29 +21,29 @@ pub const FORFEITED: &str = "forfeited";
 
 /// What is free and what is held in a wallet, as of now.
 #[derive(Clone, Copy)]
-pub struct Standing {
+pub struct CurrentBalance {
     pub available: Amount,
     pub held: Amount,
 }
 
-impl Standing {
+impl CurrentBalance {
     /// Without a wallet.
-    const NONE: Standing = Standing {
+    const NONE: CurrentBalance = CurrentBalance {
         available: Amount::ZERO,
         held: Amount::ZERO,
     };
 
-    pub fn of(open: &OpenWallet) -> Standing {
-        Standing {
+    pub fn of(open: &OpenWallet) -> CurrentBalance {
+        CurrentBalance {
             available: open.available(),
             held: open.wallet.held(),
         }
     }
 
     /// Without locking: for answers that change nothing.
-    pub fn now(store: &Store, customer: &str, asset: &str) -> Result<Standing> {
+    pub fn now(store: &Store, customer: &str, asset: &str) -> Result<CurrentBalance> {
         let view = wallets::look(store, customer, asset, None)?;
-        Ok(view.map_or(Standing::NONE, |view| Standing {
+        Ok(view.map_or(CurrentBalance::NONE, |view| CurrentBalance {
             available: view.wallet.available(view.now, None, view.limit),
             held: view.wallet.held(),
         }))
@@ -52,7 +52,7 @@ impl Standing {
 
 /// A `credyt.debit`.
 #[derive(Clone)]
-pub struct DebitAnswer {
+pub struct DebitResult {
     customer: String,
     asset: String,
     /// `None`: refused.
@@ -67,14 +67,14 @@ pub struct DebitAnswer {
     authorization_id: Option<Uuid>,
     reason: Option<String>,
     created_at: Option<Moment>,
-    standing: Standing,
+    balance: CurrentBalance,
     replayed: bool,
 }
 
-impl DebitAnswer {
+impl DebitResult {
     /// The answer to a call that booked this entry.
-    pub fn booked(open: &OpenWallet, entry: Entry) -> DebitAnswer {
-        DebitAnswer {
+    pub fn booked(open: &OpenWallet, entry: Entry) -> DebitResult {
+        DebitResult {
             customer: open.customer.clone(),
             asset: open.asset.name.clone(),
             id: Some(entry.id),
@@ -88,26 +88,26 @@ impl DebitAnswer {
             authorization_id: entry.authorization_id,
             reason: entry.reason,
             created_at: Some(open.now),
-            standing: Standing::of(open),
+            balance: CurrentBalance::of(open),
             replayed: false,
         }
     }
 
     /// The first answer again.
-    pub fn replayed(store: &Store, customer: &str, first: Entry) -> Result<DebitAnswer> {
-        let standing = Standing::now(store, customer, &first.asset)?;
-        Ok(DebitAnswer::first(customer, first, standing))
+    pub fn replayed(store: &Store, customer: &str, first: Entry) -> Result<DebitResult> {
+        let balance = CurrentBalance::now(store, customer, &first.asset)?;
+        Ok(DebitResult::first(customer, first, balance))
     }
 
     /// The same, as of now in one of many open wallets.
-    pub fn replayed_in(open: &OpenWallet, first: Entry) -> DebitAnswer {
-        DebitAnswer::first(&open.customer, first, Standing::of(open))
+    pub fn replayed_in(open: &OpenWallet, first: Entry) -> DebitResult {
+        DebitResult::first(&open.customer, first, CurrentBalance::of(open))
     }
 
     /// The same, of an answer that was just given.
-    pub fn again(&self, open: &OpenWallet) -> DebitAnswer {
-        DebitAnswer {
-            standing: Standing::of(open),
+    pub fn again(&self, open: &OpenWallet) -> DebitResult {
+        DebitResult {
+            balance: CurrentBalance::of(open),
             replayed: true,
             ..self.clone()
         }
@@ -121,8 +121,8 @@ impl DebitAnswer {
         quantity: Option<Decimal>,
         reason: &str,
         open: Option<&OpenWallet>,
-    ) -> DebitAnswer {
-        DebitAnswer {
+    ) -> DebitResult {
+        DebitResult {
             customer: customer.to_owned(),
             asset: asset.to_owned(),
             id: None,
@@ -136,14 +136,14 @@ impl DebitAnswer {
             authorization_id: None,
             reason: Some(reason.to_owned()),
             created_at: None,
-            standing: open.map_or(Standing::NONE, Standing::of),
+            balance: open.map_or(CurrentBalance::NONE, CurrentBalance::of),
             replayed: false,
         }
     }
 
-    fn first(customer: &str, first: Entry, standing: Standing) -> DebitAnswer {
-        DebitAnswer {
-            standing,
+    fn first(customer: &str, first: Entry, balance: CurrentBalance) -> DebitResult {
+        DebitResult {
+            balance,
             customer: customer.to_owned(),
             asset: first.asset,
             id: Some(first.id),
@@ -180,8 +180,8 @@ impl DebitAnswer {
         revenue: value::money(self.revenue),
         cost: self.cost.and_then(value::money_decimal),
         margin: margin.and_then(value::money_decimal),
-        available: value::credits(self.standing.available),
-        held: value::credits(self.standing.held),
+        available: value::credits(self.balance.available),
+        held: value::credits(self.balance.held),
         allocations: self.allocations,
         authorization_id: value::optional_uuid(self.authorization_id),
         replayed: value::bool(self.replayed),
@@ -200,7 +200,7 @@ fn answered(reason: &str) -> &str {
 }
 
 /// A `credyt.authorization`.
-pub struct AuthorizationAnswer {
+pub struct AuthorizationResult {
     pub customer: String,
     pub asset: String,
     pub action: String,
@@ -218,16 +218,16 @@ pub struct AuthorizationAnswer {
     pub replayed: bool,
 }
 
-impl AuthorizationAnswer {
+impl AuthorizationResult {
     /// An authorization as it stands at this moment.
     pub fn of(
         customer: &str,
         authorization: Authorization,
         available: Amount,
         now: Moment,
-    ) -> AuthorizationAnswer {
+    ) -> AuthorizationResult {
         let ended = authorization.status == "open" && authorization.expires_at <= now;
-        AuthorizationAnswer {
+        AuthorizationResult {
             customer: customer.to_owned(),
             asset: authorization.asset,
             action: authorization.action,
@@ -269,23 +269,23 @@ impl AuthorizationAnswer {
 
 /// A `credyt.grant`.
 #[derive(Clone)]
-pub struct GrantAnswer {
-    pub grant: Issued,
+pub struct GrantResult {
+    pub grant: GrantTerms,
     pub remaining: Amount,
     pub held: Amount,
     pub deferred: Amount,
     pub replayed: bool,
 }
 
-impl GrantAnswer {
+impl GrantResult {
     /// A grant as it stands in an open wallet.
-    pub fn of(open: &OpenWallet, grant: Issued) -> GrantAnswer {
-        GrantAnswer::standing(grant, &open.wallet)
+    pub fn of(open: &OpenWallet, grant: GrantTerms) -> GrantResult {
+        GrantResult::in_wallet(grant, &open.wallet)
     }
 
-    pub fn standing(grant: Issued, wallet: &crate::ledger::Wallet) -> GrantAnswer {
+    pub fn in_wallet(grant: GrantTerms, wallet: &crate::ledger::Wallet) -> GrantResult {
         let open = wallet.grant(grant.id);
-        GrantAnswer {
+        GrantResult {
             remaining: open.map_or(Amount::ZERO, |g| g.remaining),
             held: open.map_or(Amount::ZERO, |g| g.held),
             deferred: open.map_or(Amount::ZERO, |g| g.deferred),

@@ -5,7 +5,7 @@ use pgrx::{PgMemoryContexts, pg_sys};
 use crate::errors::{self, Result};
 use crate::ledger::Moment;
 use crate::sql_types::{Args, row};
-use crate::store::{Store, books, periods, wallets};
+use crate::store::{Store, assets, periods, wallets};
 
 /// Wallets that are written back before what they took of memory is given back.
 const BATCH: usize = 500;
@@ -14,8 +14,8 @@ pub fn close_period(args: &Args) -> Result<Option<pg_sys::Datum>> {
     let through = args.moment(0, "through")?;
     let asset = args.name(1, "asset")?;
     let now = Store::write(|store| {
-        books::asset(store, &asset)?;
-        let now = books::now(store)?;
+        assets::asset(store, &asset)?;
+        let now = assets::now(store)?;
         if through > now {
             let why = format_args!("{through} is in the future");
             return Err(errors::invalid("through", why));
@@ -71,7 +71,7 @@ pub fn deferred_revenue_at(args: &Args) -> Result<Option<pg_sys::Datum>> {
     let at = args.moment(0, "at")?;
     let asset = args.optional_name(1, "asset")?;
     let deferred = Store::read(|store| {
-        if at > books::now(store)? {
+        if at > assets::now(store)? {
             return Err(errors::invalid("at", format_args!("{at} is in the future")));
         }
         periods::deferred_at(store, at, asset.as_deref())

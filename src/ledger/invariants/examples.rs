@@ -2,9 +2,9 @@
 
 use uuid::Uuid;
 
-use crate::ledger::plan::{Period, PeriodGrant, Renewing, Rollover};
+use crate::ledger::plan::{PeriodGrant, PlanPeriod, Renewal, Rollover};
 use crate::ledger::wallet::{
-    Debt, Decided, Due, EndedHold, Full, MAX_GRANTS, Overrun, Part, Pin, Shortfall,
+    Debt, EndedHold, EntryKind, MAX_GRANTS, Overrun, Part, PendingEntry, Pin, Shortfall, WalletFull,
 };
 use crate::ledger::{Amount, Grant, Kind, Moment, Wallet};
 
@@ -69,14 +69,16 @@ fn said(parts: &[Part]) -> String {
 }
 
 /// "at 10 expired: grant 1 gave 5 for 0.5"
-fn happened(due: &[Due]) -> String {
-    let say = |due: &Due| {
+fn happened(due: &[PendingEntry]) -> String {
+    let say = |due: &PendingEntry| {
         let (what, part) = match &due.what {
-            Decided::Expired(part) => ("expired".to_owned(), part),
-            Decided::Revoked(part) => ("revoked".to_owned(), part),
-            Decided::Moved { part, to } => (format!("moved to {}", to.as_u128()), part),
-            Decided::Renewed { part, plan } => (format!("{plan} renewed"), part),
-            Decided::Settled { debt, part, .. } => (format!("paid debt {}", debt.as_u128()), part),
+            EntryKind::Expired(part) => ("expired".to_owned(), part),
+            EntryKind::Revoked(part) => ("revoked".to_owned(), part),
+            EntryKind::Moved { part, to } => (format!("moved to {}", to.as_u128()), part),
+            EntryKind::Renewed { part, plan } => (format!("{plan} renewed"), part),
+            EntryKind::Settled { debt, part, .. } => {
+                (format!("paid debt {}", debt.as_u128()), part)
+            }
         };
         format!(
             "at {} {what}: {}",
@@ -562,12 +564,15 @@ fn a_wallet_takes_1000_grants_and_less_than_1e18_credits() {
     }
     assert_eq!(
         many.issue(grant(1_000_000, "1", "0")),
-        Err(Full::TooManyGrants)
+        Err(WalletFull::TooManyGrants)
     );
     assert_eq!((many.grants().len(), many.check()), (MAX_GRANTS, Ok(())));
 
     let mut rich = wallet([grant(1, "999999999999999999", "0")]);
-    assert_eq!(rich.issue(grant(2, "1", "0")), Err(Full::TooManyCredits));
+    assert_eq!(
+        rich.issue(grant(2, "1", "0")),
+        Err(WalletFull::TooManyCredits)
+    );
     assert_eq!(rich.issue(grant(2, "0.9999999999", "0")), Ok(()));
     assert_eq!(rich.check(), Ok(()));
 }
@@ -580,18 +585,18 @@ fn of_period(id: u128) -> PeriodGrant {
 }
 
 /// A period of a plan from 10 to 20 that grants 10 credits for 5; grant 1 is of the one before.
-fn renewing(rollover: Option<&str>) -> Renewing {
+fn renewing(rollover: Option<&str>) -> Renewal {
     let own = Grant {
         kind: Kind::Included,
         effective_at: at(10),
         expires_at: Some(at(20)),
         ..grant(2, "10", "5")
     };
-    Renewing {
+    Renewal {
         subscription: Uuid::from_u128(9),
         scale: 2,
         grants: vec![of_period(1)],
-        periods: vec![Period {
+        periods: vec![PlanPeriod {
             plan: "pro".to_owned(),
             first: false,
             starts: at(10),
