@@ -1218,11 +1218,9 @@ fn either_order(store: &Store, model: &Model, grants: &[Index], size: Size, step
             other.refund(*debit, refunded);
             // Which grant pays may differ: one that gets its credits back first may pay what is owed. Where
             // it may pay for some actions only, so may what is owed in the end, but not what is left of both.
-            let scoped = store
-                .wallet
-                .grants()
-                .iter()
-                .any(|grant| grant.applies_to.is_some());
+            // A refund may bring credits back to one that was spent up.
+            let mut granted = model.grants.iter();
+            let scoped = granted.any(|grant| grant.is_scoped());
             let left = |store: &Store| {
                 let grants = store.wallet.grants().iter();
                 let remaining: Amount = grants.map(|grant| grant.remaining).sum();

@@ -39,6 +39,10 @@ impl ModelGrant {
     pub fn id(&self) -> Uuid {
         self.terms.id
     }
+
+    pub fn is_scoped(&self) -> bool {
+        self.terms.applies_to.is_some()
+    }
 }
 
 /// Credits that a grant, by its place in the list, or the overdraft (`None`) gives or gets.
