@@ -151,7 +151,7 @@ fn workers_share_a_long_queue() {
             .filter(|events| events.iter().any(|event| event.starts_with(busy)));
         assert_eq!(with.count(), 1, "{busy}");
     }
-    // The first and the third give up; what they had comes to whoever asks next, and the rest with it.
+    // The first and the third give up; the next worker gets what they had, and the rest with it.
     for (nth, worker) in workers.iter_mut().enumerate() {
         rows(worker, if nth % 3 == 0 { "ROLLBACK" } else { "COMMIT" });
     }

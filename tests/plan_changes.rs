@@ -1,4 +1,4 @@
-//! Changes of plan and seats: once whoever comes, and a year of them beside a naive model.
+//! Changes of plan and seats: each once, however many connections race, and a year of them beside a naive model.
 //!
 //! `CREDYT_CUSTOMERS` says how many customers (60), `CREDYT_SEED` which year.
 

@@ -211,7 +211,7 @@ CREATE FUNCTION credyt.wallet_state_at(customer text, asset text, state credyt.w
     AS 'MODULE_PATHNAME', 'credyt_wallet_state_at' LANGUAGE c STABLE
     SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_seqscan = off;
 COMMENT ON FUNCTION credyt.wallet_state_at(text, text, credyt.wallet, timestamptz) IS
-    'A wallet''s state with all that time has decided up to a moment: what the views show where nothing has been booked yet.';
+    'A wallet''s state at a moment, pending entries included: what the views show.';
 
 CREATE FUNCTION credyt.pending_movements(customer text, asset text, state credyt.wallet, at timestamptz) RETURNS SETOF credyt.movement
     AS 'MODULE_PATHNAME', 'credyt_pending_movements' LANGUAGE c STABLE ROWS 1

@@ -13,7 +13,7 @@ CROSS JOIN LATERAL (
                 ELSE w.state END AS state
     OFFSET 0
 ) s;
-COMMENT ON VIEW credyt.current_wallets IS 'Every wallet''s state at this moment, with all that time has decided. The other views are made of it.';
+COMMENT ON VIEW credyt.current_wallets IS 'Every wallet''s state now, pending entries included. The other views are made of it.';
 COMMENT ON COLUMN credyt.current_wallets.customer IS 'Whose wallet.';
 COMMENT ON COLUMN credyt.current_wallets.asset IS 'In which asset.';
 COMMENT ON COLUMN credyt.current_wallets.status IS 'active, frozen or closed.';

@@ -27,7 +27,7 @@ use crate::store::wallets::{self, OpenWallet};
 /// A subscription that is made late may have missed so many periods.
 const MAX_MISSED: i32 = 1000;
 
-/// A subscription has at most so many seats.
+/// The most seats of a subscription.
 const MAX_SEATS: u32 = 1_000_000_000;
 
 /// Credits that may move only so often stay in a grant for each period they come from.

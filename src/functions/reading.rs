@@ -137,13 +137,13 @@ fn brought_to(args: &Args) -> Result<(Wallet, Pending)> {
     Ok((wallet, passed))
 }
 
-/// `credyt.wallet_state_at(customer, asset, state, at)`: the state with all that time has decided.
+/// `credyt.wallet_state_at(customer, asset, state, at)`: the state then, pending entries included.
 pub fn wallet_state_at(args: &Args) -> Result<Option<pg_sys::Datum>> {
     let (wallet, _) = brought_to(args)?;
     Ok(value::bytes(&packed::pack(&wallet)))
 }
 
-/// `credyt.pending_movements(customer, asset, state, at)`: what time has decided and no call has booked.
+/// `credyt.pending_movements(customer, asset, state, at)`: the pending entries: expiry and renewal that no call has booked.
 pub fn pending_movements(args: &Args) -> Result<Option<pg_sys::Datum>> {
     let customer = args.name(0, "customer")?;
     let asset = args.name(1, "asset")?;

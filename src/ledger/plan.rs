@@ -22,7 +22,7 @@ pub struct Rollover {
     pub times: Option<u32>,
 }
 
-/// Money keeps so many.
+/// The decimals that money keeps.
 const MONEY_DECIMALS: u32 = super::amount::DECIMALS;
 
 /// All of it.
@@ -94,7 +94,7 @@ impl Terms {
             && self.applies_to == other.applies_to
     }
 
-    /// What a period gives to so many seats: credits, and the money they are paid with. A renewal is never
+    /// What a period gives to a number of seats: credits, and the money they are paid with. A renewal is never
     /// refused, so they end where a grant's do.
     pub fn for_seats(&self, quantity: u32) -> (Amount, Amount) {
         let times = |amount: Amount| {

@@ -24,7 +24,7 @@ static ENABLED: GucSetting<bool> = GucSetting::<bool>::new(true);
 /// Major versions of Postgres on which the tests of it pass.
 const TESTED: &[u32] = &[18];
 
-/// So many operations a backend does by SQL before it looks at the table.
+/// The first operations of a backend go by SQL, before it looks at the table: how many.
 const FIRST: u32 = 10;
 
 /// The table, its columns in their order, its constraints and its indexes, as `SHAPE` prints them.

@@ -407,7 +407,7 @@ fn waiting(store: &Store, now: Moment, among: i64) -> Result<(Vec<Waiting>, bool
     Ok((waiting, is_all))
 }
 
-/// The first customers that have `most` events together, if there are so many. The row of a customer's first
+/// The first customers that have `most` events together, or all customers. The row of a customer's first
 /// event is the lock: who is being served now is passed over. And these rows.
 fn lock_customers(
     store: &Store,
