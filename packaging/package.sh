@@ -22,7 +22,7 @@ mkdir -p "$dist"
 tree() {
     [ ! -e "$tree" ] || rm -r "$tree"
     # A crate compiles its C again, and with it all that needs it, when this variable changes; no file of ours has it.
-    env -u SOURCE_DATE_EPOCH DESTDIR="$tree" tests/build.sh "$pg_config" install
+    env -u SOURCE_DATE_EPOCH DESTDIR="$tree" scripts/build.sh "$pg_config" install
     major=$("$pg_config" --version | sed 's/^PostgreSQL \([0-9]*\).*/\1/')
     lib=$("$pg_config" --pkglibdir) share=$("$pg_config" --sharedir)
     strip --strip-unneeded "$tree$lib/$name.so"

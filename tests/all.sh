@@ -13,19 +13,19 @@ export COUNTS STEP_LINES=whole
 trap 'rm -f "$COUNTS"' EXIT
 trap 'exit 130' TERM
 trap 'kill 0' INT
-step() { tests/step.sh "$@"; }
+step() { scripts/step.sh "$@"; }
 
 without_postgres() {
     step "Formatting" cargo fmt --check
     step "Lints of the ledger and the programs" cargo clippy --all-targets -- -D warnings
     step "The pure ledger" cargo test --lib
-    step "Released scripts" tests/releases.sh check
+    step "Released scripts" scripts/releases.sh check
     step "No name in SQL scripts that others could take" tests/pgspot.sh
 }
 
 build() { # major: prints its pg_config
     local pg_config
-    if pg_config=$(COUNTS='' tests/env.sh "$1") && COUNTS='' tests/build.sh "$pg_config" install; then
+    if pg_config=$(COUNTS='' scripts/env.sh "$1") && COUNTS='' scripts/build.sh "$pg_config" install; then
         echo "$pg_config"
     else
         echo "0 1" >> "$COUNTS"
@@ -35,7 +35,7 @@ build() { # major: prints its pg_config
 
 sql_tests() { # major pg_config
     CREDYT_OPTIONS="-c fsync=off" LOG_LINES=200 step "SQL tests on PostgreSQL $1" \
-        tests/server.sh run "$2" -- tests/regress.sh "$2"
+        scripts/server.sh run "$2" -- tests/regress.sh "$2"
 }
 
 rust_tests() { # major pg_config, and what cargo test is told
@@ -43,11 +43,11 @@ rust_tests() { # major pg_config, and what cargo test is told
 }
 
 around_it() { # major pg_config: lints, and what is built around the extension
-    tests/build.sh "$2" clippy
-    CREDYT_OPTIONS="-c fsync=off" step "Clients on PostgreSQL $1" tests/server.sh run "$2" -- tests/clients/run.sh
-    CREDYT_OPTIONS="-c fsync=off" step "Examples on PostgreSQL $1" tests/server.sh run "$2" -- tests/examples.sh
+    scripts/build.sh "$2" clippy
+    CREDYT_OPTIONS="-c fsync=off" step "Clients on PostgreSQL $1" scripts/server.sh run "$2" -- tests/clients/run.sh
+    CREDYT_OPTIONS="-c fsync=off" step "Examples on PostgreSQL $1" scripts/server.sh run "$2" -- tests/examples.sh
     LOG_LINES=60 step "Packages for PostgreSQL $1" tests/packages.sh "$2"
-    step "The demo and its pictures on PostgreSQL $1" tests/server.sh run "$2" -- tests/demo.sh report target/report.html
+    step "The demo and its pictures on PostgreSQL $1" scripts/server.sh run "$2" -- scripts/demo.sh report target/report.html
 }
 
 other_versions() { # major...
@@ -61,7 +61,7 @@ other_versions() { # major...
     done
 }
 
-command -v cc >/dev/null || tests/env.sh cc
+command -v cc >/dev/null || scripts/env.sh cc
 first=${1:-}
 [ $# = 0 ] || shift
 without_postgres &

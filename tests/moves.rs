@@ -23,7 +23,7 @@ fn shop(settings: &[&str]) -> (Server, Client) {
 
 /// The Postgres that servers are moved to: 18, once the extension is there; or else the one that is tested.
 fn newest() -> String {
-    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/env.sh");
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/env.sh");
     let output = Command::new(script).arg("18").output().expect("env.sh");
     let newest = String::from_utf8(output.stdout).expect("UTF-8");
     let newest = newest.trim();

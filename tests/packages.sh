@@ -44,7 +44,7 @@ EOF
 # The extension in this lib and share, and no other, on a server of its own.
 works_from() { # lib share
     CREDYT_OPTIONS="-c fsync=off -c extension_control_path=$2 -c dynamic_library_path=$1:\$libdir" \
-        tests/server.sh run "$pg_config" -- bash -euc '
+        scripts/server.sh run "$pg_config" -- bash -euc '
             sql() { psql -XqAt -v ON_ERROR_STOP=1 "$@"; }
             sql -c "CREATE EXTENSION credyt_pg"
             loaded=$(sql -c "LOAD '\''credyt_pg'\''" -c "SELECT filename FROM (SELECT DISTINCT substring(line, '\''/[^ ]*credyt_pg.so'\'') AS filename
@@ -84,16 +84,16 @@ source_builds() {
     (cd "$work" && python3 -m zipfile -e "$zip" .)
     local source=$work/credyt_pg-$version
     [ -s "$source/META.json" ] && [ ! -e "$source/.ci" ]
-    chmod +x "$source"/tests/*.sh # what Python's zipfile forgets
+    chmod +x "$source"/{scripts,tests}/*.sh # what Python's zipfile forgets
     ln -s "$PWD/target" "$source/target"
-    eval "$(COUNTS='' tests/env.sh clang)"
+    eval "$(COUNTS='' scripts/env.sh clang)"
     DESTDIR=$work/pgxn make -C "$source" install PG_CONFIG="$pg_config"
     works_from "$work/pgxn$lib" "$work/pgxn$share"
 }
 
 checksums_hold() { (cd target/dist && sha256sum --quiet -c SHA256SUMS); }
 
-lint() { "$(COUNTS='' tests/env.sh hadolint)" packaging/docker/Dockerfile; }
+lint() { "$(COUNTS='' scripts/env.sh hadolint)" packaging/docker/Dockerfile; }
 
 try "one version everywhere, and what PGXN asks of META.json" one_version
 if has dpkg-deb && has objdump; then

@@ -3,7 +3,7 @@
 # install script and the upgrade scripts with pgspot, which has to find nothing.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-PYTHONPATH=$(tests/env.sh pgspot)
+PYTHONPATH=$(scripts/env.sh pgspot)
 export PYTHONPATH
 allowed=(
     # A search_path of its own would keep it from becoming part of the reports that use it; every name in it is qualified.

@@ -3,7 +3,7 @@
   prices_oracle.py cost <prices.json> <count> <seed>   generated usages with their prices, one JSON object a line
   prices_oracle.py export                              the prices that the package brings, as its prices.json has them
 
-The package has to be on PYTHONPATH; tests/env.sh genai puts it there.
+The package has to be on PYTHONPATH; scripts/env.sh genai puts it there.
 """
 
 import dataclasses

@@ -7,7 +7,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 bin=$("$1" --bindir)
 tools=$(dirname "$("$1" --pgxs)")/../test
-[ -x "$tools/regress/pg_regress" ] && [ -x "$tools/isolation/pg_isolation_regress" ] || tools=$(tests/env.sh regress)
+[ -x "$tools/regress/pg_regress" ] && [ -x "$tools/isolation/pg_isolation_regress" ] || tools=$(scripts/env.sh regress)
 : "${PGHOST:=localhost}" "${PGPORT:=5432}" "${PGUSER:=$(id -un)}"
 export PGUSER PGOPTIONS="-c client_min_messages=warning"
 database=credyt_regress template=credyt_regress_template

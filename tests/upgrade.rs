@@ -73,10 +73,10 @@ fn read(path: &str) -> String {
 }
 
 fn last_release() -> Option<String> {
-    let last = Command::new(Path::new(ROOT).join("tests/releases.sh"))
+    let last = Command::new(Path::new(ROOT).join("scripts/releases.sh"))
         .arg("last")
         .output()
-        .expect("tests/releases.sh");
+        .expect("scripts/releases.sh");
     let last = String::from_utf8(last.stdout).expect("UTF-8");
     Some(last.trim().to_owned()).filter(|last| !last.is_empty())
 }
@@ -368,12 +368,12 @@ impl Copy {
     fn new(name: &str) -> Copy {
         let folder =
             std::env::temp_dir().join(format!("credyt_release_{}_{name}", std::process::id()));
-        fs::create_dir_all(folder.join("tests")).expect("a folder");
+        fs::create_dir_all(folder.join("scripts")).expect("a folder");
         for part in [
             "sql",
             "credyt_pg.control",
             "Cargo.toml",
-            "tests/releases.sh",
+            "scripts/releases.sh",
         ] {
             let copied = Command::new("cp")
                 .arg("-r")
@@ -414,10 +414,10 @@ impl Copy {
 
     /// What it complains of.
     fn run(&self, what: &str) -> Result<(), String> {
-        let output = Command::new(self.0.join("tests/releases.sh"))
+        let output = Command::new(self.0.join("scripts/releases.sh"))
             .arg(what)
             .output()
-            .expect("tests/releases.sh");
+            .expect("scripts/releases.sh");
         match output.status.success() {
             true => Ok(()),
             false => Err(String::from_utf8(output.stderr).expect("UTF-8")),

@@ -254,11 +254,11 @@ fn number(text: &str) -> f64 {
 
 #[test]
 fn the_package_computes_the_same() {
-    let environment = Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/env.sh"))
+    let environment = Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/env.sh"))
         .arg("genai")
         .env("COUNTS", "")
         .output()
-        .expect("tests/env.sh can be run");
+        .expect("scripts/env.sh can be run");
     assert!(environment.status.success(), "the package is not here");
     let packages = String::from_utf8(environment.stdout).expect("UTF-8");
     let oracle = |arguments: &[&str]| -> String {
@@ -357,11 +357,11 @@ fn compare(client: &mut Client, cases: &[Value]) {
 fn litellm_prices_come_to_an_independent_sum() {
     // 100 take minutes where others work beside.
     let calls = std::env::var("CALLS").unwrap_or_else(|_| "10".to_owned());
-    let environment = Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/env.sh"))
+    let environment = Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/env.sh"))
         .arg("litellm")
         .env("COUNTS", "")
         .output()
-        .expect("tests/env.sh can be run");
+        .expect("scripts/env.sh can be run");
     assert!(environment.status.success(), "the package is not here");
     let file = String::from_utf8(environment.stdout).expect("UTF-8");
     let file = PathBuf::from(file.trim());

@@ -48,7 +48,7 @@ try() { # name port command...
 # PgBouncer in transaction mode: three connections to the server, of which each transaction has the next one.
 pooler() {
     local program user=()
-    program=$(tests/env.sh pgbouncer) || return
+    program=$(scripts/env.sh pgbouncer) || return
     pooled=$(shuf -i 20000-59999 -n 1)
     printf '%s\n' '[databases]' "* = host=127.0.0.1 port=$PGPORT user=shop min_pool_size=3" '[pgbouncer]' \
         'listen_addr = 127.0.0.1' "listen_port = $pooled" 'unix_socket_dir =' 'auth_type = any' 'pool_mode = transaction' \
@@ -92,10 +92,10 @@ sqlx=target/clients_sqlx/debug/with_sqlx
 if wanted sqlx; then
     CARGO_TARGET_DIR=target/clients_sqlx cargo build -q --locked --manifest-path $here/with_sqlx/Cargo.toml || rm -f $sqlx &
 fi
-PYTHONPATH=$(tests/env.sh python):$PWD/$here
+PYTHONPATH=$(scripts/env.sh python):$PWD/$here
 export PYTHONPATH PYTHONDONTWRITEBYTECODE=1
-{ read -r scripts && read -r node; } < <(tests/env.sh node) || scripts=none node=false
-jars=$(tests/env.sh java)
+{ read -r scripts && read -r node; } < <(scripts/env.sh node) || scripts=none node=false
+jars=$(scripts/env.sh java)
 wait
 
 for client in psycopg asyncpg sqlalchemy django; do try $client "$PGPORT" python3 $here/with_$client.py; done

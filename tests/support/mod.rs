@@ -1,6 +1,6 @@
 //! A throwaway Postgres with the extension, for the tests that need many connections.
 //!
-//! `make test` says which Postgres in CREDYT_PG_CONFIG; `tests/server.sh` makes the server, and removes it even when the
+//! `make test` says which Postgres in CREDYT_PG_CONFIG; `scripts/server.sh` makes the server, and removes it even when the
 //! test is killed.
 #![allow(dead_code)] // each test program uses a part of this
 
@@ -152,20 +152,20 @@ impl Drop for Server {
 }
 
 fn script(arguments: &[&str], environment: &[(&str, String)]) -> String {
-    let output = Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/server.sh"))
+    let output = Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/server.sh"))
         .args(arguments)
         .envs(environment.iter().map(|(name, value)| (name, value)))
         .stderr(Stdio::inherit())
         .output()
-        .expect("tests/server.sh can be run");
+        .expect("scripts/server.sh can be run");
     assert!(
         output.status.success() || std::thread::panicking(),
-        "tests/server.sh {arguments:?} failed"
+        "scripts/server.sh {arguments:?} failed"
     );
     String::from_utf8(output.stdout).expect("UTF-8")
 }
 
-/// The value of `NAME='value'` in the exports that `tests/server.sh start` printed.
+/// The value of `NAME='value'` in the exports that `scripts/server.sh start` printed.
 fn exported(exports: &str, name: &str) -> String {
     let marked = format!("{name}='");
     let (_, rest) = exports.split_once(&marked).expect("exported");

@@ -7,7 +7,7 @@ use std::fmt::Display;
 use std::sync::{Barrier, LazyLock};
 use std::time::{Duration, Instant};
 
-/// One server for all tests of a program; `tests/server.sh` removes it when the program has ended.
+/// One server for all tests of a program; `scripts/server.sh` removes it when the program has ended.
 static SERVER: LazyLock<Server> = LazyLock::new(Server::start);
 
 /// A database with the extension, which others are copies of: quicker than to create the extension in each.

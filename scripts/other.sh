@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# tests/other.sh <commit> <pg_config>   builds that commit and installs it into a copy of this private Postgres (tests/env.sh);
-#                                       prints the pg_config of the copy
+# scripts/other.sh <commit> <pg_config>   builds that commit and installs it into a copy of this private Postgres (scripts/env.sh);
+#                                         prints the pg_config of the copy
 # Each commit has a folder of its own in target/other, and is built once.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -20,7 +20,9 @@ if [ ! -f "$top/target/$name.built" ]; then
     git archive "$commit" | tar -x -C "$top"
     cp -r "$env/$name" "$top/target/env/"
     [ ! -d "$env/clang" ] || ln -sfn "$env/clang" "$top/target/env/clang"
-    tests/step.sh "Building $commit" "$top/tests/build.sh" "$pg_config" install >&2
+    build=$top/scripts/build.sh
+    [ -x "$build" ] || build=$top/tests/build.sh # where older commits have it
+    scripts/step.sh "Building $commit" "$build" "$pg_config" install >&2
     touch "$top/target/$name.built"
 fi
 echo "$pg_config"

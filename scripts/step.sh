@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# tests/step.sh "What is being done" command...
+# scripts/step.sh "What is being done" command...
 # Runs the command on one line: what, how long it took, how many tests passed. What the command prints goes to a file
 # under target/log; when the command fails its end is shown. With COUNTS=file, "passed failed" is added to that file; with
 # STEP_LINES=whole the line is printed when the command has ended, for steps that go on at once.

@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
 # A throwaway Postgres, in a folder of its own, on a free port of this machine only.
-#   tests/server.sh run <pg_config> -- command...   starts one, runs the command on it, always removes it
-#   tests/server.sh start <pg_config> [new folder]  starts one; prints exports to eval: PGHOST, PGPORT, PGUSER,
-#                                                   PGDATABASE, CREDYT_URL, CREDYT_DATA, CREDYT_SERVER
-#   tests/server.sh standby <folder>                starts a standby of that server, in a folder of its own; prints the same
-#   tests/server.sh copy <folder>                   a base backup of that server in a folder of its own, not started; prints the same
-#   tests/server.sh upgrade <folder> <pg_config>    moves that server, which stops, to this Postgres in a folder of its own
-#                                                   (pg_upgrade), and starts it; prints the same
-#   tests/server.sh stop <folder>                   stops it and removes everything; <folder> is CREDYT_SERVER
-#   tests/server.sh down|up|crash <folder>          stops it at once, starts it again, both
+#   scripts/server.sh run <pg_config> -- command...   starts one, runs the command on it, always removes it
+#   scripts/server.sh start <pg_config> [new folder]  starts one; prints exports to eval: PGHOST, PGPORT, PGUSER,
+#                                                     PGDATABASE, CREDYT_URL, CREDYT_DATA, CREDYT_SERVER
+#   scripts/server.sh standby <folder>                starts a standby of that server, in a folder of its own; prints the same
+#   scripts/server.sh copy <folder>                   a base backup of that server in a folder of its own, not started; prints the same
+#   scripts/server.sh upgrade <folder> <pg_config>    moves that server, which stops, to this Postgres in a folder of its own
+#                                                     (pg_upgrade), and starts it; prints the same
+#   scripts/server.sh stop <folder>                   stops it and removes everything; <folder> is CREDYT_SERVER
+#   scripts/server.sh down|up|crash <folder>          stops it at once, starts it again, both
 # Environment: CREDYT_OPTIONS="-c name=value ..." settings of the server
 #              CREDYT_MEMORY=kB     start: no process of the server may have more memory than that
 #              CREDYT_OWNER=pid                    start: remove the server when that process is gone

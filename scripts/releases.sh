@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # The install scripts of released versions, which never change again.
-#   tests/releases.sh check    are they as they were released, and is there a way from each to this version?
-#   tests/releases.sh freeze   makes the install script of this version a released one (make release)
+#   scripts/releases.sh check    are they as they were released, and is there a way from each to this version?
+#   scripts/releases.sh freeze   makes the install script of this version a released one (make release)
 set -euo pipefail
 cd "$(dirname "$0")/.."
 LC_ALL=C; export LC_ALL

