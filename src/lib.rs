@@ -10,9 +10,19 @@
 //! | `sql_types` | the borders: arguments in, rows out, the wallet type                       |
 //! | `errors`    | every SQLSTATE, message, DETAIL and HINT                                   |
 //!
-//! What exists in the database is in `sql/schema/*.sql`; the install script is those files in the
-//! order of their names: schema, wallet type, tables, result types, functions, views, verify; then a
-//! file or two a feature; the jsonb forms, rights and dumps last. ARCHITECTURE.md follows a call through.
+//! What exists in the database is in `sql/schema/*.sql`, a file a feature, each after what it needs; the
+//! install script is those files in the order of their names. `01_schema.sql` lists them:
+//!
+//! | files   | feature                                                                          |
+//! |---------|----------------------------------------------------------------------------------|
+//! | 01 - 05 | schema and triggers, the wallet type, assets, prices and price lists, wallets     |
+//! | 06 - 08 | credits in, out and held: grants, ledger, holds                                   |
+//! | 09 - 11 | what vendors charge: vendors and rates, exchange rates, costs that come later     |
+//! | 12 - 14 | reports: margin and rollups, new prices, accounting                               |
+//! | 15 - 19 | plans, limits, events, batches, what customers see of their own                   |
+//! | 20 - 24 | erasure, verify, operation, the jsonb forms, rights                               |
+//!
+//! ARCHITECTURE.md follows a call through.
 
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::float_arithmetic))]
 

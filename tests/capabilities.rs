@@ -130,12 +130,12 @@ fn it_is_decided_who_may_use_every_object() {
     for name in &existing {
         assert!(
             decided.contains_key(name),
-            "credyt.{name} is new: say in sql/schema/19_capabilities.sql and docs/access.md who may use it"
+            "credyt.{name} is new: say in sql/schema/24_access.sql and docs/access.md who may use it"
         );
         assert_eq!(
             documented.get(name),
             decided.get(name),
-            "credyt.{name}: docs/access.md (left) says otherwise than sql/schema/19_capabilities.sql (right)"
+            "credyt.{name}: docs/access.md (left) says otherwise than sql/schema/24_access.sql (right)"
         );
     }
     for name in decided.keys().chain(documented.keys()) {

@@ -103,3 +103,44 @@ fn counts(line: &str) -> bool {
             .iter()
             .any(|name| after(name, '[', ']', &[' ', '(', '[', '&', ',']))
 }
+
+#[test]
+fn the_files_of_the_schema_are_numbered_and_listed() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("sql/schema");
+    let mut files: Vec<String> = fs::read_dir(&folder)
+        .expect("sql/schema")
+        .map(|entry| {
+            entry
+                .expect("a file")
+                .file_name()
+                .into_string()
+                .expect("a name")
+        })
+        .collect();
+    files.sort();
+    let first = fs::read_to_string(folder.join(&files[0])).expect("the first file");
+    for (number, file) in (1..).zip(&files) {
+        let name = file.strip_suffix(".sql").expect("SQL");
+        assert!(
+            name.starts_with(&format!("{number:02}_")),
+            "{file} is number {number}"
+        );
+        assert!(
+            first.contains(&format!("\n--   {name} ")),
+            "{}: {name} is missing",
+            files[0]
+        );
+        // A table is registered for dumps where it is made.
+        let text = fs::read_to_string(folder.join(file)).expect(file);
+        for table in text
+            .lines()
+            .filter_map(|line| line.strip_prefix("CREATE TABLE credyt."))
+        {
+            let table = table.trim_end_matches(" (");
+            assert!(
+                text.contains(&format!("pg_extension_config_dump('credyt.{table}', '")),
+                "{file}: {table} is not registered for dumps"
+            );
+        }
+    }
+}

@@ -4,10 +4,13 @@ CREATE TYPE credyt.wallet;
 
 CREATE FUNCTION credyt.wallet_in(cstring) RETURNS credyt.wallet
     AS 'MODULE_PATHNAME', 'credyt_wallet_in' LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE;
+
 CREATE FUNCTION credyt.wallet_out(credyt.wallet) RETURNS cstring
     AS 'MODULE_PATHNAME', 'credyt_wallet_out' LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE;
+
 CREATE FUNCTION credyt.wallet_recv(internal) RETURNS credyt.wallet
     AS 'MODULE_PATHNAME', 'credyt_wallet_recv' LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE;
+
 CREATE FUNCTION credyt.wallet_send(credyt.wallet) RETURNS bytea
     AS 'MODULE_PATHNAME', 'credyt_wallet_send' LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE;
 
@@ -32,6 +35,7 @@ COMMENT ON FUNCTION credyt.wallet_send(credyt.wallet) IS 'The packed bytes of a 
 CREATE FUNCTION credyt.pack(bytea) RETURNS credyt.wallet
     AS 'MODULE_PATHNAME', 'credyt_wallet_pack' LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE;
 COMMENT ON FUNCTION credyt.pack(bytea) IS 'The wallet of these packed bytes. 22P02 when a byte is wrong.';
+
 CREATE FUNCTION credyt.unpack(credyt.wallet) RETURNS jsonb
     AS 'MODULE_PATHNAME', 'credyt_wallet_unpack' LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE;
 COMMENT ON FUNCTION credyt.unpack(credyt.wallet) IS 'A wallet as jsonb: the same document as its text.';
@@ -47,27 +51,34 @@ COMMENT ON CAST (credyt.wallet AS jsonb) IS 'The wallet as a JSON document.';
 CREATE FUNCTION credyt.changed_at(credyt.wallet) RETURNS timestamptz
     AS 'MODULE_PATHNAME', 'credyt_wallet_changed_at' LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE;
 COMMENT ON FUNCTION credyt.changed_at(credyt.wallet) IS 'When the wallet last changed.';
+
 CREATE FUNCTION credyt.seq(credyt.wallet) RETURNS bigint
     AS 'MODULE_PATHNAME', 'credyt_wallet_seq' LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE;
 COMMENT ON FUNCTION credyt.seq(credyt.wallet) IS 'The number of the wallet''s last row.';
+
 CREATE FUNCTION credyt.next_due(credyt.wallet) RETURNS timestamptz
     AS 'MODULE_PATHNAME', 'credyt_wallet_next_due' LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE;
 COMMENT ON FUNCTION credyt.next_due(credyt.wallet) IS
     'When time alone next changes the wallet: a grant starts or ends, a hold ends, a plan renews.';
+
 CREATE FUNCTION credyt.settled(state credyt.wallet, at timestamptz) RETURNS numeric
     AS 'MODULE_PATHNAME', 'credyt_wallet_settled' LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE;
 COMMENT ON FUNCTION credyt.settled(credyt.wallet, timestamptz) IS
     'Credits: what remains in grants live at that moment or held, less what is owed.';
+
 CREATE FUNCTION credyt.held(credyt.wallet) RETURNS numeric
     AS 'MODULE_PATHNAME', 'credyt_wallet_held' LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE;
 COMMENT ON FUNCTION credyt.held(credyt.wallet) IS 'Credits that open authorizations pin, overdraft included.';
+
 CREATE FUNCTION credyt.available(state credyt.wallet, overdraft_limit numeric, at timestamptz) RETURNS numeric
     AS 'MODULE_PATHNAME', 'credyt_wallet_available' LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE;
 COMMENT ON FUNCTION credyt.available(credyt.wallet, numeric, timestamptz) IS
     'Credits: unheld in grants live at that moment, and what the overdraft limit still allows.';
+
 CREATE FUNCTION credyt.owed(credyt.wallet) RETURNS numeric
     AS 'MODULE_PATHNAME', 'credyt_wallet_owed' LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE;
 COMMENT ON FUNCTION credyt.owed(credyt.wallet) IS 'Credits spent beyond the grants and not paid back.';
+
 CREATE FUNCTION credyt.next_expiry(state credyt.wallet, at timestamptz) RETURNS timestamptz
     AS 'MODULE_PATHNAME', 'credyt_wallet_next_expiry' LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE;
 COMMENT ON FUNCTION credyt.next_expiry(credyt.wallet, timestamptz) IS

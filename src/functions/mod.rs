@@ -34,7 +34,7 @@ mod vendors;
 mod wallet_type;
 
 // A function whose first argument is `customer` goes into the first list: it has a jsonb form as well
-// (see sql/schema/18_requests.sql), which needs nothing else.
+// (see sql/schema/23_requests.sql), which needs nothing else.
 crate::sql_types::sql_functions! {
     customer {
         "credyt_open_wallet" => grants::open_wallet;

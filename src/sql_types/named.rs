@@ -1,7 +1,7 @@
 //! Arguments by name: the keys of a JSON object, as every jsonb form and every element of a batch has them.
 //!
 //! A function whose first argument is `customer` has one more form `f(request jsonb)`. Both forms are
-//! read by the same body; `sql/schema/18_requests.sql` says how a function comes by its second form.
+//! read by the same body; `sql/schema/23_requests.sql` says how a function comes by its second form.
 
 use rust_decimal::Decimal;
 use serde_json::{Map, Value as Json};

@@ -1,4 +1,4 @@
--- Who may do what. This view is the one place that says it; allow and disallow read it.
+-- Who may do what. The view capabilities is the one place that says it; allow and disallow read it.
 
 CREATE VIEW credyt.capabilities AS
 SELECT o.kind, o.name,
@@ -213,3 +213,13 @@ CREATE FUNCTION credyt.disallow(role name, what text) RETURNS credyt.access
     SET search_path = pg_catalog, pg_temp;
 COMMENT ON FUNCTION credyt.disallow(name, text) IS
     'Takes back what credyt.allow gave, except what the role needs for another capability.';
+
+-- Of everything above: nobody has a right that was not given.
+REVOKE ALL ON SCHEMA credyt FROM PUBLIC;
+GRANT USAGE ON SCHEMA credyt TO PUBLIC;
+REVOKE ALL ON ALL TABLES IN SCHEMA credyt FROM PUBLIC;
+REVOKE ALL ON ALL FUNCTIONS IN SCHEMA credyt FROM PUBLIC;
+-- The type's own functions: anyone who may read a wallet may print it.
+GRANT EXECUTE ON FUNCTION credyt.wallet_in(cstring), credyt.wallet_out(credyt.wallet),
+    credyt.wallet_recv(internal), credyt.wallet_send(credyt.wallet), credyt.pack(bytea),
+    credyt.unpack(credyt.wallet) TO PUBLIC;

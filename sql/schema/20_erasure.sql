@@ -1,14 +1,4 @@
--- The end: closing a wallet, erasing what says who a customer is, and the hash that an auditor keeps.
-
-CREATE FUNCTION credyt.close_wallet(
-    customer  text,
-    asset     text DEFAULT 'credits',
-    reason    text DEFAULT NULL
-) RETURNS credyt.wallet_row
-    AS 'MODULE_PATHNAME', 'credyt_close_wallet' LANGUAGE c VOLATILE
-    SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_seqscan = off;
-COMMENT ON FUNCTION credyt.close_wallet(text, text, text) IS
-    'Closes a wallet for good: what is left expires now, what is held can still be captured.';
+-- Erasing what says who a customer is, and the hash that an auditor keeps.
 
 CREATE TABLE credyt.erasures (
     customer    text NOT NULL,
@@ -26,6 +16,7 @@ COMMENT ON COLUMN credyt.erasures.reason IS 'Why, as the caller said; it stays, 
 COMMENT ON COLUMN credyt.erasures.blanked IS 'In how many rows and limits there was something to blank.';
 COMMENT ON COLUMN credyt.erasures.open_holds IS 'Open authorizations whose usage stays, because captures may be priced from it. Erase again when they are closed.';
 COMMENT ON COLUMN credyt.erasures.erased_at IS 'When it was done.';
+SELECT pg_catalog.pg_extension_config_dump('credyt.erasures', '');
 CREATE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON credyt.erasures
     FOR EACH STATEMENT EXECUTE FUNCTION credyt.refuse_change('erasures');
 

@@ -1,63 +1,5 @@
--- Between wallets, and what they may not do: transfers, freezing, spend limits.
-
-CREATE TYPE credyt.transfer_result AS (
-    id           uuid,
-    customer     text,
-    to_customer  text,
-    asset        text,
-    credits      numeric,
-    available    numeric,
-    allocations  jsonb,
-    reason       text,
-    replayed     boolean,
-    created_at   timestamptz
-);
-COMMENT ON TYPE credyt.transfer_result IS 'The answer to a transfer.';
-COMMENT ON COLUMN credyt.transfer_result.id IS 'The sender''s ledger row.';
-COMMENT ON COLUMN credyt.transfer_result.customer IS 'Who gave.';
-COMMENT ON COLUMN credyt.transfer_result.to_customer IS 'Who got.';
-COMMENT ON COLUMN credyt.transfer_result.asset IS 'In which asset.';
-COMMENT ON COLUMN credyt.transfer_result.credits IS 'Credits that moved.';
-COMMENT ON COLUMN credyt.transfer_result.available IS 'Credits that the sender can spend now.';
-COMMENT ON COLUMN credyt.transfer_result.allocations IS 'Grant by grant: credits, what is deferred for them, and the receiver''s new grant, as strings.';
-COMMENT ON COLUMN credyt.transfer_result.reason IS 'The caller''s reason.';
-COMMENT ON COLUMN credyt.transfer_result.replayed IS 'True: the same call was answered before, and nothing changed now.';
-COMMENT ON COLUMN credyt.transfer_result.created_at IS 'When it was booked.';
-
-CREATE FUNCTION credyt.transfer(
-    customer         text,
-    to_customer      text,
-    credits          numeric,
-    asset            text DEFAULT 'credits',
-    reason           text DEFAULT NULL,
-    idempotency_key  text DEFAULT NULL
-) RETURNS credyt.transfer_result
-    AS 'MODULE_PATHNAME', 'credyt_transfer' LANGUAGE c VOLATILE
-    SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_seqscan = off;
-COMMENT ON FUNCTION credyt.transfer(text, text, numeric, text, text, text) IS
-    'Moves unheld credits to another customer''s wallet, on the same terms and with what was paid for them.';
-
-CREATE FUNCTION credyt.freeze_wallet(
-    customer  text,
-    asset     text DEFAULT 'credits',
-    reason    text DEFAULT NULL
-) RETURNS credyt.wallet_row
-    AS 'MODULE_PATHNAME', 'credyt_freeze_wallet' LANGUAGE c VOLATILE
-    SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_seqscan = off;
-COMMENT ON FUNCTION credyt.freeze_wallet(text, text, text) IS
-    'Refuses debits, holds and transfers out until it is unfrozen; captures, refunds and renewals go on.';
-
-CREATE FUNCTION credyt.unfreeze_wallet(
-    customer  text,
-    asset     text DEFAULT 'credits'
-) RETURNS credyt.wallet_row
-    AS 'MODULE_PATHNAME', 'credyt_unfreeze_wallet' LANGUAGE c VOLATILE
-    SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_seqscan = off;
-COMMENT ON FUNCTION credyt.unfreeze_wallet(text, text) IS
-    'Lets a frozen wallet spend again; harmless on one that is active. WC002, WC006 on a closed one, WC009, 22023.';
-
--- Spend limits. The limits are in the wallet's state, with what counts under them; here is what counts for the users
--- and keys under user:* and key:* for whom the state has no room.
+-- Spend limits. The limits are in the wallet's state, with what counts under them; the table here has what counts for the
+-- users and keys under user:* and key:* for whom the state has no room.
 
 CREATE TABLE credyt.limit_uses (
     customer      text NOT NULL,
@@ -88,6 +30,7 @@ COMMENT ON COLUMN credyt.limit_uses.used IS 'Credits spent in it, less what was 
 COMMENT ON COLUMN credyt.limit_uses.warned IS 'The event limit.warning was written in it.';
 COMMENT ON COLUMN credyt.limit_uses.reached IS 'The event limit.reached was written in it.';
 COMMENT ON COLUMN credyt.limit_uses.unopened IS 'A window that nothing has opened: a refusal was told.';
+SELECT pg_catalog.pg_extension_config_dump('credyt.limit_uses', '');
 
 CREATE TYPE credyt.spend_limit AS (
     customer  text,

@@ -14,6 +14,7 @@ COMMENT ON COLUMN credyt.vendors.version IS 'Counts up from 1 within the vendor.
 COMMENT ON COLUMN credyt.vendors.source IS 'The format of the file it came from.';
 COMMENT ON COLUMN credyt.vendors.definition IS 'position in its file, match (other names), fallback (vendors whose models it offers), extractors (how usage is read), models (in order, each with its match).';
 COMMENT ON COLUMN credyt.vendors.created_at IS 'When it was imported.';
+SELECT pg_catalog.pg_extension_config_dump('credyt.vendors', '');
 
 CREATE TABLE credyt.vendor_rates (
     vendor        text NOT NULL,
@@ -35,6 +36,7 @@ COMMENT ON COLUMN credyt.vendor_rates.currency IS 'The currency of the prices.';
 COMMENT ON COLUMN credyt.vendor_rates.rates IS 'prices (dated or by hour, the last active one counts) and variants (by the request''s context), unit by unit; money as strings. JSON null: withdrawn.';
 COMMENT ON COLUMN credyt.vendor_rates.effective_at IS 'From when it counts, until a later one of the same source does; NULL: from the beginning.';
 COMMENT ON COLUMN credyt.vendor_rates.created_at IS 'When it was set.';
+SELECT pg_catalog.pg_extension_config_dump('credyt.vendor_rates', '');
 
 CREATE TRIGGER announce AFTER INSERT OR UPDATE OR DELETE ON credyt.vendors
     FOR EACH ROW EXECUTE FUNCTION credyt.announce_change('vendors');

@@ -16,6 +16,7 @@ COMMENT ON COLUMN credyt.exchange_rates.version IS 'Counts up from 1 within the 
 COMMENT ON COLUMN credyt.exchange_rates.rate IS 'Units of to_currency for one of currency.';
 COMMENT ON COLUMN credyt.exchange_rates.effective_at IS 'Start, inclusive; NULL: from the beginning.';
 COMMENT ON COLUMN credyt.exchange_rates.created_at IS 'When it was set.';
+SELECT pg_catalog.pg_extension_config_dump('credyt.exchange_rates', '');
 CREATE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON credyt.exchange_rates
     FOR EACH STATEMENT EXECUTE FUNCTION credyt.refuse_change('exchange_rates');
 

@@ -27,6 +27,10 @@ CREATE TABLE credyt.vendor_costs (
 );
 CREATE INDEX vendor_costs_debit ON credyt.vendor_costs (customer, debit_id) WHERE debit_id IS NOT NULL;
 CREATE INDEX vendor_costs_authorization ON credyt.vendor_costs (customer, authorization_id) WHERE authorization_id IS NOT NULL;
+CREATE INDEX vendor_costs_created_at ON credyt.vendor_costs
+    USING brin (created_at) WITH (pages_per_range = 16, autosummarize = on);
+-- Recorded costs that are not known, for credyt.health; they are few.
+CREATE INDEX vendor_costs_unknown ON credyt.vendor_costs (occurred_at) WHERE cost IS NULL;
 COMMENT ON TABLE credyt.vendor_costs IS 'What vendors charge us, recorded apart from the debit, append-only. What of it counts is in credyt.cost_postings.';
 COMMENT ON COLUMN credyt.vendor_costs.customer IS 'For whom.';
 COMMENT ON COLUMN credyt.vendor_costs.asset IS 'In whose currency it is, and in whose margin it counts.';
@@ -50,6 +54,7 @@ COMMENT ON COLUMN credyt.vendor_costs.occurred_at IS 'When it happened.';
 COMMENT ON COLUMN credyt.vendor_costs.accounted_at IS 'When it counts in the books.';
 COMMENT ON COLUMN credyt.vendor_costs.created_at IS 'When it was recorded.';
 COMMENT ON COLUMN credyt.vendor_costs.metadata IS 'The application''s own notes.';
+SELECT pg_catalog.pg_extension_config_dump('credyt.vendor_costs', '');
 
 CREATE TABLE credyt.vendor_requests (
     customer           text NOT NULL,
@@ -69,6 +74,7 @@ COMMENT ON COLUMN credyt.vendor_requests.source IS 'estimated, reported or invoi
 COMMENT ON COLUMN credyt.vendor_requests.debit_id IS 'The debit it was for.';
 COMMENT ON COLUMN credyt.vendor_requests.authorization_id IS 'The authorization it was for.';
 COMMENT ON COLUMN credyt.vendor_requests.cost_id IS 'The recorded cost; NULL: it came with the debit.';
+SELECT pg_catalog.pg_extension_config_dump('credyt.vendor_requests', '');
 
 CREATE TABLE credyt.cost_postings (
     customer      text NOT NULL,
@@ -97,6 +103,7 @@ COMMENT ON COLUMN credyt.cost_postings.debits IS 'Debits put in (1), taken out (
 COMMENT ON COLUMN credyt.cost_postings.costed IS 'Those of them whose cost is known.';
 COMMENT ON COLUMN credyt.cost_postings.quantity IS 'Their quantity.';
 COMMENT ON COLUMN credyt.cost_postings.lines IS 'By vendor, model and kind of grant: credits, revenue and cost, as strings (cost null: not known).';
+SELECT pg_catalog.pg_extension_config_dump('credyt.cost_postings', '');
 
 CREATE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON credyt.vendor_costs
     FOR EACH STATEMENT EXECUTE FUNCTION credyt.refuse_change('vendor_costs');

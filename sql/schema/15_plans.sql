@@ -1,4 +1,4 @@
--- Plans and subscriptions.
+-- Plans and subscriptions: periods, changes of plan and of seats, what a payment brought and its chargeback.
 
 CREATE TABLE credyt.plans (
     plan        text NOT NULL,
@@ -30,6 +30,7 @@ COMMENT ON COLUMN credyt.plans.priority IS 'Of its grants: lower burns first.';
 COMMENT ON COLUMN credyt.plans.applies_to IS 'Patterns of the actions its grants may pay for; NULL: all.';
 COMMENT ON COLUMN credyt.plans.created_at IS 'When it was made.';
 COMMENT ON COLUMN credyt.plans.committed_at IS 'Renewals after this moment are on these terms; NULL until the transaction that made it commits.';
+SELECT pg_catalog.pg_extension_config_dump('credyt.plans', '');
 CREATE TRIGGER append_only
     BEFORE UPDATE OF plan, version, asset, credits, every, paid, rollover, priority, applies_to, created_at, rollover_percent, rollover_periods OR DELETE OR TRUNCATE
     ON credyt.plans FOR EACH STATEMENT EXECUTE FUNCTION credyt.refuse_change('plans');
@@ -42,6 +43,7 @@ CREATE FUNCTION credyt.commit_plans() RETURNS trigger
     AS 'MODULE_PATHNAME', 'credyt_commit_plans' LANGUAGE c
     SECURITY DEFINER SET search_path = pg_catalog, pg_temp;
 COMMENT ON FUNCTION credyt.commit_plans() IS 'Writes down when new versions of plans are committed.';
+
 CREATE CONSTRAINT TRIGGER committed AFTER INSERT ON credyt.plans DEFERRABLE INITIALLY DEFERRED
     FOR EACH ROW WHEN (NEW.committed_at IS NULL) EXECUTE FUNCTION credyt.commit_plans();
 
@@ -97,6 +99,7 @@ COMMENT ON COLUMN credyt.booked_subscriptions.had_credits IS 'The most credits t
 COMMENT ON COLUMN credyt.booked_subscriptions.had_paid IS 'The most money that they came to.';
 COMMENT ON COLUMN credyt.booked_subscriptions.had_plans IS 'The plans that it was on within that period.';
 COMMENT ON COLUMN credyt.booked_subscriptions.created_at IS 'When it was made.';
+SELECT pg_catalog.pg_extension_config_dump('credyt.booked_subscriptions', '');
 
 CREATE TABLE credyt.subscription_keys (
     customer         text NOT NULL,
@@ -112,6 +115,7 @@ COMMENT ON COLUMN credyt.subscription_keys.idempotency_key IS 'Unique per custom
 COMMENT ON COLUMN credyt.subscription_keys.request IS 'Hash of what was asked, to know a replay from another request.';
 COMMENT ON COLUMN credyt.subscription_keys.subscription_id IS 'The subscription that was answered with.';
 COMMENT ON COLUMN credyt.subscription_keys.created_at IS 'When it was asked first.';
+SELECT pg_catalog.pg_extension_config_dump('credyt.subscription_keys', '');
 CREATE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON credyt.subscription_keys
     FOR EACH STATEMENT EXECUTE FUNCTION credyt.refuse_change('subscription_keys');
 
@@ -332,3 +336,81 @@ COMMENT ON COLUMN credyt.renewals.customer IS 'Who is subscribed.';
 COMMENT ON COLUMN credyt.renewals.plan IS 'The plan of the next period.';
 COMMENT ON COLUMN credyt.renewals.next_renewal_at IS 'When the next period starts. A moment that has passed waits for a payment.';
 COMMENT ON COLUMN credyt.renewals.credits IS 'Credits that it grants to all seats, on the terms the plan has now; what rolls over comes on top.';
+
+CREATE TABLE credyt.plan_changes (
+    customer         text NOT NULL,
+    id               uuid NOT NULL,
+    subscription_id  uuid NOT NULL,
+    from_plan        text NOT NULL,
+    from_quantity    int NOT NULL,
+    to_plan          text NOT NULL,
+    to_quantity      int NOT NULL,
+    at               text NOT NULL,
+    proration        text,
+    grant_id         uuid,
+    created_at       timestamptz NOT NULL,
+    PRIMARY KEY (customer, id)
+);
+CREATE INDEX plan_changes_from ON credyt.plan_changes (customer, from_plan);
+COMMENT ON TABLE credyt.plan_changes IS 'Every change of a subscription''s plan or seats as it was asked for, append-only.';
+COMMENT ON COLUMN credyt.plan_changes.customer IS 'Who is subscribed.';
+COMMENT ON COLUMN credyt.plan_changes.id IS 'UUIDv7.';
+COMMENT ON COLUMN credyt.plan_changes.subscription_id IS 'The subscription.';
+COMMENT ON COLUMN credyt.plan_changes.from_plan IS 'The plan before.';
+COMMENT ON COLUMN credyt.plan_changes.from_quantity IS 'The seats before.';
+COMMENT ON COLUMN credyt.plan_changes.to_plan IS 'The plan after.';
+COMMENT ON COLUMN credyt.plan_changes.to_quantity IS 'The seats after.';
+COMMENT ON COLUMN credyt.plan_changes.at IS 'now, or renewal: with the next period, unless another change comes first.';
+COMMENT ON COLUMN credyt.plan_changes.proration IS 'What the rest of the period brings: difference, restart or none; NULL: at a renewal.';
+COMMENT ON COLUMN credyt.plan_changes.grant_id IS 'What a difference granted; NULL: nothing.';
+COMMENT ON COLUMN credyt.plan_changes.created_at IS 'When it was asked for.';
+SELECT pg_catalog.pg_extension_config_dump('credyt.plan_changes', '');
+CREATE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON credyt.plan_changes
+    FOR EACH STATEMENT EXECUTE FUNCTION credyt.refuse_change('plan_changes');
+
+CREATE FUNCTION credyt.change_plan(
+    customer         text,
+    plan             text,
+    to_plan          text DEFAULT NULL,
+    quantity         numeric DEFAULT NULL,
+    at               text DEFAULT 'now',
+    proration        text DEFAULT 'difference',
+    idempotency_key  text DEFAULT NULL
+) RETURNS credyt.subscription
+    AS 'MODULE_PATHNAME', 'credyt_change_plan' LANGUAGE c VOLATILE
+    SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_seqscan = off;
+COMMENT ON FUNCTION credyt.change_plan(text, text, text, numeric, text, text, text) IS
+    'Moves a running subscription to another plan, other seats or both, now or at its next renewal.';
+
+CREATE TABLE credyt.subscription_payments (
+    customer         text NOT NULL,
+    subscription_id  uuid NOT NULL,
+    since            timestamptz NOT NULL,
+    until            timestamptz,
+    payment          text,
+    created_at       timestamptz NOT NULL,
+    PRIMARY KEY (customer, subscription_id, since)
+);
+CREATE INDEX subscription_payments_payment ON credyt.subscription_payments (customer, payment) WHERE payment IS NOT NULL;
+COMMENT ON TABLE credyt.subscription_payments IS 'Which payment paid for which periods of a plan, append-only.';
+COMMENT ON COLUMN credyt.subscription_payments.customer IS 'Who is subscribed.';
+COMMENT ON COLUMN credyt.subscription_payments.subscription_id IS 'The subscription.';
+COMMENT ON COLUMN credyt.subscription_payments.since IS 'Periods that start from then on ...';
+COMMENT ON COLUMN credyt.subscription_payments.until IS '... and before this moment; NULL: the period that starts then.';
+COMMENT ON COLUMN credyt.subscription_payments.payment IS 'The payment; NULL: erased.';
+COMMENT ON COLUMN credyt.subscription_payments.created_at IS 'When it was told.';
+SELECT pg_catalog.pg_extension_config_dump('credyt.subscription_payments', '');
+CREATE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON credyt.subscription_payments
+    FOR EACH STATEMENT EXECUTE FUNCTION credyt.refuse_change('subscription_payments');
+
+CREATE FUNCTION credyt.revoke_payment(
+    customer         text,
+    payment          text,
+    spent            text DEFAULT 'owe',
+    reason           text DEFAULT NULL,
+    idempotency_key  text DEFAULT NULL
+) RETURNS SETOF credyt.grant
+    AS 'MODULE_PATHNAME', 'credyt_revoke_payment' LANGUAGE c VOLATILE
+    SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_seqscan = off;
+COMMENT ON FUNCTION credyt.revoke_payment(text, text, text, text, text) IS
+    'Takes back all credits that came with a payment; what was spent of them is owed.';

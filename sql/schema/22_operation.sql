@@ -1,7 +1,26 @@
--- Health: what an operator should know. One row for each finding, none when all is well.
+-- Operation: upkeep, and what an operator should know.
 
--- Recorded costs that are not known, for credyt.health; they are few.
-CREATE INDEX vendor_costs_unknown ON credyt.vendor_costs (occurred_at) WHERE cost IS NULL;
+CREATE TYPE credyt.maintenance AS (
+    booked     bigint,
+    rolled_up  bigint,
+    pruned     bigint
+);
+COMMENT ON TYPE credyt.maintenance IS 'What a call of credyt.maintain did.';
+COMMENT ON COLUMN credyt.maintenance.booked IS 'Wallets for which it booked what time had decided: renewals, ends of grants and of holds.';
+COMMENT ON COLUMN credyt.maintenance.rolled_up IS 'Ledger rows and recorded costs taken into the rollups; 0: there were none, or another session is at it.';
+COMMENT ON COLUMN credyt.maintenance.pruned IS 'Events acknowledged before, and counts under spend limits of periods that are over, which it deleted.';
+
+CREATE FUNCTION credyt.maintain(batch int DEFAULT 1000) RETURNS credyt.maintenance
+    AS 'MODULE_PATHNAME', 'credyt_maintain' LANGUAGE c VOLATILE
+    SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET jit = off SET work_mem = '64MB';
+COMMENT ON FUNCTION credyt.maintain(int) IS
+    'Books what is due, keeps reports fast, forgets old events; optional: results are the same without it.';
+
+CREATE FUNCTION credyt.direct_access_counts()
+RETURNS TABLE (operation text, reason text, calls bigint)
+    AS 'MODULE_PATHNAME', 'credyt_direct_access_counts' LANGUAGE c VOLATILE;
+COMMENT ON FUNCTION credyt.direct_access_counts() IS
+    'How often this session locked and updated a wallet directly, and why it used SQL otherwise.';
 
 -- With the rights of the extension's owner: else pg_stat_activity hides other users' sessions. Texts of
 -- queries are not shown.

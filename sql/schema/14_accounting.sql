@@ -1,4 +1,32 @@
--- The books: what moves deferred revenue, and periods that are closed and never change again.
+-- Accounting: deferred revenue and what moves it, and periods that are closed and never change again.
+
+CREATE VIEW credyt.deferred_revenue AS
+SELECT w.asset, o.kind, sum(o.remaining) AS credits, sum(o.deferred) AS revenue
+FROM credyt.current_wallets w
+CROSS JOIN LATERAL credyt.grants(w.state) AS o
+GROUP BY w.asset, o.kind;
+COMMENT ON VIEW credyt.deferred_revenue IS 'What was paid for credits that are not spent yet?';
+COMMENT ON COLUMN credyt.deferred_revenue.asset IS 'In which asset; money is in its currency.';
+COMMENT ON COLUMN credyt.deferred_revenue.kind IS 'included, promotional or purchased.';
+COMMENT ON COLUMN credyt.deferred_revenue.credits IS 'Credits left in open grants, future ones too.';
+COMMENT ON COLUMN credyt.deferred_revenue.revenue IS 'Money paid for them and not earned.';
+
+CREATE VIEW credyt.breakage AS
+SELECT e.asset, a.part->>'kind' AS kind,
+       sum((a.part->>'credits')::numeric) AS credits,
+       sum((a.part->>'deferred')::numeric) AS revenue
+FROM (
+    SELECT l.asset, l.allocations FROM credyt.ledger l WHERE l.kind = 'expiry'
+    UNION ALL
+    SELECT p.asset, p.allocations FROM credyt.pending_entries p WHERE p.kind = 'expiry'
+) e
+CROSS JOIN LATERAL jsonb_array_elements(e.allocations) AS a (part)
+GROUP BY e.asset, a.part->>'kind';
+COMMENT ON VIEW credyt.breakage IS 'What was paid for credits that ended unspent? All time, also where no call has booked the end yet.';
+COMMENT ON COLUMN credyt.breakage.asset IS 'In which asset; money is in its currency.';
+COMMENT ON COLUMN credyt.breakage.kind IS 'included, promotional or purchased.';
+COMMENT ON COLUMN credyt.breakage.credits IS 'Credits that ended unspent.';
+COMMENT ON COLUMN credyt.breakage.revenue IS 'Money paid for them.';
 
 CREATE TABLE credyt.periods (
     asset      text NOT NULL,
@@ -14,6 +42,7 @@ COMMENT ON COLUMN credyt.periods.through IS 'The first moment that is not in the
 COMMENT ON COLUMN credyt.periods.closed_at IS 'When it was closed.';
 COMMENT ON COLUMN credyt.periods.credits IS 'Credits left in all grants at the end of the period, future grants too.';
 COMMENT ON COLUMN credyt.periods.deferred IS 'Money paid for them and not earned, in the asset''s currency.';
+SELECT pg_catalog.pg_extension_config_dump('credyt.periods', '');
 
 CREATE TABLE credyt.period_grants (
     customer   text NOT NULL,
@@ -35,6 +64,7 @@ COMMENT ON COLUMN credyt.period_grants.grant_id IS 'The grant.';
 COMMENT ON COLUMN credyt.period_grants.kind IS 'included, promotional or purchased.';
 COMMENT ON COLUMN credyt.period_grants.remaining IS 'Credits left, held ones included. Negative where a debit is accounted before the grant that paid it.';
 COMMENT ON COLUMN credyt.period_grants.deferred IS 'Money paid for them and not earned.';
+SELECT pg_catalog.pg_extension_config_dump('credyt.period_grants', '');
 
 CREATE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON credyt.periods
     FOR EACH STATEMENT EXECUTE FUNCTION credyt.refuse_change('periods');

@@ -1,12 +1,5 @@
 -- Margin: what every movement adds to it, the rollups that keep reports fast, and the reports.
 
--- A report reads rows newer than the rollups, and the parts of days at its ends, from the ledger by
--- this index; maintain finds by it what was booked lately. It is some hundred bytes for each megabyte of ledger.
-CREATE INDEX ledger_accounted_at ON credyt.ledger
-    USING brin (accounted_at timestamptz_minmax_multi_ops, created_at) WITH (pages_per_range = 64, autosummarize = on);
-CREATE INDEX vendor_costs_created_at ON credyt.vendor_costs
-    USING brin (created_at) WITH (pages_per_range = 16, autosummarize = on);
-
 CREATE TYPE credyt.margin_line AS (
     vendor   text,
     model    text,
@@ -29,6 +22,7 @@ CREATE FUNCTION credyt.split_lines(kind text, allocations jsonb, costs jsonb, co
     AS 'MODULE_PATHNAME', 'credyt_split_lines' LANGUAGE c IMMUTABLE PARALLEL SAFE ROWS 4;
 COMMENT ON FUNCTION credyt.split_lines(text, jsonb, jsonb, numeric) IS
     'A ledger row, shared over its models by cost and over its kinds by credits. Shares add up to the row.';
+
 CREATE FUNCTION credyt.posting_lines(lines jsonb, debits int) RETURNS SETOF credyt.margin_line
     AS 'MODULE_PATHNAME', 'credyt_posting_lines' LANGUAGE c IMMUTABLE PARALLEL SAFE ROWS 4;
 COMMENT ON FUNCTION credyt.posting_lines(jsonb, int) IS 'The lines of a cost posting.';
@@ -120,6 +114,7 @@ COMMENT ON COLUMN credyt.rollup_progress.customer IS 'Whose wallet; empty in the
 COMMENT ON COLUMN credyt.rollup_progress.asset IS 'In which asset.';
 COMMENT ON COLUMN credyt.rollup_progress.seq IS 'The number of the last row in the rollups.';
 COMMENT ON COLUMN credyt.rollup_progress.id IS 'The last ledger row in the rollups; in the row of no customer the time of it counts.';
+SELECT pg_catalog.pg_extension_config_dump('credyt.rollup_progress', '');
 
 CREATE TABLE credyt.margin_days (
     asset     text NOT NULL,
@@ -153,6 +148,7 @@ COMMENT ON COLUMN credyt.margin_days.quantity IS 'Sum of their quantities.';
 COMMENT ON COLUMN credyt.margin_days.credits IS 'Credits spent, less refunds.';
 COMMENT ON COLUMN credyt.margin_days.revenue IS 'Money earned.';
 COMMENT ON COLUMN credyt.margin_days.cost IS 'Vendor cost that is known; NULL: none is.';
+SELECT pg_catalog.pg_extension_config_dump('credyt.margin_days', '');
 
 CREATE TABLE credyt.margin_customers (
     customer  text NOT NULL,
@@ -189,6 +185,7 @@ COMMENT ON COLUMN credyt.margin_customers.quantity IS 'Sum of their quantities.'
 COMMENT ON COLUMN credyt.margin_customers.credits IS 'Credits spent, less refunds.';
 COMMENT ON COLUMN credyt.margin_customers.revenue IS 'Money earned.';
 COMMENT ON COLUMN credyt.margin_customers.cost IS 'Vendor cost that is known; NULL: none is.';
+SELECT pg_catalog.pg_extension_config_dump('credyt.margin_customers', '');
 
 CREATE TABLE credyt.margin_scopes (
     customer  text NOT NULL,
@@ -229,10 +226,12 @@ COMMENT ON COLUMN credyt.margin_scopes.quantity IS 'Sum of their quantities.';
 COMMENT ON COLUMN credyt.margin_scopes.credits IS 'Credits spent, less refunds.';
 COMMENT ON COLUMN credyt.margin_scopes.revenue IS 'Money earned.';
 COMMENT ON COLUMN credyt.margin_scopes.cost IS 'Vendor cost that is known; NULL: none is.';
+SELECT pg_catalog.pg_extension_config_dump('credyt.margin_scopes', '');
 
 -- So that a plan knows how many groups a report has.
 CREATE STATISTICS credyt.margin_customers_groups (ndistinct) ON customer, day, action, vendor, model, kind FROM credyt.margin_customers;
 COMMENT ON STATISTICS credyt.margin_customers_groups IS 'How many groups a report by several of these has.';
+
 CREATE STATISTICS credyt.margin_days_groups (ndistinct) ON day, action, vendor, model, kind FROM credyt.margin_days;
 COMMENT ON STATISTICS credyt.margin_days_groups IS 'How many groups a report by several of these has.';
 
@@ -468,92 +467,3 @@ COMMENT ON COLUMN credyt.runway.asset IS 'In which asset.';
 COMMENT ON COLUMN credyt.runway.available IS 'Credits that can be spent now, overdraft included.';
 COMMENT ON COLUMN credyt.runway.burn_per_day IS 'Credits spent a day, less refunds: over the last seven days, or since the first debit.';
 COMMENT ON COLUMN credyt.runway.days_left IS 'Days until they are spent at that rate; NULL: nothing is being spent.';
-
-CREATE TYPE credyt.suggested_price AS (
-    asset         text,
-    action        text,
-    debits        bigint,
-    quantity      numeric,
-    cost          numeric,
-    credit_value  numeric,
-    price         numeric
-);
-COMMENT ON TYPE credyt.suggested_price IS 'A row of credyt.suggest_price.';
-COMMENT ON COLUMN credyt.suggested_price.asset IS 'In which asset; money is in its currency.';
-COMMENT ON COLUMN credyt.suggested_price.action IS 'What customers did.';
-COMMENT ON COLUMN credyt.suggested_price.debits IS 'On how many debits it rests: those whose cost is fully known.';
-COMMENT ON COLUMN credyt.suggested_price.quantity IS 'Sum of their quantities.';
-COMMENT ON COLUMN credyt.suggested_price.cost IS 'Their vendor cost.';
-COMMENT ON COLUMN credyt.suggested_price.credit_value IS 'What a credit earned with them, in money.';
-COMMENT ON COLUMN credyt.suggested_price.price IS 'Credits per unit of quantity that would have reached the margin, rounded up at ten decimals; NULL where nothing was earned, or nothing counted.';
-
-CREATE FUNCTION credyt.suggest_price(
-    action         text,
-    target_margin  numeric,
-    since          timestamptz DEFAULT NULL
-) RETURNS SETOF credyt.suggested_price
-    AS 'MODULE_PATHNAME', 'credyt_suggest_price' LANGUAGE c STABLE
-    SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET jit = off SET work_mem = '64MB';
-COMMENT ON FUNCTION credyt.suggest_price(text, numeric, timestamptz) IS
-    'The price per unit that would have reached a margin on what was used since then.';
-
-CREATE FUNCTION credyt.repriced(price jsonb, scale int, rounding text, quantity numeric, dimensions jsonb, usage jsonb, cost numeric, at timestamptz, month_used numeric) RETURNS numeric
-    AS 'MODULE_PATHNAME', 'credyt_repriced' LANGUAGE c STABLE PARALLEL SAFE COST 100;
-COMMENT ON FUNCTION credyt.repriced(jsonb, int, text, numeric, jsonb, jsonb, numeric, timestamptz, numeric) IS
-    'The credits of a rule for what was used; NULL where it cannot price it.';
-
-CREATE TYPE credyt.simulated_price AS (
-    asset              text,
-    action             text,
-    debits             bigint,
-    unpriced           bigint,
-    credits_before     numeric,
-    credits_after      numeric,
-    revenue_before     numeric,
-    revenue_after      numeric,
-    cost               numeric,
-    margin_before      numeric,
-    margin_after       numeric,
-    customers          bigint,
-    customers_pay_more bigint
-);
-COMMENT ON TYPE credyt.simulated_price IS 'A row of credyt.simulate_price.';
-COMMENT ON COLUMN credyt.simulated_price.asset IS 'In which asset; money is in its currency.';
-COMMENT ON COLUMN credyt.simulated_price.action IS 'What customers did.';
-COMMENT ON COLUMN credyt.simulated_price.debits IS 'Debits that were rated again. Those at a customer''s own price, a price list''s or one that a customer is kept on cost what they did.';
-COMMENT ON COLUMN credyt.simulated_price.unpriced IS 'Debits that the rule cannot price, such as those without a known cost; they are in no other column.';
-COMMENT ON COLUMN credyt.simulated_price.credits_before IS 'Credits that they cost.';
-COMMENT ON COLUMN credyt.simulated_price.credits_after IS 'Credits that they would have cost.';
-COMMENT ON COLUMN credyt.simulated_price.revenue_before IS 'Money that they earned.';
-COMMENT ON COLUMN credyt.simulated_price.revenue_after IS 'Money that they would have earned, each credit of a debit worth what it was; those of a debit that was free what the others were on average.';
-COMMENT ON COLUMN credyt.simulated_price.cost IS 'Their vendor cost that is known; NULL: none is.';
-COMMENT ON COLUMN credyt.simulated_price.margin_before IS 'Revenue less known cost.';
-COMMENT ON COLUMN credyt.simulated_price.margin_after IS 'Revenue less known cost.';
-COMMENT ON COLUMN credyt.simulated_price.customers IS 'How many customers did it.';
-COMMENT ON COLUMN credyt.simulated_price.customers_pay_more IS 'How many of them would have paid more.';
-
-CREATE FUNCTION credyt.simulate_price(
-    action  text,
-    price   jsonb,
-    since   timestamptz DEFAULT NULL
-) RETURNS SETOF credyt.simulated_price
-    AS 'MODULE_PATHNAME', 'credyt_simulate_price' LANGUAGE c STABLE
-    SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET jit = off SET work_mem = '64MB';
-COMMENT ON FUNCTION credyt.simulate_price(text, jsonb, timestamptz) IS
-    'What the debits of an action since then would have cost under another price for all, by asset.';
-
-CREATE TYPE credyt.maintenance AS (
-    booked     bigint,
-    rolled_up  bigint,
-    pruned     bigint
-);
-COMMENT ON TYPE credyt.maintenance IS 'What a call of credyt.maintain did.';
-COMMENT ON COLUMN credyt.maintenance.booked IS 'Wallets for which it booked what time had decided: renewals, ends of grants and of holds.';
-COMMENT ON COLUMN credyt.maintenance.rolled_up IS 'Ledger rows and recorded costs taken into the rollups; 0: there were none, or another session is at it.';
-COMMENT ON COLUMN credyt.maintenance.pruned IS 'Events acknowledged before, and counts under spend limits of periods that are over, which it deleted.';
-
-CREATE FUNCTION credyt.maintain(batch int DEFAULT 1000) RETURNS credyt.maintenance
-    AS 'MODULE_PATHNAME', 'credyt_maintain' LANGUAGE c VOLATILE
-    SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET jit = off SET work_mem = '64MB';
-COMMENT ON FUNCTION credyt.maintain(int) IS
-    'Books what is due, keeps reports fast, forgets old events; optional: results are the same without it.';
