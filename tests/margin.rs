@@ -791,6 +791,167 @@ fn every_report_equals_sums_made_outside_of_the_database() {
     assert_eq!(before, after);
 }
 
+/// Debits that a rule cannot tell apart are rated together. A rule with a cost in a case that never applies rates each by
+/// itself: the result is the same for every kind of debit and price, and the same as a sum over the ledger's rows.
+#[test]
+fn a_price_is_simulated_the_same_together_and_one_by_one() {
+    let database = Database::new("margin_simulated");
+    let mut client = database.connect();
+    let mut random = StdRng::seed_from_u64(20261127);
+    clock(&mut client, "2026-01-01T12:00:00Z");
+    for setup in [
+        "credyt.create_asset('other', scale => 0)",
+        "credyt.set_price('image', '1')",
+        "credyt.set_price('image', '1.1', 'other')",
+        "credyt.set_price('image', '3', customer => 'own')",
+        "credyt.set_price('image', '2.5', price_list => 'list')",
+        "credyt.set_price_list('listed', 'list')",
+    ] {
+        rows(&mut client, &format!("SELECT {setup}"));
+    }
+    let customers = ["ann", "bob", "own", "listed", "kept"];
+    for customer in customers {
+        for (asset, paid) in [("credits", "100"), ("other", "7")] {
+            rows(
+                &mut client,
+                &format!(
+                    "SELECT credyt.grant_credits('{customer}', 900, asset => '{asset}', kind => 'promotional'),
+                            credyt.grant_credits('{customer}', 100000, asset => '{asset}', paid => {paid})"
+                ),
+            );
+        }
+    }
+    for round in 0..400 {
+        if round == 200 {
+            clock(&mut client, "2026-02-01T12:00:00Z");
+            rows(
+                &mut client,
+                "SELECT credyt.set_price('image', '1.7'), credyt.set_price_list('kept', as_of => '2026-01-15')",
+            );
+        }
+        let customer = customers[random.random_range(0..customers.len())];
+        let asset = ["credits", "credits", "other"][random.random_range(0..3)];
+        let quantity = ["0", "1", "2", "2.25", "7"][random.random_range(0..5)];
+        let dimensions =
+            ["{}", r#"{"size": "hd"}"#, r#"{"size": "sd", "n": 3}"#][random.random_range(0..3)];
+        let cost = ["NULL", "NULL", "0.05", "0.0701"][random.random_range(0..4)];
+        let given = ["NULL", "NULL", "NULL", "0"][random.random_range(0..4)];
+        if random.random_bool(0.2) {
+            let hold = value(
+                &mut client,
+                &format!(
+                    "SELECT id FROM credyt.authorize('{customer}', 'image', {quantity}, '{dimensions}', asset => '{asset}')"
+                ),
+            );
+            for keep_open in [true, false] {
+                rows(
+                    &mut client,
+                    &format!(
+                        "SELECT credyt.capture('{customer}', '{hold}', {quantity}, cost => {cost}, keep_open => {keep_open})"
+                    ),
+                );
+            }
+            continue;
+        }
+        let debit = value(
+            &mut client,
+            &format!(
+                "SELECT id FROM credyt.debit_credits('{customer}', 'image', {quantity}, '{dimensions}', cost => {cost},
+                                                     credits => {given}, asset => '{asset}')"
+            ),
+        );
+        if random.random_bool(0.3) {
+            rows(
+                &mut client,
+                &format!(
+                    "SELECT credyt.record_cost('{customer}', 'acme', 'm', cost => 0.013, debit_id => '{debit}')"
+                ),
+            );
+        }
+    }
+    let simulated = |client: &mut Client, rule: &str, since: &str| {
+        let sql = format!(
+            "SELECT s.asset, s.action, s.debits, s.unpriced, trim_scale(s.credits_before), trim_scale(s.credits_after),
+                    trim_scale(s.revenue_before), trim_scale(s.revenue_after), trim_scale(s.cost),
+                    trim_scale(s.margin_before), trim_scale(s.margin_after), s.customers, s.customers_pay_more
+             FROM credyt.simulate_price('image', '{rule}', {since}) s ORDER BY 1"
+        );
+        values(client, &sql)
+    };
+    for rule in [
+        "1.5",
+        "0.001",
+        "0",
+        r#"{"per_unit": "2.345", "minimum": 4}"#,
+        r#"{"per_unit": "2.345", "maximum": "4.69"}"#,
+        r#"{"per_unit": 0, "minimum": 1}"#,
+        r#"{"package": {"size": 2, "credits": "1.25"}}"#,
+        r#"{"package": {"size": 3, "credits": "5"}, "minimum": 6, "maximum": 11}"#,
+        r#"{"graduated": [{"up_to": 2, "per_unit": "2"}, {"per_unit": "0.333"}]}"#,
+        r#"{"volume": [{"up_to": 2, "per_unit": "2"}, {"per_unit": "0.333"}], "minimum": 1}"#,
+        r#"{"match": [{"when": {"size": "hd"}, "price": 9}, {"price": "1.1"}]}"#,
+        r#"{"match": [{"when": {"size": "hd"}, "price": 9}]}"#,
+        r#"{"match": [{"when": {"n": "3"}, "price": 1}, {"when": {"n": 3}, "price": {"per_unit": 2, "minimum": 7}}, {"price": 0}]}"#,
+    ] {
+        let apart = format!(
+            r#"{{"match": [{{"when": {{"never": 1}}, "price": {{"cost_plus": {{"markup": 0, "credit_value": 1}}}}}}, {{"price": {rule}}}]}}"#
+        );
+        for since in ["NULL", "'2026-01-20'", "'2027-01-01'"] {
+            let together = simulated(&mut client, rule, since);
+            assert_eq!(
+                together,
+                simulated(&mut client, &apart, since),
+                "{rule} {since}"
+            );
+            assert_eq!(
+                together.is_empty(),
+                since == "'2027-01-01'",
+                "{rule} {since}"
+            );
+        }
+    }
+    // Both are what a sum over the ledger's rows says, with the price of each row asked for by itself. What is recorded
+    // takes the place of a cost that was given.
+    for rule in [
+        "1.5",
+        r#"{"per_unit": "2.345", "minimum": 4}"#,
+        r#"{"match": [{"when": {"size": "hd"}, "price": 9}]}"#,
+        r#"{"meters": {"n": {"per": 2, "credits": "0.5"}}, "minimum": 1}"#,
+        r#"{"cost_plus": {"markup": "0.5", "credit_value": "0.01"}}"#,
+    ] {
+        let summed = format!(
+            "WITH debits AS (
+                 SELECT l.customer, l.asset, max(l.occurred_at) AS occurred_at, -sum(l.credits) AS before, sum(l.quantity) AS quantity,
+                        max(l.dimensions::text)::jsonb AS dimensions, count(*) AS debits, bool_or(l.price_version IS NOT NULL) AS priced,
+                        CASE WHEN bool_and(coalesce(v.cost, l.cost) IS NOT NULL) THEN sum(coalesce(v.cost, l.cost)) END AS cost
+                 FROM credyt.ledger l
+                 LEFT JOIN (SELECT v.debit_id, sum(v.cost) AS cost FROM credyt.vendor_costs v GROUP BY 1) v ON v.debit_id = l.id
+                 WHERE l.kind = 'debit' GROUP BY l.customer, l.asset, coalesce(l.authorization_id, l.id)
+             ),
+             rated AS (
+                 SELECT d.*, CASE WHEN d.priced AND d.asset = 'credits' AND d.customer IN ('own', 'listed')
+                                       OR d.asset = 'credits' AND d.customer = 'kept' AND d.occurred_at > '2026-01-15' THEN d.before
+                                  ELSE credyt.repriced('{rule}', a.scale, a.rounding, d.quantity, d.dimensions, NULL, d.cost,
+                                                       d.occurred_at, NULL) END AS after
+                 FROM debits d JOIN credyt.assets a ON a.asset = d.asset
+             )
+             SELECT r.asset, coalesce(sum(r.debits) FILTER (WHERE r.after IS NOT NULL), 0),
+                    coalesce(sum(r.debits) FILTER (WHERE r.after IS NULL), 0),
+                    trim_scale(sum(r.before) FILTER (WHERE r.after IS NOT NULL)), trim_scale(sum(r.after))
+             FROM rated r GROUP BY r.asset ORDER BY 1"
+        );
+        let seen = format!(
+            "SELECT asset, debits, unpriced, trim_scale(credits_before), trim_scale(credits_after)
+             FROM credyt.simulate_price('image', '{rule}') ORDER BY 1"
+        );
+        assert_eq!(
+            values(&mut client, &seen),
+            values(&mut client, &summed),
+            "{rule}"
+        );
+    }
+}
+
 /// What `margin` says in total, and what the ledger does.
 const BOTH: &str = "SELECT (SELECT m::text FROM (SELECT sum(debits), sum(quantity), sum(credits), sum(revenue), sum(cost)
                                              FROM credyt.margin('{$by}')) m),

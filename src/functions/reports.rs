@@ -153,8 +153,7 @@ pub fn simulate_price(args: &Args) -> DatumResult {
     let rule = required("price", args.optional_json(1, "price")?)?;
     let since = args.optional_moment(2, "since")?;
     let price = Price::parse(&rule).map_err(|why| errors::invalid("price", why))?;
-    let counts_months = price.counts_months();
-    Store::read(|store| rollups::simulate(store, &action, &rule, counts_months, since, args))?;
+    Store::read(|store| rollups::simulate(store, &action, &rule, &price, since, args))?;
     Ok(None)
 }
 

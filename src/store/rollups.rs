@@ -10,6 +10,7 @@ use super::statement::{
 };
 use super::{assets, cache_epoch, ledger};
 use crate::errors::{self, Result};
+use crate::ledger::price::Price;
 use crate::ledger::{Moment, rollup};
 use crate::sql_types::value::{self, Value};
 use crate::sql_types::{Args, row};
@@ -361,13 +362,12 @@ fn arguments(
     Ok(Some(values))
 }
 
-/// $1: the action; $2: the rule; $3: since. A cost that was recorded after its debit counts as in
-/// margin. Revenue is rounded at ten decimals, as it is everywhere.
-macro_rules! simulate {
-    ($used:literal, $join:literal) => {
-        concat!(
-            "WITH costed AS (
-              SELECT l.asset, l.customer, l.seq, l.authorization_id, l.before, l.revenue,
+/// The debits of an action, what they cost the vendor, and whether a new price for all leaves theirs as it is. $1: the
+/// action; $3: since. A cost that was recorded after its debit counts as in margin, and is `late`.
+macro_rules! costed {
+    () => {
+        "
+              SELECT l.asset, l.customer, l.seq, l.authorization_id, l.before, l.revenue, v.cost AS late,
                      CASE WHEN l.given IS NULL THEN v.cost ELSE l.given + coalesce(v.cost, 0) END AS cost,
                      l.costed + coalesce(v.costed, 0) > 0 AS costed, l.quantity, l.dimensions, l.usage, l.occurred_at, l.stays
               FROM (
@@ -397,8 +397,96 @@ macro_rules! simulate {
                     ON p.customer = v.customer AND p.asset = v.asset AND p.seq = v.seq
                   WHERE v.debit_id IS NOT NULL
                   GROUP BY v.customer, v.debit_id
-              ) v ON v.customer = l.customer AND v.debit_id = l.id
-          )
+              ) v ON v.customer = l.customer AND v.debit_id = l.id"
+    };
+}
+
+/// The captures of an authorization, together: their usage is a total so far, so the last one's counts.
+macro_rules! captured {
+    () => {
+        "
+              SELECT c.asset, c.customer, min(c.seq) AS seq, 1 AS times, count(*) AS debits, sum(c.before) AS before,
+                     sum(c.revenue) AS revenue, sum(c.cost) AS cost, CASE WHEN bool_and(c.costed) THEN sum(c.cost) END AS rated_cost,
+                     sum(c.quantity) AS quantity, (array_agg(c.dimensions ORDER BY c.seq DESC))[1] AS dimensions,
+                     (array_agg(c.usage ORDER BY c.seq DESC))[1] AS usage, max(c.occurred_at) AS occurred_at, bool_or(c.stays) AS stays
+              FROM costed c WHERE c.authorization_id IS NOT NULL
+              GROUP BY c.asset, c.customer, c.authorization_id"
+    };
+}
+
+/// Each debit by itself.
+macro_rules! each {
+    () => {
+        concat!(
+            "WITH costed AS (",
+            costed!(),
+            "
+          ),
+          used AS (",
+            captured!(),
+            "
+              UNION ALL
+              SELECT c.asset, c.customer, c.seq, 1, 1, c.before, c.revenue, c.cost, CASE WHEN c.costed THEN c.cost END,
+                     c.quantity, c.dimensions, c.usage, c.occurred_at, c.stays
+              FROM costed c WHERE c.authorization_id IS NULL
+          )"
+        )
+    };
+}
+
+/// Debits that a rule without costs and usage cannot tell apart, together: where prices are few, so are these. `times` is how
+/// many they are, `cost` is that of all. OFFSET 0 keeps columns from being unpacked for rows of other actions. A cost that came
+/// later is a row of its own, of no debit.
+macro_rules! alike {
+    () => {
+        concat!(
+            "WITH costed AS NOT MATERIALIZED (",
+            costed!(),
+            "
+          ),
+          alike AS (
+              SELECT l.asset, l.customer, l.price_version, l.quantity, l.dimensions, l.credits, l.revenue,
+                     CASE WHEN (l.customer, l.asset) IN (SELECT a.customer, a.asset FROM credyt.customer_price_lists a
+                                                         WHERE a.as_of IS NOT NULL)
+                          THEN l.occurred_at END AS occurred_at,
+                     count(*) AS debits,
+                     sum(CASE WHEN l.cost IS NOT NULL OR l.costs IS NULL THEN l.cost
+                              ELSE (SELECT sum((e.part->>'cost')::numeric) FROM jsonb_array_elements(l.costs) AS e (part))
+                         END) AS cost
+              FROM (SELECT * FROM credyt.ledger l
+                    WHERE l.action = $1 AND l.kind = 'debit' AND ($3 IS NULL OR l.accounted_at >= $3)
+                    OFFSET 0) l
+              WHERE l.authorization_id IS NULL
+              GROUP BY 1, 2, 3, 4, 5, 6, 7, 8
+          ),
+          used AS (",
+            captured!(),
+            "
+              UNION ALL
+              SELECT l.asset, l.customer, NULL, l.debits, l.debits, -l.credits, l.revenue, l.cost, NULL, l.quantity, l.dimensions,
+                     NULL, l.occurred_at,
+                     p.customer IS NOT NULL OR p.price_list IS NOT NULL
+                     OR l.occurred_at IS NOT NULL
+                        AND (SELECT a.as_of FROM credyt.customer_price_lists a
+                             WHERE a.customer = l.customer AND a.asset = l.asset AND a.effective_at <= l.occurred_at
+                             ORDER BY a.version DESC LIMIT 1) IS NOT NULL
+              FROM alike l
+              LEFT JOIN credyt.prices p ON p.asset = l.asset AND p.action = $1 AND p.version = l.price_version
+              UNION ALL
+              SELECT c.asset, c.customer, NULL, 0, 0, c.before, c.revenue, c.late, NULL, c.quantity, c.dimensions, NULL,
+                     c.occurred_at, c.stays
+              FROM costed c WHERE c.authorization_id IS NULL AND c.late IS NOT NULL
+          )"
+        )
+    };
+}
+
+/// $2: the rule. Revenue is rounded at ten decimals, as it is everywhere.
+macro_rules! simulate {
+    ($debits:expr, $used:literal, $join:literal) => {
+        concat!(
+            $debits,
+            "
           SELECT s.asset, $1, s.debits, s.unpriced, s.credits_before, s.credits_after, s.revenue_before,
                  s.revenue_after, s.cost,
                  s.revenue_before - coalesce(s.cost, 0), s.revenue_after - coalesce(s.cost, 0),
@@ -421,31 +509,20 @@ macro_rules! simulate {
                   SELECT r.asset, r.customer,
                          coalesce(sum(r.debits) FILTER (WHERE r.after IS NOT NULL), 0) AS debits,
                          coalesce(sum(r.debits) FILTER (WHERE r.after IS NULL), 0) AS unpriced,
-                         sum(r.before) FILTER (WHERE r.after IS NOT NULL) AS before,
-                         sum(r.after) AS after,
-                         sum(r.revenue) FILTER (WHERE r.after IS NOT NULL) AS revenue,
+                         sum(r.times * r.before) FILTER (WHERE r.after IS NOT NULL) AS before,
+                         sum(r.times * r.after) AS after,
+                         sum(r.times * r.revenue) FILTER (WHERE r.after IS NOT NULL) AS revenue,
                          sum(r.cost) FILTER (WHERE r.after IS NOT NULL) AS cost,
-                         sum(round(r.revenue * r.after / nullif(r.before, 0), 10)) AS earned,
-                         sum(r.after) FILTER (WHERE r.before = 0) AS free
+                         sum(r.times * round(r.revenue * r.after / nullif(r.before, 0), 10)) AS earned,
+                         sum(r.times * r.after) FILTER (WHERE r.before = 0) AS free
                   FROM (
-                      SELECT d.asset, d.customer, d.debits, d.before, d.revenue, d.cost,
+                      SELECT d.asset, d.customer, d.times, d.debits, d.before, d.revenue, d.cost,
                              CASE WHEN d.stays THEN d.before
                                   ELSE credyt.repriced($2, a.scale, a.rounding, d.quantity, d.dimensions, d.usage,
-                                                      CASE WHEN d.costed THEN d.cost END, d.occurred_at, ",
+                                                      d.rated_cost, d.occurred_at, ",
             $used,
             ") END AS after
-                      FROM (
-                          SELECT c.asset, c.customer, c.seq, 1 AS debits, c.before, c.revenue, c.cost, c.costed, c.quantity,
-                                 c.dimensions, c.usage, c.occurred_at, c.stays
-                          FROM costed c WHERE c.authorization_id IS NULL
-                          UNION ALL
-                          -- Captures tell totals so far: the last one tells all.
-                          SELECT c.asset, c.customer, min(c.seq), count(*), sum(c.before), sum(c.revenue), sum(c.cost), bool_and(c.costed),
-                                 sum(c.quantity), (array_agg(c.dimensions ORDER BY c.seq DESC))[1],
-                                 (array_agg(c.usage ORDER BY c.seq DESC))[1], max(c.occurred_at), bool_or(c.stays)
-                          FROM costed c WHERE c.authorization_id IS NOT NULL
-                          GROUP BY c.asset, c.customer, c.authorization_id
-                      ) d
+                      FROM used d
                       JOIN credyt.assets a ON a.asset = d.asset",
             $join,
             "
@@ -459,14 +536,21 @@ macro_rules! simulate {
     };
 }
 
+/// For a rule that asks for costs or usage.
 static SIMULATE: Statement = Statement {
-    sql: simulate!("NULL", ""),
+    sql: simulate!(each!(), "NULL", ""),
     args: &[TEXT, JSONB, TIME],
 };
 
-/// The same for a rule that counts over a month: what was used before a call, in its month.
+static SIMULATE_ALIKE: Statement = Statement {
+    sql: simulate!(alike!(), "NULL", ""),
+    args: &[TEXT, JSONB, TIME],
+};
+
+/// For a rule that counts over a month: what was used before a call, in its month.
 static SIMULATE_MONTHS: Statement = Statement {
     sql: simulate!(
+        each!(),
         "coalesce(sum(d.quantity) OVER (PARTITION BY d.asset, d.customer, date_trunc('month', d.occurred_at AT TIME ZONE a.timezone)
                                         ORDER BY d.seq ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING), 0) + coalesce(e.used, 0)",
         "
@@ -484,7 +568,7 @@ pub fn simulate(
     store: &Store,
     action: &str,
     rule: &Json,
-    counts_months: bool,
+    price: &Price,
     since: Option<Moment>,
     function: &Args,
 ) -> Result<()> {
@@ -493,9 +577,12 @@ pub fn simulate(
         value::json("price", rule)?,
         value::optional_moment(since),
     ];
-    let statement = match counts_months {
-        true => &SIMULATE_MONTHS,
-        false => &SIMULATE,
+    let statement = if price.counts_months() {
+        &SIMULATE_MONTHS
+    } else if price.needs_cost() || price.needs_usage() {
+        &SIMULATE
+    } else {
+        &SIMULATE_ALIKE
     };
     statement.answer(store, &values, function)
 }
