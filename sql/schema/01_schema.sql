@@ -53,18 +53,18 @@ END $$;
 
 CREATE SCHEMA credyt;
 COMMENT ON SCHEMA credyt IS
-    'credyt_pg: credits, prices and margin. Start with credyt.create_asset, set_price, grant_credits, debit_credits; read wallet_balances and margin_by_action.';
+    'credyt_pg: credits, prices and margin. Start with create_asset, set_price, grant_credits and debit_credits.';
 
 -- What backends remember is announced, whoever writes it: our functions, a restore, or logical replication,
 -- which fires nothing but what is ALWAYS there FOR EACH ROW.
 CREATE FUNCTION credyt.announce_change() RETURNS trigger
     AS 'MODULE_PATHNAME', 'credyt_announce_change' LANGUAGE c;
-COMMENT ON FUNCTION credyt.announce_change() IS 'Tells every backend that a table it remembers has changed.';
+COMMENT ON FUNCTION credyt.announce_change() IS 'Invalidates what backends have cached of a table.';
 
 -- Facts never change.
 CREATE FUNCTION credyt.refuse_change() RETURNS trigger
     AS 'MODULE_PATHNAME', 'credyt_refuse_change' LANGUAGE c;
-COMMENT ON FUNCTION credyt.refuse_change() IS 'Refuses UPDATE, DELETE and TRUNCATE of facts with WC012.';
+COMMENT ON FUNCTION credyt.refuse_change() IS 'Refuses UPDATE, DELETE and TRUNCATE of append-only tables.';
 
 CREATE TABLE credyt.clock (
     now timestamptz NOT NULL,
@@ -85,4 +85,4 @@ CREATE FUNCTION credyt.statement_time() RETURNS timestamptz
     AS 'MODULE_PATHNAME', 'credyt_statement_time' LANGUAGE c STABLE
     SECURITY DEFINER SET search_path = pg_catalog, pg_temp;
 COMMENT ON FUNCTION credyt.statement_time() IS
-    'The time that readers read at: the start of the statement, inside CALL and DO that of the clock.';
+    'The time as of which reads answer: the start of the statement; inside CALL and DO the clock.';

@@ -27,14 +27,14 @@ CREATE TYPE credyt.wallet (
 );
 COMMENT ON TYPE credyt.wallet IS
     'The packed state of one wallet; prints and reads as JSON, casts to jsonb, opens with credyt.grants(wallet).';
-COMMENT ON FUNCTION credyt.wallet_in(cstring) IS 'Reads the JSON text of a wallet. 22P02 when it is no possible wallet.';
+COMMENT ON FUNCTION credyt.wallet_in(cstring) IS 'Reads the JSON text of a wallet; refuses what is not a possible wallet.';
 COMMENT ON FUNCTION credyt.wallet_out(credyt.wallet) IS 'Prints a wallet as JSON text.';
-COMMENT ON FUNCTION credyt.wallet_recv(internal) IS 'Reads the packed bytes of a wallet. 22P02 when a byte is wrong.';
+COMMENT ON FUNCTION credyt.wallet_recv(internal) IS 'Reads the packed bytes of a wallet; refuses a wrong byte.';
 COMMENT ON FUNCTION credyt.wallet_send(credyt.wallet) IS 'The packed bytes of a wallet.';
 
 CREATE FUNCTION credyt.pack(bytea) RETURNS credyt.wallet
     AS 'MODULE_PATHNAME', 'credyt_wallet_pack' LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE;
-COMMENT ON FUNCTION credyt.pack(bytea) IS 'The wallet of these packed bytes. 22P02 when a byte is wrong.';
+COMMENT ON FUNCTION credyt.pack(bytea) IS 'The wallet of these packed bytes; refuses a wrong byte.';
 
 CREATE FUNCTION credyt.unpack(credyt.wallet) RETURNS jsonb
     AS 'MODULE_PATHNAME', 'credyt_wallet_unpack' LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE;
@@ -59,7 +59,7 @@ COMMENT ON FUNCTION credyt.seq(credyt.wallet) IS 'The number of the wallet''s la
 CREATE FUNCTION credyt.next_due(credyt.wallet) RETURNS timestamptz
     AS 'MODULE_PATHNAME', 'credyt_wallet_next_due' LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE;
 COMMENT ON FUNCTION credyt.next_due(credyt.wallet) IS
-    'When time alone next changes the wallet: a grant starts or ends, a hold ends, a plan renews.';
+    'When the wallet next changes without a call: a grant starts or ends, a hold ends, a plan renews.';
 
 CREATE FUNCTION credyt.settled(state credyt.wallet, at timestamptz) RETURNS numeric
     AS 'MODULE_PATHNAME', 'credyt_wallet_settled' LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE;
@@ -68,7 +68,7 @@ COMMENT ON FUNCTION credyt.settled(credyt.wallet, timestamptz) IS
 
 CREATE FUNCTION credyt.held(credyt.wallet) RETURNS numeric
     AS 'MODULE_PATHNAME', 'credyt_wallet_held' LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE;
-COMMENT ON FUNCTION credyt.held(credyt.wallet) IS 'Credits that open authorizations pin, overdraft included.';
+COMMENT ON FUNCTION credyt.held(credyt.wallet) IS 'Credits held by open authorizations, overdraft included.';
 
 CREATE FUNCTION credyt.available(state credyt.wallet, overdraft_limit numeric, at timestamptz) RETURNS numeric
     AS 'MODULE_PATHNAME', 'credyt_wallet_available' LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE;

@@ -20,7 +20,7 @@ COMMENT ON COLUMN credyt.prices.version IS 'Counts up from 1 within asset and ac
 COMMENT ON COLUMN credyt.prices.customer IS 'Whose own price it is; NULL: a list''s, or for all.';
 COMMENT ON COLUMN credyt.prices.price_list IS 'The price list that it belongs to; NULL: a customer''s own, or for all.';
 COMMENT ON COLUMN credyt.prices.price IS 'The rule, in credits. JSON null: withdrawn.';
-COMMENT ON COLUMN credyt.prices.effective_at IS 'From when it counts, until a later version does.';
+COMMENT ON COLUMN credyt.prices.effective_at IS 'Start, inclusive; it ends where a later version starts.';
 COMMENT ON COLUMN credyt.prices.created_at IS 'When it was set.';
 SELECT pg_catalog.pg_extension_config_dump('credyt.prices', '');
 CREATE TRIGGER announce AFTER INSERT OR UPDATE OR DELETE ON credyt.prices
@@ -40,9 +40,9 @@ CREATE TYPE credyt.quote AS (
 COMMENT ON TYPE credyt.quote IS 'What an action would cost.';
 COMMENT ON COLUMN credyt.quote.action IS 'What the customer would do.';
 COMMENT ON COLUMN credyt.quote.quantity IS 'How much of it.';
-COMMENT ON COLUMN credyt.quote.asset IS 'In which asset.';
+COMMENT ON COLUMN credyt.quote.asset IS 'Asset.';
 COMMENT ON COLUMN credyt.quote.credits IS 'Credits it would cost.';
-COMMENT ON COLUMN credyt.quote.price_version IS 'The price that says so.';
+COMMENT ON COLUMN credyt.quote.price_version IS 'The version of the price.';
 COMMENT ON COLUMN credyt.quote.breakdown IS 'How the credits came about, amounts as strings.';
 
 CREATE TYPE credyt.price AS (
@@ -62,7 +62,7 @@ COMMENT ON COLUMN credyt.price.version IS 'Counts up from 1 within asset and act
 COMMENT ON COLUMN credyt.price.customer IS 'Whose own price it is; NULL: a list''s, or for all.';
 COMMENT ON COLUMN credyt.price.price_list IS 'The price list that it belongs to; NULL: a customer''s own, or for all.';
 COMMENT ON COLUMN credyt.price.price IS 'The rule; JSON null: withdrawn.';
-COMMENT ON COLUMN credyt.price.effective_at IS 'From when it counts.';
+COMMENT ON COLUMN credyt.price.effective_at IS 'Start, inclusive.';
 COMMENT ON COLUMN credyt.price.created_at IS 'When it was set.';
 
 CREATE FUNCTION credyt.set_price(
@@ -91,7 +91,7 @@ CREATE FUNCTION credyt.quote(
     AS 'MODULE_PATHNAME', 'credyt_quote' LANGUAGE c VOLATILE
     SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_seqscan = off;
 COMMENT ON FUNCTION credyt.quote(text, numeric, jsonb, text, text, jsonb, numeric, timestamptz) IS
-    'What an action costs in credits, and how that comes about, by the prices and vendor rates of now or another moment.';
+    'What an action costs in credits, with the breakdown, by the prices and vendor rates of now or another moment.';
 
 CREATE VIEW credyt.price_book AS
 SELECT p.action, p.asset, p.customer, p.price_list, p.version, p.price, p.effective_at,
@@ -105,8 +105,8 @@ COMMENT ON COLUMN credyt.price_book.customer IS 'Whose own price it is; NULL: a 
 COMMENT ON COLUMN credyt.price_book.price_list IS 'The price list that it belongs to; NULL: a customer''s own, or for all.';
 COMMENT ON COLUMN credyt.price_book.version IS 'Counts up from 1 within asset and action.';
 COMMENT ON COLUMN credyt.price_book.price IS 'The rule, in credits; JSON null: withdrawn.';
-COMMENT ON COLUMN credyt.price_book.effective_at IS 'From when it counts ...';
-COMMENT ON COLUMN credyt.price_book.superseded_at IS '... and until when; NULL: until further notice.';
+COMMENT ON COLUMN credyt.price_book.effective_at IS 'Start, inclusive.';
+COMMENT ON COLUMN credyt.price_book.superseded_at IS 'End, exclusive; NULL: until further notice.';
 
 CREATE TABLE credyt.customer_price_lists (
     customer      text NOT NULL,
@@ -118,7 +118,7 @@ CREATE TABLE credyt.customer_price_lists (
     PRIMARY KEY (customer, asset, version)
 );
 COMMENT ON TABLE credyt.customer_price_lists IS 'Which prices a customer is kept on, append-only: the latest version counts. Written by credyt.set_price_list.';
-COMMENT ON COLUMN credyt.customer_price_lists.customer IS 'The customer.';
+COMMENT ON COLUMN credyt.customer_price_lists.customer IS 'Customer.';
 COMMENT ON COLUMN credyt.customer_price_lists.asset IS 'The asset of the prices.';
 COMMENT ON COLUMN credyt.customer_price_lists.version IS 'Counts up from 1 within customer and asset.';
 COMMENT ON COLUMN credyt.customer_price_lists.price_list IS 'The price list; NULL: the prices for all.';

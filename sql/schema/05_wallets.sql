@@ -16,10 +16,10 @@ CREATE TABLE credyt.wallets (
 -- For maintain. A debit leaves next_due_at as it is, so this index takes no HOT update from it.
 CREATE INDEX wallets_next_due_at ON credyt.wallets (next_due_at) WHERE next_due_at IS NOT NULL;
 COMMENT ON TABLE credyt.wallets IS 'One hot row per customer and asset; a debit is one update of it. Read credyt.wallet_balances instead.';
-COMMENT ON COLUMN credyt.wallets.customer IS 'Whose wallet it is.';
-COMMENT ON COLUMN credyt.wallets.asset IS 'In which asset.';
+COMMENT ON COLUMN credyt.wallets.customer IS 'Customer.';
+COMMENT ON COLUMN credyt.wallets.asset IS 'Asset.';
 COMMENT ON COLUMN credyt.wallets.created_at IS 'When it was opened.';
-COMMENT ON COLUMN credyt.wallets.next_due_at IS 'Before this moment time alone changes nothing in the state and asks for no top-up; NULL: never. A debit leaves it as it is, so it may be early.';
+COMMENT ON COLUMN credyt.wallets.next_due_at IS 'Nothing falls due before this moment, top-ups included; NULL: never. A debit leaves it as it is, so it may be early.';
 COMMENT ON COLUMN credyt.wallets.overdraft_limit IS 'Credits that may be owed.';
 COMMENT ON COLUMN credyt.wallets.status IS 'active, frozen or closed.';
 COMMENT ON COLUMN credyt.wallets.status_reason IS 'Why it was frozen or closed.';
@@ -37,7 +37,7 @@ CREATE TYPE credyt.balance AS (
 );
 COMMENT ON TYPE credyt.balance IS 'A customer''s balance.';
 COMMENT ON COLUMN credyt.balance.settled IS 'Credits in live or held grants, less what is owed.';
-COMMENT ON COLUMN credyt.balance.held IS 'Credits that open authorizations pin; NULL at a past time.';
+COMMENT ON COLUMN credyt.balance.held IS 'Credits held by open authorizations; NULL at a past time.';
 COMMENT ON COLUMN credyt.balance.available IS 'Credits that can be spent, overdraft included; NULL at a past time.';
 COMMENT ON COLUMN credyt.balance.owed IS 'Credits spent beyond the grants and not paid back.';
 COMMENT ON COLUMN credyt.balance.overdraft_limit IS 'Credits that may be owed; NULL at a past time.';
@@ -55,10 +55,10 @@ CREATE TYPE credyt.wallet_row AS (
     status           text
 );
 COMMENT ON TYPE credyt.wallet_row IS 'A wallet, in the columns of credyt.wallet_balances.';
-COMMENT ON COLUMN credyt.wallet_row.customer IS 'Whose wallet.';
-COMMENT ON COLUMN credyt.wallet_row.asset IS 'In which asset.';
+COMMENT ON COLUMN credyt.wallet_row.customer IS 'Customer.';
+COMMENT ON COLUMN credyt.wallet_row.asset IS 'Asset.';
 COMMENT ON COLUMN credyt.wallet_row.settled IS 'Credits in live or held grants, less what is owed.';
-COMMENT ON COLUMN credyt.wallet_row.held IS 'Credits that open authorizations pin.';
+COMMENT ON COLUMN credyt.wallet_row.held IS 'Credits held by open authorizations.';
 COMMENT ON COLUMN credyt.wallet_row.available IS 'Credits that can be spent, overdraft included.';
 COMMENT ON COLUMN credyt.wallet_row.owed IS 'Credits spent beyond the grants and not paid back.';
 COMMENT ON COLUMN credyt.wallet_row.overdraft_limit IS 'Credits that may be owed.';
@@ -78,7 +78,7 @@ CREATE TYPE credyt.movement AS (
     refers_to     uuid,
     reason        text
 );
-COMMENT ON TYPE credyt.movement IS 'What time has decided and no call has booked yet, in the columns of credyt.ledger.';
+COMMENT ON TYPE credyt.movement IS 'A pending entry: it has fallen due and is not booked, in the columns of credyt.ledger.';
 COMMENT ON COLUMN credyt.movement.kind IS 'grant, expiry, revocation, settlement or transfer.';
 COMMENT ON COLUMN credyt.movement.occurred_at IS 'When it fell due.';
 COMMENT ON COLUMN credyt.movement.accounted_at IS 'When it counts in the books.';
@@ -100,7 +100,7 @@ CREATE FUNCTION credyt.open_wallet(
     AS 'MODULE_PATHNAME', 'credyt_open_wallet' LANGUAGE c VOLATILE
     SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_seqscan = off;
 COMMENT ON FUNCTION credyt.open_wallet(text, text, numeric, jsonb) IS
-    'Opens a wallet, or sets the overdraft limit and metadata of one; a grant opens a wallet, too.';
+    'Opens a wallet, or sets the overdraft limit and metadata of one. A grant opens a wallet as well.';
 
 CREATE FUNCTION credyt.balance(
     customer  text,
@@ -122,7 +122,7 @@ CREATE FUNCTION credyt.pending_movements(customer text, asset text, state credyt
     AS 'MODULE_PATHNAME', 'credyt_pending_movements' LANGUAGE c STABLE ROWS 1
     SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_seqscan = off;
 COMMENT ON FUNCTION credyt.pending_movements(text, text, credyt.wallet, timestamptz) IS
-    'What time has decided about a wallet up to a moment and no call has booked yet.';
+    'The entries of a wallet that are pending at a moment, in the columns of the ledger.';
 
 CREATE VIEW credyt.current_wallets AS
 SELECT w.customer, w.asset, w.status, w.overdraft_limit, t.at, s.state
@@ -137,9 +137,9 @@ CROSS JOIN LATERAL (
                 ELSE w.state END AS state
     OFFSET 0
 ) s;
-COMMENT ON VIEW credyt.current_wallets IS 'Every wallet''s state now, pending entries included. The other views are made of it.';
-COMMENT ON COLUMN credyt.current_wallets.customer IS 'Whose wallet.';
-COMMENT ON COLUMN credyt.current_wallets.asset IS 'In which asset.';
+COMMENT ON VIEW credyt.current_wallets IS 'What is each wallet''s state now? Pending entries included; other views read it.';
+COMMENT ON COLUMN credyt.current_wallets.customer IS 'Customer.';
+COMMENT ON COLUMN credyt.current_wallets.asset IS 'Asset.';
 COMMENT ON COLUMN credyt.current_wallets.status IS 'active, frozen or closed.';
 COMMENT ON COLUMN credyt.current_wallets.overdraft_limit IS 'Credits that may be owed.';
 COMMENT ON COLUMN credyt.current_wallets.at IS 'The moment it is read at.';
@@ -153,9 +153,9 @@ CROSS JOIN (SELECT credyt.statement_time() AS now OFFSET 0) n
 CROSS JOIN LATERAL credyt.pending_movements(w.customer, w.asset, w.state, n.now) AS d
 -- A wallet that last changed later, by a clock that was set back, has nothing due before then.
 WHERE w.next_due_at <= n.now;
-COMMENT ON VIEW credyt.pending_entries IS 'What is due in every wallet and no call has booked yet: the rows that the ledger will have. Every report includes it.';
-COMMENT ON COLUMN credyt.pending_entries.customer IS 'Whose wallet.';
-COMMENT ON COLUMN credyt.pending_entries.asset IS 'In which asset.';
+COMMENT ON VIEW credyt.pending_entries IS 'What is due in each wallet and not booked yet? The rows that the ledger will have; reports include them.';
+COMMENT ON COLUMN credyt.pending_entries.customer IS 'Customer.';
+COMMENT ON COLUMN credyt.pending_entries.asset IS 'Asset.';
 COMMENT ON COLUMN credyt.pending_entries.kind IS 'grant, expiry, revocation, settlement or transfer.';
 COMMENT ON COLUMN credyt.pending_entries.occurred_at IS 'When it fell due.';
 COMMENT ON COLUMN credyt.pending_entries.accounted_at IS 'When it counts in the books.';
@@ -179,10 +179,10 @@ SELECT w.customer, w.asset,
        w.status
 FROM credyt.current_wallets w;
 COMMENT ON VIEW credyt.wallet_balances IS 'What does each customer have? Credits, as credyt.balance says.';
-COMMENT ON COLUMN credyt.wallet_balances.customer IS 'Whose wallet.';
-COMMENT ON COLUMN credyt.wallet_balances.asset IS 'In which asset.';
+COMMENT ON COLUMN credyt.wallet_balances.customer IS 'Customer.';
+COMMENT ON COLUMN credyt.wallet_balances.asset IS 'Asset.';
 COMMENT ON COLUMN credyt.wallet_balances.settled IS 'Credits in live or held grants, less what is owed.';
-COMMENT ON COLUMN credyt.wallet_balances.held IS 'Credits that open authorizations pin.';
+COMMENT ON COLUMN credyt.wallet_balances.held IS 'Credits held by open authorizations.';
 COMMENT ON COLUMN credyt.wallet_balances.available IS 'Credits that can be spent, overdraft included.';
 COMMENT ON COLUMN credyt.wallet_balances.owed IS 'Credits spent beyond the grants and not paid back.';
 COMMENT ON COLUMN credyt.wallet_balances.overdraft_limit IS 'Credits that may be owed.';
@@ -206,7 +206,7 @@ CREATE FUNCTION credyt.unfreeze_wallet(
     AS 'MODULE_PATHNAME', 'credyt_unfreeze_wallet' LANGUAGE c VOLATILE
     SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_seqscan = off;
 COMMENT ON FUNCTION credyt.unfreeze_wallet(text, text) IS
-    'Lets a frozen wallet spend again; harmless on one that is active. WC002, WC006 on a closed one, WC009, 22023.';
+    'Lets a frozen wallet spend again; harmless on an active one, refused on a closed one.';
 
 CREATE FUNCTION credyt.close_wallet(
     customer  text,

@@ -24,19 +24,19 @@ CREATE TABLE credyt.grants (
 );
 CREATE INDEX grants_payment ON credyt.grants (customer, payment) WHERE payment IS NOT NULL;
 COMMENT ON TABLE credyt.grants IS 'Every grant as it was issued, append-only. What is left of it is in credyt.grant_balances.';
-COMMENT ON COLUMN credyt.grants.customer IS 'Who got it.';
+COMMENT ON COLUMN credyt.grants.customer IS 'Customer.';
 COMMENT ON COLUMN credyt.grants.id IS 'UUIDv7.';
-COMMENT ON COLUMN credyt.grants.asset IS 'In which asset.';
+COMMENT ON COLUMN credyt.grants.asset IS 'Asset.';
 COMMENT ON COLUMN credyt.grants.kind IS 'included, promotional or purchased.';
 COMMENT ON COLUMN credyt.grants.priority IS 'Lower burns first.';
 COMMENT ON COLUMN credyt.grants.credits IS 'Credits issued.';
 COMMENT ON COLUMN credyt.grants.paid IS 'Money paid for them, in the asset''s currency.';
 COMMENT ON COLUMN credyt.grants.settled IS 'Credits of it that paid debt the moment it was issued.';
 COMMENT ON COLUMN credyt.grants.debt_revenue IS 'Money earned by them.';
-COMMENT ON COLUMN credyt.grants.effective_at IS 'Live from here on ...';
-COMMENT ON COLUMN credyt.grants.expires_at IS '... and before this moment, or that of ended_grants; NULL: it never ends.';
+COMMENT ON COLUMN credyt.grants.effective_at IS 'Start, inclusive.';
+COMMENT ON COLUMN credyt.grants.expires_at IS 'End, exclusive, where ended_grants has no earlier one; NULL: it never ends.';
 COMMENT ON COLUMN credyt.grants.applies_to IS 'Patterns of the actions it may pay for, such as image.*; NULL: all.';
-COMMENT ON COLUMN credyt.grants.origin IS 'The grant it came from: re-issued by a refund, rolled over from the period before (the first, of several), or transferred (then another customer''s).';
+COMMENT ON COLUMN credyt.grants.origin IS 'The grant it came from: re-issued by a refund, rolled over (of several the first), or transferred (another customer''s).';
 COMMENT ON COLUMN credyt.grants.created_at IS 'When it was issued.';
 COMMENT ON COLUMN credyt.grants.currency IS 'The currency of currency_paid; NULL: it was paid in the asset''s.';
 COMMENT ON COLUMN credyt.grants.currency_paid IS 'Money paid for them in that currency; paid is it times exchange_rate.';
@@ -53,8 +53,8 @@ CREATE TABLE credyt.ended_grants (
     ended_at  timestamptz NOT NULL,
     PRIMARY KEY (customer, grant_id)
 );
-COMMENT ON TABLE credyt.ended_grants IS 'Grants of a period that credyt.change_plan has ended before its time, append-only.';
-COMMENT ON COLUMN credyt.ended_grants.customer IS 'Whose grant.';
+COMMENT ON TABLE credyt.ended_grants IS 'Grants that credyt.change_plan has ended early, append-only.';
+COMMENT ON COLUMN credyt.ended_grants.customer IS 'Customer.';
 COMMENT ON COLUMN credyt.ended_grants.grant_id IS 'The grant.';
 COMMENT ON COLUMN credyt.ended_grants.ended_at IS 'When it ended, instead of its expires_at.';
 SELECT pg_catalog.pg_extension_config_dump('credyt.ended_grants', '');
@@ -69,10 +69,10 @@ CREATE TABLE credyt.revoked_grants (
     PRIMARY KEY (customer, grant_id, owed)
 );
 COMMENT ON TABLE credyt.revoked_grants IS 'Grants that were revoked as a whole, append-only: what comes back to one is lost.';
-COMMENT ON COLUMN credyt.revoked_grants.customer IS 'Whose grant.';
+COMMENT ON COLUMN credyt.revoked_grants.customer IS 'Customer.';
 COMMENT ON COLUMN credyt.revoked_grants.grant_id IS 'The grant.';
 COMMENT ON COLUMN credyt.revoked_grants.owed IS 'True: spent credits are owed, those that a capture takes later too. False: they are kept.';
-COMMENT ON COLUMN credyt.revoked_grants.revoked_at IS 'When it was revoked so first.';
+COMMENT ON COLUMN credyt.revoked_grants.revoked_at IS 'When it was first revoked in this way.';
 SELECT pg_catalog.pg_extension_config_dump('credyt.revoked_grants', '');
 CREATE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON credyt.revoked_grants
     FOR EACH STATEMENT EXECUTE FUNCTION credyt.refuse_change('revoked_grants');
@@ -94,19 +94,19 @@ CREATE TYPE credyt.grant AS (
     origin        uuid,
     replayed      boolean
 );
-COMMENT ON TYPE credyt.grant IS 'A block of credits.';
+COMMENT ON TYPE credyt.grant IS 'A grant: a block of credits on the same terms.';
 COMMENT ON COLUMN credyt.grant.id IS 'UUIDv7.';
-COMMENT ON COLUMN credyt.grant.customer IS 'Who got it.';
-COMMENT ON COLUMN credyt.grant.asset IS 'In which asset.';
+COMMENT ON COLUMN credyt.grant.customer IS 'Customer.';
+COMMENT ON COLUMN credyt.grant.asset IS 'Asset.';
 COMMENT ON COLUMN credyt.grant.kind IS 'included, promotional or purchased.';
 COMMENT ON COLUMN credyt.grant.priority IS 'Lower burns first.';
 COMMENT ON COLUMN credyt.grant.credits IS 'Credits issued.';
 COMMENT ON COLUMN credyt.grant.remaining IS 'Credits left, held ones included.';
-COMMENT ON COLUMN credyt.grant.held IS 'Credits that open authorizations pin.';
+COMMENT ON COLUMN credyt.grant.held IS 'Credits held by open authorizations.';
 COMMENT ON COLUMN credyt.grant.paid IS 'Money paid for it, in the asset''s currency.';
 COMMENT ON COLUMN credyt.grant.deferred IS 'The part of it that is not earned yet.';
-COMMENT ON COLUMN credyt.grant.effective_at IS 'Live from here on ...';
-COMMENT ON COLUMN credyt.grant.expires_at IS '... and before this moment; NULL: it never ends.';
+COMMENT ON COLUMN credyt.grant.effective_at IS 'Start, inclusive.';
+COMMENT ON COLUMN credyt.grant.expires_at IS 'End, exclusive; NULL: it never ends.';
 COMMENT ON COLUMN credyt.grant.applies_to IS 'Patterns of the actions it may pay for; NULL: all.';
 COMMENT ON COLUMN credyt.grant.origin IS 'The grant it came from.';
 COMMENT ON COLUMN credyt.grant.replayed IS 'True: the same call was answered before, and nothing changed now.';
@@ -142,7 +142,7 @@ CREATE FUNCTION credyt.revoke_grant(
     AS 'MODULE_PATHNAME', 'credyt_revoke_grant' LANGUAGE c VOLATILE
     SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_seqscan = off;
 COMMENT ON FUNCTION credyt.revoke_grant(text, uuid, numeric, text, text, text) IS
-    'Takes back what is unheld of a grant (or so many credits of it) at once, and what holds return later. spent owe: what was spent of it is owed from now on, and its revenue taken back. WC001 for more credits than are unheld, WC005, WC011, 22023.';
+    'Takes back what is unheld of a grant, all or some of it; with spent owe, what was spent becomes a debt.';
 
 -- ROWS 10: with fewer the planner compares each grant of a wallet with every other one in grant_balances.
 CREATE FUNCTION credyt.grants(wallet credyt.wallet) RETURNS SETOF credyt.grant
@@ -154,7 +154,7 @@ CREATE FUNCTION credyt.pending_grants(customer text, asset text, state credyt.wa
     AS 'MODULE_PATHNAME', 'credyt_pending_grants' LANGUAGE c STABLE ROWS 1
     SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_seqscan = off;
 COMMENT ON FUNCTION credyt.pending_grants(text, text, credyt.wallet, timestamptz) IS
-    'The grants that renewals up to a moment have made and no call has booked yet.';
+    'The grants of renewals that are pending at a moment.';
 
 CREATE VIEW credyt.grant_balances AS
 SELECT g.customer, g.id, g.asset, g.kind, g.priority, g.credits,
@@ -181,18 +181,18 @@ LEFT JOIN (
     FROM credyt.current_wallets w CROSS JOIN LATERAL credyt.grants(w.state) AS open
 ) o ON o.customer = g.customer AND o.id = g.id;
 COMMENT ON VIEW credyt.grant_balances IS 'What is left of every grant? Future, spent and ended ones too.';
-COMMENT ON COLUMN credyt.grant_balances.customer IS 'Who got it.';
+COMMENT ON COLUMN credyt.grant_balances.customer IS 'Customer.';
 COMMENT ON COLUMN credyt.grant_balances.id IS 'The grant.';
-COMMENT ON COLUMN credyt.grant_balances.asset IS 'In which asset.';
+COMMENT ON COLUMN credyt.grant_balances.asset IS 'Asset.';
 COMMENT ON COLUMN credyt.grant_balances.kind IS 'included, promotional or purchased.';
 COMMENT ON COLUMN credyt.grant_balances.priority IS 'Lower burns first.';
 COMMENT ON COLUMN credyt.grant_balances.credits IS 'Credits issued.';
 COMMENT ON COLUMN credyt.grant_balances.remaining IS 'Credits left, held ones included.';
-COMMENT ON COLUMN credyt.grant_balances.held IS 'Credits that open authorizations pin.';
+COMMENT ON COLUMN credyt.grant_balances.held IS 'Credits held by open authorizations.';
 COMMENT ON COLUMN credyt.grant_balances.paid IS 'Money paid for it, in the asset''s currency.';
 COMMENT ON COLUMN credyt.grant_balances.deferred IS 'The part of it that is not earned yet.';
-COMMENT ON COLUMN credyt.grant_balances.effective_at IS 'Live from here on ...';
-COMMENT ON COLUMN credyt.grant_balances.expires_at IS '... and before this moment; NULL: it never ends.';
+COMMENT ON COLUMN credyt.grant_balances.effective_at IS 'Start, inclusive.';
+COMMENT ON COLUMN credyt.grant_balances.expires_at IS 'End, exclusive; NULL: it never ends.';
 COMMENT ON COLUMN credyt.grant_balances.applies_to IS 'Patterns of the actions it may pay for; NULL: all.';
 COMMENT ON COLUMN credyt.grant_balances.origin IS 'The grant it came from.';
 COMMENT ON COLUMN credyt.grant_balances.replayed IS 'Always false: a view answers no call.';
@@ -208,13 +208,13 @@ CROSS JOIN LATERAL credyt.grants(w.state) WITH ORDINALITY AS
 WHERE w.status = 'active' AND o.remaining > o.held
   AND o.effective_at <= w.at AND (o.expires_at IS NULL OR o.expires_at > w.at);
 COMMENT ON VIEW credyt.spend_order IS 'Which grant burns next? Those with applies_to pay for matching actions only.';
-COMMENT ON COLUMN credyt.spend_order.customer IS 'Whose wallet.';
-COMMENT ON COLUMN credyt.spend_order.asset IS 'In which asset.';
+COMMENT ON COLUMN credyt.spend_order.customer IS 'Customer.';
+COMMENT ON COLUMN credyt.spend_order.asset IS 'Asset.';
 COMMENT ON COLUMN credyt.spend_order.position IS '1 burns first.';
 COMMENT ON COLUMN credyt.spend_order.grant_id IS 'The grant.';
 COMMENT ON COLUMN credyt.spend_order.kind IS 'included, promotional or purchased.';
 COMMENT ON COLUMN credyt.spend_order.remaining IS 'Credits left, held ones included.';
-COMMENT ON COLUMN credyt.spend_order.held IS 'Credits that open authorizations pin.';
+COMMENT ON COLUMN credyt.spend_order.held IS 'Credits held by open authorizations.';
 COMMENT ON COLUMN credyt.spend_order.expires_at IS 'When it ends; NULL: never.';
 COMMENT ON COLUMN credyt.spend_order.applies_to IS 'Patterns of the actions it may pay for; NULL: all.';
 
@@ -224,8 +224,8 @@ FROM credyt.current_wallets w
 CROSS JOIN LATERAL credyt.grants(w.state) AS o
 WHERE o.expires_at > w.at AND o.effective_at <= w.at;
 COMMENT ON VIEW credyt.expiring_grants IS 'Which live credits will end, and when? Ask with ORDER BY expires_at.';
-COMMENT ON COLUMN credyt.expiring_grants.customer IS 'Whose wallet.';
-COMMENT ON COLUMN credyt.expiring_grants.asset IS 'In which asset.';
+COMMENT ON COLUMN credyt.expiring_grants.customer IS 'Customer.';
+COMMENT ON COLUMN credyt.expiring_grants.asset IS 'Asset.';
 COMMENT ON COLUMN credyt.expiring_grants.grant_id IS 'The grant.';
 COMMENT ON COLUMN credyt.expiring_grants.kind IS 'included, promotional or purchased.';
 COMMENT ON COLUMN credyt.expiring_grants.remaining IS 'Credits left, held ones included.';

@@ -38,14 +38,14 @@ CREATE INDEX ledger_refers_to ON credyt.ledger (customer, refers_to) WHERE refer
 CREATE INDEX ledger_accounted_at ON credyt.ledger
     USING brin (accounted_at timestamptz_minmax_multi_ops, created_at) WITH (pages_per_range = 64, autosummarize = on);
 COMMENT ON TABLE credyt.ledger IS 'Everything that moved credits, append-only. What leaves the wallet is negative; revenue earned is positive.';
-COMMENT ON COLUMN credyt.ledger.customer IS 'Whose wallet moved.';
-COMMENT ON COLUMN credyt.ledger.asset IS 'In which asset.';
+COMMENT ON COLUMN credyt.ledger.customer IS 'Customer.';
+COMMENT ON COLUMN credyt.ledger.asset IS 'Asset.';
 COMMENT ON COLUMN credyt.ledger.id IS 'UUIDv7.';
 COMMENT ON COLUMN credyt.ledger.seq IS 'The number of the row in its wallet, from 1 without gaps.';
 COMMENT ON COLUMN credyt.ledger.created_at IS 'When it was booked.';
 COMMENT ON COLUMN credyt.ledger.occurred_at IS 'When it happened: for a debit what the caller says, for an expiry the moment it fell due.';
 COMMENT ON COLUMN credyt.ledger.accounted_at IS 'When it counts in the books.';
-COMMENT ON COLUMN credyt.ledger.price_version IS 'The price that was charged; NULL: credits were given.';
+COMMENT ON COLUMN credyt.ledger.price_version IS 'The version of the price that was charged; NULL: the caller gave the credits.';
 COMMENT ON COLUMN credyt.ledger.kind IS 'grant, debit, refund, expiry, revocation, settlement or transfer.';
 COMMENT ON COLUMN credyt.ledger.action IS 'What the customer did.';
 COMMENT ON COLUMN credyt.ledger.quantity IS 'How much of it; of a revocation the credits asked for, NULL for the whole grant.';
@@ -53,8 +53,8 @@ COMMENT ON COLUMN credyt.ledger.credits IS 'Credits that came (positive) or went
 COMMENT ON COLUMN credyt.ledger.balance IS 'Sum of credits of the wallet''s rows up to this one: future grants included, less what is owed.';
 COMMENT ON COLUMN credyt.ledger.revenue IS 'Money earned (positive) or given back (negative), in the asset''s currency.';
 COMMENT ON COLUMN credyt.ledger.cost IS 'Vendor cost given with it, in the asset''s currency; NULL: not known.';
-COMMENT ON COLUMN credyt.ledger.costs IS 'The vendors'' models behind it, each with its cost (null: not known, with the reason), read from usage; of a refund or settlement their weights.';
-COMMENT ON COLUMN credyt.ledger.allocations IS 'Grant by grant: credits, and the revenue earned or the deferred money that moved, as strings; grant null: overdraft. Of a transfer also the grant (and customer) they moved to or came from. Of a refund also debts: the revocations whose debt it lowers, or gives back to who paid it.';
+COMMENT ON COLUMN credyt.ledger.costs IS 'Vendors'' models behind it, each with its cost (null: not known, with the reason); of a refund or settlement, weights.';
+COMMENT ON COLUMN credyt.ledger.allocations IS 'Grant by grant: credits, and revenue earned or deferred money moved, as strings. docs/reference.md lists the keys.';
 COMMENT ON COLUMN credyt.ledger.authorization_id IS 'The authorization it captures.';
 COMMENT ON COLUMN credyt.ledger.refers_to IS 'The debit it refunds or settles, the grant it issues, ends or revokes; of a transfer in the sender''s row.';
 COMMENT ON COLUMN credyt.ledger.scopes IS 'Spend limits it counts under.';
@@ -78,9 +78,9 @@ CREATE TABLE credyt.open_debts (
     returned  numeric NOT NULL,
     PRIMARY KEY (customer, asset, seq)
 );
-COMMENT ON TABLE credyt.open_debts IS 'Ledger rows that are still owed, the oldest paid first, and revocations that were.';
-COMMENT ON COLUMN credyt.open_debts.customer IS 'Who owes.';
-COMMENT ON COLUMN credyt.open_debts.asset IS 'In which asset.';
+COMMENT ON TABLE credyt.open_debts IS 'Ledger rows that are still owed, the oldest paid first, and revocations that were owed once.';
+COMMENT ON COLUMN credyt.open_debts.customer IS 'Customer.';
+COMMENT ON COLUMN credyt.open_debts.asset IS 'Asset.';
 COMMENT ON COLUMN credyt.open_debts.seq IS 'The number of the ledger row in its wallet.';
 COMMENT ON COLUMN credyt.open_debts.id IS 'The ledger row.';
 COMMENT ON COLUMN credyt.open_debts.action IS 'What the customer did: grants that may pay for it pay the debt. NULL: a revocation, which any grant pays.';
@@ -109,8 +109,8 @@ CREATE TYPE credyt.debit AS (
 );
 COMMENT ON TYPE credyt.debit IS 'The answer to a debit, a capture or a refund.';
 COMMENT ON COLUMN credyt.debit.id IS 'The ledger row.';
-COMMENT ON COLUMN credyt.debit.customer IS 'Whose credits moved.';
-COMMENT ON COLUMN credyt.debit.asset IS 'In which asset.';
+COMMENT ON COLUMN credyt.debit.customer IS 'Customer.';
+COMMENT ON COLUMN credyt.debit.asset IS 'Asset.';
 COMMENT ON COLUMN credyt.debit.kind IS 'debit or refund.';
 COMMENT ON COLUMN credyt.debit.action IS 'What the customer did.';
 COMMENT ON COLUMN credyt.debit.quantity IS 'How much of it; of a capture what this call adds.';
@@ -119,7 +119,7 @@ COMMENT ON COLUMN credyt.debit.revenue IS 'Money earned, or given back, by this 
 COMMENT ON COLUMN credyt.debit.cost IS 'Vendor cost known so far, in the asset''s currency; NULL: not known.';
 COMMENT ON COLUMN credyt.debit.margin IS 'Revenue less cost; NULL while the cost is not known.';
 COMMENT ON COLUMN credyt.debit.available IS 'Credits that can be spent now.';
-COMMENT ON COLUMN credyt.debit.held IS 'Credits that open authorizations pin now.';
+COMMENT ON COLUMN credyt.debit.held IS 'Credits held by open authorizations now.';
 COMMENT ON COLUMN credyt.debit.allocations IS 'Grant by grant: credits and revenue, as strings; grant null: overdraft.';
 COMMENT ON COLUMN credyt.debit.authorization_id IS 'The authorization it captures.';
 COMMENT ON COLUMN credyt.debit.replayed IS 'True: the same call was answered before, and nothing changed now.';
@@ -170,9 +170,9 @@ UNION ALL
 SELECT p.customer, p.asset, NULL::bigint, NULL::uuid, p.occurred_at, NULL::timestamptz, p.kind, p.action, NULL::numeric,
        p.credits, p.balance, p.revenue, NULL::numeric, p.reason, NULL::text[], (p.allocations->0->>'grant')::uuid
 FROM credyt.pending_entries p;
-COMMENT ON VIEW credyt.statement IS 'What happened in a wallet? Page by id, which has the order of seq; what is pending has neither and is last.';
-COMMENT ON COLUMN credyt.statement.customer IS 'Whose wallet.';
-COMMENT ON COLUMN credyt.statement.asset IS 'In which asset.';
+COMMENT ON VIEW credyt.statement IS 'What happened in a wallet? Page by id, which has the order of seq; pending entries have neither and come last.';
+COMMENT ON COLUMN credyt.statement.customer IS 'Customer.';
+COMMENT ON COLUMN credyt.statement.asset IS 'Asset.';
 COMMENT ON COLUMN credyt.statement.seq IS 'The number of the row in its wallet; NULL: not booked yet.';
 COMMENT ON COLUMN credyt.statement.id IS 'The ledger row; NULL: not booked yet.';
 COMMENT ON COLUMN credyt.statement.occurred_at IS 'When it happened: of an expiry or a renewal when it fell due, however late it was booked.';
@@ -184,7 +184,7 @@ COMMENT ON COLUMN credyt.statement.credits IS 'Credits that came (positive) or w
 COMMENT ON COLUMN credyt.statement.balance IS 'Credits after this row, future grants included, less what is owed.';
 COMMENT ON COLUMN credyt.statement.revenue IS 'Money earned (positive) or given back (negative).';
 COMMENT ON COLUMN credyt.statement.cost IS 'Vendor cost; NULL: not known.';
-COMMENT ON COLUMN credyt.statement.reason IS 'Why, in a word or a sentence; of a renewal the plan.';
+COMMENT ON COLUMN credyt.statement.reason IS 'Why, in a word or a sentence; for a renewal the plan.';
 COMMENT ON COLUMN credyt.statement.scopes IS 'Spend limits it counts under.';
 COMMENT ON COLUMN credyt.statement.grant_id IS 'The grant that came, went or paid; NULL: several, or the overdraft.';
 
@@ -202,9 +202,9 @@ CREATE TYPE credyt.transfer_result AS (
 );
 COMMENT ON TYPE credyt.transfer_result IS 'The answer to a transfer.';
 COMMENT ON COLUMN credyt.transfer_result.id IS 'The sender''s ledger row.';
-COMMENT ON COLUMN credyt.transfer_result.customer IS 'Who gave.';
-COMMENT ON COLUMN credyt.transfer_result.to_customer IS 'Who got.';
-COMMENT ON COLUMN credyt.transfer_result.asset IS 'In which asset.';
+COMMENT ON COLUMN credyt.transfer_result.customer IS 'The sender.';
+COMMENT ON COLUMN credyt.transfer_result.to_customer IS 'The receiver.';
+COMMENT ON COLUMN credyt.transfer_result.asset IS 'Asset.';
 COMMENT ON COLUMN credyt.transfer_result.credits IS 'Credits that moved.';
 COMMENT ON COLUMN credyt.transfer_result.available IS 'Credits that the sender can spend now.';
 COMMENT ON COLUMN credyt.transfer_result.allocations IS 'Grant by grant: credits, what is deferred for them, and the receiver''s new grant, as strings.';

@@ -39,10 +39,10 @@ CREATE UNIQUE INDEX authorizations_key ON credyt.authorizations (customer, idemp
 CREATE INDEX authorizations_open ON credyt.authorizations (customer, asset, expires_at)
     WHERE status = 'open';
 COMMENT ON TABLE credyt.authorizations IS 'Credits held for actions that have not finished. Read credyt.open_authorizations for the open ones.';
-COMMENT ON COLUMN credyt.authorizations.customer IS 'Whose credits are held.';
+COMMENT ON COLUMN credyt.authorizations.customer IS 'Customer.';
 COMMENT ON COLUMN credyt.authorizations.id IS 'UUIDv7.';
-COMMENT ON COLUMN credyt.authorizations.asset IS 'In which asset.';
-COMMENT ON COLUMN credyt.authorizations.action IS 'What for.';
+COMMENT ON COLUMN credyt.authorizations.asset IS 'Asset.';
+COMMENT ON COLUMN credyt.authorizations.action IS 'Action.';
 COMMENT ON COLUMN credyt.authorizations.status IS 'open, captured, released or expired (open ones past expires_at count as expired).';
 COMMENT ON COLUMN credyt.authorizations.overrun IS 'What a capture above the hold does: reject, clamp or overdraft.';
 COMMENT ON COLUMN credyt.authorizations.quantity IS 'Quantity authorized.';
@@ -54,7 +54,7 @@ COMMENT ON COLUMN credyt.authorizations.captured_cost IS 'Vendor cost of the cap
 COMMENT ON COLUMN credyt.authorizations.captured_costs IS 'The same by vendor and model, read from usage.';
 COMMENT ON COLUMN credyt.authorizations.cost IS 'Vendor cost expected, in the asset''s currency; prices the hold, and is never booked.';
 COMMENT ON COLUMN credyt.authorizations.price_version IS 'The version its captures are priced at; NULL: the action had no price.';
-COMMENT ON COLUMN credyt.authorizations.priced IS 'True: credits came from the price; false: they were given.';
+COMMENT ON COLUMN credyt.authorizations.priced IS 'True: the credits came from the price; false: the caller gave them.';
 COMMENT ON COLUMN credyt.authorizations.created_at IS 'When it was authorized.';
 COMMENT ON COLUMN credyt.authorizations.expires_at IS 'When the hold ends.';
 COMMENT ON COLUMN credyt.authorizations.pins IS 'What is still pinned, grant by grant; grant null: overdraft.';
@@ -89,10 +89,10 @@ CREATE TYPE credyt.authorization AS (
 );
 COMMENT ON TYPE credyt.authorization IS 'The answer to authorize, release and extend.';
 COMMENT ON COLUMN credyt.authorization.id IS 'What capture, release and extend ask for; NULL: refused, nothing stored.';
-COMMENT ON COLUMN credyt.authorization.customer IS 'Whose credits are held.';
-COMMENT ON COLUMN credyt.authorization.asset IS 'In which asset.';
-COMMENT ON COLUMN credyt.authorization.action IS 'What for.';
-COMMENT ON COLUMN credyt.authorization.approved IS 'Go on, or not.';
+COMMENT ON COLUMN credyt.authorization.customer IS 'Customer.';
+COMMENT ON COLUMN credyt.authorization.asset IS 'Asset.';
+COMMENT ON COLUMN credyt.authorization.action IS 'Action.';
+COMMENT ON COLUMN credyt.authorization.approved IS 'True: the credits are held. False: refused, see reason.';
 COMMENT ON COLUMN credyt.authorization.reason IS 'Why refused: insufficient_credits, wallet_not_found or wallet_frozen; or why released.';
 COMMENT ON COLUMN credyt.authorization.credits IS 'Credits authorized, or asked for.';
 COMMENT ON COLUMN credyt.authorization.granted IS 'The amount approved of what varies; NULL: nothing does, or refused.';
@@ -149,7 +149,7 @@ CREATE FUNCTION credyt.release(
     AS 'MODULE_PATHNAME', 'credyt_release' LANGUAGE c VOLATILE
     SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_seqscan = off;
 COMMENT ON FUNCTION credyt.release(text, uuid, text) IS
-    'Gives the held credits free. Again: the first answer. WC004 once captured, WC011, 22023.';
+    'Frees the held credits of an authorization; called again, it returns the first answer.';
 
 CREATE FUNCTION credyt.extend(
     customer          text,
@@ -159,7 +159,7 @@ CREATE FUNCTION credyt.extend(
     AS 'MODULE_PATHNAME', 'credyt_extend' LANGUAGE c VOLATILE
     SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_seqscan = off;
 COMMENT ON FUNCTION credyt.extend(text, uuid, int) IS
-    'Moves the end of a hold to ttl_seconds from now; WC004 once it has ended or is closed.';
+    'Moves the end of a hold to ttl_seconds from now; refused once it has ended or is closed.';
 
 CREATE VIEW credyt.open_authorizations AS
 SELECT h.customer, h.asset, h.id, h.action, h.credits, h.captured, h.expires_at
@@ -168,10 +168,10 @@ CROSS JOIN (SELECT credyt.statement_time() AS now OFFSET 0) n
 JOIN credyt.wallets w ON w.customer = h.customer AND w.asset = h.asset
 WHERE h.status = 'open' AND h.expires_at > n.now AND h.expires_at > credyt.changed_at(w.state);
 COMMENT ON VIEW credyt.open_authorizations IS 'What is held right now?';
-COMMENT ON COLUMN credyt.open_authorizations.customer IS 'Whose credits are held.';
-COMMENT ON COLUMN credyt.open_authorizations.asset IS 'In which asset.';
+COMMENT ON COLUMN credyt.open_authorizations.customer IS 'Customer.';
+COMMENT ON COLUMN credyt.open_authorizations.asset IS 'Asset.';
 COMMENT ON COLUMN credyt.open_authorizations.id IS 'The authorization.';
-COMMENT ON COLUMN credyt.open_authorizations.action IS 'What for.';
+COMMENT ON COLUMN credyt.open_authorizations.action IS 'Action.';
 COMMENT ON COLUMN credyt.open_authorizations.credits IS 'Credits authorized.';
 COMMENT ON COLUMN credyt.open_authorizations.captured IS 'Credits captured so far.';
 COMMENT ON COLUMN credyt.open_authorizations.expires_at IS 'When the hold ends.';
@@ -183,7 +183,7 @@ CREATE TYPE credyt.affordable AS (
     bound      text
 );
 COMMENT ON TYPE credyt.affordable IS 'The largest amount of an action that a customer can pay.';
-COMMENT ON COLUMN credyt.affordable.amount IS 'The amount; 0: nothing; NULL: any amount.';
+COMMENT ON COLUMN credyt.affordable.amount IS 'The largest amount; 0: not even one step; NULL: any amount.';
 COMMENT ON COLUMN credyt.affordable.credits IS 'Its price in credits.';
 COMMENT ON COLUMN credyt.affordable.available IS 'Credits that can be spent on the action, overdraft included.';
 COMMENT ON COLUMN credyt.affordable.bound IS 'What bounds the amount: balance, limit or none.';

@@ -12,7 +12,7 @@ COMMENT ON TABLE credyt.vendors IS 'How vendors, models and usage are recognized
 COMMENT ON COLUMN credyt.vendors.vendor IS 'The vendor''s id.';
 COMMENT ON COLUMN credyt.vendors.version IS 'Counts up from 1 within the vendor.';
 COMMENT ON COLUMN credyt.vendors.source IS 'The format of the file it came from.';
-COMMENT ON COLUMN credyt.vendors.definition IS 'position in its file, match (other names), fallback (vendors whose models it offers), extractors (how usage is read), models (in order, each with its match).';
+COMMENT ON COLUMN credyt.vendors.definition IS 'As JSON: how its usage is read and its models are matched: position, match, fallback, extractors, models.';
 COMMENT ON COLUMN credyt.vendors.created_at IS 'When it was imported.';
 SELECT pg_catalog.pg_extension_config_dump('credyt.vendors', '');
 
@@ -28,13 +28,13 @@ CREATE TABLE credyt.vendor_rates (
     PRIMARY KEY (vendor, model, version)
 );
 COMMENT ON TABLE credyt.vendor_rates IS 'Every version of every model''s rates, append-only; read credyt.vendor_rate_book.';
-COMMENT ON COLUMN credyt.vendor_rates.vendor IS 'Who charges it.';
-COMMENT ON COLUMN credyt.vendor_rates.model IS 'For which model.';
+COMMENT ON COLUMN credyt.vendor_rates.vendor IS 'Vendor.';
+COMMENT ON COLUMN credyt.vendor_rates.model IS 'Model.';
 COMMENT ON COLUMN credyt.vendor_rates.version IS 'Counts up from 1 within vendor and model.';
-COMMENT ON COLUMN credyt.vendor_rates.source IS 'own (credyt.set_vendor_rate), or the format of the file: genai-prices, litellm. Where there are several, the first of these counts.';
+COMMENT ON COLUMN credyt.vendor_rates.source IS 'own (credyt.set_vendor_rate), genai-prices or litellm (the file''s format). Where there are several, the first counts.';
 COMMENT ON COLUMN credyt.vendor_rates.currency IS 'The currency of the prices.';
-COMMENT ON COLUMN credyt.vendor_rates.rates IS 'prices (dated or by hour, the last active one counts) and variants (by the request''s context), unit by unit; money as strings. JSON null: withdrawn.';
-COMMENT ON COLUMN credyt.vendor_rates.effective_at IS 'From when it counts, until a later one of the same source does; NULL: from the beginning.';
+COMMENT ON COLUMN credyt.vendor_rates.rates IS 'As JSON, by unit: prices (of dated or hourly ones the last active counts) and variants by context. null: withdrawn.';
+COMMENT ON COLUMN credyt.vendor_rates.effective_at IS 'Start, inclusive, NULL: from the beginning; it ends where a later one of the same source starts.';
 COMMENT ON COLUMN credyt.vendor_rates.created_at IS 'When it was set.';
 SELECT pg_catalog.pg_extension_config_dump('credyt.vendor_rates', '');
 
@@ -56,12 +56,12 @@ CREATE TYPE credyt.vendor_import AS (
     skipped       int,
     unrecognised  jsonb
 );
-COMMENT ON TYPE credyt.vendor_import IS 'What an import did, or with dry_run would do: how many models.';
+COMMENT ON TYPE credyt.vendor_import IS 'The answer to import_vendor_rates: how many models it changed, or with dry_run would change.';
 COMMENT ON COLUMN credyt.vendor_import.added IS 'Models that this format had no rate of.';
 COMMENT ON COLUMN credyt.vendor_import.changed IS 'Models with another rate than the one that counted.';
 COMMENT ON COLUMN credyt.vendor_import.unchanged IS 'Models whose rate is the same.';
 COMMENT ON COLUMN credyt.vendor_import.skipped IS 'Models without a price.';
-COMMENT ON COLUMN credyt.vendor_import.unrecognised IS 'Fields that nothing was made of, and how often each occurred.';
+COMMENT ON COLUMN credyt.vendor_import.unrecognised IS 'Fields that the importer ignored, and how often each occurred.';
 
 CREATE TYPE credyt.vendor_cost_result AS (
     vendor        text,
@@ -79,7 +79,7 @@ COMMENT ON COLUMN credyt.vendor_cost_result.model IS 'The model, by the name tha
 COMMENT ON COLUMN credyt.vendor_cost_result.cost IS 'Money, at most 12 decimals; NULL: not known, see reason.';
 COMMENT ON COLUMN credyt.vendor_cost_result.currency IS 'The currency of the cost.';
 COMMENT ON COLUMN credyt.vendor_cost_result.components IS 'Unit by unit: count, price, per (units that the price is for), cost; above: the tier; price null: it costs nothing.';
-COMMENT ON COLUMN credyt.vendor_cost_result.usage IS 'Disjoint amounts by unit: input_tokens here are those that are not cached. What meters in prices read.';
+COMMENT ON COLUMN credyt.vendor_cost_result.usage IS 'Amounts by unit, without overlap: input_tokens are those not cached. Meters in prices read these.';
 COMMENT ON COLUMN credyt.vendor_cost_result.rate_version IS 'The version of the rate in credyt.vendor_rates.';
 COMMENT ON COLUMN credyt.vendor_cost_result.reason IS 'Why the cost is not known.';
 
@@ -156,11 +156,11 @@ FROM (
 ) b
 WHERE b.superseded_at IS NULL OR b.effective_at IS NULL OR b.effective_at < b.superseded_at;
 COMMENT ON VIEW credyt.vendor_rate_book IS 'What does a vendor charge for a model? A row for each unit, tier, hour and variant.';
-COMMENT ON COLUMN credyt.vendor_rate_book.vendor IS 'Who charges it.';
-COMMENT ON COLUMN credyt.vendor_rate_book.model IS 'For which model.';
-COMMENT ON COLUMN credyt.vendor_rate_book.unit IS 'For what: input_tokens, gpu_second; followed by the tier (input_tokens, above 200000 input tokens), the hours or the variant, if it is the price of one.';
+COMMENT ON COLUMN credyt.vendor_rate_book.vendor IS 'Vendor.';
+COMMENT ON COLUMN credyt.vendor_rate_book.model IS 'Model.';
+COMMENT ON COLUMN credyt.vendor_rate_book.unit IS 'The unit, such as input_tokens or gpu_second, with its tier, hours or variant where it has one.';
 COMMENT ON COLUMN credyt.vendor_rate_book.price IS 'Money, in the currency of the rate (credyt.vendor_rates); imported ones are in USD.';
 COMMENT ON COLUMN credyt.vendor_rate_book.per IS 'Number of units that the price is for.';
-COMMENT ON COLUMN credyt.vendor_rate_book.effective_at IS 'From when it counts; NULL: from the beginning ...';
-COMMENT ON COLUMN credyt.vendor_rate_book.superseded_at IS '... and until when; NULL: until further notice.';
-COMMENT ON COLUMN credyt.vendor_rate_book.source IS 'own, genai-prices or litellm. Where several have the model, the first of these counts.';
+COMMENT ON COLUMN credyt.vendor_rate_book.effective_at IS 'Start, inclusive; NULL: from the beginning.';
+COMMENT ON COLUMN credyt.vendor_rate_book.superseded_at IS 'End, exclusive; NULL: until further notice.';
+COMMENT ON COLUMN credyt.vendor_rate_book.source IS 'own, genai-prices or litellm. Where several have the model, the first counts.';

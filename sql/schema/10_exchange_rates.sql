@@ -25,7 +25,7 @@ SELECT g.customer, g.asset, g.id AS grant_id, g.created_at, g.currency, g.curren
        a.currency AS to_currency, g.paid
 FROM credyt.grants g JOIN credyt.assets a ON a.asset = g.asset
 WHERE g.exchange_rate IS NOT NULL;
-COMMENT ON VIEW credyt.converted_payments IS 'Which grants were paid in another currency than the asset''s, and at which rate do reports count them?';
+COMMENT ON VIEW credyt.converted_payments IS 'Which grants were paid in another currency, and at which rate do reports count them?';
 COMMENT ON COLUMN credyt.converted_payments.customer IS 'Customer.';
 COMMENT ON COLUMN credyt.converted_payments.asset IS 'The asset of the grant.';
 COMMENT ON COLUMN credyt.converted_payments.grant_id IS 'The grant.';
@@ -45,4 +45,4 @@ CREATE FUNCTION credyt.set_exchange_rate(
     AS 'MODULE_PATHNAME', 'credyt_set_exchange_rate' LANGUAGE c VOLATILE
     SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_seqscan = off;
 COMMENT ON FUNCTION credyt.set_exchange_rate(text, text, numeric, timestamptz) IS
-    'Sets what one of a currency is in another, from now or another moment on; the first one from the beginning.';
+    'Sets the rate from one currency to another, from now or another moment; the first counts from the beginning.';

@@ -31,25 +31,25 @@ CREATE INDEX vendor_costs_created_at ON credyt.vendor_costs
     USING brin (created_at) WITH (pages_per_range = 16, autosummarize = on);
 -- Recorded costs that are not known, for credyt.health; they are few.
 CREATE INDEX vendor_costs_unknown ON credyt.vendor_costs (occurred_at) WHERE cost IS NULL;
-COMMENT ON TABLE credyt.vendor_costs IS 'What vendors charge us, recorded apart from the debit, append-only. What of it counts is in credyt.cost_postings.';
-COMMENT ON COLUMN credyt.vendor_costs.customer IS 'For whom.';
-COMMENT ON COLUMN credyt.vendor_costs.asset IS 'In whose currency it is, and in whose margin it counts.';
+COMMENT ON TABLE credyt.vendor_costs IS 'Vendor costs recorded apart from the debit, append-only. What of them counts is in credyt.cost_postings.';
+COMMENT ON COLUMN credyt.vendor_costs.customer IS 'Customer.';
+COMMENT ON COLUMN credyt.vendor_costs.asset IS 'The asset in whose margin it counts; the cost is in its currency.';
 COMMENT ON COLUMN credyt.vendor_costs.seq IS 'Its number among the rows of the wallet, ledger rows included.';
 COMMENT ON COLUMN credyt.vendor_costs.id IS 'UUIDv7.';
-COMMENT ON COLUMN credyt.vendor_costs.vendor IS 'Who charges it.';
-COMMENT ON COLUMN credyt.vendor_costs.model IS 'For what.';
+COMMENT ON COLUMN credyt.vendor_costs.vendor IS 'Vendor.';
+COMMENT ON COLUMN credyt.vendor_costs.model IS 'Model.';
 COMMENT ON COLUMN credyt.vendor_costs.vendor_request_id IS 'The vendor''s own id of the request.';
 COMMENT ON COLUMN credyt.vendor_costs.source IS 'How well it is known: estimated, reported or invoiced.';
 COMMENT ON COLUMN credyt.vendor_costs.cost IS 'Money, in the asset''s currency; NULL: not known.';
 COMMENT ON COLUMN credyt.vendor_costs.reason IS 'Why the cost is not known; or why it was recorded again.';
-COMMENT ON COLUMN credyt.vendor_costs.rate_version IS 'The version of the rate it was computed by; NULL: it was given.';
-COMMENT ON COLUMN credyt.vendor_costs.api_flavor IS 'Which of the vendor''s APIs answered; NULL: the reader that fits best.';
+COMMENT ON COLUMN credyt.vendor_costs.rate_version IS 'The version of the rate it was computed by; NULL: the caller gave the cost.';
+COMMENT ON COLUMN credyt.vendor_costs.api_flavor IS 'Which of the vendor''s APIs answered; NULL: the one that fits best.';
 COMMENT ON COLUMN credyt.vendor_costs.usage IS 'The vendor''s own usage object.';
-COMMENT ON COLUMN credyt.vendor_costs.context IS 'What else the rate depends on.';
+COMMENT ON COLUMN credyt.vendor_costs.context IS 'What the rate depends on besides the usage, such as the region.';
 COMMENT ON COLUMN credyt.vendor_costs.debit_id IS 'The debit it was for.';
 COMMENT ON COLUMN credyt.vendor_costs.authorization_id IS 'The authorization it was for.';
 COMMENT ON COLUMN credyt.vendor_costs.replaces IS 'The cost, or the debit, whose cost this row computes anew (credyt.recost).';
-COMMENT ON COLUMN credyt.vendor_costs.part IS 'Where that is a debit: which element of its usage, from 0.';
+COMMENT ON COLUMN credyt.vendor_costs.part IS 'Where replaces is a debit: which element of its usage, from 0.';
 COMMENT ON COLUMN credyt.vendor_costs.occurred_at IS 'When it happened.';
 COMMENT ON COLUMN credyt.vendor_costs.accounted_at IS 'When it counts in the books.';
 COMMENT ON COLUMN credyt.vendor_costs.created_at IS 'When it was recorded.';
@@ -66,9 +66,9 @@ CREATE TABLE credyt.vendor_requests (
     cost_id            uuid,
     PRIMARY KEY (customer, vendor, vendor_request_id, source)
 );
-COMMENT ON TABLE credyt.vendor_requests IS 'Which cost stands for a vendor''s request, by source, append-only: each counts once.';
-COMMENT ON COLUMN credyt.vendor_requests.customer IS 'For whom.';
-COMMENT ON COLUMN credyt.vendor_requests.vendor IS 'Whose request.';
+COMMENT ON TABLE credyt.vendor_requests IS 'Which cost counts for a vendor''s request, by source, append-only: each request counts once.';
+COMMENT ON COLUMN credyt.vendor_requests.customer IS 'Customer.';
+COMMENT ON COLUMN credyt.vendor_requests.vendor IS 'Vendor.';
 COMMENT ON COLUMN credyt.vendor_requests.vendor_request_id IS 'The vendor''s own id of it.';
 COMMENT ON COLUMN credyt.vendor_requests.source IS 'estimated, reported or invoiced; what came with a debit is estimated.';
 COMMENT ON COLUMN credyt.vendor_requests.debit_id IS 'The debit it was for.';
@@ -92,14 +92,14 @@ CREATE TABLE credyt.cost_postings (
 );
 CREATE INDEX cost_postings_accounted_at ON credyt.cost_postings (asset, accounted_at);
 COMMENT ON TABLE credyt.cost_postings IS 'What a recorded cost changes in margin, append-only: reports add these to the ledger''s rows.';
-COMMENT ON COLUMN credyt.cost_postings.customer IS 'Whose.';
-COMMENT ON COLUMN credyt.cost_postings.asset IS 'In which asset; money is in its currency.';
+COMMENT ON COLUMN credyt.cost_postings.customer IS 'Customer.';
+COMMENT ON COLUMN credyt.cost_postings.asset IS 'Asset; money is in its currency.';
 COMMENT ON COLUMN credyt.cost_postings.seq IS 'The cost''s number among the rows of the wallet.';
 COMMENT ON COLUMN credyt.cost_postings.nth IS 'The number of the posting within the cost, from 1.';
 COMMENT ON COLUMN credyt.cost_postings.accounted_at IS 'When it counts in the books.';
 COMMENT ON COLUMN credyt.cost_postings.action IS 'The debit''s action; NULL: no debit.';
 COMMENT ON COLUMN credyt.cost_postings.scopes IS 'The debit''s scopes.';
-COMMENT ON COLUMN credyt.cost_postings.debits IS 'Debits put in (1), taken out (-1), or neither (0).';
+COMMENT ON COLUMN credyt.cost_postings.debits IS '1: a debit is added; -1: a debit is taken out; 0: neither.';
 COMMENT ON COLUMN credyt.cost_postings.costed IS 'Those of them whose cost is known.';
 COMMENT ON COLUMN credyt.cost_postings.quantity IS 'Their quantity.';
 COMMENT ON COLUMN credyt.cost_postings.lines IS 'By vendor, model and kind of grant: credits, revenue and cost, as strings (cost null: not known).';
@@ -131,16 +131,16 @@ CREATE TYPE credyt.recorded_cost AS (
     replayed           boolean
 );
 COMMENT ON TYPE credyt.recorded_cost IS 'The answer to record_cost.';
-COMMENT ON COLUMN credyt.recorded_cost.id IS 'The row of credyt.vendor_costs; of a cost that came with a debit, the debit.';
-COMMENT ON COLUMN credyt.recorded_cost.customer IS 'For whom.';
-COMMENT ON COLUMN credyt.recorded_cost.asset IS 'In whose margin it counts.';
-COMMENT ON COLUMN credyt.recorded_cost.vendor IS 'Who charges it.';
-COMMENT ON COLUMN credyt.recorded_cost.model IS 'For what.';
+COMMENT ON COLUMN credyt.recorded_cost.id IS 'The row of credyt.vendor_costs; for a cost that came with a debit, the debit.';
+COMMENT ON COLUMN credyt.recorded_cost.customer IS 'Customer.';
+COMMENT ON COLUMN credyt.recorded_cost.asset IS 'The asset in whose margin it counts.';
+COMMENT ON COLUMN credyt.recorded_cost.vendor IS 'Vendor.';
+COMMENT ON COLUMN credyt.recorded_cost.model IS 'Model.';
 COMMENT ON COLUMN credyt.recorded_cost.vendor_request_id IS 'The vendor''s own id of the request.';
 COMMENT ON COLUMN credyt.recorded_cost.source IS 'estimated, reported or invoiced.';
 COMMENT ON COLUMN credyt.recorded_cost.cost IS 'Money, in the asset''s currency; NULL: not known.';
 COMMENT ON COLUMN credyt.recorded_cost.reason IS 'Why the cost is not known.';
-COMMENT ON COLUMN credyt.recorded_cost.rate_version IS 'The version of the rate it was computed by; NULL: it was given.';
+COMMENT ON COLUMN credyt.recorded_cost.rate_version IS 'The version of the rate it was computed by; NULL: the caller gave the cost.';
 COMMENT ON COLUMN credyt.recorded_cost.debit_id IS 'The debit it counts with.';
 COMMENT ON COLUMN credyt.recorded_cost.authorization_id IS 'The authorization it was recorded for.';
 COMMENT ON COLUMN credyt.recorded_cost.occurred_at IS 'When it happened.';
@@ -180,14 +180,14 @@ CREATE TYPE credyt.recost_result AS (
     occurred_at  timestamptz
 );
 COMMENT ON TYPE credyt.recost_result IS 'A cost that credyt.recost corrected.';
-COMMENT ON COLUMN credyt.recost_result.customer IS 'For whom.';
-COMMENT ON COLUMN credyt.recost_result.asset IS 'In whose margin it counts.';
+COMMENT ON COLUMN credyt.recost_result.customer IS 'Customer.';
+COMMENT ON COLUMN credyt.recost_result.asset IS 'The asset in whose margin it counts.';
 COMMENT ON COLUMN credyt.recost_result.debit_id IS 'The debit.';
 COMMENT ON COLUMN credyt.recost_result.cost_id IS 'The recorded cost; NULL: it came with the debit.';
-COMMENT ON COLUMN credyt.recost_result.vendor IS 'Who charges it.';
-COMMENT ON COLUMN credyt.recost_result.model IS 'For what.';
+COMMENT ON COLUMN credyt.recost_result.vendor IS 'Vendor.';
+COMMENT ON COLUMN credyt.recost_result.model IS 'Model.';
 COMMENT ON COLUMN credyt.recost_result.cost_before IS 'Money, as it was known; NULL: it was not.';
-COMMENT ON COLUMN credyt.recost_result.cost_after IS 'Money, by the rate that holds.';
+COMMENT ON COLUMN credyt.recost_result.cost_after IS 'Money, by the rate that counts now.';
 COMMENT ON COLUMN credyt.recost_result.occurred_at IS 'When it happened.';
 
 CREATE FUNCTION credyt.recost(
@@ -229,9 +229,9 @@ WHERE c.cost IS NULL
                 AND coalesce(k.vendor_request_id = c.vendor_request_id, k.model = c.model, true)
              OR k.vendor = c.vendor AND k.vendor_request_id = c.vendor_request_id));
 COMMENT ON VIEW credyt.uncosted_usage IS 'Which usage has no cost yet, and why? Set the rate and call credyt.recost, or record the cost.';
-COMMENT ON COLUMN credyt.uncosted_usage.customer IS 'For whom.';
-COMMENT ON COLUMN credyt.uncosted_usage.vendor IS 'Who will charge it.';
-COMMENT ON COLUMN credyt.uncosted_usage.model IS 'For what.';
+COMMENT ON COLUMN credyt.uncosted_usage.customer IS 'Customer.';
+COMMENT ON COLUMN credyt.uncosted_usage.vendor IS 'Vendor.';
+COMMENT ON COLUMN credyt.uncosted_usage.model IS 'Model.';
 COMMENT ON COLUMN credyt.uncosted_usage.usage IS 'The usage as it was given.';
 COMMENT ON COLUMN credyt.uncosted_usage.debit_id IS 'The debit it is for.';
 COMMENT ON COLUMN credyt.uncosted_usage.occurred_at IS 'When it happened.';

@@ -9,11 +9,11 @@ CREATE TYPE credyt.margin_line AS (
     revenue  numeric,
     cost     numeric
 );
-COMMENT ON TYPE credyt.margin_line IS 'A movement''s part of one vendor, model and kind of grant.';
-COMMENT ON COLUMN credyt.margin_line.vendor IS 'Who charges the cost; NULL: not known.';
-COMMENT ON COLUMN credyt.margin_line.model IS 'For what; NULL: not known.';
+COMMENT ON TYPE credyt.margin_line IS 'The part of a movement that one vendor, model and kind of grant has.';
+COMMENT ON COLUMN credyt.margin_line.vendor IS 'Vendor; NULL: not known.';
+COMMENT ON COLUMN credyt.margin_line.model IS 'Model; NULL: not known.';
 COMMENT ON COLUMN credyt.margin_line.kind IS 'What paid: included, promotional, purchased or overdraft; NULL: nothing was to pay.';
-COMMENT ON COLUMN credyt.margin_line.report_mask IS 'In which reports the movement is counted with this line, and not with another one of its lines: bit 2^n for the report by vendor (1), model (2) and kind (4), n their sum. 255: with this one always.';
+COMMENT ON COLUMN credyt.margin_line.report_mask IS 'The reports that count the movement with this line: bit n, n the sum of vendor 1, model 2 and kind 4; 255: all.';
 COMMENT ON COLUMN credyt.margin_line.credits IS 'Credits spent, less refunds.';
 COMMENT ON COLUMN credyt.margin_line.revenue IS 'Money earned.';
 COMMENT ON COLUMN credyt.margin_line.cost IS 'Vendor cost; NULL: not known.';
@@ -80,21 +80,21 @@ SELECT e.customer, e.asset, NULL::uuid, NULL::bigint, e.accounted_at, e.action,
 FROM credyt.pending_entries e
 CROSS JOIN LATERAL credyt.split_lines(e.kind, e.allocations, e.costs, NULL) AS s
 WHERE e.kind = 'settlement' OR e.revenue <> 0;
-COMMENT ON VIEW credyt.margin_lines IS 'What does each movement add to margin? The reports add up nothing else; ask for one customer.';
-COMMENT ON COLUMN credyt.margin_lines.customer IS 'Whose.';
-COMMENT ON COLUMN credyt.margin_lines.asset IS 'In which asset; money is in its currency.';
+COMMENT ON VIEW credyt.margin_lines IS 'What does each movement add to margin? The reports add up these rows; query one customer at a time.';
+COMMENT ON COLUMN credyt.margin_lines.customer IS 'Customer.';
+COMMENT ON COLUMN credyt.margin_lines.asset IS 'Asset; money is in its currency.';
 COMMENT ON COLUMN credyt.margin_lines.id IS 'The ledger row; all f: a recorded cost; NULL: due, and not booked yet.';
 COMMENT ON COLUMN credyt.margin_lines.seq IS 'Its number among the rows of the wallet; NULL: due, and not booked yet.';
 COMMENT ON COLUMN credyt.margin_lines.accounted_at IS 'When it counts in the books.';
 COMMENT ON COLUMN credyt.margin_lines.action IS 'What customers did; NULL: revenue taken back by revoked grants, and costs without a debit.';
 COMMENT ON COLUMN credyt.margin_lines.scopes IS 'The scopes of the debit, also of what was refunded of it.';
-COMMENT ON COLUMN credyt.margin_lines.debits IS '1 for a debit, -1 where a recorded cost takes one out to put it in anew, else 0.';
-COMMENT ON COLUMN credyt.margin_lines.costed IS 'Is it a debit whose cost is fully known?';
+COMMENT ON COLUMN credyt.margin_lines.debits IS '1 for a debit, -1 where a recorded cost takes one out to count it again, else 0.';
+COMMENT ON COLUMN credyt.margin_lines.costed IS 'True: a debit whose cost is fully known.';
 COMMENT ON COLUMN credyt.margin_lines.quantity IS 'The quantity of the debit.';
-COMMENT ON COLUMN credyt.margin_lines.vendor IS 'Who charges the cost; NULL: not known.';
-COMMENT ON COLUMN credyt.margin_lines.model IS 'For what; NULL: not known.';
+COMMENT ON COLUMN credyt.margin_lines.vendor IS 'Vendor; NULL: not known.';
+COMMENT ON COLUMN credyt.margin_lines.model IS 'Model; NULL: not known.';
 COMMENT ON COLUMN credyt.margin_lines.kind IS 'What paid: included, promotional, purchased or overdraft; NULL: nothing was to pay.';
-COMMENT ON COLUMN credyt.margin_lines.report_mask IS 'In which reports the movement is counted with this line, and not with another one of its lines: bit 2^n for the report by vendor (1), model (2) and kind (4), n their sum. 255: with this one always.';
+COMMENT ON COLUMN credyt.margin_lines.report_mask IS 'The reports that count the movement with this line: bit n, n the sum of vendor 1, model 2 and kind 4; 255: all.';
 COMMENT ON COLUMN credyt.margin_lines.credits IS 'Credits spent, less refunds.';
 COMMENT ON COLUMN credyt.margin_lines.revenue IS 'Money earned.';
 COMMENT ON COLUMN credyt.margin_lines.cost IS 'Vendor cost; NULL: not known.';
@@ -110,10 +110,10 @@ CREATE TABLE credyt.rollup_progress (
     PRIMARY KEY (customer, asset)
 ) WITH (fillfactor = 80);
 COMMENT ON TABLE credyt.rollup_progress IS 'Up to which row each wallet is in the rollups. Written by credyt.maintain.';
-COMMENT ON COLUMN credyt.rollup_progress.customer IS 'Whose wallet; empty in the row that says until when all rows of all wallets are in the rollups.';
-COMMENT ON COLUMN credyt.rollup_progress.asset IS 'In which asset.';
+COMMENT ON COLUMN credyt.rollup_progress.customer IS 'Customer; empty in the row for all wallets, which says until when every row is in the rollups.';
+COMMENT ON COLUMN credyt.rollup_progress.asset IS 'Asset.';
 COMMENT ON COLUMN credyt.rollup_progress.seq IS 'The number of the last row in the rollups.';
-COMMENT ON COLUMN credyt.rollup_progress.id IS 'The last ledger row in the rollups; in the row of no customer the time of it counts.';
+COMMENT ON COLUMN credyt.rollup_progress.id IS 'The last ledger row in the rollups; in the row for all wallets only its time counts.';
 SELECT pg_catalog.pg_extension_config_dump('credyt.rollup_progress', '');
 
 CREATE TABLE credyt.margin_days (
@@ -134,15 +134,15 @@ CREATE TABLE credyt.margin_days (
     UNIQUE NULLS NOT DISTINCT (asset, day, action, vendor, model, kind, report_mask, costed, scoped)
 ) WITH (fillfactor = 90);
 COMMENT ON TABLE credyt.margin_days IS 'Rollup of credyt.margin_lines by day, over all customers. Written by credyt.maintain, read by credyt.margin.';
-COMMENT ON COLUMN credyt.margin_days.asset IS 'In which asset; money is in its currency.';
+COMMENT ON COLUMN credyt.margin_days.asset IS 'Asset; money is in its currency.';
 COMMENT ON COLUMN credyt.margin_days.day IS 'The day in the time zone of the asset.';
 COMMENT ON COLUMN credyt.margin_days.report_mask IS 'As in credyt.margin_lines.';
-COMMENT ON COLUMN credyt.margin_days.costed IS 'Are these debits whose cost is fully known?';
-COMMENT ON COLUMN credyt.margin_days.scoped IS 'Have they scopes?';
+COMMENT ON COLUMN credyt.margin_days.costed IS 'True: debits whose cost is fully known.';
+COMMENT ON COLUMN credyt.margin_days.scoped IS 'True: movements that have scopes.';
 COMMENT ON COLUMN credyt.margin_days.debits IS 'How many debits.';
 COMMENT ON COLUMN credyt.margin_days.action IS 'What customers did; NULL: revenue taken back by revoked grants, and costs without a debit.';
-COMMENT ON COLUMN credyt.margin_days.vendor IS 'Who charges the cost; NULL: not known.';
-COMMENT ON COLUMN credyt.margin_days.model IS 'For what; NULL: not known.';
+COMMENT ON COLUMN credyt.margin_days.vendor IS 'Vendor; NULL: not known.';
+COMMENT ON COLUMN credyt.margin_days.model IS 'Model; NULL: not known.';
 COMMENT ON COLUMN credyt.margin_days.kind IS 'What paid: included, promotional, purchased or overdraft; NULL: nothing was to pay.';
 COMMENT ON COLUMN credyt.margin_days.quantity IS 'Sum of their quantities.';
 COMMENT ON COLUMN credyt.margin_days.credits IS 'Credits spent, less refunds.';
@@ -170,16 +170,16 @@ CREATE TABLE credyt.margin_customers (
 ) WITH (fillfactor = 90);
 CREATE INDEX margin_customers_day ON credyt.margin_customers USING brin (day) WITH (autosummarize = on);
 COMMENT ON TABLE credyt.margin_customers IS 'Rollup of credyt.margin_lines by customer and day. Written by credyt.maintain, read by credyt.margin.';
-COMMENT ON COLUMN credyt.margin_customers.customer IS 'Whose.';
-COMMENT ON COLUMN credyt.margin_customers.asset IS 'In which asset; money is in its currency.';
+COMMENT ON COLUMN credyt.margin_customers.customer IS 'Customer.';
+COMMENT ON COLUMN credyt.margin_customers.asset IS 'Asset; money is in its currency.';
 COMMENT ON COLUMN credyt.margin_customers.day IS 'The day in the time zone of the asset.';
 COMMENT ON COLUMN credyt.margin_customers.report_mask IS 'As in credyt.margin_lines.';
-COMMENT ON COLUMN credyt.margin_customers.costed IS 'Are these debits whose cost is fully known?';
-COMMENT ON COLUMN credyt.margin_customers.scoped IS 'Have they scopes?';
+COMMENT ON COLUMN credyt.margin_customers.costed IS 'True: debits whose cost is fully known.';
+COMMENT ON COLUMN credyt.margin_customers.scoped IS 'True: movements that have scopes.';
 COMMENT ON COLUMN credyt.margin_customers.debits IS 'How many debits.';
 COMMENT ON COLUMN credyt.margin_customers.action IS 'What customers did; NULL: revenue taken back by revoked grants, and costs without a debit.';
-COMMENT ON COLUMN credyt.margin_customers.vendor IS 'Who charges the cost; NULL: not known.';
-COMMENT ON COLUMN credyt.margin_customers.model IS 'For what; NULL: not known.';
+COMMENT ON COLUMN credyt.margin_customers.vendor IS 'Vendor; NULL: not known.';
+COMMENT ON COLUMN credyt.margin_customers.model IS 'Model; NULL: not known.';
 COMMENT ON COLUMN credyt.margin_customers.kind IS 'What paid: included, promotional, purchased or overdraft; NULL: nothing was to pay.';
 COMMENT ON COLUMN credyt.margin_customers.quantity IS 'Sum of their quantities.';
 COMMENT ON COLUMN credyt.margin_customers.credits IS 'Credits spent, less refunds.';
@@ -211,16 +211,16 @@ ALTER TABLE credyt.margin_days REPLICA IDENTITY FULL;
 ALTER TABLE credyt.margin_customers REPLICA IDENTITY FULL;
 ALTER TABLE credyt.margin_scopes REPLICA IDENTITY FULL;
 COMMENT ON TABLE credyt.margin_scopes IS 'Rollup of the credyt.margin_lines that have scopes, by customer, day and scope: once under each.';
-COMMENT ON COLUMN credyt.margin_scopes.customer IS 'Whose.';
-COMMENT ON COLUMN credyt.margin_scopes.asset IS 'In which asset; money is in its currency.';
+COMMENT ON COLUMN credyt.margin_scopes.customer IS 'Customer.';
+COMMENT ON COLUMN credyt.margin_scopes.asset IS 'Asset; money is in its currency.';
 COMMENT ON COLUMN credyt.margin_scopes.day IS 'The day in the time zone of the asset.';
 COMMENT ON COLUMN credyt.margin_scopes.report_mask IS 'As in credyt.margin_lines.';
-COMMENT ON COLUMN credyt.margin_scopes.costed IS 'Are these debits whose cost is fully known?';
+COMMENT ON COLUMN credyt.margin_scopes.costed IS 'True: debits whose cost is fully known.';
 COMMENT ON COLUMN credyt.margin_scopes.debits IS 'How many debits.';
 COMMENT ON COLUMN credyt.margin_scopes.scope IS 'The scope.';
 COMMENT ON COLUMN credyt.margin_scopes.action IS 'What customers did; NULL: revenue taken back by revoked grants, and costs without a debit.';
-COMMENT ON COLUMN credyt.margin_scopes.vendor IS 'Who charges the cost; NULL: not known.';
-COMMENT ON COLUMN credyt.margin_scopes.model IS 'For what; NULL: not known.';
+COMMENT ON COLUMN credyt.margin_scopes.vendor IS 'Vendor; NULL: not known.';
+COMMENT ON COLUMN credyt.margin_scopes.model IS 'Model; NULL: not known.';
 COMMENT ON COLUMN credyt.margin_scopes.kind IS 'What paid: included, promotional, purchased or overdraft; NULL: nothing was to pay.';
 COMMENT ON COLUMN credyt.margin_scopes.quantity IS 'Sum of their quantities.';
 COMMENT ON COLUMN credyt.margin_scopes.credits IS 'Credits spent, less refunds.';
@@ -253,9 +253,9 @@ SELECT m.customer, m.asset, m.id, m.seq, m.accounted_at, m.action, m.scopes, m.d
        m.vendor, m.model, m.kind, m.report_mask, m.credits, m.revenue, m.cost
 FROM credyt.margin_lines m
 WHERE m.seq IS NULL;
-COMMENT ON VIEW credyt.margin_unrolled IS 'The credyt.margin_lines that the rollups do not have yet: newer ones, and what is due and not booked yet.';
-COMMENT ON COLUMN credyt.margin_unrolled.customer IS 'Whose.';
-COMMENT ON COLUMN credyt.margin_unrolled.asset IS 'In which asset; money is in its currency.';
+COMMENT ON VIEW credyt.margin_unrolled IS 'The credyt.margin_lines that the rollups do not have yet: newer ones and pending entries.';
+COMMENT ON COLUMN credyt.margin_unrolled.customer IS 'Customer.';
+COMMENT ON COLUMN credyt.margin_unrolled.asset IS 'Asset; money is in its currency.';
 COMMENT ON COLUMN credyt.margin_unrolled.id IS 'As in credyt.margin_lines.';
 COMMENT ON COLUMN credyt.margin_unrolled.seq IS 'As in credyt.margin_lines.';
 COMMENT ON COLUMN credyt.margin_unrolled.accounted_at IS 'When it counts in the books.';
@@ -293,12 +293,12 @@ CREATE TYPE credyt.margin_report AS (
     cost_coverage numeric
 );
 COMMENT ON TYPE credyt.margin_report IS 'A row of credyt.margin.';
-COMMENT ON COLUMN credyt.margin_report.asset IS 'In which asset; money is in its currency.';
+COMMENT ON COLUMN credyt.margin_report.asset IS 'Asset; money is in its currency.';
 COMMENT ON COLUMN credyt.margin_report.day IS 'The day in the time zone of the asset. NULL where not asked for.';
 COMMENT ON COLUMN credyt.margin_report.action IS 'What customers did; NULL: revenue taken back by revoked grants, and costs without a debit. NULL where not asked for.';
-COMMENT ON COLUMN credyt.margin_report.customer IS 'Whose. NULL where not asked for.';
-COMMENT ON COLUMN credyt.margin_report.vendor IS 'Who charges the cost; NULL: not known. NULL where not asked for.';
-COMMENT ON COLUMN credyt.margin_report.model IS 'For what; NULL: not known. NULL where not asked for.';
+COMMENT ON COLUMN credyt.margin_report.customer IS 'Customer. NULL where not asked for.';
+COMMENT ON COLUMN credyt.margin_report.vendor IS 'Vendor; NULL: not known. NULL where not asked for.';
+COMMENT ON COLUMN credyt.margin_report.model IS 'Model; NULL: not known. NULL where not asked for.';
 COMMENT ON COLUMN credyt.margin_report.kind IS 'What paid: included, promotional, purchased or overdraft; NULL: nothing was to pay. NULL where not asked for.';
 COMMENT ON COLUMN credyt.margin_report.scope IS 'One of the scopes of the debit; NULL: it has none. NULL where not asked for.';
 COMMENT ON COLUMN credyt.margin_report.debits IS 'How many debits and captures; one counts under each of its models, kinds and scopes, and once in a total.';
@@ -334,7 +334,7 @@ SELECT m.asset, m.action,
        m.debits, m.quantity, m.credits, m.revenue, m.cost, m.margin, m.margin_ratio, m.cost_coverage
 FROM credyt.margin(ARRAY['action']) AS m;
 COMMENT ON VIEW credyt.margin_by_action IS 'What does each action earn, and what does it cost? All time, refunds taken off.';
-COMMENT ON COLUMN credyt.margin_by_action.asset IS 'In which asset; money is in its currency.';
+COMMENT ON COLUMN credyt.margin_by_action.asset IS 'Asset; money is in its currency.';
 COMMENT ON COLUMN credyt.margin_by_action.action IS 'What customers did; NULL: revenue taken back by revoked grants, and costs without a debit.';
 COMMENT ON COLUMN credyt.margin_by_action.debits IS 'How many debits and captures; one counts under each of its models, kinds and scopes, and once in a total.';
 COMMENT ON COLUMN credyt.margin_by_action.quantity IS 'Sum of their quantities.';
@@ -369,9 +369,9 @@ FROM (
     GROUP BY t.asset, t.customer
 ) s
 WHERE s.debits <> 0 OR s.quantity <> 0 OR s.credits <> 0 OR s.revenue <> 0 OR s.cost <> 0;
-COMMENT ON VIEW credyt.margin_by_customer IS 'What does each customer earn us, and cost us? All time, refunds taken off.';
-COMMENT ON COLUMN credyt.margin_by_customer.asset IS 'In which asset; money is in its currency.';
-COMMENT ON COLUMN credyt.margin_by_customer.customer IS 'Whose.';
+COMMENT ON VIEW credyt.margin_by_customer IS 'What does each customer earn and cost? All time, refunds taken off.';
+COMMENT ON COLUMN credyt.margin_by_customer.asset IS 'Asset; money is in its currency.';
+COMMENT ON COLUMN credyt.margin_by_customer.customer IS 'Customer.';
 COMMENT ON COLUMN credyt.margin_by_customer.debits IS 'How many debits and captures; one counts under each of its models, kinds and scopes, and once in a total.';
 COMMENT ON COLUMN credyt.margin_by_customer.quantity IS 'Sum of their quantities.';
 COMMENT ON COLUMN credyt.margin_by_customer.credits IS 'Credits spent, less refunds.';
@@ -386,9 +386,9 @@ SELECT m.asset, m.vendor, m.model,
        m.debits, m.quantity, m.credits, m.revenue, m.cost, m.margin, m.margin_ratio, m.cost_coverage
 FROM credyt.margin(ARRAY['vendor', 'model']) AS m;
 COMMENT ON VIEW credyt.margin_by_model IS 'What is earned with each vendor''s models, and what do they cost? All time.';
-COMMENT ON COLUMN credyt.margin_by_model.asset IS 'In which asset; money is in its currency.';
-COMMENT ON COLUMN credyt.margin_by_model.vendor IS 'Who charges the cost; NULL: not known.';
-COMMENT ON COLUMN credyt.margin_by_model.model IS 'For what; NULL: not known.';
+COMMENT ON COLUMN credyt.margin_by_model.asset IS 'Asset; money is in its currency.';
+COMMENT ON COLUMN credyt.margin_by_model.vendor IS 'Vendor; NULL: not known.';
+COMMENT ON COLUMN credyt.margin_by_model.model IS 'Model; NULL: not known.';
 COMMENT ON COLUMN credyt.margin_by_model.debits IS 'How many debits and captures; one counts under each of its models, kinds and scopes, and once in a total.';
 COMMENT ON COLUMN credyt.margin_by_model.quantity IS 'Sum of their quantities.';
 COMMENT ON COLUMN credyt.margin_by_model.credits IS 'Credits spent, less refunds.';
@@ -403,7 +403,7 @@ SELECT m.asset, m.day, m.action,
        m.debits, m.quantity, m.credits, m.revenue, m.cost, m.margin, m.margin_ratio, m.cost_coverage
 FROM credyt.margin(ARRAY['day', 'action']) AS m;
 COMMENT ON VIEW credyt.margin_daily IS 'What does each action earn and cost, day by day?';
-COMMENT ON COLUMN credyt.margin_daily.asset IS 'In which asset; money is in its currency.';
+COMMENT ON COLUMN credyt.margin_daily.asset IS 'Asset; money is in its currency.';
 COMMENT ON COLUMN credyt.margin_daily.day IS 'The day in the time zone of the asset.';
 COMMENT ON COLUMN credyt.margin_daily.action IS 'What customers did; NULL: revenue taken back by revoked grants, and costs without a debit.';
 COMMENT ON COLUMN credyt.margin_daily.debits IS 'How many debits and captures; one counts under each of its models, kinds and scopes, and once in a total.';
@@ -423,7 +423,7 @@ SELECT m.asset, m.action, m.debits, m.quantity, m.credits, m.revenue, m.cost, m.
 FROM credyt.margin_by_action m
 WHERE m.margin < 0;
 COMMENT ON VIEW credyt.negative_margin IS 'Which actions cost more than they earn, and what would each unit have to cost in credits?';
-COMMENT ON COLUMN credyt.negative_margin.asset IS 'In which asset; money is in its currency.';
+COMMENT ON COLUMN credyt.negative_margin.asset IS 'Asset; money is in its currency.';
 COMMENT ON COLUMN credyt.negative_margin.action IS 'What customers did; NULL: revenue taken back by revoked grants, and costs without a debit.';
 COMMENT ON COLUMN credyt.negative_margin.debits IS 'How many debits and captures; one counts under each of its models, kinds and scopes, and once in a total.';
 COMMENT ON COLUMN credyt.negative_margin.quantity IS 'Sum of their quantities.';
@@ -433,7 +433,7 @@ COMMENT ON COLUMN credyt.negative_margin.cost IS 'Vendor cost that is known; NUL
 COMMENT ON COLUMN credyt.negative_margin.margin IS 'Revenue less known cost.';
 COMMENT ON COLUMN credyt.negative_margin.margin_ratio IS 'Margin / revenue; NULL without revenue.';
 COMMENT ON COLUMN credyt.negative_margin.cost_coverage IS 'Share of the debits whose cost is fully known, 0 to 1; NULL without debits.';
-COMMENT ON COLUMN credyt.negative_margin.break_even_credits IS 'Credits per unit of quantity at which what a credit earned covers the known cost, rounded up at ten decimals; NULL where nothing was earned, or nothing counted.';
+COMMENT ON COLUMN credyt.negative_margin.break_even_credits IS 'Credits per unit that would cover the known cost, rounded up at ten decimals; NULL: nothing earned, or nothing counted.';
 
 CREATE VIEW credyt.runway AS
 SELECT w.customer, w.asset, w.available,
@@ -461,9 +461,9 @@ CROSS JOIN LATERAL (
                    WHERE l.customer = w.customer AND l.asset = w.asset AND l.kind = 'debit' AND l.id < n.id) THEN n.since
                ELSE coalesce(r.first, n.since) END) AS seconds
 ) b;
-COMMENT ON VIEW credyt.runway IS 'How long will what each customer has left last, if spending goes on as in the last seven days?';
-COMMENT ON COLUMN credyt.runway.customer IS 'Whose wallet.';
-COMMENT ON COLUMN credyt.runway.asset IS 'In which asset.';
+COMMENT ON VIEW credyt.runway IS 'How many days will each customer''s credits last at the spending of the last seven days?';
+COMMENT ON COLUMN credyt.runway.customer IS 'Customer.';
+COMMENT ON COLUMN credyt.runway.asset IS 'Asset.';
 COMMENT ON COLUMN credyt.runway.available IS 'Credits that can be spent now, overdraft included.';
 COMMENT ON COLUMN credyt.runway.burn_per_day IS 'Credits spent a day, less refunds: over the last seven days, or since the first debit.';
-COMMENT ON COLUMN credyt.runway.days_left IS 'Days until they are spent at that rate; NULL: nothing is being spent.';
+COMMENT ON COLUMN credyt.runway.days_left IS 'Days until the credits are spent at that rate; NULL: nothing is being spent.';

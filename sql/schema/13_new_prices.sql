@@ -10,13 +10,13 @@ CREATE TYPE credyt.suggested_price AS (
     price         numeric
 );
 COMMENT ON TYPE credyt.suggested_price IS 'A row of credyt.suggest_price.';
-COMMENT ON COLUMN credyt.suggested_price.asset IS 'In which asset; money is in its currency.';
+COMMENT ON COLUMN credyt.suggested_price.asset IS 'Asset; money is in its currency.';
 COMMENT ON COLUMN credyt.suggested_price.action IS 'What customers did.';
 COMMENT ON COLUMN credyt.suggested_price.debits IS 'On how many debits it rests: those whose cost is fully known.';
 COMMENT ON COLUMN credyt.suggested_price.quantity IS 'Sum of their quantities.';
 COMMENT ON COLUMN credyt.suggested_price.cost IS 'Their vendor cost.';
 COMMENT ON COLUMN credyt.suggested_price.credit_value IS 'What a credit earned with them, in money.';
-COMMENT ON COLUMN credyt.suggested_price.price IS 'Credits per unit of quantity that would have reached the margin, rounded up at ten decimals; NULL where nothing was earned, or nothing counted.';
+COMMENT ON COLUMN credyt.suggested_price.price IS 'Credits per unit that would have reached the margin, rounded up at ten decimals; NULL: nothing earned or counted.';
 
 CREATE FUNCTION credyt.suggest_price(
     action         text,
@@ -49,14 +49,14 @@ CREATE TYPE credyt.simulated_price AS (
     customers_pay_more bigint
 );
 COMMENT ON TYPE credyt.simulated_price IS 'A row of credyt.simulate_price.';
-COMMENT ON COLUMN credyt.simulated_price.asset IS 'In which asset; money is in its currency.';
+COMMENT ON COLUMN credyt.simulated_price.asset IS 'Asset; money is in its currency.';
 COMMENT ON COLUMN credyt.simulated_price.action IS 'What customers did.';
-COMMENT ON COLUMN credyt.simulated_price.debits IS 'Debits that were rated again. Those at a customer''s own price, a price list''s or one that a customer is kept on cost what they did.';
+COMMENT ON COLUMN credyt.simulated_price.debits IS 'Debits that were priced again. Those at a customer''s own price, a list''s or a kept one cost what they did.';
 COMMENT ON COLUMN credyt.simulated_price.unpriced IS 'Debits that the rule cannot price, such as those without a known cost; they are in no other column.';
 COMMENT ON COLUMN credyt.simulated_price.credits_before IS 'Credits that they cost.';
 COMMENT ON COLUMN credyt.simulated_price.credits_after IS 'Credits that they would have cost.';
 COMMENT ON COLUMN credyt.simulated_price.revenue_before IS 'Money that they earned.';
-COMMENT ON COLUMN credyt.simulated_price.revenue_after IS 'Money that they would have earned, each credit of a debit worth what it was; those of a debit that was free what the others were on average.';
+COMMENT ON COLUMN credyt.simulated_price.revenue_after IS 'Money that they would have earned: a credit is worth what it was in its debit, in a free debit what it was on average.';
 COMMENT ON COLUMN credyt.simulated_price.cost IS 'Their vendor cost that is known; NULL: none is.';
 COMMENT ON COLUMN credyt.simulated_price.margin_before IS 'Revenue less known cost.';
 COMMENT ON COLUMN credyt.simulated_price.margin_after IS 'Revenue less known cost.';

@@ -6,7 +6,7 @@ FROM credyt.current_wallets w
 CROSS JOIN LATERAL credyt.grants(w.state) AS o
 GROUP BY w.asset, o.kind;
 COMMENT ON VIEW credyt.deferred_revenue IS 'What was paid for credits that are not spent yet?';
-COMMENT ON COLUMN credyt.deferred_revenue.asset IS 'In which asset; money is in its currency.';
+COMMENT ON COLUMN credyt.deferred_revenue.asset IS 'Asset; money is in its currency.';
 COMMENT ON COLUMN credyt.deferred_revenue.kind IS 'included, promotional or purchased.';
 COMMENT ON COLUMN credyt.deferred_revenue.credits IS 'Credits left in open grants, future ones too.';
 COMMENT ON COLUMN credyt.deferred_revenue.revenue IS 'Money paid for them and not earned.';
@@ -22,8 +22,8 @@ FROM (
 ) e
 CROSS JOIN LATERAL jsonb_array_elements(e.allocations) AS a (part)
 GROUP BY e.asset, a.part->>'kind';
-COMMENT ON VIEW credyt.breakage IS 'What was paid for credits that ended unspent? All time, also where no call has booked the end yet.';
-COMMENT ON COLUMN credyt.breakage.asset IS 'In which asset; money is in its currency.';
+COMMENT ON VIEW credyt.breakage IS 'What was paid for credits that ended unspent? All time, pending entries included.';
+COMMENT ON COLUMN credyt.breakage.asset IS 'Asset; money is in its currency.';
 COMMENT ON COLUMN credyt.breakage.kind IS 'included, promotional or purchased.';
 COMMENT ON COLUMN credyt.breakage.credits IS 'Credits that ended unspent.';
 COMMENT ON COLUMN credyt.breakage.revenue IS 'Money paid for them.';
@@ -37,8 +37,8 @@ CREATE TABLE credyt.periods (
     PRIMARY KEY (asset, through)
 );
 COMMENT ON TABLE credyt.periods IS 'Closed periods, append-only: what is accounted before through never changes again. Written by credyt.close_period.';
-COMMENT ON COLUMN credyt.periods.asset IS 'Whose books.';
-COMMENT ON COLUMN credyt.periods.through IS 'The first moment that is not in the period: of all that is closed, the newest is where the open books begin.';
+COMMENT ON COLUMN credyt.periods.asset IS 'Asset.';
+COMMENT ON COLUMN credyt.periods.through IS 'End of the period, exclusive. The newest one is where the open books begin.';
 COMMENT ON COLUMN credyt.periods.closed_at IS 'When it was closed.';
 COMMENT ON COLUMN credyt.periods.credits IS 'Credits left in all grants at the end of the period, future grants too.';
 COMMENT ON COLUMN credyt.periods.deferred IS 'Money paid for them and not earned, in the asset''s currency.';
@@ -57,9 +57,9 @@ CREATE TABLE credyt.period_grants (
 -- Period after period is written in one go, so a few pages answer for each.
 CREATE INDEX period_grants_through ON credyt.period_grants USING brin (through) WITH (autosummarize = on);
 COMMENT ON TABLE credyt.period_grants IS 'Every grant with something left at the end of a closed period, append-only.';
-COMMENT ON COLUMN credyt.period_grants.customer IS 'Whose grant.';
-COMMENT ON COLUMN credyt.period_grants.asset IS 'In which asset.';
-COMMENT ON COLUMN credyt.period_grants.through IS 'The period that ends before this moment.';
+COMMENT ON COLUMN credyt.period_grants.customer IS 'Customer.';
+COMMENT ON COLUMN credyt.period_grants.asset IS 'Asset.';
+COMMENT ON COLUMN credyt.period_grants.through IS 'End of the period, exclusive.';
 COMMENT ON COLUMN credyt.period_grants.grant_id IS 'The grant.';
 COMMENT ON COLUMN credyt.period_grants.kind IS 'included, promotional or purchased.';
 COMMENT ON COLUMN credyt.period_grants.remaining IS 'Credits left, held ones included. Negative where a debit is accounted before the grant that paid it.';
@@ -77,9 +77,9 @@ FROM credyt.ledger l
 UNION ALL
 SELECT p.customer, p.asset, p.kind, p.accounted_at, p.revenue, p.allocations
 FROM credyt.pending_entries p;
-COMMENT ON VIEW credyt.movements IS 'Everything that moved credits, booked or due. The reports of the books are made of it.';
-COMMENT ON COLUMN credyt.movements.customer IS 'Whose wallet moved.';
-COMMENT ON COLUMN credyt.movements.asset IS 'In which asset.';
+COMMENT ON VIEW credyt.movements IS 'What moved credits, pending entries included? The accounting reports add up these rows.';
+COMMENT ON COLUMN credyt.movements.customer IS 'Customer.';
+COMMENT ON COLUMN credyt.movements.asset IS 'Asset.';
 COMMENT ON COLUMN credyt.movements.kind IS 'grant, debit, refund, expiry, revocation, settlement or transfer.';
 COMMENT ON COLUMN credyt.movements.accounted_at IS 'When it counts in the books.';
 COMMENT ON COLUMN credyt.movements.revenue IS 'Money earned (positive) or given back (negative).';
@@ -102,9 +102,9 @@ FROM credyt.movements m
 CROSS JOIN LATERAL jsonb_array_elements(m.allocations) AS a (part)
 -- Within the wallet; another customer's is in a row of its own.
 WHERE m.kind = 'transfer' AND a.part ? 'to' AND NOT a.part ? 'to_customer';
-COMMENT ON VIEW credyt.grant_movements IS 'What came into each grant and what left it? Up to any moment its sum is what the grant had left then.';
-COMMENT ON COLUMN credyt.grant_movements.customer IS 'Whose grant.';
-COMMENT ON COLUMN credyt.grant_movements.asset IS 'In which asset; money is in its currency.';
+COMMENT ON VIEW credyt.grant_movements IS 'What came into each grant and what left it? The sum up to a moment is what the grant had left then.';
+COMMENT ON COLUMN credyt.grant_movements.customer IS 'Customer.';
+COMMENT ON COLUMN credyt.grant_movements.asset IS 'Asset; money is in its currency.';
 COMMENT ON COLUMN credyt.grant_movements.accounted_at IS 'When it counts in the books.';
 COMMENT ON COLUMN credyt.grant_movements.movement IS 'grant, debit, refund, expiry, revocation, settlement or transfer.';
 COMMENT ON COLUMN credyt.grant_movements.grant_id IS 'The grant.';
@@ -152,7 +152,7 @@ FROM kept k
 RETURNING *
 $$;
 COMMENT ON FUNCTION credyt.keep_period(text, timestamptz, timestamptz, timestamptz) IS
-    'For close_period alone: writes down what every grant had left. Owner only.';
+    'Writes down what every grant had left at the end of a period. For close_period alone.';
 
 -- The reports add up many rows into few sums, which the planner, not knowing the moments, would sort first.
 CREATE FUNCTION credyt.deferred_revenue_at(
@@ -174,12 +174,12 @@ CREATE TYPE credyt.rollforward AS (
     closing   numeric
 );
 COMMENT ON TYPE credyt.rollforward IS 'How deferred revenue came from one moment to another: opening + billed - earned - breakage - returned = closing.';
-COMMENT ON COLUMN credyt.rollforward.asset IS 'In which asset; money is in its currency.';
+COMMENT ON COLUMN credyt.rollforward.asset IS 'Asset; money is in its currency.';
 COMMENT ON COLUMN credyt.rollforward.opening IS 'Deferred before the period.';
 COMMENT ON COLUMN credyt.rollforward.billed IS 'Paid for grants issued in it.';
 COMMENT ON COLUMN credyt.rollforward.earned IS 'Revenue of credits spent in it, and of debt paid, less what refunds and revocations took back.';
 COMMENT ON COLUMN credyt.rollforward.breakage IS 'Paid for credits that ended unspent in it.';
-COMMENT ON COLUMN credyt.rollforward.returned IS 'Paid for credits that were revoked in it; of spent ones that are owed since, the revenue.';
+COMMENT ON COLUMN credyt.rollforward.returned IS 'Paid for credits that were revoked in it; of spent ones that became debt, the revenue.';
 COMMENT ON COLUMN credyt.rollforward.closing IS 'Deferred at its end, summed by itself.';
 
 CREATE FUNCTION credyt.revenue_rollforward(

@@ -25,7 +25,7 @@ COMMENT ON COLUMN credyt.plans.every IS 'Length of a period: a number of hours, 
 COMMENT ON COLUMN credyt.plans.paid IS 'Money paid for each period, in the asset''s currency.';
 COMMENT ON COLUMN credyt.plans.rollover IS 'Most unspent credits that move to the next period; NULL: all.';
 COMMENT ON COLUMN credyt.plans.rollover_percent IS 'Percentage of the unspent credits that moves, rounded down, at most rollover.';
-COMMENT ON COLUMN credyt.plans.rollover_periods IS 'The same credits move at most so often; NULL: without end.';
+COMMENT ON COLUMN credyt.plans.rollover_periods IS 'How often the same credits may move; NULL: any number of times.';
 COMMENT ON COLUMN credyt.plans.priority IS 'Of its grants: lower burns first.';
 COMMENT ON COLUMN credyt.plans.applies_to IS 'Patterns of the actions its grants may pay for; NULL: all.';
 COMMENT ON COLUMN credyt.plans.created_at IS 'When it was made.';
@@ -75,9 +75,9 @@ CREATE TABLE credyt.booked_subscriptions (
     PRIMARY KEY (customer, id)
 ) WITH (fillfactor = 80);
 COMMENT ON TABLE credyt.booked_subscriptions IS 'How far each subscription has been booked; changed under the lock of the wallet. Read credyt.subscriptions instead.';
-COMMENT ON COLUMN credyt.booked_subscriptions.customer IS 'Who is subscribed.';
+COMMENT ON COLUMN credyt.booked_subscriptions.customer IS 'Customer.';
 COMMENT ON COLUMN credyt.booked_subscriptions.id IS 'UUIDv7.';
-COMMENT ON COLUMN credyt.booked_subscriptions.plan IS 'To which plan.';
+COMMENT ON COLUMN credyt.booked_subscriptions.plan IS 'Plan.';
 COMMENT ON COLUMN credyt.booked_subscriptions.quantity IS 'Seats.';
 COMMENT ON COLUMN credyt.booked_subscriptions.asset IS 'The asset of its credits.';
 COMMENT ON COLUMN credyt.booked_subscriptions.timezone IS 'Periods keep the local hour of this time zone.';
@@ -91,12 +91,12 @@ COMMENT ON COLUMN credyt.booked_subscriptions.paid_through IS 'Periods that star
 COMMENT ON COLUMN credyt.booked_subscriptions.ends_at IS 'Periods that start at or after this are not wanted; NULL: it goes on.';
 COMMENT ON COLUMN credyt.booked_subscriptions.grants IS 'The grants of the period booked last: its own, and what rolled over into it. Empty once nothing of them can roll over.';
 COMMENT ON COLUMN credyt.booked_subscriptions.moved IS 'How often the credits of each of these grants have rolled over.';
-COMMENT ON COLUMN credyt.booked_subscriptions.waits_until IS 'That period is over and the next one not paid: what may roll over waits until then, or ends_at. NULL: nothing waits.';
+COMMENT ON COLUMN credyt.booked_subscriptions.waits_until IS 'Until then, or ends_at, what may roll over waits for the payment of the next period; NULL: nothing waits.';
 COMMENT ON COLUMN credyt.booked_subscriptions.next_plan IS 'The plan of its next period, where a change is scheduled.';
 COMMENT ON COLUMN credyt.booked_subscriptions.next_quantity IS 'The seats of its next period, where a change is scheduled.';
 COMMENT ON COLUMN credyt.booked_subscriptions.grant_id IS 'The first grant of the period booked last, what rolled over left out; NULL: it granted nothing.';
-COMMENT ON COLUMN credyt.booked_subscriptions.had_credits IS 'The most credits that the terms of that period came to; a difference is what goes beyond them.';
-COMMENT ON COLUMN credyt.booked_subscriptions.had_paid IS 'The most money that they came to.';
+COMMENT ON COLUMN credyt.booked_subscriptions.had_credits IS 'The most credits that the terms of that period came to; a change by difference grants what goes beyond.';
+COMMENT ON COLUMN credyt.booked_subscriptions.had_paid IS 'The most money that the terms of that period came to.';
 COMMENT ON COLUMN credyt.booked_subscriptions.had_plans IS 'The plans that it was on within that period.';
 COMMENT ON COLUMN credyt.booked_subscriptions.created_at IS 'When it was made.';
 SELECT pg_catalog.pg_extension_config_dump('credyt.booked_subscriptions', '');
@@ -110,11 +110,11 @@ CREATE TABLE credyt.subscription_keys (
     PRIMARY KEY (customer, idempotency_key)
 );
 COMMENT ON TABLE credyt.subscription_keys IS 'The idempotency keys of credyt.subscribe, credyt.change_plan and credyt.pay_subscription, append-only.';
-COMMENT ON COLUMN credyt.subscription_keys.customer IS 'Whose call it was.';
+COMMENT ON COLUMN credyt.subscription_keys.customer IS 'Customer.';
 COMMENT ON COLUMN credyt.subscription_keys.idempotency_key IS 'Unique per customer.';
 COMMENT ON COLUMN credyt.subscription_keys.request IS 'Hash of what was asked, to know a replay from another request.';
 COMMENT ON COLUMN credyt.subscription_keys.subscription_id IS 'The subscription that was answered with.';
-COMMENT ON COLUMN credyt.subscription_keys.created_at IS 'When it was asked first.';
+COMMENT ON COLUMN credyt.subscription_keys.created_at IS 'When the first call with this key was made.';
 SELECT pg_catalog.pg_extension_config_dump('credyt.subscription_keys', '');
 CREATE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON credyt.subscription_keys
     FOR EACH STATEMENT EXECUTE FUNCTION credyt.refuse_change('subscription_keys');
@@ -142,7 +142,7 @@ COMMENT ON COLUMN credyt.plan.every IS 'How long a period is.';
 COMMENT ON COLUMN credyt.plan.paid IS 'Money paid for each period, in the asset''s currency.';
 COMMENT ON COLUMN credyt.plan.rollover IS 'Most unspent credits that move to the next period; NULL: all.';
 COMMENT ON COLUMN credyt.plan.rollover_percent IS 'Percentage of the unspent credits that moves, rounded down, at most rollover.';
-COMMENT ON COLUMN credyt.plan.rollover_periods IS 'The same credits move at most so often; NULL: without end.';
+COMMENT ON COLUMN credyt.plan.rollover_periods IS 'How often the same credits may move; NULL: any number of times.';
 COMMENT ON COLUMN credyt.plan.priority IS 'Of its grants: lower burns first.';
 COMMENT ON COLUMN credyt.plan.applies_to IS 'Patterns of the actions its grants may pay for; NULL: all.';
 COMMENT ON COLUMN credyt.plan.created_at IS 'When it was made. Periods that start after its commit are on these terms.';
@@ -169,8 +169,8 @@ CREATE TYPE credyt.subscription AS (
 );
 COMMENT ON TYPE credyt.subscription IS 'A subscription as it stands now.';
 COMMENT ON COLUMN credyt.subscription.id IS 'UUIDv7.';
-COMMENT ON COLUMN credyt.subscription.customer IS 'Who is subscribed.';
-COMMENT ON COLUMN credyt.subscription.plan IS 'To which plan.';
+COMMENT ON COLUMN credyt.subscription.customer IS 'Customer.';
+COMMENT ON COLUMN credyt.subscription.plan IS 'Plan.';
 COMMENT ON COLUMN credyt.subscription.version IS 'The version of the plan that its period is on; before the first, the newest.';
 COMMENT ON COLUMN credyt.subscription.quantity IS 'Seats: how often the plan is taken.';
 COMMENT ON COLUMN credyt.subscription.asset IS 'The asset of its credits.';
@@ -202,7 +202,7 @@ CREATE FUNCTION credyt.create_plan(
     AS 'MODULE_PATHNAME', 'credyt_create_plan' LANGUAGE c VOLATILE
     SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_seqscan = off;
 COMMENT ON FUNCTION credyt.create_plan(text, numeric, text, text, numeric, numeric, int, text[], numeric, int) IS
-    'Creates a plan: so many credits every period (1 hour, 1 day, 2 weeks, 1 month, 1 year; at most 10 years), paid with so much money each. rollover: up to so many unspent credits move to the next period, NULL all; of what is unspent rollover_percent, and at most rollover_periods times. Again with the same terms is harmless; with others it makes a new version, which subscriptions take at their next period. WC009, 22003, 22023.';
+    'Creates a plan: its period, credits, price and rollover. Other terms make a new version; the same ones are harmless.';
 
 CREATE FUNCTION credyt.subscribe(
     customer         text,
@@ -229,7 +229,7 @@ CREATE FUNCTION credyt.pay_subscription(
     AS 'MODULE_PATHNAME', 'credyt_pay_subscription' LANGUAGE c VOLATILE
     SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_seqscan = off;
 COMMENT ON FUNCTION credyt.pay_subscription(text, text, timestamptz, text, text) IS
-    'Says that periods that start before paid_through are paid for; those that have come due are granted at once, and those that are over end or roll over at once. Never moves paid_through back. WC005, WC006 where the wallet is closed, WC010, WC011 without a subscription, 22023.';
+    'Marks the periods that start before paid_through as paid; those that have come due are granted at once.';
 
 CREATE FUNCTION credyt.unsubscribe(
     customer  text,
@@ -265,7 +265,7 @@ CREATE FUNCTION credyt.subscription_at(customer text, subscription_id uuid, at t
     AS 'MODULE_PATHNAME', 'credyt_subscription_at' LANGUAGE c STABLE STRICT
     SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_seqscan = off;
 COMMENT ON FUNCTION credyt.subscription_at(text, uuid, timestamptz) IS
-    'The period that a subscription is in at a moment, where a renewal has come due and no call has booked it yet.';
+    'The period that a subscription is in at a moment, pending renewals included.';
 
 CREATE VIEW credyt.subscriptions AS
 SELECT s.customer, p.plan, coalesce(p.version, n.version) AS version, p.quantity::numeric AS quantity,
@@ -297,8 +297,8 @@ CROSS JOIN LATERAL (
     SELECT max(v.version) AS version FROM credyt.plans v WHERE v.plan = p.plan
 ) n;
 COMMENT ON VIEW credyt.subscriptions IS 'Who is on which plan, and until when?';
-COMMENT ON COLUMN credyt.subscriptions.customer IS 'Who is subscribed.';
-COMMENT ON COLUMN credyt.subscriptions.plan IS 'To which plan.';
+COMMENT ON COLUMN credyt.subscriptions.customer IS 'Customer.';
+COMMENT ON COLUMN credyt.subscriptions.plan IS 'Plan.';
 COMMENT ON COLUMN credyt.subscriptions.version IS 'The version of the plan that its period is on; before the first, the newest.';
 COMMENT ON COLUMN credyt.subscriptions.quantity IS 'Seats: how often the plan is taken.';
 COMMENT ON COLUMN credyt.subscriptions.status IS 'scheduled: its first period is still to come; active; unpaid: a period has come that is not paid for; ended.';
@@ -331,8 +331,8 @@ FROM (
     WHERE s.next_renewal_at < s.ends_at OR s.ends_at IS NULL
 ) s
 WHERE s.next_renewal_at IS NOT NULL AND (s.next_renewal_at < s.ends_at OR s.ends_at IS NULL);
-COMMENT ON VIEW credyt.renewals IS 'Who gets credits by a plan next, when, and how many?';
-COMMENT ON COLUMN credyt.renewals.customer IS 'Who is subscribed.';
+COMMENT ON VIEW credyt.renewals IS 'Which customers get credits from a plan next, when, and how many?';
+COMMENT ON COLUMN credyt.renewals.customer IS 'Customer.';
 COMMENT ON COLUMN credyt.renewals.plan IS 'The plan of the next period.';
 COMMENT ON COLUMN credyt.renewals.next_renewal_at IS 'When the next period starts. A moment that has passed waits for a payment.';
 COMMENT ON COLUMN credyt.renewals.credits IS 'Credits that it grants to all seats, on the terms the plan has now; what rolls over comes on top.';
@@ -353,7 +353,7 @@ CREATE TABLE credyt.plan_changes (
 );
 CREATE INDEX plan_changes_from ON credyt.plan_changes (customer, from_plan);
 COMMENT ON TABLE credyt.plan_changes IS 'Every change of a subscription''s plan or seats as it was asked for, append-only.';
-COMMENT ON COLUMN credyt.plan_changes.customer IS 'Who is subscribed.';
+COMMENT ON COLUMN credyt.plan_changes.customer IS 'Customer.';
 COMMENT ON COLUMN credyt.plan_changes.id IS 'UUIDv7.';
 COMMENT ON COLUMN credyt.plan_changes.subscription_id IS 'The subscription.';
 COMMENT ON COLUMN credyt.plan_changes.from_plan IS 'The plan before.';
@@ -393,12 +393,12 @@ CREATE TABLE credyt.subscription_payments (
 );
 CREATE INDEX subscription_payments_payment ON credyt.subscription_payments (customer, payment) WHERE payment IS NOT NULL;
 COMMENT ON TABLE credyt.subscription_payments IS 'Which payment paid for which periods of a plan, append-only.';
-COMMENT ON COLUMN credyt.subscription_payments.customer IS 'Who is subscribed.';
+COMMENT ON COLUMN credyt.subscription_payments.customer IS 'Customer.';
 COMMENT ON COLUMN credyt.subscription_payments.subscription_id IS 'The subscription.';
-COMMENT ON COLUMN credyt.subscription_payments.since IS 'Periods that start from then on ...';
-COMMENT ON COLUMN credyt.subscription_payments.until IS '... and before this moment; NULL: the period that starts then.';
+COMMENT ON COLUMN credyt.subscription_payments.since IS 'Start, inclusive: periods that start then or later.';
+COMMENT ON COLUMN credyt.subscription_payments.until IS 'End, exclusive; NULL: only the period that starts at since.';
 COMMENT ON COLUMN credyt.subscription_payments.payment IS 'The payment; NULL: erased.';
-COMMENT ON COLUMN credyt.subscription_payments.created_at IS 'When it was told.';
+COMMENT ON COLUMN credyt.subscription_payments.created_at IS 'When it was recorded.';
 SELECT pg_catalog.pg_extension_config_dump('credyt.subscription_payments', '');
 CREATE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON credyt.subscription_payments
     FOR EACH STATEMENT EXECUTE FUNCTION credyt.refuse_change('subscription_payments');

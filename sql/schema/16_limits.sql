@@ -17,7 +17,7 @@ CREATE TABLE credyt.limit_uses (
     PRIMARY KEY (customer, asset, scope, every, counts)
 ) WITH (fillfactor = 70, autovacuum_vacuum_threshold = 1000, autovacuum_vacuum_scale_factor = 0.05);
 CREATE INDEX limit_uses_end ON credyt.limit_uses (period_end);
-COMMENT ON TABLE credyt.limit_uses IS 'What users and keys used in their last period under a limit user:* or key:*, where the wallet''s state has no room for them. Read credyt.limits_used instead.';
+COMMENT ON TABLE credyt.limit_uses IS 'Uses under user:* and key:* for which a wallet''s state has no room, by user or key. Read credyt.limits_used instead.';
 COMMENT ON COLUMN credyt.limit_uses.customer IS 'Customer.';
 COMMENT ON COLUMN credyt.limit_uses.asset IS 'Asset.';
 COMMENT ON COLUMN credyt.limit_uses.scope IS 'The user or key.';
@@ -27,9 +27,9 @@ COMMENT ON COLUMN credyt.limit_uses.period_start IS 'Start of the period that wa
 COMMENT ON COLUMN credyt.limit_uses.period_end IS 'Its end, exclusive; NULL: none.';
 COMMENT ON COLUMN credyt.limit_uses.after IS 'Ledger rows up to this number do not count.';
 COMMENT ON COLUMN credyt.limit_uses.used IS 'Credits spent in it, less what was refunded of them, or calls made.';
-COMMENT ON COLUMN credyt.limit_uses.warned IS 'The event limit.warning was written in it.';
-COMMENT ON COLUMN credyt.limit_uses.reached IS 'The event limit.reached was written in it.';
-COMMENT ON COLUMN credyt.limit_uses.unopened IS 'A window that nothing has opened: a refusal was told.';
+COMMENT ON COLUMN credyt.limit_uses.warned IS 'True: the event limit.warning was written in this period.';
+COMMENT ON COLUMN credyt.limit_uses.reached IS 'True: the event limit.reached was written in this period.';
+COMMENT ON COLUMN credyt.limit_uses.unopened IS 'True: no use has opened this window; the row remembers that limit.reached was written for a refusal.';
 SELECT pg_catalog.pg_extension_config_dump('credyt.limit_uses', '');
 
 CREATE TYPE credyt.spend_limit AS (
@@ -42,7 +42,7 @@ CREATE TYPE credyt.spend_limit AS (
     warn_at   numeric,
     required  boolean
 );
-COMMENT ON TYPE credyt.spend_limit IS 'At most so much in each period.';
+COMMENT ON TYPE credyt.spend_limit IS 'The answer to set_limit.';
 COMMENT ON COLUMN credyt.spend_limit.customer IS 'Customer.';
 COMMENT ON COLUMN credyt.spend_limit.asset IS 'Asset.';
 COMMENT ON COLUMN credyt.spend_limit.scope IS 'user:name, key:name, user:*, key:* or action:pattern.';
@@ -50,7 +50,7 @@ COMMENT ON COLUMN credyt.spend_limit.every IS 'hour, day, week, month, year, eve
 COMMENT ON COLUMN credyt.spend_limit.counts IS 'credits or calls.';
 COMMENT ON COLUMN credyt.spend_limit.cap IS 'Credits, spent and held together, or calls; NULL: no limit.';
 COMMENT ON COLUMN credyt.spend_limit.warn_at IS 'The share of the cap at which limit.warning is written.';
-COMMENT ON COLUMN credyt.spend_limit.required IS 'Calls that name no such scope are refused.';
+COMMENT ON COLUMN credyt.spend_limit.required IS 'True: calls that name no such scope are refused.';
 
 CREATE TYPE credyt.limit_row AS (
     scope     text,
@@ -67,8 +67,8 @@ COMMENT ON COLUMN credyt.limit_row.every IS 'hour, day, week, month, year, ever 
 COMMENT ON COLUMN credyt.limit_row.counts IS 'credits or calls.';
 COMMENT ON COLUMN credyt.limit_row.cap IS 'Credits, spent and held together, or calls.';
 COMMENT ON COLUMN credyt.limit_row.warn_at IS 'The share of the cap at which limit.warning is written.';
-COMMENT ON COLUMN credyt.limit_row.required IS 'Calls that name no such scope are refused.';
-COMMENT ON COLUMN credyt.limit_row.start IS 'Where ever begins; NULL for other periods.';
+COMMENT ON COLUMN credyt.limit_row.required IS 'True: calls that name no such scope are refused.';
+COMMENT ON COLUMN credyt.limit_row.start IS 'Start of the period ever; NULL for other periods.';
 
 CREATE TYPE credyt.limit_count AS (
     scope         text,
@@ -134,13 +134,13 @@ COMMENT ON FUNCTION credyt.limit_counts(credyt.wallet) IS
 CREATE FUNCTION credyt.limit_period(every text, timezone text, at timestamptz) RETURNS credyt.period
     AS 'MODULE_PATHNAME', 'credyt_limit_period' LANGUAGE c STABLE STRICT PARALLEL SAFE;
 COMMENT ON FUNCTION credyt.limit_period(text, text, timestamptz) IS
-    'The calendar period of a limit that a moment lies in, in a time zone, or the window that opens at it. 22023.';
+    'The calendar period of a limit that a moment lies in, in a time zone, or the window that opens at it.';
 
 CREATE FUNCTION credyt.matches_action(scope text, action text) RETURNS boolean
     LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE SET search_path = pg_catalog, pg_temp
     AS $$ SELECT CASE WHEN scope LIKE 'action:%*' THEN starts_with(action, substr(rtrim(scope, '*'), 8))
                       ELSE scope = 'action:' || action END $$;
-COMMENT ON FUNCTION credyt.matches_action(text, text) IS 'Does a limit''s scope action:... match this action?';
+COMMENT ON FUNCTION credyt.matches_action(text, text) IS 'True: a limit''s scope action:... matches this action.';
 
 CREATE VIEW credyt.limits_used AS
 SELECT w.customer, w.asset, s.scope,
@@ -191,7 +191,7 @@ CROSS JOIN LATERAL (
       AND l.counts = 'credits' AND (s.scope = ANY (h.scopes) OR credyt.matches_action(s.scope, h.action))
 ) h
 WHERE l.scope NOT IN ('user:*', 'key:*') OR u.used <> 0 OR h.held <> 0;
-COMMENT ON VIEW credyt.limits_used IS 'How much of each spend limit is used in the period that runs? Of user:* and key:* one row for each user or key seen in it.';
+COMMENT ON VIEW credyt.limits_used IS 'How much of each limit is used in its current period? Of user:* and key:* a row for each user or key seen in it.';
 COMMENT ON COLUMN credyt.limits_used.customer IS 'Customer.';
 COMMENT ON COLUMN credyt.limits_used.asset IS 'Asset.';
 COMMENT ON COLUMN credyt.limits_used.scope IS 'The user, the key, or the pattern of actions.';
@@ -199,6 +199,6 @@ COMMENT ON COLUMN credyt.limits_used.period_start IS 'Start of the period, inclu
 COMMENT ON COLUMN credyt.limits_used.period_end IS 'End of the period, exclusive; NULL: none, or a window that nothing has opened.';
 COMMENT ON COLUMN credyt.limits_used.cap IS 'Credits or calls that may be used in it.';
 COMMENT ON COLUMN credyt.limits_used.used IS 'Credits spent in it, less what was refunded of them, or calls made.';
-COMMENT ON COLUMN credyt.limits_used.held IS 'Credits that open authorizations hold now; they count too.';
+COMMENT ON COLUMN credyt.limits_used.held IS 'Credits held by open authorizations now; they count too.';
 COMMENT ON COLUMN credyt.limits_used.every IS 'The limit''s period: hour, day, week, month, year, ever or a window such as 5 hours.';
 COMMENT ON COLUMN credyt.limits_used.counts IS 'What it counts: credits or calls.';

@@ -20,14 +20,14 @@ CREATE INDEX events_waiting ON credyt.events (customer, id) WHERE acknowledged_a
 CREATE INDEX events_id ON credyt.events (id);
 CREATE INDEX events_done ON credyt.events (acknowledged_at) WHERE acknowledged_at IS NOT NULL;
 COMMENT ON TABLE credyt.events IS 'The outbox of events; take them with credyt.take_events, read credyt.events_pending.';
-COMMENT ON COLUMN credyt.events.customer IS 'Whom it is about.';
+COMMENT ON COLUMN credyt.events.customer IS 'Customer.';
 COMMENT ON COLUMN credyt.events.id IS 'UUIDv7, ascending in each wallet.';
-COMMENT ON COLUMN credyt.events.asset IS 'In which asset.';
+COMMENT ON COLUMN credyt.events.asset IS 'Asset.';
 COMMENT ON COLUMN credyt.events.type IS 'balance.low, balance.depleted, topup.requested, topup.capped, grant.expiring, grant.expired or plan.renewed.';
-COMMENT ON COLUMN credyt.events.payload IS 'The numbers, as strings.';
+COMMENT ON COLUMN credyt.events.payload IS 'The numbers of the event, as strings.';
 COMMENT ON COLUMN credyt.events.created_at IS 'When it happened.';
-COMMENT ON COLUMN credyt.events.leased_until IS 'A worker has it until then; NULL: none has had it.';
-COMMENT ON COLUMN credyt.events.acknowledged_at IS 'When it was done with; NULL: it comes again.';
+COMMENT ON COLUMN credyt.events.leased_until IS 'Leased to a worker until then; NULL: never leased.';
+COMMENT ON COLUMN credyt.events.acknowledged_at IS 'When it was acknowledged; NULL: take_events returns it again.';
 COMMENT ON COLUMN credyt.events.failed_at IS 'When credyt.topup_failed said that a top-up failed; NULL: it has not.';
 COMMENT ON COLUMN credyt.events.failure IS 'Why a top-up failed, as credyt.topup_failed was told.';
 SELECT pg_catalog.pg_extension_config_dump('credyt.events', '');
@@ -40,12 +40,12 @@ CREATE TYPE credyt.event AS (
     payload     jsonb,
     created_at  timestamptz
 );
-COMMENT ON TYPE credyt.event IS 'Something that happened to a wallet.';
+COMMENT ON TYPE credyt.event IS 'An event of a wallet, as take_events returns it.';
 COMMENT ON COLUMN credyt.event.id IS 'What ack_events and topup_failed ask for.';
-COMMENT ON COLUMN credyt.event.customer IS 'Whom it is about.';
-COMMENT ON COLUMN credyt.event.asset IS 'In which asset.';
+COMMENT ON COLUMN credyt.event.customer IS 'Customer.';
+COMMENT ON COLUMN credyt.event.asset IS 'Asset.';
 COMMENT ON COLUMN credyt.event.type IS 'balance.low, balance.depleted, topup.requested, topup.capped, grant.expiring, grant.expired or plan.renewed.';
-COMMENT ON COLUMN credyt.event.payload IS 'The numbers, as strings.';
+COMMENT ON COLUMN credyt.event.payload IS 'The numbers of the event, as strings.';
 COMMENT ON COLUMN credyt.event.created_at IS 'When it happened.';
 
 CREATE TYPE credyt.acknowledgement AS (
@@ -61,9 +61,9 @@ CREATE TYPE credyt.alert AS (
     unit       text,
     enabled    boolean
 );
-COMMENT ON TYPE credyt.alert IS 'When to say that a balance is low.';
+COMMENT ON TYPE credyt.alert IS 'The answer to set_alert.';
 COMMENT ON COLUMN credyt.alert.customer IS 'Customer.';
-COMMENT ON COLUMN credyt.alert.asset IS 'In which asset.';
+COMMENT ON COLUMN credyt.alert.asset IS 'Asset.';
 COMMENT ON COLUMN credyt.alert.threshold IS 'At this balance or below; NULL: all alerts were removed.';
 COMMENT ON COLUMN credyt.alert.unit IS 'credits, or percent of the balance right after credits last came in.';
 COMMENT ON COLUMN credyt.alert.enabled IS 'False: no event is written.';
@@ -81,18 +81,18 @@ CREATE TYPE credyt.topup AS (
     in_flight         uuid,
     cooldown_until    timestamptz
 );
-COMMENT ON TYPE credyt.topup IS 'When to ask for more credits.';
+COMMENT ON TYPE credyt.topup IS 'The answer to set_topup and topup_failed.';
 COMMENT ON COLUMN credyt.topup.customer IS 'Customer.';
-COMMENT ON COLUMN credyt.topup.asset IS 'In which asset.';
+COMMENT ON COLUMN credyt.topup.asset IS 'Asset.';
 COMMENT ON COLUMN credyt.topup.threshold IS 'Credits: at this balance or below.';
-COMMENT ON COLUMN credyt.topup.credits IS 'Credits to ask for; NULL: what lacks to to_balance.';
-COMMENT ON COLUMN credyt.topup.enabled IS 'False: nothing is asked for.';
+COMMENT ON COLUMN credyt.topup.credits IS 'Credits to ask for; NULL: as many as are missing to to_balance.';
+COMMENT ON COLUMN credyt.topup.enabled IS 'False: no top-up is requested.';
 COMMENT ON COLUMN credyt.topup.to_balance IS 'The balance to refill to; NULL: credits says how many to ask for.';
-COMMENT ON COLUMN credyt.topup.max_credits IS 'Credits that are asked for in a period at most; NULL: no cap.';
+COMMENT ON COLUMN credyt.topup.max_credits IS 'The most credits that are requested in a period; NULL: no cap.';
 COMMENT ON COLUMN credyt.topup.every IS 'The period: hour, day, week, month or year, in the asset''s time zone.';
-COMMENT ON COLUMN credyt.topup.cooldown_seconds IS 'Seconds after a failure in which nothing is asked for.';
+COMMENT ON COLUMN credyt.topup.cooldown_seconds IS 'Seconds after a failure in which no top-up is requested.';
 COMMENT ON COLUMN credyt.topup.in_flight IS 'The request that is not answered yet; NULL: there is none.';
-COMMENT ON COLUMN credyt.topup.cooldown_until IS 'The end of the cooldown after the last failure; NULL: none has failed since the last request.';
+COMMENT ON COLUMN credyt.topup.cooldown_until IS 'The end of the cooldown after the last failure; NULL: the last request has not failed.';
 
 CREATE FUNCTION credyt.set_alert(
     customer   text,
@@ -139,7 +139,7 @@ CREATE FUNCTION credyt.take_events(
     AS 'MODULE_PATHNAME', 'credyt_take_events' LANGUAGE c VOLATILE
     SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_seqscan = off;
 COMMENT ON FUNCTION credyt.take_events(int, int) IS
-    'Up to so many events for one worker, in order; nobody else gets them for lease_seconds. What is not acknowledged by then comes again. While an event of a customer is out, that customer''s later ones wait. Any number of workers. 22003, 22023.';
+    'Leases events to a worker, in order for each customer; what is not acknowledged in time comes again.';
 
 CREATE FUNCTION credyt.ack_events(
     ids  uuid[]
@@ -163,7 +163,7 @@ COMMENT ON COLUMN credyt.alert_rule.unit IS 'credits or percent.';
 COMMENT ON COLUMN credyt.alert_rule.enabled IS 'False: no event is written.';
 COMMENT ON COLUMN credyt.alert_rule.level IS 'Credits: the balance at which it is reached.';
 COMMENT ON COLUMN credyt.alert_rule.balance IS 'Credits that can be spent on anything without going into debt.';
-COMMENT ON COLUMN credyt.alert_rule.reached IS 'Is the balance there or below?';
+COMMENT ON COLUMN credyt.alert_rule.reached IS 'True: the balance is at the level or below.';
 
 CREATE TYPE credyt.topup_rule AS (
     threshold         numeric,
@@ -181,17 +181,17 @@ CREATE TYPE credyt.topup_rule AS (
 );
 COMMENT ON TYPE credyt.topup_rule IS 'The rule for top-ups in a wallet''s state.';
 COMMENT ON COLUMN credyt.topup_rule.threshold IS 'Credits: at this balance or below.';
-COMMENT ON COLUMN credyt.topup_rule.credits IS 'Credits to ask for; NULL: what lacks to to_balance.';
-COMMENT ON COLUMN credyt.topup_rule.enabled IS 'False: nothing is asked for.';
+COMMENT ON COLUMN credyt.topup_rule.credits IS 'Credits to ask for; NULL: as many as are missing to to_balance.';
+COMMENT ON COLUMN credyt.topup_rule.enabled IS 'False: no top-up is requested.';
 COMMENT ON COLUMN credyt.topup_rule.to_balance IS 'The balance to refill to; NULL: credits says how many to ask for.';
-COMMENT ON COLUMN credyt.topup_rule.max_credits IS 'Credits that are asked for in a period at most; NULL: no cap.';
+COMMENT ON COLUMN credyt.topup_rule.max_credits IS 'The most credits that are requested in a period; NULL: no cap.';
 COMMENT ON COLUMN credyt.topup_rule.every IS 'The period: hour, day, week, month or year.';
-COMMENT ON COLUMN credyt.topup_rule.cooldown_seconds IS 'Seconds after a failure in which nothing is asked for.';
+COMMENT ON COLUMN credyt.topup_rule.cooldown_seconds IS 'Seconds after a failure in which no top-up is requested.';
 COMMENT ON COLUMN credyt.topup_rule.balance IS 'Credits that can be spent on anything without going into debt.';
 COMMENT ON COLUMN credyt.topup_rule.in_flight IS 'The request that is not answered yet; NULL: there is none.';
-COMMENT ON COLUMN credyt.topup_rule.cooldown_until IS 'Until then nothing is asked for; NULL: no cooldown runs.';
-COMMENT ON COLUMN credyt.topup_rule.requested IS 'Credits that were asked for in this period and have not failed.';
-COMMENT ON COLUMN credyt.topup_rule.resets_at IS 'The end of this period; NULL: nothing was asked for in it.';
+COMMENT ON COLUMN credyt.topup_rule.cooldown_until IS 'No top-up is requested before this moment; NULL: no cooldown runs.';
+COMMENT ON COLUMN credyt.topup_rule.requested IS 'Credits that were requested in this period and have not failed.';
+COMMENT ON COLUMN credyt.topup_rule.resets_at IS 'The end of this period; NULL: nothing was requested in it.';
 
 CREATE FUNCTION credyt.alert_rules(state credyt.wallet, at timestamptz) RETURNS SETOF credyt.alert_rule
     AS 'MODULE_PATHNAME', 'credyt_alert_rules' LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE ROWS 1;
@@ -204,46 +204,46 @@ COMMENT ON FUNCTION credyt.topup_rules(credyt.wallet, timestamptz) IS 'The rule 
 CREATE VIEW credyt.alerts AS
 SELECT w.customer, w.asset, r.threshold, r.unit, r.enabled, r.level, r.balance, r.reached
 FROM credyt.current_wallets w CROSS JOIN LATERAL credyt.alert_rules(w.state, w.at) AS r;
-COMMENT ON VIEW credyt.alerts IS 'Who is to be told of a low balance, and how low is it?';
+COMMENT ON VIEW credyt.alerts IS 'Which alerts are set, and how far is the balance from each?';
 COMMENT ON COLUMN credyt.alerts.customer IS 'Customer.';
-COMMENT ON COLUMN credyt.alerts.asset IS 'In which asset.';
+COMMENT ON COLUMN credyt.alerts.asset IS 'Asset.';
 COMMENT ON COLUMN credyt.alerts.threshold IS 'The event balance.low is written when the balance falls to this or below.';
 COMMENT ON COLUMN credyt.alerts.unit IS 'credits, or percent of the balance right after credits last came in.';
 COMMENT ON COLUMN credyt.alerts.enabled IS 'False: no event is written.';
 COMMENT ON COLUMN credyt.alerts.level IS 'Credits: the balance at which it is reached.';
 COMMENT ON COLUMN credyt.alerts.balance IS 'Credits that can be spent on anything without going into debt: what is compared.';
-COMMENT ON COLUMN credyt.alerts.reached IS 'True: the balance is there or below; the next event comes after it has been above.';
+COMMENT ON COLUMN credyt.alerts.reached IS 'True: the balance is at the threshold or below; the next event comes after it has been above.';
 
 CREATE VIEW credyt.topups AS
 SELECT w.customer, w.asset, r.threshold, r.credits, r.enabled, r.balance, r.in_flight, r.to_balance, r.max_credits,
        r.every, r.requested, r.resets_at, r.cooldown_seconds, r.cooldown_until
 FROM credyt.current_wallets w CROSS JOIN LATERAL credyt.topup_rules(w.state, w.at) AS r;
-COMMENT ON VIEW credyt.topups IS 'For whom are credits to be bought, when and how many, and which requests are not answered yet?';
+COMMENT ON VIEW credyt.topups IS 'Which top-up rules are set, and which requests are not answered yet?';
 COMMENT ON COLUMN credyt.topups.customer IS 'Customer.';
-COMMENT ON COLUMN credyt.topups.asset IS 'In which asset.';
-COMMENT ON COLUMN credyt.topups.threshold IS 'Credits: asked for at this balance or below.';
-COMMENT ON COLUMN credyt.topups.credits IS 'Credits to ask for; NULL: what lacks to to_balance.';
-COMMENT ON COLUMN credyt.topups.enabled IS 'False: nothing is asked for.';
+COMMENT ON COLUMN credyt.topups.asset IS 'Asset.';
+COMMENT ON COLUMN credyt.topups.threshold IS 'Credits: requested at this balance or below.';
+COMMENT ON COLUMN credyt.topups.credits IS 'Credits to ask for; NULL: as many as are missing to to_balance.';
+COMMENT ON COLUMN credyt.topups.enabled IS 'False: no top-up is requested.';
 COMMENT ON COLUMN credyt.topups.balance IS 'Credits that can be spent on anything without going into debt: what is compared.';
 COMMENT ON COLUMN credyt.topups.in_flight IS 'The event topup.requested that is not answered yet, by a purchase or credyt.topup_failed; NULL: there is none.';
 COMMENT ON COLUMN credyt.topups.to_balance IS 'The balance to refill to; NULL: credits says how many to ask for.';
-COMMENT ON COLUMN credyt.topups.max_credits IS 'Credits that are asked for in a period at most; NULL: no cap.';
+COMMENT ON COLUMN credyt.topups.max_credits IS 'The most credits that are requested in a period; NULL: no cap.';
 COMMENT ON COLUMN credyt.topups.every IS 'The period: hour, day, week, month or year, in the asset''s time zone.';
-COMMENT ON COLUMN credyt.topups.requested IS 'Credits that were asked for in this period and have not failed.';
-COMMENT ON COLUMN credyt.topups.resets_at IS 'The end of this period; NULL: nothing was asked for in it.';
-COMMENT ON COLUMN credyt.topups.cooldown_seconds IS 'Seconds after a failure in which nothing is asked for.';
-COMMENT ON COLUMN credyt.topups.cooldown_until IS 'Until then nothing is asked for; NULL: no cooldown runs.';
+COMMENT ON COLUMN credyt.topups.requested IS 'Credits that were requested in this period and have not failed.';
+COMMENT ON COLUMN credyt.topups.resets_at IS 'The end of this period; NULL: nothing was requested in it.';
+COMMENT ON COLUMN credyt.topups.cooldown_seconds IS 'Seconds after a failure in which no top-up is requested.';
+COMMENT ON COLUMN credyt.topups.cooldown_until IS 'No top-up is requested before this moment; NULL: no cooldown runs.';
 
 CREATE VIEW credyt.events_pending AS
 SELECT e.id, e.customer, e.asset, e.type, e.payload, e.created_at
 FROM credyt.events e
 WHERE e.acknowledged_at IS NULL;
-COMMENT ON VIEW credyt.events_pending IS 'What has nobody acknowledged yet? Events that a worker has just now, too.';
+COMMENT ON VIEW credyt.events_pending IS 'Which events are not acknowledged yet? Leased ones included.';
 COMMENT ON COLUMN credyt.events_pending.id IS 'The event.';
-COMMENT ON COLUMN credyt.events_pending.customer IS 'Whom it is about.';
-COMMENT ON COLUMN credyt.events_pending.asset IS 'In which asset.';
+COMMENT ON COLUMN credyt.events_pending.customer IS 'Customer.';
+COMMENT ON COLUMN credyt.events_pending.asset IS 'Asset.';
 COMMENT ON COLUMN credyt.events_pending.type IS 'balance.low, balance.depleted, topup.requested, topup.capped, grant.expiring, grant.expired or plan.renewed.';
-COMMENT ON COLUMN credyt.events_pending.payload IS 'The numbers, as strings.';
+COMMENT ON COLUMN credyt.events_pending.payload IS 'The numbers of the event, as strings.';
 COMMENT ON COLUMN credyt.events_pending.created_at IS 'When it happened.';
 
 CREATE TABLE credyt.expiry_notices (
@@ -253,12 +253,12 @@ CREATE TABLE credyt.expiry_notices (
     set_at       timestamptz NOT NULL,
     searched_to  text
 );
-COMMENT ON TABLE credyt.expiry_notices IS 'How many days before their end grants are told of. Written by credyt.set_expiry_notice.';
-COMMENT ON COLUMN credyt.expiry_notices.asset IS 'In which asset.';
+COMMENT ON TABLE credyt.expiry_notices IS 'How many days before its end a grant gets the event grant.expiring. Written by credyt.set_expiry_notice.';
+COMMENT ON COLUMN credyt.expiry_notices.asset IS 'Asset.';
 COMMENT ON COLUMN credyt.expiry_notices.days IS 'Days of 24 hours before the end of a grant.';
-COMMENT ON COLUMN credyt.expiry_notices.kinds IS 'The kinds of grants that are told of.';
+COMMENT ON COLUMN credyt.expiry_notices.kinds IS 'The kinds of grants that get a notice.';
 COMMENT ON COLUMN credyt.expiry_notices.set_at IS 'When it was set, by the server''s clock.';
-COMMENT ON COLUMN credyt.expiry_notices.searched_to IS 'The customer up to whom maintain has searched for older grants; NULL: all have been.';
+COMMENT ON COLUMN credyt.expiry_notices.searched_to IS 'The customer up to which maintain has searched for older grants; NULL: all are searched.';
 SELECT pg_catalog.pg_extension_config_dump('credyt.expiry_notices', '');
 -- Backends remember it with the asset.
 CREATE TRIGGER announce AFTER INSERT OR DELETE OR UPDATE OF days, kinds ON credyt.expiry_notices
@@ -270,10 +270,10 @@ CREATE TYPE credyt.expiry_notice AS (
     days   int[],
     kinds  text[]
 );
-COMMENT ON TYPE credyt.expiry_notice IS 'How many days before their end grants are told of.';
-COMMENT ON COLUMN credyt.expiry_notice.asset IS 'In which asset.';
+COMMENT ON TYPE credyt.expiry_notice IS 'How many days before its end a grant gets the event grant.expiring.';
+COMMENT ON COLUMN credyt.expiry_notice.asset IS 'Asset.';
 COMMENT ON COLUMN credyt.expiry_notice.days IS 'Days of 24 hours before the end of a grant, the most first; NULL: no event is written.';
-COMMENT ON COLUMN credyt.expiry_notice.kinds IS 'The kinds of grants that are told of.';
+COMMENT ON COLUMN credyt.expiry_notice.kinds IS 'The kinds of grants that get a notice.';
 
 CREATE FUNCTION credyt.set_expiry_notice(
     days   int[],
@@ -283,4 +283,4 @@ CREATE FUNCTION credyt.set_expiry_notice(
     AS 'MODULE_PATHNAME', 'credyt_set_expiry_notice' LANGUAGE c VOLATILE
     SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_seqscan = off;
 COMMENT ON FUNCTION credyt.set_expiry_notice(int[], text, text[]) IS
-    'Sets how many days before their end grants of these kinds are told of, as grant.expiring. NULL removes it.';
+    'Sets how many days before its end a grant gets the event grant.expiring, by kind; NULL removes it.';

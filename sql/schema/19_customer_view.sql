@@ -31,7 +31,7 @@ CREATE FUNCTION credyt.usage(
     AS 'MODULE_PATHNAME', 'credyt_usage' LANGUAGE c STABLE
     SECURITY DEFINER SET search_path = pg_catalog, pg_temp;
 COMMENT ON FUNCTION credyt.usage(text, timestamptz, timestamptz, text, text[], text) IS
-    'What a customer used by hour, day, week, month or in all, as a chart for the customer needs it.';
+    'What a customer used by hour, day, week, month or in all, as a chart for that customer needs it.';
 
 CREATE TYPE credyt.history_row AS (
     id           uuid,

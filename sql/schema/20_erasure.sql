@@ -9,13 +9,13 @@ CREATE TABLE credyt.erasures (
     erased_at   timestamptz NOT NULL,
     PRIMARY KEY (customer, id)
 );
-COMMENT ON TABLE credyt.erasures IS 'That a customer was erased, when and why, append-only. Written by credyt.erase_customer.';
-COMMENT ON COLUMN credyt.erasures.customer IS 'Who was erased.';
+COMMENT ON TABLE credyt.erasures IS 'Every erasure of a customer, when and why, append-only. Written by credyt.erase_customer.';
+COMMENT ON COLUMN credyt.erasures.customer IS 'The erased customer.';
 COMMENT ON COLUMN credyt.erasures.id IS 'UUIDv7.';
-COMMENT ON COLUMN credyt.erasures.reason IS 'Why, as the caller said; it stays, so let it name nobody.';
-COMMENT ON COLUMN credyt.erasures.blanked IS 'In how many rows and limits there was something to blank.';
+COMMENT ON COLUMN credyt.erasures.reason IS 'The caller''s reason. It is kept, so it must not name anybody.';
+COMMENT ON COLUMN credyt.erasures.blanked IS 'Number of rows and limits that were blanked.';
 COMMENT ON COLUMN credyt.erasures.open_holds IS 'Open authorizations whose usage stays, because captures may be priced from it. Erase again when they are closed.';
-COMMENT ON COLUMN credyt.erasures.erased_at IS 'When it was done.';
+COMMENT ON COLUMN credyt.erasures.erased_at IS 'When the customer was erased.';
 SELECT pg_catalog.pg_extension_config_dump('credyt.erasures', '');
 CREATE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON credyt.erasures
     FOR EACH STATEMENT EXECUTE FUNCTION credyt.refuse_change('erasures');
@@ -37,8 +37,8 @@ CREATE TYPE credyt.ledger_hash_row AS (
     hash      text
 );
 COMMENT ON TYPE credyt.ledger_hash_row IS 'A row of credyt.ledger_hash.';
-COMMENT ON COLUMN credyt.ledger_hash_row.customer IS 'Whose ledger.';
-COMMENT ON COLUMN credyt.ledger_hash_row.asset IS 'In which asset.';
+COMMENT ON COLUMN credyt.ledger_hash_row.customer IS 'Customer.';
+COMMENT ON COLUMN credyt.ledger_hash_row.asset IS 'Asset.';
 COMMENT ON COLUMN credyt.ledger_hash_row.rows IS 'How many rows it is of: ledger rows and recorded costs.';
 COMMENT ON COLUMN credyt.ledger_hash_row.through IS 'The number (seq) of the last of them: pass it as through to hash the same rows again.';
 COMMENT ON COLUMN credyt.ledger_hash_row.hash IS 'SHA-256, in hex.';

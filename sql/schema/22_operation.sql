@@ -6,15 +6,15 @@ CREATE TYPE credyt.maintenance AS (
     pruned     bigint
 );
 COMMENT ON TYPE credyt.maintenance IS 'What a call of credyt.maintain did.';
-COMMENT ON COLUMN credyt.maintenance.booked IS 'Wallets for which it booked what time had decided: renewals, ends of grants and of holds.';
-COMMENT ON COLUMN credyt.maintenance.rolled_up IS 'Ledger rows and recorded costs taken into the rollups; 0: there were none, or another session is at it.';
+COMMENT ON COLUMN credyt.maintenance.booked IS 'Wallets in which it booked pending entries: renewals, ends of grants, ends of holds.';
+COMMENT ON COLUMN credyt.maintenance.rolled_up IS 'Ledger rows and recorded costs taken into the rollups; 0: there were none, or another session does it.';
 COMMENT ON COLUMN credyt.maintenance.pruned IS 'Events acknowledged before, and counts under spend limits of periods that are over, which it deleted.';
 
 CREATE FUNCTION credyt.maintain(batch int DEFAULT 1000) RETURNS credyt.maintenance
     AS 'MODULE_PATHNAME', 'credyt_maintain' LANGUAGE c VOLATILE
     SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET jit = off SET work_mem = '64MB';
 COMMENT ON FUNCTION credyt.maintain(int) IS
-    'Books what is due, keeps reports fast, forgets old events; optional: results are the same without it.';
+    'Books what is due, keeps reports fast, deletes old events; optional: results are the same without it.';
 
 CREATE FUNCTION credyt.direct_access_counts()
 RETURNS TABLE (operation text, reason text, calls bigint)
@@ -59,7 +59,7 @@ AS $$
                      FROM credyt.rollup_progress p WHERE p.customer = '' ORDER BY p.asset DESC LIMIT 1),
                     '-infinity')
 $$;
-COMMENT ON FUNCTION credyt.rolled_up_to() IS 'All rows that were booked before this moment are in the rollups; -infinity: nothing is.';
+COMMENT ON FUNCTION credyt.rolled_up_to() IS 'Every row that was booked before this moment is in the rollups; -infinity: none is known to be.';
 
 -- Where the rollups of these days have no usage without a cost, only rows that they lack are read. A function, so
 -- that the planner asks the index by time however few rows it expects to leave out.
@@ -84,7 +84,7 @@ AS $$
     WHERE c.cost IS NULL AND c.occurred_at >= $1 AND c.debit_id IS NULL
 $$;
 COMMENT ON FUNCTION credyt.uncosted_since(timestamptz) IS
-    'What credyt.uncosted_usage has since a moment, without customers, found by time.';
+    'The rows of credyt.uncosted_usage since a moment, without customers; found by time.';
 
 -- Few rows were booked since all were in the rollups: then no wallet is read. A function, so that they are found by time.
 CREATE FUNCTION credyt.rollup_backlog() RETURNS bigint
@@ -192,9 +192,9 @@ FROM (
       AND (SELECT pg_relation_size(c.reltoastrelid) FROM pg_class c WHERE c.oid = 'credyt.wallets'::regclass) > 0
 ) f;
 COMMENT ON VIEW credyt.health IS
-    'What is wrong, or will be? One row for each finding, none when all is well. Cheap enough to be asked every minute.';
+    'What is wrong, or soon will be? A row for each finding. Cheap enough to be read every minute.';
 COMMENT ON COLUMN credyt.health.severity IS 'critical: act now; warning: act soon; info: nothing is wrong yet.';
-COMMENT ON COLUMN credyt.health.finding IS 'Its name: clock_replaced, old_snapshot, autovacuum_off, bloated, holds_not_booked, wallets_overdue, rollups_behind, events_waiting, uncosted_usage or many_grants.';
+COMMENT ON COLUMN credyt.health.finding IS 'Its name, such as old_snapshot. docs/reference.md lists them.';
 COMMENT ON COLUMN credyt.health.detail IS 'What was found, for people.';
 COMMENT ON COLUMN credyt.health.hint IS 'The remedy, as SQL where it can be.';
 COMMENT ON COLUMN credyt.health.since IS 'Since when, where that is known; of a bloated table its last vacuum.';

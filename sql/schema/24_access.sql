@@ -182,10 +182,10 @@ COMMENT ON VIEW credyt.capabilities IS 'What does credyt.allow let a role do? EX
 COMMENT ON COLUMN credyt.capabilities.kind IS 'function, view or table.';
 COMMENT ON COLUMN credyt.capabilities.name IS 'Its name in schema credyt.';
 COMMENT ON COLUMN credyt.capabilities.everyone IS 'True: everyone may.';
-COMMENT ON COLUMN credyt.capabilities.spend IS 'True: part of spend. Who may read this column was allowed spend.';
-COMMENT ON COLUMN credyt.capabilities.events IS 'True: part of events. Who may read this column was allowed events.';
-COMMENT ON COLUMN credyt.capabilities.operate IS 'True: part of operate. Who may read this column was allowed operate.';
-COMMENT ON COLUMN credyt.capabilities.report IS 'True: part of report. Who may read this column was allowed report.';
+COMMENT ON COLUMN credyt.capabilities.spend IS 'True: part of spend. Only a role that was allowed spend may read this column.';
+COMMENT ON COLUMN credyt.capabilities.events IS 'True: part of events. Only a role that was allowed events may read this column.';
+COMMENT ON COLUMN credyt.capabilities.operate IS 'True: part of operate. Only a role that was allowed operate may read this column.';
+COMMENT ON COLUMN credyt.capabilities.report IS 'True: part of report. Only a role that was allowed report may read this column.';
 
 CREATE TYPE credyt.access AS (
     role     name,
@@ -196,10 +196,10 @@ CREATE TYPE credyt.access AS (
 );
 COMMENT ON TYPE credyt.access IS 'What a role has been allowed by now.';
 COMMENT ON COLUMN credyt.access.role IS 'The role.';
-COMMENT ON COLUMN credyt.access.spend IS 'To spend.';
-COMMENT ON COLUMN credyt.access.events IS 'To take events and to answer them with grants.';
-COMMENT ON COLUMN credyt.access.operate IS 'To operate.';
-COMMENT ON COLUMN credyt.access.report IS 'To read reports.';
+COMMENT ON COLUMN credyt.access.spend IS 'True: it may spend.';
+COMMENT ON COLUMN credyt.access.events IS 'True: it may take events, and answer them with grants.';
+COMMENT ON COLUMN credyt.access.operate IS 'True: it may operate.';
+COMMENT ON COLUMN credyt.access.report IS 'True: it may read reports.';
 
 -- They run with the caller's rights: whether the caller may grant is Postgres' to decide.
 CREATE FUNCTION credyt.allow(role name, what text) RETURNS credyt.access

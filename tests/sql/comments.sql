@@ -12,6 +12,15 @@ SELECT a.attrelid::regclass AS relation, a.attname AS column FROM pg_attribute a
 WHERE c.relnamespace = 'credyt'::regnamespace AND c.relkind IN ('r', 'v', 'm', 'p', 'c') AND a.attnum > 0 AND NOT a.attisdropped
   AND col_description(a.attrelid, a.attnum) IS NULL;
 SELECT obj_description('credyt'::regnamespace, 'pg_namespace') IS NOT NULL AS schema_explained;
+-- Comments that are more than one line of 120 characters, or name an SQLSTATE: errors are in docs/reference.md
+SELECT pg_describe_object(d.classoid, d.objoid, d.objsubid) AS object, length(d.description) FROM pg_description d
+LEFT JOIN pg_class c ON d.classoid = 'pg_class'::regclass AND c.oid = d.objoid
+LEFT JOIN pg_proc p ON d.classoid = 'pg_proc'::regclass AND p.oid = d.objoid
+LEFT JOIN pg_type t ON d.classoid = 'pg_type'::regclass AND t.oid = d.objoid
+WHERE (coalesce(c.relnamespace, p.pronamespace, t.typnamespace) = 'credyt'::regnamespace
+       OR d.classoid = 'pg_namespace'::regclass AND d.objoid = 'credyt'::regnamespace)
+  AND (length(d.description) > 120 OR d.description ~ '\m(WC|22|23|42)[0-9A-Z]{3}\M|\n')
+ORDER BY 1;
 
 -- Tables that a dump would leave empty
 SELECT c.oid::regclass AS table FROM pg_class c
