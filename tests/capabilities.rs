@@ -636,6 +636,7 @@ fn trade(client: &mut Client) -> Vec<String> {
         "SELECT kind, action, credits, balance, revenue, cost FROM credyt.statement ORDER BY id".into(),
         "SELECT action, asset, customer, version, price FROM credyt.price_book".into(),
         "SELECT currency, currency_paid, paid FROM credyt.converted_payments".into(),
+        "SELECT currency, currency_cost, cost FROM credyt.converted_costs".into(),
         "SELECT kind, remaining FROM credyt.expiring_grants".into(),
         "SELECT * FROM credyt.deferred_revenue".into(),
         "SELECT severity, finding FROM credyt.health".into(),

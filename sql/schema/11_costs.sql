@@ -12,6 +12,8 @@ CREATE TABLE credyt.vendor_costs (
     cost               numeric,
     reason             text,
     rate_version       int,
+    currency           text,
+    exchange_rate      numeric,
     api_flavor         text,
     usage              jsonb,
     context            jsonb,
@@ -43,6 +45,8 @@ COMMENT ON COLUMN credyt.vendor_costs.source IS 'How well it is known: estimated
 COMMENT ON COLUMN credyt.vendor_costs.cost IS 'Money, in the asset''s currency; NULL: not known.';
 COMMENT ON COLUMN credyt.vendor_costs.reason IS 'Why the cost is not known; or why it was recorded again.';
 COMMENT ON COLUMN credyt.vendor_costs.rate_version IS 'The version of the rate it was computed by; NULL: the caller gave the cost.';
+COMMENT ON COLUMN credyt.vendor_costs.currency IS 'The currency that the cost was converted from; NULL: it was not.';
+COMMENT ON COLUMN credyt.vendor_costs.exchange_rate IS 'Money in the asset''s currency for one of that currency.';
 COMMENT ON COLUMN credyt.vendor_costs.api_flavor IS 'Which of the vendor''s APIs answered; NULL: the one that fits best.';
 COMMENT ON COLUMN credyt.vendor_costs.usage IS 'The vendor''s own usage object.';
 COMMENT ON COLUMN credyt.vendor_costs.context IS 'What the rate depends on besides the usage, such as the region.';
@@ -123,6 +127,8 @@ CREATE TYPE credyt.recorded_cost AS (
     cost               numeric,
     reason             text,
     rate_version       int,
+    currency           text,
+    exchange_rate      numeric,
     debit_id           uuid,
     authorization_id   uuid,
     occurred_at        timestamptz,
@@ -141,6 +147,8 @@ COMMENT ON COLUMN credyt.recorded_cost.source IS 'estimated, reported or invoice
 COMMENT ON COLUMN credyt.recorded_cost.cost IS 'Money, in the asset''s currency; NULL: not known.';
 COMMENT ON COLUMN credyt.recorded_cost.reason IS 'Why the cost is not known.';
 COMMENT ON COLUMN credyt.recorded_cost.rate_version IS 'The version of the rate it was computed by; NULL: the caller gave the cost.';
+COMMENT ON COLUMN credyt.recorded_cost.currency IS 'The currency that the cost was converted from; NULL: it was not.';
+COMMENT ON COLUMN credyt.recorded_cost.exchange_rate IS 'Money in the asset''s currency for one of that currency.';
 COMMENT ON COLUMN credyt.recorded_cost.debit_id IS 'The debit it counts with.';
 COMMENT ON COLUMN credyt.recorded_cost.authorization_id IS 'The authorization it was recorded for.';
 COMMENT ON COLUMN credyt.recorded_cost.occurred_at IS 'When it happened.';

@@ -467,3 +467,40 @@ COMMENT ON COLUMN credyt.runway.asset IS 'Asset.';
 COMMENT ON COLUMN credyt.runway.available IS 'Credits that can be spent now, overdraft included.';
 COMMENT ON COLUMN credyt.runway.burn_per_day IS 'Credits spent a day, less refunds: over the last seven days, or since the first debit.';
 COMMENT ON COLUMN credyt.runway.days_left IS 'Days until the credits are spent at that rate; NULL: nothing is being spent.';
+
+-- A cost that was computed again leaves its correction here, and not what it corrects.
+CREATE VIEW credyt.converted_costs AS
+SELECT c.customer, c.asset, c.debit_id, c.cost_id, c.vendor, c.model, c.occurred_at, c.currency,
+       credyt.as_money(round(c.cost / c.exchange_rate, 10)) AS currency_cost, c.exchange_rate, a.currency AS to_currency,
+       credyt.as_money(c.cost) AS cost
+FROM (
+    SELECT l.customer, l.asset, l.id AS debit_id, NULL::uuid AS cost_id, p.part->>'vendor' AS vendor,
+           p.part->>'model' AS model, l.occurred_at, p.part->>'currency' AS currency,
+           (p.part->>'exchange_rate')::numeric AS exchange_rate, (p.part->>'cost')::numeric AS cost
+    FROM credyt.ledger l
+    CROSS JOIN LATERAL jsonb_array_elements(l.costs) WITH ORDINALITY AS p (part, nth)
+    WHERE l.kind = 'debit' AND p.part ? 'exchange_rate'
+      AND NOT EXISTS (SELECT FROM credyt.vendor_costs k
+                      WHERE k.customer = l.customer AND k.debit_id = l.id AND k.replaces = l.id AND k.part = p.nth - 1)
+    UNION ALL
+    SELECT c.customer, c.asset, c.debit_id, c.id, c.vendor, c.model, c.occurred_at, c.currency, c.exchange_rate, c.cost
+    FROM credyt.vendor_costs c
+    WHERE c.exchange_rate IS NOT NULL
+      AND NOT EXISTS (SELECT FROM credyt.vendor_costs k
+                      WHERE k.customer = c.customer AND k.seq > c.seq
+                        AND (k.replaces = c.id OR k.replaces = c.replaces AND k.part = c.part))
+) c
+JOIN credyt.assets a ON a.asset = c.asset;
+COMMENT ON VIEW credyt.converted_costs IS 'Which vendor costs were converted to the asset''s currency, and at which rate?';
+COMMENT ON COLUMN credyt.converted_costs.customer IS 'Customer.';
+COMMENT ON COLUMN credyt.converted_costs.asset IS 'In whose margin it counts.';
+COMMENT ON COLUMN credyt.converted_costs.debit_id IS 'The debit; NULL: it was recorded without one.';
+COMMENT ON COLUMN credyt.converted_costs.cost_id IS 'The row of credyt.vendor_costs; NULL: the cost came with the debit.';
+COMMENT ON COLUMN credyt.converted_costs.vendor IS 'Who charges it.';
+COMMENT ON COLUMN credyt.converted_costs.model IS 'For what.';
+COMMENT ON COLUMN credyt.converted_costs.occurred_at IS 'When it happened: the rate is that of this moment.';
+COMMENT ON COLUMN credyt.converted_costs.currency IS 'The currency that the vendor charges.';
+COMMENT ON COLUMN credyt.converted_costs.currency_cost IS 'Money in that currency: cost divided by exchange_rate.';
+COMMENT ON COLUMN credyt.converted_costs.exchange_rate IS 'Units of to_currency for one of currency.';
+COMMENT ON COLUMN credyt.converted_costs.to_currency IS 'The asset''s currency.';
+COMMENT ON COLUMN credyt.converted_costs.cost IS 'Money in the asset''s currency.';

@@ -118,6 +118,7 @@ FROM (VALUES
     ('view', 'open_authorizations', '{report}'),
     ('view', 'statement', '{report}'),
     ('view', 'price_book', '{report}'),
+    ('view', 'converted_costs', '{report}'),
     ('view', 'converted_payments', '{report}'),
     ('view', 'expiring_grants', '{report}'),
     ('view', 'deferred_revenue', '{report}'),

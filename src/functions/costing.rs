@@ -8,7 +8,7 @@ use super::reported::Usage;
 use super::request::{Charge, check_cost};
 use crate::errors::{self, Error, Result};
 use crate::ledger::Moment;
-use crate::ledger::costing;
+use crate::ledger::costing::{self, COUNTED_BEFORE};
 use crate::ledger::interrupt::checked;
 use crate::ledger::margin::{self, ModelCost};
 use crate::ledger::vendor::{Completeness, Uncosted};
@@ -113,9 +113,10 @@ impl Costing {
                 |claim: &Claim| authorization.is_some() && claim.authorization_id == authorization;
             if claim.is_some_and(|claim| !own(&claim)) {
                 spent.cost = Some(Decimal::ZERO);
-                spent.reason = Some("counted before".to_owned());
+                spent.reason = Some(COUNTED_BEFORE.to_owned());
                 spent.request = None;
                 spent.rate_version = None;
+                spent.conversion = None;
             }
         }
         if !once.spent.is_empty() {
@@ -217,6 +218,7 @@ fn computed(costed: UsageCost, request: Option<String>) -> ModelCost {
         weight: None,
         reason,
         rate_version: costed.rate_version,
+        conversion: costed.conversion,
         request,
     }
 }
@@ -231,5 +233,6 @@ pub fn share(spent: &mut [ModelCost], cost: Decimal) {
         one.cost = Some(share);
         one.reason = None;
         one.rate_version = None;
+        one.conversion = None;
     }
 }

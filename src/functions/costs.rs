@@ -14,7 +14,7 @@ use super::reported::{Usage, read_usage};
 use super::request::read_cost;
 use crate::errors::{self, Result};
 use crate::ledger::Moment;
-use crate::ledger::costing::{self, KnownCost, Source};
+use crate::ledger::costing::{self, COUNTED_BEFORE, KnownCost, Source};
 use crate::ledger::margin::{KindPayment, Line, ModelCost};
 use crate::sql_types::{Args, Row, row, value};
 use crate::store::Store;
@@ -291,6 +291,7 @@ fn spent(store: &Store, asset: &Asset, request: &CostRequest, at: Moment) -> Res
             cost: Some(cost),
             reason: None,
             rate_version: None,
+            conversion: None,
             ..spent
         };
     }
@@ -515,6 +516,8 @@ fn answer(customer: &str, cost: &Cost, replayed: bool) -> Row {
     cost: spent.cost.and_then(value::money_decimal),
     reason: value::optional_text(spent.reason.as_deref()),
     rate_version: spent.rate_version.and_then(value::int),
+    currency: value::optional_text(spent.conversion.as_ref().map(|from| from.currency.as_str())),
+    exchange_rate: spent.conversion.as_ref().and_then(|from| value::decimal(from.rate)),
     debit_id: value::optional_uuid(cost.debit_id),
     authorization_id: value::optional_uuid(cost.authorization_id),
     occurred_at: value::moment(cost.occurred_at),
@@ -548,8 +551,9 @@ impl RecordedCosts {
                     let spent = entry.costs.get_mut(part.id.1 as usize);
                     if let Some(spent) = spent {
                         spent.cost = Some(Decimal::ZERO);
-                        spent.reason = Some("counted before".to_owned());
+                        spent.reason = Some(COUNTED_BEFORE.to_owned());
                         spent.rate_version = None;
+                        spent.conversion = None;
                     }
                 }
             }
@@ -624,6 +628,7 @@ pub fn take_over_uncosted(
                 spent: ModelCost {
                     cost: Some(Decimal::ZERO),
                     reason: Some("in a later capture".to_owned()),
+                    conversion: None,
                     ..part.spent
                 },
                 replaces: part.id,
@@ -732,7 +737,8 @@ fn recost_debit(
     for (part, (given, fresh)) in (0_i32..).zip(given.iter().zip(fresh)) {
         let was_computed = given.rate_version.is_some() || given.reason.is_some();
         let same = given.vendor == fresh.vendor || given.reason.is_some();
-        if !was_computed || !same || !wanted(given) {
+        let elsewhere = given.reason.as_deref() == Some(COUNTED_BEFORE);
+        if !was_computed || !same || elsewhere || !wanted(given) {
             continue;
         }
         let latest = anew

@@ -3,6 +3,13 @@
 use ethnum::I256;
 use rust_decimal::Decimal;
 
+/// What an amount was converted from, and at which rate.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Conversion {
+    pub currency: String,
+    pub rate: Decimal,
+}
+
 /// An amount of money times a rate, rounded half-even to a number of decimals (at most 28); `None` where
 /// the product does not fit a decimal. Neither may be negative. The product is taken in 256 bits.
 pub fn convert(amount: Decimal, rate: Decimal, decimals: u32) -> Option<Decimal> {

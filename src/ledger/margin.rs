@@ -10,6 +10,7 @@ use rust_decimal::Decimal;
 use serde_json::{Map, Value as Json, json};
 
 use super::Amount;
+use super::exchange::Conversion;
 use super::interrupt::{self, checked};
 use super::number::{parse_decimal, plain};
 
@@ -40,6 +41,8 @@ pub struct ModelCost {
     /// Why the cost is not known.
     pub reason: Option<String>,
     pub rate_version: Option<i32>,
+    /// `None`: the rate was in the asset's currency, or the cost was given in it.
+    pub conversion: Option<Conversion>,
     pub request: Option<String>,
 }
 
@@ -173,6 +176,10 @@ impl ModelCost {
         if let Some(version) = self.rate_version {
             put("rate_version", json!(version));
         }
+        if let Some(conversion) = &self.conversion {
+            put("currency", json!(conversion.currency));
+            put("exchange_rate", json!(plain(conversion.rate)));
+        }
         if let Some(request) = &self.request {
             put("vendor_request_id", json!(request));
         }
@@ -188,6 +195,13 @@ impl ModelCost {
             Some(text) => read_cost(text).map(Some),
         };
         let version = object.get("rate_version").and_then(Json::as_i64);
+        let conversion = match (text("currency"), object.get("exchange_rate")) {
+            (Some(currency), Some(rate)) => Some(Conversion {
+                currency,
+                rate: parse_decimal(rate.as_str()?).ok()?,
+            }),
+            _ => None,
+        };
         Some(ModelCost {
             vendor: text("vendor"),
             model: text("model"),
@@ -195,6 +209,7 @@ impl ModelCost {
             weight: number("weight")?,
             reason: text("reason"),
             rate_version: version.and_then(|version| i32::try_from(version).ok()),
+            conversion,
             request: text("vendor_request_id"),
         })
     }

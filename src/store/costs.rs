@@ -13,6 +13,7 @@ use super::table::{sql, table};
 use crate::errors::{self, Result};
 use crate::ledger::Moment;
 use crate::ledger::costing::{self, KnownCost, Source};
+use crate::ledger::exchange::Conversion;
 use crate::ledger::margin::ModelCost;
 use crate::sql_types::field::{Field, FromColumn, types};
 use crate::sql_types::value::{self, Value};
@@ -69,6 +70,8 @@ table! {
         cost: Option<Decimal> as money,
         reason: Option<String> as text,
         rate_version: Option<i32> as int,
+        currency: Option<String> as text,
+        exchange_rate: Option<Decimal> as numeric,
         api_flavor: Option<String> as text,
         usage: Option<Json> as jsonb,
         context: Option<Json> as jsonb,
@@ -111,6 +114,10 @@ impl FromRow for Cost {
                 weight: None,
                 reason: row.reason,
                 rate_version: row.rate_version,
+                conversion: row
+                    .currency
+                    .zip(row.exchange_rate)
+                    .map(|(currency, rate)| Conversion { currency, rate }),
                 request: row.vendor_request_id,
             },
             api_flavor: row.api_flavor,
@@ -277,6 +284,11 @@ static ASSETS_OF: Statement = Statement {
 
 pub fn insert(store: &Store, customer: &str, new: &Cost) -> Result<()> {
     let new = new.clone();
+    let (currency, exchange_rate) = new
+        .spent
+        .conversion
+        .map(|from| (from.currency, from.rate))
+        .unzip();
     let row = CostRow {
         customer: customer.to_owned(),
         asset: new.asset,
@@ -289,6 +301,8 @@ pub fn insert(store: &Store, customer: &str, new: &Cost) -> Result<()> {
         cost: new.spent.cost,
         reason: new.spent.reason,
         rate_version: new.spent.rate_version,
+        currency,
+        exchange_rate,
         api_flavor: new.api_flavor,
         usage: new.usage,
         context: new.context,

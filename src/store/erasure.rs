@@ -230,8 +230,9 @@ static HASH: Statement = Statement {
             UNION ALL
             SELECT c.asset, c.seq, 1, ROW(
                        'cost', c.id, c.seq, c.vendor, c.model, c.vendor_request_id, c.source, c.cost, c.reason,
-                       c.rate_version, c.api_flavor, c.debit_id, c.authorization_id, c.replaces, c.part, c.occurred_at,
-                       c.accounted_at, c.created_at, CASE WHEN $4 THEN ROW(c.usage, c.context, c.metadata)::text END)::text
+                       c.rate_version, c.currency, c.exchange_rate, c.api_flavor, c.debit_id, c.authorization_id, c.replaces, c.part,
+                       c.occurred_at, c.accounted_at, c.created_at,
+                       CASE WHEN $4 THEN ROW(c.usage, c.context, c.metadata)::text END)::text
             FROM credyt.vendor_costs c
             WHERE c.customer = $1
             UNION ALL

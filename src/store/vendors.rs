@@ -14,7 +14,7 @@ use super::statement::{JSONB, Statement, Store, TEXT, TEXTS, TIME};
 use super::table::{sql, table};
 use crate::errors::{self, Error, Result};
 use crate::ledger::Moment;
-use crate::ledger::exchange::convert;
+use crate::ledger::exchange::{Conversion, convert};
 use crate::ledger::number::plain;
 use crate::ledger::vendor::extract::Extractor;
 use crate::ledger::vendor::rates::COST_DECIMALS;
@@ -69,6 +69,8 @@ pub struct UsageCost {
     /// Money with at most 12 decimals, or why there is none.
     pub cost: std::result::Result<Decimal, Uncosted>,
     pub currency: Option<String>,
+    /// `None`: the cost is as computed.
+    pub conversion: Option<Conversion>,
     pub components: Json,
     /// Disjoint amounts, by unit; those that are known.
     pub usage: BTreeMap<String, Decimal>,
@@ -144,8 +146,14 @@ impl UsageCost {
             return Ok(self);
         }
         self.cost = match exchange::rate(store, own, currency, at)? {
-            Some(rate) => convert(*cost, rate, COST_DECIMALS)
-                .ok_or_else(|| Uncosted::new(Reason::CostTooLarge, "it is too large to convert")),
+            Some(rate) => {
+                let converted = convert(*cost, rate, COST_DECIMALS);
+                let currency = own.clone();
+                self.conversion = converted.map(|_| Conversion { currency, rate });
+                converted.ok_or_else(|| {
+                    Uncosted::new(Reason::CostTooLarge, "it is too large to convert")
+                })
+            }
             None => Err(Uncosted::new(
                 Reason::CurrencyForeign,
                 format_args!("the rate is in {own}, the asset in {currency}"),
@@ -338,6 +346,7 @@ pub fn cost(store: &Store, asked: &UsageToCost, at: Moment) -> Result<UsageCost>
             "neither the call nor the usage names a model",
         )),
         currency: None,
+        conversion: None,
         components: json!([]),
         usage: BTreeMap::new(),
         counted: Completeness::Whole,

@@ -33,6 +33,28 @@ SELECT debit_id IS NOT NULL AS of_a_debit, cost_before, cost_after FROM credyt.r
 SELECT count(*) FROM credyt.uncosted_usage;
 SELECT * FROM credyt.recost('gpu-cloud');
 
+-- Which rate each cost was converted at: the corrections, and not what they correct; a cost that was given is not converted.
+SELECT debit_id IS NOT NULL AS of_a_debit, cost_id IS NOT NULL AS recorded, vendor, model, occurred_at, currency, currency_cost,
+       exchange_rate, to_currency, cost
+FROM credyt.converted_costs ORDER BY occurred_at, cost_id IS NOT NULL, cost, debit_id;
+SELECT currency, exchange_rate, cost FROM credyt.vendor_costs ORDER BY seq;
+SELECT cost, currency, exchange_rate FROM credyt.record_cost('ann', 'gpu-cloud', 'a100', usage => '{"gpu_second": 10}', vendor_request_id => 'q');
+SELECT cost, currency, exchange_rate, replayed FROM credyt.record_cost('ann', 'gpu-cloud', 'a100', usage => '{"gpu_second": 10}', vendor_request_id => 'q');
+SELECT cost, currency, exchange_rate FROM credyt.record_cost('ann', 'gpu-cloud', 'a100', cost => 1.4, vendor_request_id => 'q', source => 'invoiced');
+-- What a debit names is read back from it; what is counted elsewhere is converted there alone.
+SELECT cost, currency, exchange_rate, replayed FROM credyt.record_cost('ann', 'gpu-cloud', vendor_request_id => 'r1', cost => 2);
+SELECT cost FROM credyt.debit_credits('ann', 'render', usage => :'usage');
+-- A rate of the past that is corrected: a request that counts with another debit is not counted again, the reports have the new rate only.
+SELECT version FROM credyt.set_exchange_rate('EUR', 'USD', 1.25, '2026-03-11 12:00Z');
+SELECT cost_before, cost_after FROM credyt.recost('gpu-cloud');
+SELECT exchange_rate, count(*), sum(currency_cost) AS euros, sum(cost) AS dollars FROM credyt.converted_costs GROUP BY 1 ORDER BY 1;
+-- A hold that is captured in two steps: each has its part
+SELECT id AS held FROM credyt.authorize('ann', 'render', 2) \gset
+SELECT cost FROM credyt.capture('ann', :'held', 1, usage => '{"vendor": "gpu-cloud", "model": "a100", "body": {"gpu_second": 1}}', keep_open => true);
+SELECT cost FROM credyt.capture('ann', :'held', 2, usage => '{"vendor": "gpu-cloud", "model": "a100", "body": {"gpu_second": 3}}');
+SELECT currency_cost, exchange_rate, cost FROM credyt.converted_costs WHERE debit_id IN (SELECT id FROM credyt.ledger WHERE authorization_id = :'held') ORDER BY cost;
+SELECT count(*) FROM credyt.recost('gpu-cloud');
+
 -- Only direct pairs, and only that way round.
 SELECT vendor FROM credyt.set_vendor_rate('yen', 'm', '{"page": 100, "currency": "JPY"}');
 SELECT cost FROM credyt.debit_credits('ann', 'render', usage => '{"vendor": "yen", "model": "m", "body": {"page": 1}}');
