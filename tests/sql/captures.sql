@@ -3,16 +3,6 @@ SET timezone = 'UTC'; SET datestyle = 'ISO';
 \pset footer off
 \pset null '-'
 INSERT INTO credyt.clock VALUES ('2026-01-10 12:00+00');
--- What a call is refused with, without its ids
-CREATE FUNCTION refused(call text, id uuid DEFAULT NULL) RETURNS text LANGUAGE plpgsql AS $$
-DECLARE hint text;
-BEGIN
-    EXECUTE call USING id;
-    RETURN 'not refused';
-EXCEPTION WHEN OTHERS THEN
-    GET STACKED DIAGNOSTICS hint = PG_EXCEPTION_HINT;
-    RETURN regexp_replace(concat_ws(E'\n', SQLSTATE || ' ' || SQLERRM, nullif(hint, '')), '[0-9a-f-]{36}', '<id>', 'g');
-END $$;
 \o /dev/null
 SELECT credyt.create_asset('credits');
 SELECT credyt.set_price('chat', '{"match": [{"when": {"model": "gpt-4o"}, "price": {"meters": {"input_tokens": {"per": 1000, "credits": "0.1"}, "output_tokens": {"per": 1000, "credits": "0.25"}}}}, {"price": 100}]}');
@@ -69,7 +59,7 @@ SELECT credits, cost, reason FROM credyt.capture('ann', :'a', usage => :answer);
 SELECT id AS a FROM credyt.authorize('ann', 'choice', credits => 5) \gset
 SELECT credits, cost, reason FROM credyt.capture('ann', :'a', usage => :answer);
 SELECT id AS a FROM credyt.authorize('ann', 'choice', dimensions => '{"size": "4k"}') \gset
-SELECT refused('SELECT credyt.capture(''ann'', $1, dimensions => ''{"size": "8k"}'')', :'a');
+SELECT code, message, hint FROM refused('SELECT credyt.capture(''ann'', $1, dimensions => ''{"size": "8k"}'')', :'a') \gx
 -- Where it has one, other totals are priced
 SELECT id AS a FROM credyt.authorize('ann', 'image', credits => 50) \gset
 SELECT credits FROM credyt.capture('ann', :'a', quantity => 3);
@@ -110,7 +100,7 @@ SELECT id AS a FROM credyt.authorize('ann', 'agent', credits => 7) \gset
 SELECT credits, cost, reason FROM credyt.capture('ann', :'a', usage => '{"vendor": "gpus", "model": "b300", "body": {"second": 1}}', keep_open => true);
 SELECT credits, cost, reason FROM credyt.capture('ann', :'a', usage => '{"vendor": "gpus", "model": "b300", "body": {"second": 2}}');
 SELECT id AS a FROM credyt.authorize('ann', 'agent', credits => 7) \gset
-SELECT refused('SELECT credyt.capture(''ann'', $1, quantity => 2)', :'a');
+SELECT code, message, hint FROM refused('SELECT credyt.capture(''ann'', $1, quantity => 2)', :'a') \gx
 
 -- A debit is charged, whatever the usage; only a price that needs the counts refuses it
 SELECT credits, cost FROM credyt.debit_credits('ann', 'image', usage => :nothing);
@@ -123,11 +113,11 @@ SELECT credits, reason FROM credyt.debit_many('[{"customer": "ann", "action": "i
 -- In a batch it is left out, like those that cannot pay
 SELECT action, credits, reason FROM credyt.debit_many('[{"customer": "ann", "action": "chat", "dimensions": {"model": "gpt-4o"}, "usage": {"vendor": "openai", "model": "gpt-4o", "body": null}},
     {"customer": "ann", "action": "agent", "usage": {"vendor": "nobody", "model": "x", "body": {"second": 1}}}, {"customer": "ann", "action": "image", "idempotency_key": "1"}]', 'skip');
-SELECT refused($$SELECT credyt.debit_many('[{"customer": "ann", "action": "image", "idempotency_key": "2"}, {"customer": "ann", "action": "agent", "usage": {"vendor": "nobody", "model": "x", "body": {"second": 1}}}]')$$);
-SELECT refused($$SELECT credyt.debit_credits('ann', 'chat', dimensions => '{"model": "gpt-4o", "input_tokens": 1000}', usage => '{"vendor": "openai", "model": "gpt-4o", "body": null}')$$);
-SELECT refused($$SELECT credyt.debit_credits('ann', 'agent', usage => '{"vendor": "openai", "model": "gpt-4o", "body": {"id": "chunk"}}')$$);
-SELECT refused($$SELECT credyt.authorize('ann', 'agent', usage => '{"vendor": "gpus", "model": "h100", "body": {"second": -1}}')$$);
-SELECT refused($$SELECT credyt.quote('image', usage => '{"vendor": "gpus", "model": "h100", "body": {"second": -1}}')$$);
+SELECT code, message, hint FROM refused($$SELECT credyt.debit_many('[{"customer": "ann", "action": "image", "idempotency_key": "2"}, {"customer": "ann", "action": "agent", "usage": {"vendor": "nobody", "model": "x", "body": {"second": 1}}}]')$$) \gx
+SELECT code, message, hint FROM refused($$SELECT credyt.debit_credits('ann', 'chat', dimensions => '{"model": "gpt-4o", "input_tokens": 1000}', usage => '{"vendor": "openai", "model": "gpt-4o", "body": null}')$$) \gx
+SELECT code, message, hint FROM refused($$SELECT credyt.debit_credits('ann', 'agent', usage => '{"vendor": "openai", "model": "gpt-4o", "body": {"id": "chunk"}}')$$) \gx
+SELECT code, message, hint FROM refused($$SELECT credyt.authorize('ann', 'agent', usage => '{"vendor": "gpus", "model": "h100", "body": {"second": -1}}')$$) \gx
+SELECT code, message, hint FROM refused($$SELECT credyt.quote('image', usage => '{"vendor": "gpus", "model": "h100", "body": {"second": -1}}')$$) \gx
 SELECT credits FROM credyt.quote('image', usage => :nothing);
 SELECT debits, cost_coverage FROM credyt.margin_by_action WHERE action = 'chat';
 
@@ -137,7 +127,7 @@ SELECT credyt.grant_credits(c, 100), credyt.set_limit(c, 'user:u', 5) FROM unnes
 SELECT credyt.debit_credits(c, 'image', 5, scopes => '{user:u}') FROM unnest('{reject, clamp, overdraft}'::text[]) c;
 \o
 SELECT id AS a FROM credyt.authorize('reject', 'image', 0, scopes => '{user:u}') \gset
-SELECT refused('SELECT credyt.capture(''reject'', $1, quantity => 50)', :'a');
+SELECT code, message, hint FROM refused('SELECT credyt.capture(''reject'', $1, quantity => 50)', :'a') \gx
 SELECT credits, available FROM credyt.capture('reject', :'a', credits => 0);
 SELECT id AS a FROM credyt.authorize('clamp', 'image', 0, scopes => '{user:u}', overrun => 'clamp') \gset
 SELECT credits, available FROM credyt.capture('clamp', :'a', quantity => 50);
@@ -149,7 +139,7 @@ SELECT id AS a FROM credyt.authorize('held', 'image', 1, scopes => '{user:u}', o
 SELECT id AS b FROM credyt.authorize('held', 'image', 2, scopes => '{user:u}') \gset
 SELECT credits FROM credyt.capture('held', :'a', quantity => 2, keep_open => true);
 SELECT credits FROM credyt.capture('held', :'a', quantity => 9, keep_open => true);
-SELECT refused('SELECT credyt.capture(''held'', $1, quantity => 3)', :'b');
+SELECT code, message, hint FROM refused('SELECT credyt.capture(''held'', $1, quantity => 3)', :'b') \gx
 SELECT credits FROM credyt.capture('held', :'b', quantity => 2);
 SELECT captured, forgiven FROM credyt.authorizations WHERE id = :'a';
 -- One that has ended has no hold: all of it counts

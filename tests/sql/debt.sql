@@ -66,7 +66,7 @@ SELECT credyt.debit_credits('refund', 'api.call', 7);
 SELECT credits, available FROM credyt.refund('refund', :'d');
 SELECT settled, available, owed FROM credyt.balance('refund');
 
--- Credits that end while somebody owes have paid before
+-- Credits that end while the customer owes have paid before
 \o /dev/null
 SELECT credyt.open_wallet('ending', overdraft_limit => 20);
 SELECT credyt.debit_credits('ending', 'image', 5);

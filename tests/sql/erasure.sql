@@ -3,13 +3,6 @@ SET timezone = 'UTC'; SET datestyle = 'ISO';
 \pset footer off
 \pset null '-'
 INSERT INTO credyt.clock VALUES ('2026-01-15 12:00+00');
-CREATE FUNCTION refused(call text, OUT code text, OUT message text, OUT detail text, OUT hint text) LANGUAGE plpgsql AS $$
-BEGIN
-    EXECUTE call;
-    message := 'was not refused';
-EXCEPTION WHEN OTHERS THEN
-    GET STACKED DIAGNOSTICS code = RETURNED_SQLSTATE, message = MESSAGE_TEXT, detail = PG_EXCEPTION_DETAIL, hint = PG_EXCEPTION_HINT;
-END $$;
 \o /dev/null
 SELECT credyt.create_asset('credits');
 SELECT credyt.create_asset('tokens', 0);
@@ -101,7 +94,7 @@ FROM hashes h, credyt.ledger_hash(h.customer, h.asset) n ORDER BY h.customer, h.
 -- Of others nothing went but the reasons of what passed between them
 SELECT customer, kind, scopes, metadata, reason FROM credyt.ledger WHERE customer <> 'ann' ORDER BY customer, seq;
 
--- Limits: those of somebody are gone, the others count on, each user from zero
+-- Limits: those of named users are gone, the others count on, each user from zero
 SELECT scope, cap, used, held FROM credyt.limits_used WHERE customer = 'ann' ORDER BY scope;
 SELECT l.* FROM credyt.wallets w, credyt.limits(w.state) AS l WHERE w.customer = 'ann' ORDER BY scope;
 SELECT count(*) FROM credyt.limit_uses WHERE customer = 'ann';

@@ -1,17 +1,8 @@
--- The outbox: alerts and top-ups on crossing, what time decided, and workers that take events.
+-- The outbox: alerts and top-ups on crossing, events of pending entries, and workers that take events.
 SET timezone = 'UTC'; SET datestyle = 'ISO';
 \pset footer off
 \pset null '-'
 INSERT INTO credyt.clock VALUES ('2026-01-01 00:00+00');
-CREATE FUNCTION refused(call text, OUT code text, OUT message text, OUT detail text, OUT hint text) LANGUAGE plpgsql AS $$
-BEGIN
-    EXECUTE call;
-    message := 'was not refused';
-EXCEPTION WHEN OTHERS THEN
-    GET STACKED DIAGNOSTICS code = RETURNED_SQLSTATE, message = MESSAGE_TEXT, detail = PG_EXCEPTION_DETAIL, hint = PG_EXCEPTION_HINT;
-    message := regexp_replace(message, '[0-9a-f-]{36}', '<id>', 'g');
-    detail := regexp_replace(detail, '[0-9a-f-]{36}', '<id>', 'g');
-END $$;
 -- What was told since the last look
 CREATE TABLE seen (id uuid PRIMARY KEY);
 CREATE FUNCTION news() RETURNS TABLE (customer text, type text, payload jsonb, created_at timestamptz) LANGUAGE sql AS $$
@@ -96,7 +87,7 @@ SELECT count(*) FROM news();
 UPDATE credyt.clock SET now = '2026-01-01 01:00+00';
 SELECT available FROM credyt.debit_credits('buyer', 'image', 1);
 SELECT * FROM news();
--- Told again it fails nothing that is in flight by now
+-- Reported again it fails nothing that is in flight by now
 SELECT in_flight IS NOT NULL AS in_flight FROM credyt.topup_failed('buyer', :'e');
 -- Turned off and on: what is in flight stays so
 SELECT enabled, in_flight IS NOT NULL AS in_flight FROM credyt.set_topup('buyer', 12, 200, enabled => false);

@@ -1,15 +1,8 @@
--- grant.expiring: so many days before a grant of some kinds ends with something left, once per grant and notice.
+-- grant.expiring: a number of days before a grant of some kinds ends with something left, once per grant and notice.
 SET timezone = 'UTC'; SET datestyle = 'ISO';
 \pset footer off
 \pset null '-'
 INSERT INTO credyt.clock VALUES ('2026-01-01 00:00+00');
-CREATE FUNCTION refused(call text, OUT code text, OUT message text, OUT detail text) LANGUAGE plpgsql AS $$
-BEGIN
-    EXECUTE call;
-    message := 'was not refused';
-EXCEPTION WHEN OTHERS THEN
-    GET STACKED DIAGNOSTICS code = RETURNED_SQLSTATE, message = MESSAGE_TEXT, detail = PG_EXCEPTION_DETAIL;
-END $$;
 CREATE TABLE seen (id uuid PRIMARY KEY);
 CREATE FUNCTION news() RETURNS TABLE (customer text, type text, payload jsonb) LANGUAGE sql AS $$
     WITH new AS (INSERT INTO seen SELECT id FROM credyt.events_pending ON CONFLICT DO NOTHING RETURNING id)

@@ -3,17 +3,6 @@ SET timezone = 'UTC'; SET datestyle = 'ISO';
 \pset footer off
 \pset null '-'
 INSERT INTO credyt.clock VALUES ('2026-01-01 00:00+00');
--- What a call is refused with, without its ids
-CREATE FUNCTION refused(call text, id uuid, OUT code text, OUT message text, OUT detail text, OUT hint text) LANGUAGE plpgsql AS $$
-BEGIN
-    EXECUTE call USING id;
-    message := 'was not refused';
-EXCEPTION WHEN OTHERS THEN
-    GET STACKED DIAGNOSTICS code = RETURNED_SQLSTATE, message = MESSAGE_TEXT, detail = PG_EXCEPTION_DETAIL, hint = PG_EXCEPTION_HINT;
-    message := regexp_replace(message, '[0-9a-f-]{36}', '<id>', 'g');
-    detail := regexp_replace(detail, '[0-9a-f-]{36}', '<id>', 'g');
-    hint := regexp_replace(hint, '[0-9a-f-]{36}', '<id>', 'g');
-END $$;
 \o /dev/null
 SELECT credyt.create_asset('credits');
 SELECT credyt.set_price('image', '1');

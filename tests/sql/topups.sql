@@ -4,13 +4,6 @@ SET timezone = 'UTC'; SET datestyle = 'ISO';
 \pset footer off
 \pset null '-'
 INSERT INTO credyt.clock VALUES ('2026-01-10 00:00+00');
-CREATE FUNCTION refused(call text, OUT code text, OUT message text, OUT detail text, OUT hint text) LANGUAGE plpgsql AS $$
-BEGIN
-    EXECUTE call;
-    message := 'was not refused';
-EXCEPTION WHEN OTHERS THEN
-    GET STACKED DIAGNOSTICS code = RETURNED_SQLSTATE, message = MESSAGE_TEXT, detail = PG_EXCEPTION_DETAIL, hint = PG_EXCEPTION_HINT;
-END $$;
 -- What was told since the last look
 CREATE TABLE seen (id uuid PRIMARY KEY);
 CREATE FUNCTION news() RETURNS TABLE (customer text, type text, payload jsonb) LANGUAGE sql AS $$
@@ -112,7 +105,7 @@ SELECT count(*) FROM news();
 UPDATE credyt.clock SET now = '2026-01-11 12:59:59+00';
 SELECT approved, reason FROM credyt.authorize('zero', 'image', 1);
 SELECT count(*) FROM news();
--- Told again it is the same failure
+-- Reported again it is the same failure
 UPDATE credyt.clock SET now = '2026-01-11 13:00+00';
 SELECT cooldown_until FROM credyt.topup_failed('zero', :'e');
 SELECT cooldown_until FROM credyt.topups WHERE customer = 'zero';
