@@ -5,7 +5,7 @@
 //! cargo run --release --example growth -- [--sizes 100000,1000000,10000000] [--customers 10000] [--days 365] [--runs 3] [--keep]
 //! ```
 //!
-//! For each size a new database with so many ledger rows, spread evenly over the customers and the last days: 8 actions,
+//! For each size a new database with that many ledger rows, spread evenly over the customers and the last days: 8 actions,
 //! 5 models of 2 vendors, 3 kinds of grants; a tenth of the debits is paid by two grants, a tenth uses two models, a fifth
 //! names scopes, a fifth has no known cost, and every fiftieth row is a refund. They are inserted in bulk, with the
 //! wallets' states made to fit. Then `credyt.maintain()` is called until nothing is left for it, and one more debit a

@@ -83,7 +83,7 @@ struct Run<'a> {
     debits: Mutex<Vec<(bool, Duration)>>,
     calls: AtomicU64,
     refused: AtomicU64,
-    /// Somebody has failed.
+    /// A client has failed.
     over: AtomicBool,
 }
 
@@ -104,7 +104,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Did every law hold in the end?
+/// Every invariant held in the end.
 fn soak(options: &Options) -> Result<bool> {
     let scratch = Scratch::create("soak")?;
     let mut client = scratch.connect()?;
@@ -149,7 +149,7 @@ fn soak(options: &Options) -> Result<bool> {
         for thread in threads {
             ended = ended.and(thread.join().map_err(|_| "a thread panicked")?);
         }
-        // What was seen is worth its report, also where somebody has failed.
+        // What was seen is worth its report, also where a client has failed.
         Ok((samples?, ended))
     })?;
     report(&run, &samples)?;
@@ -378,7 +378,7 @@ struct Sample {
     wal: i64,
 }
 
-/// A sample so many times in all.
+/// The number of samples.
 const SAMPLES: u32 = 180;
 
 fn watch(run: &Run, client: &mut Client, pids: &Mutex<Vec<i32>>) -> Result<Vec<Sample>> {

@@ -459,7 +459,7 @@ pub fn insufficient_credits(customer: &str, asset: &str, short: Shortfall, over:
     ))
 }
 
-/// The wallet has not so many unheld credits of its own to give away.
+/// The wallet has fewer unheld credits of its own than a transfer asks for.
 pub fn transfer_exceeds(customer: &str, asset: &str, short: Shortfall, owed: Amount) -> Error {
     let missing = short.needed - short.available + owed;
     short_of(customer, asset, short).with("missing", missing).hint(format!(

@@ -24,7 +24,7 @@ fn units(text: &str) -> i128 {
     sign * format!("{whole}{part:0<10}").parse::<i128>().expect(text)
 }
 
-/// So many seconds after the test began, and so many microseconds.
+/// A number of seconds after the test began, and of microseconds.
 fn moment(second: i64, micros: i64) -> String {
     let (day, rest) = (1 + second / 86400, second % 86400);
     let (hour, minute, second) = (rest / 3600, rest / 60 % 60, rest % 60);

@@ -34,34 +34,34 @@ impl Dice {
     }
 }
 
-/// What a capture tells: nothing that can be read, or input and output tokens.
+/// The totals that a capture passes: none that can be read, or input and output tokens.
 #[derive(Clone, Copy, PartialEq)]
-enum Told {
+enum Totals {
     Nothing,
     Usage(u64, u64),
     Dimensions(u64, u64),
 }
 
-impl Told {
-    fn any(dice: &Dice) -> Told {
+impl Totals {
+    fn any(dice: &Dice) -> Totals {
         let (input, output) = (dice.below(40) * 250, dice.below(40) * 250);
         match dice.below(4) {
-            0 => Told::Nothing,
-            1 => Told::Dimensions(input, output),
-            _ => Told::Usage(input, output),
+            0 => Totals::Nothing,
+            1 => Totals::Dimensions(input, output),
+            _ => Totals::Usage(input, output),
         }
     }
 
     fn arguments(self) -> String {
         match self {
-            Told::Nothing => {
+            Totals::Nothing => {
                 r#"usage => '{"vendor": "openai", "model": "gpt-4o", "body": {"usage": null}}'"#
                     .to_owned()
             }
-            Told::Usage(input, output) => format!(
+            Totals::Usage(input, output) => format!(
                 r#"usage => '{{"vendor": "openai", "model": "gpt-4o", "body": {{"usage": {{"prompt_tokens": {input}, "completion_tokens": {output}}}}}}}'"#
             ),
-            Told::Dimensions(input, output) => format!(
+            Totals::Dimensions(input, output) => format!(
                 r#"dimensions => '{{"input_tokens": {input}, "output_tokens": {output}.0}}'"#
             ),
         }
@@ -70,8 +70,8 @@ impl Told {
     /// In hundredths of a credit, rounded up: 0.1 and 0.25 for a thousand.
     fn price(self) -> Option<u64> {
         match self {
-            Told::Nothing => None,
-            Told::Usage(input, output) | Told::Dimensions(input, output) => {
+            Totals::Nothing => None,
+            Totals::Usage(input, output) | Totals::Dimensions(input, output) => {
                 Some((input * 10 + output * 25).div_ceil(1000))
             }
         }
@@ -80,14 +80,14 @@ impl Told {
     /// In 10^-7 of money: 2.5 and 10 for a million.
     fn cost(self) -> Option<u64> {
         match self {
-            Told::Usage(input, output) => Some(input * 25 + output * 100),
+            Totals::Usage(input, output) => Some(input * 25 + output * 100),
             _ => None,
         }
     }
 }
 
 #[test]
-fn captures_in_any_order_charge_the_most_that_was_told() {
+fn captures_in_any_order_charge_the_highest_totals() {
     let database = Database::new("captures");
     let mut client = database.connect();
     let set_up = format!(
@@ -102,10 +102,10 @@ fn captures_in_any_order_charge_the_most_that_was_told() {
             r#"SELECT id FROM credyt.authorize('ann', 'chat', dimensions => '{"model": "gpt-4o", "input_tokens": 1000, "output_tokens": 8000}')"#,
         );
         let hold = 210;
-        let (mut charged, mut cost, mut last) = (0, 0, Told::Nothing);
+        let (mut charged, mut cost, mut last) = (0, 0, Totals::Nothing);
         let count = 1 + dice.below(6);
         for nth in 1..=count {
-            last = Told::any(&dice);
+            last = Totals::any(&dice);
             let keep_open = nth < count;
             let arguments = last.arguments();
             let capture = format!(
@@ -136,9 +136,9 @@ fn captures_in_any_order_charge_the_most_that_was_told() {
         );
         let uncosted = value(&mut client, &uncosted);
         match last {
-            Told::Nothing => assert_eq!(uncosted, "1", "{round}"),
-            Told::Usage(..) => assert_eq!(uncosted, "0", "{round}"),
-            Told::Dimensions(..) => {}
+            Totals::Nothing => assert_eq!(uncosted, "1", "{round}"),
+            Totals::Usage(..) => assert_eq!(uncosted, "0", "{round}"),
+            Totals::Dimensions(..) => {}
         }
     }
     assert_eq!(database.broken_invariants(), Vec::<String>::new());

@@ -1,4 +1,4 @@
-//! Time decides, not sweepers: what starts and ends does so at its moment, whoever looks, and is
+//! Expiry and renewal are applied lazily: what starts and ends does so at its moment in every read, and is
 //! booked at that moment, whenever that is done. `credyt.clock` says what time it is.
 
 mod support;

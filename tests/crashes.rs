@@ -47,21 +47,21 @@ fn crash(what: &str, times: usize, crash: impl Fn(&Server, &Load) -> Duration) {
         std::thread::sleep(Duration::from_micros(rand::rng().random_range(0..10_000)));
         took.push(crash(&server, &load));
         if nth % 25 == 0 {
-            let told = load.told();
+            let answers = load.answers();
             let mut client = server.client_to("crashes");
-            none_lost(&mut client, &told);
+            none_lost(&mut client, &answers);
             lawful(&mut client);
         }
     }
     load.wait(3);
-    let (told, errors) = load.stop();
+    let (answers, errors) = load.stop();
     let mut client = server.client_to("crashes");
-    exactly_once(&mut client, &told);
+    exactly_once(&mut client, &answers);
     lawful(&mut client);
     took.sort();
     println!(
         "{times} {what}, {} answers, errors {errors:?}; back after {:?} (median), {:?} (longest)",
-        told.len(),
+        answers.len(),
         took[times / 2],
         took[times - 1]
     );
@@ -188,13 +188,13 @@ fn a_full_disk_refuses_calls_and_harms_nothing() {
     assert_eq!(full.code, "53100", "{full:?}");
     assert!(full.message.contains("No space left on device"), "{full:?}");
     // Reading goes on, and all that was answered is there.
-    none_lost(&mut client, &load.told());
+    none_lost(&mut client, &load.answers());
     lawful(&mut client);
     disk.empty();
     load.wait(20);
-    let (told, errors) = load.stop();
-    println!("full disk: {} answers, errors {errors:?}", told.len());
-    exactly_once(&mut client, &told);
+    let (answers, errors) = load.stop();
+    println!("full disk: {} answers, errors {errors:?}", answers.len());
+    exactly_once(&mut client, &answers);
     lawful(&mut client);
 }
 
@@ -229,13 +229,13 @@ fn a_full_disk_for_wal_stops_the_server_and_loses_nothing() {
     disk.empty();
     server.restart_immediate();
     load.wait(20);
-    let (told, errors) = load.stop();
+    let (answers, errors) = load.stop();
     println!(
         "full disk for WAL: {} answers, errors {errors:?}",
-        told.len()
+        answers.len()
     );
     let mut client = server.client_to("crashes");
-    exactly_once(&mut client, &told);
+    exactly_once(&mut client, &answers);
     lawful(&mut client);
 }
 
@@ -433,7 +433,7 @@ fn a_timeout_leaves_nothing_half_done() {
     }
 }
 
-/// The code of the error that a session ended with, where it is told.
+/// The code of the error that a session ended with, where it has one.
 fn refusal_or_end(client: &mut Client) -> Option<String> {
     let error = client.simple_query("SELECT 1").expect_err("it has ended");
     error.code().map(|code| code.code().to_owned())

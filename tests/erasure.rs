@@ -31,7 +31,7 @@ const BLANKED: &[&str] = &[
 ];
 
 /// Texts of a customer that stay: names of what was bought and of who charges it, words of ours, keys
-/// and ids that decide replays, amounts and terms; of a wallet's state the limits of somebody go.
+/// and ids that decide replays, amounts and terms; of a wallet's state the limits of named users go.
 const KEPT: &[&str] = &[
     "authorizations.action",
     "authorizations.asset",
@@ -71,7 +71,7 @@ const KEPT: &[&str] = &[
     "ledger.idempotency_key",
     "ledger.kind",
     "ledger.request",
-    // Their rows are deleted, or taken in anew without scopes.
+    // Their rows are deleted, or taken in again without scopes.
     "limit_uses.asset",
     "limit_uses.counts",
     "limit_uses.customer",

@@ -65,9 +65,9 @@ fn wc001_names_what_is_needed_and_grants_what_is_missing() {
     let (_database, mut client) = ann_has("wc001", 3);
     let keys = ["customer", "asset", "needed", "available", "missing"];
     let debit = "debit_credits('ann', 'image', 7.25)";
-    let told = refused(&mut client, debit, "WC001", "insufficient_credits", &keys).json();
+    let error = refused(&mut client, debit, "WC001", "insufficient_credits", &keys).json();
     assert_eq!(
-        [&told["needed"], &told["available"], &told["customer"]],
+        [&error["needed"], &error["available"], &error["customer"]],
         ["7.25", "3", "ann"]
     );
     remedied(&mut client, debit, "WC001", "insufficient_credits", &keys);
@@ -167,7 +167,7 @@ fn wc001_of_a_revocation_is_about_what_no_hold_pins() {
     rows(&mut client, "SELECT credyt.authorize('ann', 'image', 4)");
     let id = value(&mut client, "SELECT id FROM credyt.grant_balances");
     let call = format!("revoke_grant('ann', '{id}', 2)");
-    let told = refused(
+    let error = refused(
         &mut client,
         &call,
         "WC001",
@@ -175,10 +175,10 @@ fn wc001_of_a_revocation_is_about_what_no_hold_pins() {
         &["customer", "asset", "needed", "available"],
     );
     assert_eq!(
-        [&told.json()["needed"], &told.json()["available"]],
+        [&error.json()["needed"], &error.json()["available"]],
         ["2", "1"]
     );
-    assert!(told.hint.contains("credits => NULL"), "{told:?}");
+    assert!(error.hint.contains("credits => NULL"), "{error:?}");
 }
 
 #[test]
@@ -313,14 +313,14 @@ fn wc004_says_how_it_ended() {
         let with_id = |call: &str| call.replace("$id", &format!("'{hold}'"));
         rows(&mut client, &format!("SELECT credyt.{}", with_id(first)));
         for call in then {
-            let told = refused(
+            let error = refused(
                 &mut client,
                 &with_id(call),
                 "WC004",
                 "authorization_closed",
                 &keys,
             );
-            assert_eq!(told.json()["status"], status);
+            assert_eq!(error.json()["status"], status);
         }
         // The same again is no error.
         rows(&mut client, &format!("SELECT credyt.{}", with_id(first)));
@@ -489,8 +489,8 @@ fn wc008_says_what_is_left() {
     );
     let call = format!("refund('ann', '{debit}', 2.01)");
     let keys = ["customer", "debit_id", "needed", "refundable"];
-    let told = refused(&mut client, &call, "WC008", "refund_exceeds_debit", &keys).json();
-    assert_eq!([&told["needed"], &told["refundable"]], ["2.01", "2"]);
+    let error = refused(&mut client, &call, "WC008", "refund_exceeds_debit", &keys).json();
+    assert_eq!([&error["needed"], &error["refundable"]], ["2.01", "2"]);
     rows(
         &mut client,
         &format!("SELECT credyt.refund('ann', '{debit}', credits => NULL)"),
@@ -571,7 +571,7 @@ fn wc011_is_any_id_that_is_not_this_customer_s() {
         ("ann", "capture", &unknown.to_owned()),
     ] {
         let call = format!("{call}('{customer}', '{id}')");
-        let told = refused(
+        let error = refused(
             &mut client,
             &call,
             "WC011",
@@ -579,11 +579,11 @@ fn wc011_is_any_id_that_is_not_this_customer_s() {
             &["customer", "id"],
         );
         assert_eq!(
-            [&told.json()["customer"], &told.json()["id"]],
+            [&error.json()["customer"], &error.json()["id"]],
             [customer, id.as_str()],
             "{call}"
         );
-        rows(&mut client, told.remedy());
+        rows(&mut client, error.remedy());
     }
 }
 
@@ -593,11 +593,11 @@ fn a_refusal_can_be_caught_and_leaves_nothing() {
     let before = value(&mut client, "SELECT count(*) FROM credyt.ledger");
     rows(
         &mut client,
-        "DO $$ DECLARE told text; BEGIN
+        "DO $$ DECLARE error text; BEGIN
              PERFORM credyt.debit_credits('ann', 'image', 5, idempotency_key => 'k');
          EXCEPTION WHEN SQLSTATE 'WC001' THEN
-             GET STACKED DIAGNOSTICS told = PG_EXCEPTION_DETAIL;
-             ASSERT told::jsonb->>'available' = '3', told;
+             GET STACKED DIAGNOSTICS error = PG_EXCEPTION_DETAIL;
+             ASSERT error::jsonb->>'available' = '3', error;
              PERFORM credyt.debit_credits('ann', 'image', 2, idempotency_key => 'k');
          END $$",
     );
@@ -773,9 +773,9 @@ fn hints_can_be_pasted_under_any_standard_conforming_strings() {
                 "WC011",
             ),
         ] {
-            let told = refusal(&mut client, &format!("SELECT * FROM credyt.{call}"));
-            assert_eq!(told.code, code, "{call}: {told:?}");
-            rows(&mut client, told.remedy());
+            let error = refusal(&mut client, &format!("SELECT * FROM credyt.{call}"));
+            assert_eq!(error.code, code, "{call}: {error:?}");
+            rows(&mut client, error.remedy());
             rows(&mut client, &format!("SELECT * FROM credyt.{call}"));
         }
         rows(
@@ -788,16 +788,16 @@ fn hints_can_be_pasted_under_any_standard_conforming_strings() {
         );
         let debit =
             format!("debit_credits({n}, {n}, asset => {n}, scopes => ARRAY['user:' || {n}])");
-        let told = refusal(&mut client, &format!("SELECT credyt.{debit}"));
-        assert_eq!(told.code, "WC006", "{told:?}");
-        rows(&mut client, told.remedy());
+        let error = refusal(&mut client, &format!("SELECT credyt.{debit}"));
+        assert_eq!(error.code, "WC006", "{error:?}");
+        rows(&mut client, error.remedy());
         rows(
             &mut client,
             &format!("SELECT credyt.set_limit({n}, 'user:' || {n}, 0.5, asset => {n})"),
         );
-        let told = refusal(&mut client, &format!("SELECT credyt.{debit}"));
-        assert_eq!(told.code, "WC007", "{told:?}");
-        rows(&mut client, told.remedy());
+        let error = refusal(&mut client, &format!("SELECT credyt.{debit}"));
+        assert_eq!(error.code, "WC007", "{error:?}");
+        rows(&mut client, error.remedy());
         let id = value(&mut client, &format!("SELECT id FROM credyt.{debit}"));
         rows(&mut client, &format!("SELECT credyt.refund({n}, '{id}')"));
         for call in [
@@ -806,35 +806,37 @@ fn hints_can_be_pasted_under_any_standard_conforming_strings() {
             format!("release({n}, gen_random_uuid())"),
             format!("revoke_grant({n}, gen_random_uuid())"),
         ] {
-            let told = refusal(&mut client, &format!("SELECT credyt.{call}"));
-            rows(&mut client, told.remedy());
+            let error = refusal(&mut client, &format!("SELECT credyt.{call}"));
+            rows(&mut client, error.remedy());
         }
         let hold = value(
             &mut client,
             &format!("SELECT id FROM credyt.authorize({n}, {n}, asset => {n})"),
         );
-        let told = refusal(
+        let error = refusal(
             &mut client,
             &format!("SELECT credyt.capture({n}, '{hold}', 1000000)"),
         );
-        assert_eq!(told.code, "WC001", "{told:?}");
-        rows(&mut client, told.remedy());
+        assert_eq!(error.code, "WC001", "{error:?}");
+        rows(&mut client, error.remedy());
     }
     let role = r#"no\'role""#;
-    let told = refusal(
+    let error = refusal(
         &mut client,
         &format!("SELECT credyt.allow(E'{}', 'spend')", r#"no\\''role""#),
     );
     assert!(
-        told.hint
+        error
+            .hint
             .contains(&format!("\"{}\"", role.replace('"', "\"\""))),
-        "{told:?}"
+        "{error:?}"
     );
     rows(
         &mut client,
         &format!(
             "BEGIN; {}; ROLLBACK",
-            told.hint
+            error
+                .hint
                 .trim_start_matches("Create it: ")
                 .trim_end_matches(';')
         ),

@@ -5,7 +5,7 @@ mod support;
 use postgres::Client;
 use support::sql::{Database, attempt, rows, value, values};
 
-/// What is found after so many minutes more.
+/// What is found after a number of minutes more.
 fn after(client: &mut Client, minutes: u32) -> Vec<String> {
     rows(
         client,

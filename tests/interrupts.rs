@@ -196,7 +196,7 @@ fn calls(client: &mut Client) -> Vec<String> {
     calls
 }
 
-/// A customer with 990 grants for patterns, and one with so many daily plans that have slept for ten years.
+/// A customer with 990 grants for patterns, and one with a number of daily plans whose renewals were not booked for ten years.
 fn fill(client: &mut Client, plans: usize) {
     rows(
         client,

@@ -229,7 +229,7 @@ fn many_users_have_a_cap_each() {
         );
     }
     assert_eq!(value(&mut client, full), "40 3 3 t");
-    // Counted anew from the ledger it is the same.
+    // Counted again from the ledger it is the same.
     let used = "SELECT scope, used FROM credyt.limits_used ORDER BY 1";
     let counted = values(&mut client, used);
     rows(

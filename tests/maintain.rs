@@ -1,5 +1,5 @@
 //! `maintain` changes no balance: what readers see is the same before it, while it runs and after it,
-//! however much time has decided in between and from however many sessions it is called.
+//! however many entries are pending and from however many sessions it is called.
 
 mod support;
 

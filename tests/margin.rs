@@ -93,7 +93,7 @@ struct Movement {
     lines: Vec<Line>,
 }
 
-/// The parts of a total by weights, each end rounded at so many decimals; equal ones without weights.
+/// The parts of a total by weights, each end rounded at a number of decimals; equal ones without weights.
 fn parts(total: &Number, weights: &[Number], decimals: u32) -> Vec<Number> {
     let sum: Number = weights.iter().sum();
     let equal = vec![number("1"); weights.len()];

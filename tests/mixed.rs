@@ -1,6 +1,6 @@
 //! Random operations from many connections over a few shared customers, with savepoints and
 //! rollbacks, in every isolation level. The only answer beyond the ledger's own refusals is 40001,
-//! and the laws hold at the end.
+//! and the invariants hold at the end.
 
 mod support;
 
@@ -139,7 +139,7 @@ const VERBS: [&str; 16] = [
 
 impl Worker<'_> {
     /// Some operations on one customer, or a price, or a transfer by itself: of two wallets in one
-    /// transaction somebody else may hold the second and want the first.
+    /// transaction another session may hold the second and want the first.
     fn transaction(&mut self) {
         if self.random.random_ratio(1, 25) {
             let price = self.random.random_range(1..=3);

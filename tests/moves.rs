@@ -205,9 +205,9 @@ fn a_standby_reads_refuses_to_write_and_takes_over_under_load() {
     assert_eq!(value(&mut there, "SELECT pg_promote()"), "t");
     load.move_to(&standby.connect_str_to("shop"));
     load.wait(50);
-    let (told, errors) = load.stop();
-    println!("promotion: {} answers, errors {errors:?}", told.len());
-    exactly_once(&mut there, &told);
+    let (answers, errors) = load.stop();
+    println!("promotion: {} answers, errors {errors:?}", answers.len());
+    exactly_once(&mut there, &answers);
     goes_on(&mut there);
 }
 
@@ -261,19 +261,19 @@ fn logical_replication_carries_everything_to_another_server() {
     // Rollups have no primary key: publishing them must not stop what changes them.
     rows(&mut here, "SELECT credyt.maintain()");
     rows(&mut here, "SELECT credyt.set_price('image', '1')");
-    let (told, _) = load.stop();
+    let (answers, _) = load.stop();
 
     // Nobody writes any more; the new server takes over when it has everything.
     let expected = hashes(&mut here);
     run(&recipe("The switch-over"), &environment);
     assert_eq!(hashes(&mut there), expected);
-    exactly_once(&mut there, &told);
+    exactly_once(&mut there, &answers);
     drop(old);
     goes_on(&mut there);
     let load = Load::start(&to, 2);
     load.wait(20);
     let more = load.stop().0;
-    exactly_once(&mut there, &[told, more].concat());
+    exactly_once(&mut there, &[answers, more].concat());
     lawful(&mut there);
 }
 
@@ -348,14 +348,14 @@ fn recovery_goes_back_to_a_name_and_to_a_moment() {
     none_lost(&mut there, &first);
     let answered: Vec<_> = second
         .iter()
-        .filter(|told| told.answered < before)
+        .filter(|answer| answer.answered < before)
         .cloned()
         .collect();
     none_lost(&mut there, &answered);
     let booked = support::load::booked(&mut there);
-    let later = second.iter().filter(|told| told.asked > after);
+    let later = second.iter().filter(|answer| answer.asked > after);
     let too_late: Vec<&str> = later
-        .map(|told| told.line.as_str())
+        .map(|answer| answer.line.as_str())
         .filter(|line| booked.contains(*line))
         .collect();
     assert!(

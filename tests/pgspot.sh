@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# tests/pgspot.sh: does an SQL script of ours look up a name or an operator where somebody else may have put one? Reads the
+# tests/pgspot.sh: no SQL script of ours looks up a name or an operator in a schema that others may write to. Reads the
 # install script and the upgrade scripts with pgspot, which has to find nothing.
 set -euo pipefail
 cd "$(dirname "$0")/.."

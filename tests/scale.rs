@@ -179,7 +179,7 @@ fn ask(client: &mut Client, question: &str) -> Result<Cost, Refusal> {
 
 #[test]
 fn a_question_about_one_customer_reads_the_rows_of_one() {
-    // To check the laws of so many takes longer than the test.
+    // To check the invariants of all of them takes longer than the test.
     let database = Database::new("scale").lawless();
     let mut client = database.connect();
     rows(

@@ -355,7 +355,7 @@ fn typed_and_prepared_statements_of_a_real_client() {
     };
     assert_eq!(seconds_apart(row.get(2), ends), 0);
 
-    // More calls than Postgres plans anew: a generic plan, with and without a key.
+    // More calls than Postgres plans one by one: a generic plan, with and without a key.
     let debit = "SELECT id, replayed, allocations FROM credyt.debit_credits($1, $2, idempotency_key => $3, metadata => $4)";
     let debit = client.prepare(debit).unwrap();
     for nth in 0..12 {

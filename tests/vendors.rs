@@ -352,7 +352,7 @@ fn compare(client: &mut Client, cases: &[Value]) {
     assert!((overlaps + impossible) * 100 < cases.len());
 }
 
-/// LiteLLM's newest file: every model that it prices, so many calls in every way that it can be served.
+/// LiteLLM's newest file: every model that it prices, a number of calls in every way that it can be served.
 #[test]
 fn litellm_prices_come_to_an_independent_sum() {
     // 100 take minutes where others work beside.

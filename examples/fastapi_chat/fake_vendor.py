@@ -1,5 +1,5 @@
 """Both vendors' APIs, as far as the test needs them, in the shapes that they really answer. It says "word " as often as it is asked to
-("say 40"), fails after so many words ("say 40 fail 20") or refuses ("refuse"), and remembers how much it said to whom."""
+("say 40"), fails after a number of words ("say 40 fail 20") or refuses ("refuse"), and remembers what it sent to each request."""
 
 import asyncio
 import json

@@ -133,7 +133,7 @@ fn verify(client: &mut Client) -> Result<bool> {
     for row in broken.iter().take(20) {
         let column = |at: usize| row.get::<_, Option<&str>>(at).unwrap_or_default();
         println!(
-            "    law {}: {} {} {}",
+            "    invariant {}: {} {} {}",
             column(0),
             column(1),
             column(2),

@@ -58,8 +58,8 @@ impl Tally {
     }
 }
 
-/// What a call is told of a request: what it is priced by, and what it costs us.
-struct Told {
+/// The arguments of a call for a request: what it is priced by, and what it costs us.
+struct CallArguments {
     dimensions: serde_json::Value,
     usage: Option<serde_json::Value>,
     cost: Option<String>,
@@ -225,7 +225,7 @@ impl<'a> Shop<'a> {
         credits: Option<&str>,
     ) -> Result<Answer> {
         let (customer, action, key) = self.names(request);
-        let told = self.told(request, request.tokens, true);
+        let arguments = self.arguments(request, request.tokens, true);
         let sql = self.sql.debit.clone();
         self.ask(
             call,
@@ -233,9 +233,9 @@ impl<'a> Shop<'a> {
             &[
                 &customer,
                 &action,
-                &told.dimensions,
-                &told.usage,
-                &told.cost,
+                &arguments.dimensions,
+                &arguments.usage,
+                &arguments.cost,
                 &credits,
                 &key,
             ],
@@ -264,16 +264,16 @@ impl<'a> Shop<'a> {
     /// A debit and a row of the application's own in one transaction.
     fn transaction(&mut self, request: &'a Request, commit: bool) -> Result<Option<Charge>> {
         let (customer, action, key) = self.names(request);
-        let told = self.told(request, request.tokens, true);
+        let arguments = self.arguments(request, request.tokens, true);
         let credits: Option<&str> = None;
         let began = Instant::now();
         let mut transaction = self.client.transaction().map_err(said("BEGIN"))?;
         let parameters: [&(dyn ToSql + Sync); 7] = [
             &customer,
             &action,
-            &told.dimensions,
-            &told.usage,
-            &told.cost,
+            &arguments.dimensions,
+            &arguments.usage,
+            &arguments.cost,
             &credits,
             &key,
         ];
@@ -360,14 +360,14 @@ impl<'a> Shop<'a> {
 
     fn authorize(&mut self, request: &Request, worst: Tokens, ttl: i32) -> Result<Option<Uuid>> {
         let (customer, action, key) = self.names(request);
-        let told = self.told(request, worst, false);
+        let arguments = self.arguments(request, worst, false);
         let sql = self.sql.authorize.clone();
         let parameters: [&(dyn ToSql + Sync); 8] = [
             &customer,
             &action,
-            &told.dimensions,
-            &told.usage,
-            &told.cost,
+            &arguments.dimensions,
+            &arguments.usage,
+            &arguments.cost,
             &ttl,
             &request.overrun,
             &key,
@@ -471,14 +471,14 @@ impl<'a> Shop<'a> {
         keep_open: bool,
     ) -> Result<Option<Charge>> {
         let customer = self.plan.customers[request.customer].name.as_str();
-        let told = self.told(request, so_far, true);
+        let arguments = self.arguments(request, so_far, true);
         let sql = self.sql.capture.clone();
         let parameters: [&(dyn ToSql + Sync); 6] = [
             &customer,
             &authorization,
-            &told.dimensions,
-            &told.usage,
-            &told.cost,
+            &arguments.dimensions,
+            &arguments.usage,
+            &arguments.cost,
             &keep_open,
         ];
         let charge = match self.ask(Call::Capture, &sql, &parameters)? {
@@ -714,9 +714,9 @@ impl<'a> Shop<'a> {
         )
     }
 
-    /// What is told about so much of a request.
-    fn told(&self, request: &Request, tokens: Tokens, asked: bool) -> Told {
-        Told {
+    /// The arguments for these tokens of a request.
+    fn arguments(&self, request: &Request, tokens: Tokens, asked: bool) -> CallArguments {
+        CallArguments {
             dimensions: tokens.dimensions(),
             usage: request.usage(tokens, asked),
             cost: self.plan.given(request, tokens),

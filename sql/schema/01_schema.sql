@@ -38,7 +38,7 @@
 -- Views: one question each. They read as of the calling statement and never write.
 \echo Use "CREATE EXTENSION credyt_pg" to load this file. \quit
 
--- No name or operator below is looked up where somebody else may have put one of the same name.
+-- No name or operator below is looked up in a schema where others may have put one of the same name.
 SET LOCAL search_path TO pg_catalog, pg_temp;
 
 -- Texts are UTF-8 to the library: other encodings are refused once, here.

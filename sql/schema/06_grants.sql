@@ -9,7 +9,7 @@ CREATE TABLE credyt.grants (
     credits          numeric NOT NULL,
     paid             numeric NOT NULL,
     settled          numeric NOT NULL,
-    debt_revenue  numeric NOT NULL,
+    debt_revenue     numeric NOT NULL,
     effective_at     timestamptz NOT NULL,
     expires_at       timestamptz,
     applies_to       text[],

@@ -52,7 +52,7 @@ COMMENT ON COLUMN credyt.vendor_costs.usage IS 'The vendor''s own usage object.'
 COMMENT ON COLUMN credyt.vendor_costs.context IS 'What the rate depends on besides the usage, such as the region.';
 COMMENT ON COLUMN credyt.vendor_costs.debit_id IS 'The debit it was for.';
 COMMENT ON COLUMN credyt.vendor_costs.authorization_id IS 'The authorization it was for.';
-COMMENT ON COLUMN credyt.vendor_costs.replaces IS 'The cost, or the debit, whose cost this row computes anew (credyt.recost).';
+COMMENT ON COLUMN credyt.vendor_costs.replaces IS 'The cost, or the debit, whose cost this row computes again (credyt.recost).';
 COMMENT ON COLUMN credyt.vendor_costs.part IS 'Where replaces is a debit: which element of its usage, from 0.';
 COMMENT ON COLUMN credyt.vendor_costs.occurred_at IS 'When it happened.';
 COMMENT ON COLUMN credyt.vendor_costs.accounted_at IS 'When it counts in the books.';

@@ -705,7 +705,7 @@ pub fn recost(args: &Args) -> Result<Option<pg_sys::Datum>> {
     row::rows(args, rows)
 }
 
-/// Computes anew what came with a debit, element by element of its usage.
+/// Computes again what came with a debit, element by element of its usage.
 fn recost_debit(
     store: &Store,
     customer: &str,
@@ -732,7 +732,7 @@ fn recost_debit(
     if given.len() != fresh.len() {
         return Ok(Vec::new());
     }
-    let anew = costs::anew(store, customer, id)?;
+    let recomputed = costs::recomputed(store, customer, id)?;
     let mut corrected = Vec::new();
     for (part, (given, fresh)) in (0_i32..).zip(given.iter().zip(fresh)) {
         let was_computed = given.rate_version.is_some() || given.reason.is_some();
@@ -741,7 +741,7 @@ fn recost_debit(
         if !was_computed || !same || elsewhere || !wanted(given) {
             continue;
         }
-        let latest = anew
+        let latest = recomputed
             .iter()
             .rev()
             .find(|cost| cost.replaces == Some((id, part)));
@@ -785,7 +785,7 @@ fn computed_all(
         .collect()
 }
 
-/// Computes anew what was recorded with its usage.
+/// Computes again what was recorded with its usage.
 fn recost_recorded(
     store: &Store,
     customer: &str,
@@ -811,8 +811,8 @@ fn recost_recorded(
     let asset = assets::asset(store, &cost.asset)?;
     let request = cost.spent.request.clone();
     let fresh = cost_of(store, &asset, &asked, request, cost.occurred_at)?;
-    let anew = costs::anew(store, customer, id)?;
-    let before = anew
+    let recomputed = costs::recomputed(store, customer, id)?;
+    let before = recomputed
         .last()
         .map_or(cost.spent.cost, |latest| latest.spent.cost);
     if fresh.cost.is_none() || fresh.cost == before {
@@ -827,7 +827,7 @@ fn recost_recorded(
             (None, Some(held)) => of_authorization(store, customer, held)?,
         };
         let mut earlier = vec![cost.clone()];
-        earlier.extend(anew);
+        earlier.extend(recomputed);
         let new = Correction {
             source: cost.source,
             spent: fresh.clone(),

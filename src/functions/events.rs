@@ -194,7 +194,7 @@ fn read_rule(args: &Args) -> Result<Rule> {
         (Some(_), Some(_)) => {
             return Err(errors::invalid(
                 "to_balance",
-                "a top-up is of so many credits or to a balance, not both",
+                "a top-up is of a number of credits or to a balance, not both",
             ));
         }
     };

@@ -24,7 +24,7 @@ use crate::store::payments::{self, PaidPeriods};
 use crate::store::plans::{self, Change, StoredSubscription};
 use crate::store::wallets::{self, OpenWallet};
 
-/// A subscription that is made late may have missed so many periods.
+/// The most periods that a subscription made late may have missed.
 const MAX_MISSED: i32 = 1000;
 
 /// The most seats of a subscription.

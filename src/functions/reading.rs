@@ -123,7 +123,7 @@ pub fn grants_of(args: &Args) -> Result<Option<pg_sys::Datum>> {
     row::rows(args, wallet.grants().iter().map(open_grant_row))
 }
 
-/// The wallet of (customer, asset, state, at), brought to that moment, and what time has decided until
+/// The wallet of (customer, asset, state, at), brought to that moment, and the entries pending until
 /// then.
 fn brought_to(args: &Args) -> Result<(Wallet, Pending)> {
     let customer = args.name(0, "customer")?;

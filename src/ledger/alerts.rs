@@ -158,7 +158,7 @@ pub struct ExpiringGrant {
 }
 
 impl Notice {
-    /// When the end of a grant is told next, of which it was told so many days before; the most days first.
+    /// When the end of a grant is announced next, given the last number of days before it; the most days first.
     fn untold<'a>(
         &'a self,
         grant: &'a Grant,
@@ -239,7 +239,7 @@ impl AlertState {
         signals
     }
 
-    /// The grants whose end is to be told now, each so many days before; they are remembered as told.
+    /// The grants whose end is to be announced now, each with its number of days; they are marked as announced.
     pub fn expiring(
         &mut self,
         grants: &[Grant],
@@ -381,7 +381,7 @@ impl TopUp {
         }
     }
 
-    /// A request for so many credits has failed; `asked_at` is when it was made.
+    /// A request for `credits` has failed; `asked_at` is when it was made.
     pub fn fail(
         &mut self,
         event: Uuid,
@@ -647,7 +647,7 @@ mod tests {
                 }
                 let mut expected: Vec<(Uuid, i32)> = Vec::new();
                 for grant in grants.iter().filter(|grant| grant.live(now) && kinds.contains(&grant.kind)) {
-                    // Told with fewer days before its end, it is not told with more.
+                    // Announced with fewer days before its end, it is not announced with more.
                     let fewest = told.iter().filter(|(id, _)| *id == grant.id).map(|(_, days)| *days).min();
                     for days in 1..30 {
                         let due = now.0 + i64::from(days) * DAY >= grant.expires_at.unwrap().0;

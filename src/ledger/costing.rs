@@ -59,8 +59,8 @@ pub struct KnownCost {
     pub spent: ModelCost,
     /// The debit that it came with and its place there, or the row that recorded it.
     pub id: (Uuid, i32),
-    /// Whose cost it is, computed anew by a corrected rate.
-    pub anew: Option<(Uuid, i32)>,
+    /// The cost that this one replaces, computed again by a corrected rate.
+    pub replaced: Option<(Uuid, i32)>,
     /// It counts with another capture of the same authorization: what it replaces here costs nothing.
     pub elsewhere: bool,
 }
@@ -71,7 +71,9 @@ impl KnownCost {
         if self.spent.cost.is_none() {
             return false;
         }
-        if self.anew.is_some() && (self.anew == Some(other.id) || self.anew == other.anew) {
+        if self.replaced.is_some()
+            && (self.replaced == Some(other.id) || self.replaced == other.replaced)
+        {
             return true;
         }
         let better = self.source > other.source || other.spent.cost.is_none();
@@ -228,7 +230,7 @@ mod tests {
                 ..ModelCost::default()
             },
             id: (Uuid::new_v4(), 0),
-            anew: None,
+            replaced: None,
             elsewhere: false,
         }
     }
@@ -289,7 +291,7 @@ mod tests {
     fn a_corrected_rate_replaces_what_it_corrects_and_is_replaced_in_turn() {
         let given = known(Given, "openai", "gpt-4o", "", "0.05");
         let again = |cost| KnownCost {
-            anew: Some(given.id),
+            replaced: Some(given.id),
             ..known(Given, "openai", "gpt-4o", "", cost)
         };
         assert_eq!(sum(&[given.clone(), again("0.06")]), "0.06");

@@ -1,4 +1,4 @@
-//! The laws of the wallet, under any sequence of what can happen to it.
+//! The invariants of the wallet, under any sequence of operations.
 //!
 //! [`Store`] keeps a real wallet the way the database does: it opens it (advances it to now), applies
 //! one verb, sweeps, and writes it down. [`Model`] is the same wallet written as naively as possible,
@@ -70,7 +70,7 @@ impl Debit {
     }
 }
 
-/// A subscription as both keep it: its periods are so many seconds long, and their terms take turns.
+/// A subscription as both keep it: its period in seconds; the terms of periods take turns.
 #[derive(Clone, Debug)]
 struct Subscription {
     id: Uuid,
@@ -466,7 +466,7 @@ impl Store {
         revoked
     }
 
-    /// Takes the unheld rest, or so many credits of it; without a number also what holds return. `owe`:
+    /// Takes the unheld rest, or `credits` of it; without a number also what holds return. `owe`:
     /// what is spent is owed, or so much of it as the unheld rest lacks.
     fn revoke(
         &mut self,
@@ -572,7 +572,7 @@ enum Size {
     AlmostTooMuch(u16),
     /// So many sixteenths of what is there.
     Sixteenths(u8),
-    /// All that is there and so many steps.
+    /// All that is there and a number of steps more.
     Beyond(u16),
 }
 
@@ -615,9 +615,9 @@ enum Step {
     /// Spent credits are owed, too.
     Revoke(Index, Option<Size>, bool),
     Subscribe(Plan),
-    /// For so many periods more.
+    /// For a number of periods more.
     Pay(Index, i64),
-    /// After so many seconds.
+    /// After a number of seconds.
     Unsubscribe(Index, i64),
     Close,
 }
@@ -634,12 +634,12 @@ struct Plan {
 /// Credits, paid, rollover, priority and applies_to.
 type PlanTerms = (Size, Size, Rolls, i32, Option<Vec<&'static str>>);
 
-/// Up to so many, of so many percent, and so often.
+/// The most credits, the percentage, and how often.
 type Rolls = (Option<Size>, Units, Option<u32>);
 
 const ONE_UNIT: Units = 10_000_000_000;
 
-/// An asset's decimals, when the wallet is opened, and what happens then: after so many seconds the
+/// An asset's decimals, when the wallet is opened, and what happens then: after a number of seconds the
 /// next step.
 #[derive(Clone, Debug)]
 struct Life {
@@ -779,12 +779,12 @@ fn live(life: &Life) -> (Store, Model) {
     let mut now = life.opened_at;
     for (wait, what) in &life.steps {
         now += wait * SECOND;
-        // Before it is opened, time has decided already.
+        // When it is opened, some entries are pending already.
         compare_reads(&store, &model, now);
         assert_eq!(
             store.open(Moment(now)),
             model.pass_to(now),
-            "what time decided"
+            "pending entries"
         );
         happen(&mut store, &mut model, what, step);
         store.close();
@@ -1045,7 +1045,7 @@ fn compare_state(store: &Store, model: &Model) {
     }
 }
 
-/// The laws, word by word: the model's ledger against what the real wallet keeps.
+/// The invariants, one by one: the model's ledger against what the real wallet keeps.
 fn check_invariants(store: &Store, model: &Model) {
     use MovementKind::{
         Debit, Expiry, Grant, Reclaimed, Refund, Revocation, Rollover, Settlement, Transfer,

@@ -75,7 +75,7 @@ struct Entries {
 }
 
 impl Entries {
-    /// Makes room for so many.
+    /// Makes room for `more` bytes.
     fn new(bytes: &mut Vec<u8>, count: usize) -> Entries {
         let at = bytes.len();
         bytes.resize(at + 4 * count, 0);

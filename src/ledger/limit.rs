@@ -1,4 +1,4 @@
-//! Spend limits: at most so many credits or calls by scope and period.
+//! Spend limits: the most credits or calls that a scope may use in a period.
 //!
 //! A scope is `user:alice` or `key:abc`, named by whoever spends; `user:*` or `key:*`, which give each
 //! user or key a cap of its own (a limit of its own comes before that one); or `action:image.*`, which
@@ -339,7 +339,7 @@ pub struct Use {
     pub unopened: bool,
 }
 
-/// What somebody has to be told of a limit.
+/// An event of a limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LimitNotice {
     Warning,

@@ -26,13 +26,13 @@ impl Moment {
         (micros >= FIRST).then_some(Moment(micros))
     }
 
-    /// This moment and so many seconds, `None` beyond the year 9999.
+    /// This moment and a number of seconds, `None` beyond the year 9999.
     pub fn plus_seconds(self, seconds: i64) -> Option<Moment> {
         let moment = Moment(self.0.checked_add(seconds.checked_mul(1_000_000)?)?);
         moment.timestamp().map(|_| moment)
     }
 
-    /// The same day so many years later, `None` beyond the year 9999.
+    /// The same day a number of years later, `None` beyond the year 9999.
     pub fn plus_years(self, years: i16) -> Option<Moment> {
         let years = Span::new().try_years(years).ok()?;
         let here = self.timestamp()?.to_zoned(TimeZone::UTC);
@@ -57,7 +57,7 @@ impl Moment {
         u64::try_from(since).unwrap_or(0)
     }
 
-    /// The moment so many microseconds after 1970.
+    /// The moment a number of microseconds after 1970.
     pub fn of_unix_micros(micros: i64) -> Moment {
         Moment(micros.saturating_sub(UNIX_TO_POSTGRES))
     }

@@ -32,7 +32,7 @@ pub fn parse_decimal(text: &str) -> Result<Decimal, String> {
     })
 }
 
-/// Reads a number that was measured, often a product of floats: rounded half-even to so many decimals,
+/// Reads a number that was measured, often a product of floats: rounded half-even to a number of decimals,
 /// and to fewer where more than 28 digits would be left.
 ///
 /// # Errors

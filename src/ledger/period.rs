@@ -59,12 +59,12 @@ impl PeriodLength {
         }
     }
 
-    /// The start so many periods after the anchor. `None` beyond the year 9999.
+    /// The start a number of periods after the anchor. `None` beyond the year 9999.
     pub fn times_after(self, anchor: Moment, zone: &TimeZone, periods: i32) -> Option<Moment> {
         self.after(anchor, zone, periods.checked_mul(self.count())?)
     }
 
-    /// So many hours after the anchor, or so many days or months, at the anchor's time of day.
+    /// A number of hours after the anchor, or of days or months, at the anchor's time of day.
     fn after(self, anchor: Moment, zone: &TimeZone, steps: i32) -> Option<Moment> {
         let span = match self {
             PeriodLength::Hours(_) => return anchor.plus_seconds(i64::from(steps) * 3600),

@@ -14,9 +14,9 @@ use super::{Amount, Grant, Kind, Moment, interrupt};
 /// What of a period's unspent credits moves to the next one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rollover {
-    /// At most so many; `None`: all.
+    /// The most credits; `None`: all.
     pub most: Option<Amount>,
-    /// Of what is unspent so many percent, rounded down.
+    /// The percentage of what is unspent, rounded down.
     pub percent: Amount,
     /// The same credits move at most so often; `None`: without end.
     pub times: Option<u32>,

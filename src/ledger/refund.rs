@@ -58,7 +58,7 @@ pub struct RefundPart {
     pub debts: Vec<Uuid>,
 }
 
-/// Marks so many credits of these payments as given back, the last payment first. Payments are given back
+/// Marks `credits` of these payments as given back, the last payment first. Payments are given back
 /// only when the debit or debt is fully paid, so none is added later.
 pub fn mark_back(paid: &mut [GrantPayment], credits: Amount) {
     let mut left = credits;
@@ -101,7 +101,7 @@ impl GrantPayment {
         })
     }
 
-    /// Gives so many credits back, with their share of the revenue: all together, exactly all of it.
+    /// Gives credits back with their share of the revenue; all parts together give back exactly all of it.
     fn give_back(&mut self, credits: Amount) -> Amount {
         let before = self.revenue.share(self.back, self.credits);
         self.back += credits;
@@ -109,7 +109,7 @@ impl GrantPayment {
     }
 }
 
-/// Gives up to so many credits of these payments back, the last one first. What each of them gave.
+/// Gives up to `credits` of these payments back, the last one first. What each of them gave.
 fn undo(paid: &mut [GrantPayment], left: &mut Amount) -> Vec<Part> {
     let mut given = Vec::new();
     for paid in paid.iter_mut().rev() {
@@ -199,7 +199,7 @@ pub fn give_back<E>(
 }
 
 impl RevokedGrant {
-    /// What so many credits have earned, which they do not any more: what a revocation took back is not
+    /// What credits have earned and do not earn any more: what a revocation took back is not
     /// given back twice.
     fn take_earned(&mut self, credits: Amount) -> Amount {
         let revenue = if credits < self.spent {
@@ -259,7 +259,7 @@ mod tests {
             let money: Amount = paid.iter().map(|paid| paid.revenue).sum();
             let (mut back, mut returned) = (Amount::ZERO, Amount::ZERO);
             for units in refunds {
-                // Each refund reads the payments anew, and how much has come back so far.
+                // Each refund reads the payments again, and how much has come back so far.
                 let mut again = paid.clone();
                 mark_back(&mut again, back);
                 let units = units.min(stack.len() as i128);

@@ -162,7 +162,7 @@ pub struct Shortfall {
     pub available: Amount,
 }
 
-/// The wallet has no room for one more grant, or for so many credits.
+/// The wallet has no room for one more grant, or for these credits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WalletFull {
     TooManyGrants,
@@ -858,7 +858,7 @@ impl Wallet {
         }
     }
 
-    /// Up to so many unheld credits of the live grants, in burn order.
+    /// Up to `credits` unheld credits of the live grants, in burn order.
     fn choose_free(&self, now: Moment, action: Option<&str>, wanted: Amount) -> Vec<Pin> {
         let mut chosen = Vec::new();
         let mut left = wanted;
@@ -925,7 +925,7 @@ impl Wallet {
         self.grants.retain(|g| g.remaining.is_positive());
     }
 
-    /// The laws that hold within one state.
+    /// The invariants that hold within one state.
     pub fn check(&self) -> Result<(), Corrupt> {
         let in_wallet = |a: Amount| !a.is_negative() && a < Amount::MAX_WALLET;
         let ensure = |holds: bool, invariant: &'static str| {

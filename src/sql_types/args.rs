@@ -204,7 +204,7 @@ impl Args<'_> {
         text.map(|text| quantity(name, &text, None)).transpose()
     }
 
-    /// A measurement that is not negative, rounded half-even to so many decimals; or NULL.
+    /// A measurement that is not negative, rounded half-even to a number of decimals; or NULL.
     pub fn optional_measure(
         &self,
         at: usize,
@@ -400,7 +400,7 @@ impl Args<'_> {
     }
 }
 
-/// A number that is not negative, of its text: exact, or rounded to so many decimals.
+/// A number that is not negative, of its text: exact, or rounded to a number of decimals.
 fn quantity(name: &str, text: &str, decimals: Option<u32>) -> Result<Decimal> {
     match text {
         "NaN" | "Infinity" | "-Infinity" => {

@@ -32,7 +32,7 @@ pub struct Cost {
     pub context: Option<Json>,
     pub debit_id: Option<Uuid>,
     pub authorization_id: Option<Uuid>,
-    /// The cost, or the debit and the element of its usage, that is computed anew.
+    /// The cost, or the debit and the element of its usage, that is computed again.
     pub replaces: Option<(Uuid, i32)>,
     pub occurred_at: Moment,
     pub accounted_at: Moment,
@@ -50,7 +50,7 @@ impl Cost {
             },
             spent: self.spent.clone(),
             id: (self.id, 0),
-            anew: self.replaces,
+            replaced: self.replaces,
             elsewhere: false,
         }
     }
@@ -471,7 +471,7 @@ pub fn given(debit: Uuid, spent: Vec<ModelCost>) -> Vec<KnownCost> {
             source: Source::Given,
             spent,
             id: (debit, part),
-            anew: None,
+            replaced: None,
             elsewhere: false,
         })
         .collect()
@@ -484,8 +484,8 @@ pub fn weights_of(store: &Store, customer: &str, debit: &Entry) -> Result<Vec<Mo
     )?)))
 }
 
-/// What was computed anew for a cost or a debit.
-pub fn anew(store: &Store, customer: &str, id: Uuid) -> Result<Vec<Cost>> {
+/// What was computed again for a cost or a debit.
+pub fn recomputed(store: &Store, customer: &str, id: Uuid) -> Result<Vec<Cost>> {
     let rows = ANEW.run(store, &[value::text(customer), value::uuid(id)])?;
     rows.read_all()
 }

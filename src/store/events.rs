@@ -202,7 +202,7 @@ impl OutboxEvent {
         )
     }
 
-    /// What is told of what time decided.
+    /// The events of pending entries.
     fn of_due(due: &PendingEntry) -> Option<OutboxEvent> {
         match &due.what {
             EntryKind::Expired(part) => {
@@ -247,7 +247,7 @@ fn renewed(renewing: &Renewal) -> Vec<(Moment, OutboxEvent)> {
     news.collect()
 }
 
-/// All that is to be told when the wallet is written now: what time decided, in its order, then which grants
+/// All events to write with the wallet now: those of pending entries, in their order, then which grants
 /// will end, that the balance has fallen and a top-up is asked for. The wallet remembers what it has told.
 pub fn collect<'a>(
     open: &mut OpenWallet,
@@ -529,7 +529,7 @@ pub fn asked_since(store: &Store, open: &OpenWallet, since: Moment) -> Result<Am
     rows.read_one()
 }
 
-/// Forgets acknowledged events, at most so many: `maintain`'s share. How many.
+/// Deletes acknowledged events, at most `batch`: `maintain`'s share. How many.
 pub fn prune(store: &Store, now: Moment, batch: i32) -> Result<usize> {
     let args = [value::moment(now), value::int(batch)];
     Ok(PRUNE.run(store, &args)?.count())

@@ -6,7 +6,7 @@ use crate::errors::Result;
 use crate::ledger::{Amount, Moment};
 use crate::sql_types::{Args, value};
 
-/// A debit counts from when it was booked, what time decided (a renewal, an expiry) from the moment it
+/// A debit counts from when it was booked, a renewal or an expiry from the moment it
 /// fell due, and a grant, with what was revoked of it, not before it is live. $4 is the first id after that
 /// moment: what was booked by then is in the balance of the row before it, so only later rows are read. The second
 /// column is what they added to what is owed.

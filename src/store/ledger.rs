@@ -121,7 +121,7 @@ impl Entry {
         }
     }
 
-    /// The entry that books what time decided.
+    /// The entry that books a pending one.
     pub fn of_due(due: &PendingEntry) -> Entry {
         let gone = |kind, part: &Part| Entry {
             credits: -part.credits,

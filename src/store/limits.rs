@@ -260,12 +260,12 @@ impl LimitCheck {
         calls.any(|place| place.room() < limit::CALL)
     }
 
-    /// The first limit that has no room for a call of so many credits.
+    /// The first limit that has no room for a call of `credits`.
     pub fn exceeded(&self, credits: Amount) -> Option<ExceededLimit> {
         self.places.iter().find_map(|place| place.exceeded(credits))
     }
 
-    /// The limit that has the least room for so many credits more, where one has too little. The call
+    /// The limit that has the least room for `credits` more, where one has too little. The call
     /// itself is counted already.
     pub fn tightest(&self, credits: Amount) -> Option<ExceededLimit> {
         let over = self.credits().filter_map(|place| place.exceeded(credits));
@@ -280,7 +280,7 @@ impl LimitCheck {
         })
     }
 
-    /// Counts an authorization that holds so many credits.
+    /// Counts an authorization that holds `credits`.
     pub fn count_hold(&mut self, open: &mut OpenWallet, credits: Amount) -> LimitRows {
         self.count(open, |place| {
             match place.counts {
@@ -326,7 +326,7 @@ impl LimitCheck {
         counted
     }
 
-    /// Tells which limits have refused a call of so many credits, each once in a period.
+    /// Writes the events of limits that have refused a call of `credits`, each once in a period.
     pub fn refuse(&mut self, open: &mut OpenWallet, credits: Amount) -> LimitRows {
         let mut counted = LimitRows::default();
         for place in &mut self.places {
@@ -815,7 +815,7 @@ fn count_one(
     LimitRows { rows: vec![row] }.write(store, open)
 }
 
-/// Forgets counts of periods that are over, at most so many: `maintain`'s share. How many.
+/// Deletes counts of periods that are over, at most `batch`: `maintain`'s share. How many.
 pub fn prune(store: &Store, now: Moment, batch: i32) -> Result<usize> {
     let args = [value::moment(now), value::int(batch)];
     Ok(PRUNE.run(store, &args)?.count())

@@ -85,7 +85,7 @@ pub fn set(store: &Store, asset: &Asset, notice: &Notice) -> Result<()> {
     Ok(())
 }
 
-/// Searches so many wallets at most for grants that were there before a notice was set: `maintain`'s share.
+/// Searches at most `batch` wallets for grants that were there before a notice was set: `maintain`'s share.
 /// How many it wrote. It ends before a wallet that another session has locked, and goes on there.
 pub fn search(store: &Store, batch: i32) -> Result<usize> {
     let rows = SEARCHED.run(store, &[])?;

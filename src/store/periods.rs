@@ -8,7 +8,7 @@
 //!   change at or after `through`. So it waits for every transaction that has changed one of them, and
 //!   only then sums up what is booked. From then on a wallet's own time, which never runs backwards,
 //!   is not before `through`, and what happens at that time counts in an open period.
-//! - What happened earlier (an explicit `occurred_at`, a cost recorded late, what time decided) asks
+//! - What happened earlier (an explicit `occurred_at`, a cost recorded late, a pending entry) asks
 //!   for the last close (`accounted_at`) after it has locked the wallet: either that close has let go
 //!   of this wallet and is seen, or it has still to lock it and waits for this transaction. Under
 //!   REPEATABLE READ and above an older snapshot does not get the lock: the close has changed the row.

@@ -309,7 +309,7 @@ pub fn insert_version(store: &Store, plan: &str, asset: &str, terms: &Terms) -> 
 }
 
 /// More than it takes to make a commit visible. Renewals of that time are on the old terms, since
-/// somebody may have read them so.
+/// another session may have read them so.
 const COMMIT_TAKES: i64 = 1;
 
 /// The transaction commits: from now on its versions count for renewals.

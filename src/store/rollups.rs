@@ -647,7 +647,7 @@ macro_rules! into {
     };
 }
 
-/// $1: so many wallets at most; $2: so many rows. What is newer than the rollups goes into them, and
+/// $1: the most wallets; $2: the most rows. What is newer than the rollups goes into them, and
 /// the progress with it. A snapshot older than the last turn is refused by ON CONFLICT with 40001.
 /// Says how many rows it took, and whether that was all there was.
 macro_rules! roll_up {
@@ -756,7 +756,7 @@ static HORIZON: Statement = Statement {
     args: &[],
 };
 
-/// Takes rows of at most so many wallets into the rollups, and at most so many rows. How many it took;
+/// Takes rows of a bounded number of wallets into the rollups, and a bounded number of rows. How many it took;
 /// none where another session is at it.
 pub fn roll_up(store: &Store, wallets: i64, rows: i64) -> Result<i64> {
     if !TURN.run(store, &[])?.read_one::<bool>()? {

@@ -33,7 +33,7 @@ pub const TID: pg_sys::Oid = pg_sys::TIDOID;
 pub const DATE: pg_sys::Oid = pg_sys::DATEOID;
 pub const DATES: pg_sys::Oid = pg_sys::DATEARRAYOID;
 
-/// Of many rows so many are written with one statement, so that no more are in memory twice.
+/// The rows that one statement writes at most, so that no more of them are in memory twice.
 pub const ROWS_AT_ONCE: usize = 10_000;
 
 /// A connection to the database inside the caller's transaction.

@@ -32,7 +32,7 @@ const MAX_KEPT: usize = 1000;
 /// A model's name in a vendor's answer may be as long as an argument.
 const MAX_NAME_BYTES: usize = 255;
 
-/// Rates that somebody set stand before those of files, and files stand in this order.
+/// Rates that were set count before those of files, and files count in this order.
 const OWN: &str = "own";
 const SOURCES: [&str; 3] = [OWN, "genai-prices", "litellm"];
 
@@ -490,7 +490,7 @@ fn may_remember(store: &Store, cache_epoch: u64) -> bool {
     cache_epoch::remembers() && store.sees_latest() && cache_epoch == cache_epoch::current()
 }
 
-/// A bounded map: what is too much starts anew.
+/// A bounded map: when it is full it is emptied.
 fn keep<T>(map: &mut HashMap<String, T>, key: &str, value: T) {
     if map.len() >= MAX_KEPT {
         map.clear();
@@ -644,7 +644,7 @@ fn read_model(store: &Store, vendor: &Vendor, name: &str) -> Result<Model> {
         if !is_meant && !is_named {
             continue;
         }
-        // What somebody set for a name counts before what a rule makes of the name; in files, whose
+        // A rate that was set for a name counts before what a rule makes of the name; in files, whose
         // rules these are, the rule counts.
         let recognised = match (source == OWN, exact, is_meant) {
             (true, true, _) | (false, _, true) => 0,
@@ -850,7 +850,7 @@ fn add_definitions(
     Ok(())
 }
 
-/// Sets somebody's own rate: the version it became, and from when it counts (`None`: from the
+/// Sets an own rate: the version it became, and from when it counts (`None`: from the
 /// beginning, as the first rate of a model does).
 pub fn set(
     store: &Store,

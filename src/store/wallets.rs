@@ -89,7 +89,7 @@ pub struct OpenWallet {
     due_in_row: Option<Moment>,
     /// Where its row is, until it is written.
     place: Option<TablePlace>,
-    /// What time has decided since the wallet last changed; booked when it is written back.
+    /// The pending entries since the wallet last changed; booked when it is written back.
     due: Vec<PendingEntry>,
     /// The holds among it.
     ended: Vec<Uuid>,
@@ -148,7 +148,7 @@ pub struct WalletView {
     pub due: Vec<PendingEntry>,
 }
 
-/// What time has decided about a wallet.
+/// The pending entries of a wallet.
 #[derive(Default)]
 pub struct Pending {
     pub due: Vec<PendingEntry>,
@@ -405,7 +405,7 @@ pub(super) fn load(
     })
 }
 
-/// Books what time has decided about a customer, so that the books have the grants that readers see.
+/// Books the pending entries of a customer, so that the ledger has the grants that readers see.
 pub fn book_due_of(store: &Store, customer: &str) -> Result<()> {
     let rows = WAITING.run(store, &[value::text(customer)])?;
     for row in rows.iter() {
@@ -417,7 +417,7 @@ pub fn book_due_of(store: &Store, customer: &str) -> Result<()> {
     Ok(())
 }
 
-/// Books what time has decided about so many wallets at most, leaving out those that others have
+/// Books the pending entries of at most `batch` wallets, leaving out those that other sessions have
 /// locked. How many it was.
 pub fn book_overdue(store: &Store, batch: i32) -> Result<usize> {
     let now = assets::now(store)?;
@@ -463,7 +463,7 @@ pub fn look(
     }))
 }
 
-/// Brings a state up to a moment: applies, and returns, what time has decided until then.
+/// Brings a state up to a moment: applies, and returns, the entries that are pending until then.
 pub fn as_of(
     store: &Store,
     customer: &str,
@@ -639,7 +639,7 @@ impl OpenWallet {
         self.wallet.alert_state.refill(balance);
     }
 
-    /// When the next call has more to do than what it is about: to book what time has decided, to tell of
+    /// When the next call has more to do than what it is about: to book pending entries, to write events of
     /// a grant that will end, or to ask for a top-up.
     fn next_due_at(&self) -> Option<Moment> {
         let balance = self.wallet.balance(self.now);
@@ -682,7 +682,7 @@ impl OpenWallet {
         })
     }
 
-    /// Books what time has decided at once, so that what a verb reads of the books is as of now: a
+    /// Books the pending entries at once, so that what a verb reads of the ledger is as of now: a
     /// grant that has started may have paid the debt that the verb asks for.
     pub fn book_due_now(&mut self, store: &Store) -> Result<()> {
         if self.due.is_empty() && self.renewals.is_empty() {

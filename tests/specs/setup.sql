@@ -35,7 +35,7 @@ BEGIN
     UPDATE credyt.ledger SET id = debit FROM ids WHERE customer = 'ann' AND kind = 'debit';
 END $$;
 
--- What has become of a customer, what has moved since the start, and how many laws do not hold.
+-- What has become of a customer, what has moved since the start, and how many invariants do not hold.
 CREATE FUNCTION outcome(customer text DEFAULT 'ann', OUT settled numeric, OUT held numeric, OUT available numeric,
                         OUT moved text, OUT broken bigint)
 LANGUAGE sql AS $$

@@ -224,9 +224,9 @@ enum Edit {
     /// A key, or an element, is gone.
     Drop(Index),
     Rename(Index, String),
-    /// An element comes so many times.
+    /// An element comes a number of times.
     Again(Index, usize),
-    /// It stands inside so many lists or objects more.
+    /// It stands inside a number of lists or objects more.
     Deeper(u8, Option<String>),
     /// A piece is put into a text, or into a number's digits.
     Splice(Index, String),
@@ -502,7 +502,7 @@ fn varint(mut value: u128) -> Vec<u8> {
     out
 }
 
-/// A change of packed bytes: so many go at a place, and others come there.
+/// A change of packed bytes: some go at a place, and others come there.
 fn change() -> impl Strategy<Value = (Index, usize, Vec<u8>)> {
     let same = piece().prop_map(|piece| (piece.len(), piece));
     let other = (select(&[0, 1, 2, 8, 16][..]), piece());

@@ -17,9 +17,9 @@ const CUSTOMERS: usize = 3;
 /// How many loads there have been: each has keys of its own.
 static LOADS: AtomicUsize = AtomicUsize::new(0);
 
-/// What a client was told, as the database has to say it, and from when to when it waited for that.
+/// An answer that a client got, as the database has to repeat it, and from when to when it waited for that.
 #[derive(Clone)]
-pub struct Told {
+pub struct Answer {
     pub line: String,
     pub asked: Instant,
     pub answered: Instant,
@@ -33,8 +33,8 @@ struct Shared {
     /// The backend of each client, 0 while it has none.
     backends: Vec<AtomicUsize>,
     /// Answers that each client got.
-    answers: Vec<AtomicUsize>,
-    told: Mutex<Vec<Told>>,
+    counts: Vec<AtomicUsize>,
+    answers: Mutex<Vec<Answer>>,
     /// Calls that were answered by an error, by its code, and asked again.
     errors: Mutex<BTreeMap<String, usize>>,
 }
@@ -62,7 +62,7 @@ impl Load {
         let shared = Arc::new(Shared {
             server: Mutex::new(server.to_owned()),
             backends: counters(),
-            answers: counters(),
+            counts: counters(),
             ..Shared::default()
         });
         let load = LOADS.fetch_add(1, Relaxed);
@@ -76,9 +76,9 @@ impl Load {
         }
     }
 
-    /// Waits until every client has got so many more answers.
+    /// Waits until every client has got a number of answers more.
     pub fn wait(&self, answers: usize) {
-        let counts = || self.shared.answers.iter().map(|count| count.load(Relaxed));
+        let counts = || self.shared.counts.iter().map(|count| count.load(Relaxed));
         let (before, since): (Vec<usize>, _) = (counts().collect(), Instant::now());
         while counts()
             .zip(&before)
@@ -109,8 +109,8 @@ impl Load {
     }
 
     /// Every answer until now.
-    pub fn told(&self) -> Vec<Told> {
-        self.shared.told.lock().expect("told").clone()
+    pub fn answers(&self) -> Vec<Answer> {
+        self.shared.answers.lock().expect("answers").clone()
     }
 
     /// The errors that the clients saw until now, by code.
@@ -118,13 +118,13 @@ impl Load {
         self.shared.errors.lock().expect("errors").clone()
     }
 
-    /// Lets every client finish its round; all they were told, and the errors they saw.
-    pub fn stop(mut self) -> (Vec<Told>, BTreeMap<String, usize>) {
+    /// Lets every client finish its round; all their answers, and the errors they saw.
+    pub fn stop(mut self) -> (Vec<Answer>, BTreeMap<String, usize>) {
         self.shared.stop.store(true, Relaxed);
         for client in self.clients.drain(..) {
             client.join().expect("a client");
         }
-        (self.told(), self.errors())
+        (self.answers(), self.errors())
     }
 }
 
@@ -135,7 +135,7 @@ impl Drop for Load {
     }
 }
 
-/// What the database says of everything the clients did, as they were told it.
+/// What the database says of everything the clients did, in the words of their answers.
 pub fn booked(client: &mut Client) -> BTreeSet<String> {
     let sql = "SELECT kind, customer, coalesce(CASE WHEN kind = 'grant' THEN refers_to END, id), trim_scale(abs(credits))
                FROM credyt.ledger WHERE customer LIKE 'load%' AND idempotency_key IS DISTINCT FROM 'open'
@@ -149,24 +149,24 @@ pub fn booked(client: &mut Client) -> BTreeSet<String> {
 }
 
 /// Everything that was answered is booked.
-pub fn none_lost(client: &mut Client, told: &[Told]) {
+pub fn none_lost(client: &mut Client, answers: &[Answer]) {
     let booked = booked(client);
-    let lost: Vec<&str> = told
+    let lost: Vec<&str> = answers
         .iter()
-        .map(|told| told.line.as_str())
+        .map(|answer| answer.line.as_str())
         .filter(|line| !booked.contains(*line))
         .collect();
     assert!(lost.is_empty(), "answered, but not booked: {lost:#?}");
 }
 
 /// Everything that was answered is booked, and nothing else: for when no call is under way.
-pub fn exactly_once(client: &mut Client, told: &[Told]) {
-    none_lost(client, told);
-    let told: BTreeSet<&str> = told.iter().map(|told| told.line.as_str()).collect();
+pub fn exactly_once(client: &mut Client, answers: &[Answer]) {
+    none_lost(client, answers);
+    let answers: BTreeSet<&str> = answers.iter().map(|answer| answer.line.as_str()).collect();
     let booked = booked(client);
     let more: Vec<&String> = booked
         .iter()
-        .filter(|line| !told.contains(line.as_str()))
+        .filter(|line| !answers.contains(line.as_str()))
         .collect();
     assert!(more.is_empty(), "booked, but never answered: {more:#?}");
     let held =
@@ -219,7 +219,7 @@ impl Caller {
 
     fn debit(&mut self, customer: &str, quantity: u32) {
         let sql = debit(customer, quantity, &self.key());
-        for line in self.told(&sql) {
+        for line in self.record(&sql) {
             let id = line.split(' ').nth(2).expect("an id").to_owned();
             self.debits.push((customer.to_owned(), id));
         }
@@ -232,7 +232,7 @@ impl Caller {
             debit("load0", quantity, &self.key()),
             debit("load1", quantity, &self.key())
         );
-        assert_eq!(self.told(&sql).len(), 2);
+        assert_eq!(self.record(&sql).len(), 2);
     }
 
     fn grant(&mut self, customer: &str) {
@@ -242,7 +242,7 @@ impl Caller {
              FROM credyt.grant_credits('{customer}', 4, paid => 1, priority => 1, idempotency_key => '{}')",
             self.key()
         );
-        self.told(&sql);
+        self.record(&sql);
     }
 
     fn refund(&mut self) {
@@ -254,7 +254,7 @@ impl Caller {
              FROM credyt.refund('{customer}', '{debit}', 1, idempotency_key => '{}')",
             self.key()
         );
-        self.told(&sql);
+        self.record(&sql);
     }
 
     /// Authorizes, and captures some of it at once or in two steps, or releases it.
@@ -278,12 +278,12 @@ impl Caller {
                 format!("released {customer} {id} 0")
             }
             1 => {
-                self.told(&capture(1, ", keep_open => true"));
-                self.told(&capture(quantity, ""));
+                self.record(&capture(1, ", keep_open => true"));
+                self.record(&capture(quantity, ""));
                 format!("captured {customer} {id} {quantity}")
             }
             _ => {
-                self.told(&capture(quantity - 1, ""));
+                self.record(&capture(quantity - 1, ""));
                 format!("captured {customer} {id} {}", quantity - 1)
             }
         };
@@ -291,7 +291,7 @@ impl Caller {
     }
 
     /// Calls until there is an answer, and remembers it.
-    fn told(&mut self, sql: &str) -> Vec<String> {
+    fn record(&mut self, sql: &str) -> Vec<String> {
         let asked = Instant::now();
         let lines = self.call(sql);
         self.remember(lines.clone(), asked);
@@ -300,12 +300,12 @@ impl Caller {
 
     fn remember(&self, lines: Vec<String>, asked: Instant) {
         let answered = Instant::now();
-        let told = lines.into_iter().map(|line| Told {
+        let answers = lines.into_iter().map(|line| Answer {
             line,
             asked,
             answered,
         });
-        self.shared.told.lock().expect("told").extend(told);
+        self.shared.answers.lock().expect("answers").extend(answers);
     }
 
     /// Calls until there is an answer.
@@ -317,7 +317,7 @@ impl Caller {
             };
             match client.simple_query(sql) {
                 Ok(messages) => {
-                    self.shared.answers[self.nth].fetch_add(1, Relaxed);
+                    self.shared.counts[self.nth].fetch_add(1, Relaxed);
                     return messages.into_iter().filter_map(line).collect();
                 }
                 Err(error) => self.error(sql, &error),

@@ -32,7 +32,7 @@ impl Server {
         Server::start_limited(settings, 0)
     }
 
-    /// The same, where no process may have more than so many kB of memory; 0: no limit.
+    /// The same, where no process may have more than `kilobytes` of memory; 0: no limit.
     pub fn start_limited(settings: &[&str], memory: u32) -> Server {
         let pg_config = std::env::var("CREDYT_PG_CONFIG").expect(
             "CREDYT_PG_CONFIG is not set: run this with `make test`, or set it to what `make stage` prints",

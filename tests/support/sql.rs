@@ -68,7 +68,7 @@ impl Database {
         }
     }
 
-    /// For a test that breaks the laws on purpose.
+    /// For a test that breaks the invariants on purpose.
     pub fn lawless(self) -> Database {
         Database {
             name: self.name.clone(),
@@ -97,7 +97,7 @@ impl Database {
         found.into_iter().map(line).collect()
     }
 
-    /// Runs this on so many connections at the same time; what each returned.
+    /// Runs this on a number of connections at the same time; what each returned.
     pub fn at_once<T: Send>(
         &self,
         connections: usize,

@@ -1,4 +1,4 @@
-//! One law, one example: the cases a reader would ask about.
+//! An example for each invariant: the cases a reader would ask about.
 
 use uuid::Uuid;
 

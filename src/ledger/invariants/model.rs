@@ -722,7 +722,7 @@ impl Model {
         )
     }
 
-    /// Up to so many credits of what paid a debit or a debt, "last one first", each with its share.
+    /// Up to `credits` of what paid a debit or a debt, "last one first", each with its share.
     fn undo(&mut self, debit: usize, left: &mut Units) -> Vec<ModelPart> {
         let debit = &mut self.debits[debit];
         let mut given = vec![];
@@ -796,7 +796,7 @@ impl Model {
         self.ledger.last_mut().unwrap().parts.push(part);
     }
 
-    /// Takes the unheld rest, or so many credits of it; without a number also what holds return. `owe`:
+    /// Takes the unheld rest, or `credits` of it; without a number also what holds return. `owe`:
     /// what is spent is owed, "first from what is unspent, the rest as debt".
     pub fn revoke(
         &mut self,
@@ -880,7 +880,7 @@ impl Model {
         }
     }
 
-    /// Who would give how much of so many credits, as far as it goes.
+    /// Which grants would give how much of `credits`, as far as it goes.
     fn free_in_burn_order(&self, action: &str, credits: Units) -> Vec<(usize, Units)> {
         let mut left = credits;
         let mut wanted = vec![];

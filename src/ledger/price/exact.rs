@@ -136,7 +136,7 @@ impl Fraction {
         }
     }
 
-    /// The credits of so many units.
+    /// The credits of a number of units.
     pub fn of_units(units: i128) -> Self {
         Self {
             numerator: BigInt::from(units),

@@ -38,7 +38,7 @@ const OF_MODEL: [&str; 9] = [
 ];
 
 /// What the project knows of some vendors' bills in its program instead of in its files: a request
-/// is billed for at least so many of a unit.
+/// is billed for at least a number of a unit.
 const MINIMUMS: [(&str, &str, &str, u32); 4] = [
     ("groq", "whisper-large-v3", "audio_seconds", 10),
     ("groq", "whisper-large-v3", "input_audio_seconds", 10),

@@ -20,7 +20,7 @@
 //!   are all units.
 //! - A tier is a cliff: with more input tokens in all than `above`, every unit of the call costs the
 //!   tier's price.
-//! - `minimum`: a call is charged for at least so many.
+//! - `minimum`: a call is charged for at least this number.
 
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
@@ -410,7 +410,7 @@ impl Price {
         Json::Object(stored)
     }
 
-    /// The price with so many input tokens in all, and the tier it is of.
+    /// The price at a number of input tokens in all, and the tier it is of.
     fn at(&self, all_input: Decimal) -> (Decimal, Option<Decimal>) {
         let tier = self
             .tiers

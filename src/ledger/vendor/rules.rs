@@ -372,7 +372,7 @@ mod tests {
         let large = Rule::read(&json!({"regex": "^\\w{4}$"}), "match").unwrap();
         budget.vendor = 15;
         assert!(large.check("match", &mut budget).is_err());
-        // Only so many are kept.
+        // Only a bounded number is kept.
         let rules: Vec<Rule> = (0..100)
             .map(|nth| Rule::read(&json!({"regex": format!("^a{nth}-\\d$")}), "match").unwrap())
             .collect();

@@ -18,7 +18,7 @@ pub struct Kind {
     pub name: &'static str,
     /// How a genai-prices file names its price.
     pub price_key: &'static str,
-    /// For so many units that price is.
+    /// The number of units that the price is for.
     pub per: u64,
     /// Family, direction, modality, type, lifetime; empty where it has none.
     traits: [&'static str; 5],
