@@ -1,7 +1,7 @@
 //! A timeout, a cancel and the end of a session stop every call soon, whatever it was asked.
 //!
 //! CREDYT_SLACK says how many milliseconds of its own a call may take beyond its timeout. Without it there is room for
-//! what Postgres itself does without a check; the worst are printed.
+//! what Postgres itself does without a check; the worst are printed. CREDYT_TIMEOUT is the timeout in milliseconds (200).
 
 mod support;
 
@@ -10,11 +10,17 @@ use std::time::{Duration, Instant};
 use postgres::Client;
 use support::sql::{Database, Refusal, attempt, clock, quoted, rows, value, values};
 
-const TIMEOUT: Duration = Duration::from_millis(200);
+fn milliseconds(variable: &str, default: u64) -> Duration {
+    let given = std::env::var(variable).ok();
+    Duration::from_millis(given.and_then(|n| n.parse().ok()).unwrap_or(default))
+}
+
+fn timeout() -> Duration {
+    milliseconds("CREDYT_TIMEOUT", 200)
+}
 
 fn slack() -> Duration {
-    let slack = std::env::var("CREDYT_SLACK").ok();
-    Duration::from_millis(slack.and_then(|n| n.parse().ok()).unwrap_or(2000))
+    milliseconds("CREDYT_SLACK", 2000)
 }
 
 /// Documents that are long to work through, in a table, so that sending them takes no time.
@@ -232,9 +238,16 @@ fn processor_time(pid: &str) -> Option<Duration> {
     Some(Duration::from_nanos(nanoseconds))
 }
 
-/// Runs it under the timeout: by how much it went over, and what came of it. On a machine that does much else the
+/// Runs it under a timeout: by how much it went over, and what came of it. On a machine that does much else the
 /// server's process waits for a processor: that share of the time is not its own.
-fn overrun(client: &mut Client, pid: &str, sql: &str) -> (Duration, Result<(), Refusal>) {
+fn overrun(
+    client: &mut Client,
+    pid: &str,
+    timeout: Duration,
+    sql: &str,
+) -> (Duration, Result<(), Refusal>) {
+    let limit = format!("SET statement_timeout = {}", timeout.as_millis());
+    rows(client, &limit);
     rows(client, "BEGIN");
     let (began, before) = (Instant::now(), processor_time(pid));
     let answer = attempt(client, sql).map(drop);
@@ -243,7 +256,7 @@ fn overrun(client: &mut Client, pid: &str, sql: &str) -> (Duration, Result<(), R
         .zip(before)
         .map_or(took, |(after, before)| after - before);
     let share = (worked.as_secs_f64() / took.as_secs_f64()).min(1.0);
-    let over = took.saturating_sub(TIMEOUT).mul_f64(share);
+    let over = took.saturating_sub(timeout).mul_f64(share);
     rows(client, "ROLLBACK");
     (over, answer)
 }
@@ -295,15 +308,11 @@ fn a_timeout_ends_every_call() {
         &mut client,
         &format!("SELECT credyt.set_price('metered', {})", document("meters")),
     );
-    rows(
-        &mut client,
-        &format!("SET statement_timeout = {}", TIMEOUT.as_millis()),
-    );
     let (mut worst, mut ended) = (Vec::new(), 0);
     println!("{} calls", calls.len());
     let pid = value(&mut client, "SELECT pg_backend_pid()");
     for sql in &calls {
-        let (over, answer) = overrun(&mut client, &pid, sql);
+        let (over, answer) = overrun(&mut client, &pid, timeout(), sql);
         match answer {
             Ok(()) => {}
             Err(refusal) if refusal.code == "57014" => ended += 1,
@@ -328,6 +337,28 @@ fn a_timeout_ends_every_call() {
     );
     assert!(too_late.is_empty(), "{too_late:#?}");
     assert!(ended > 20, "only {ended} calls were long enough");
+}
+
+/// Ten years of a hundred plans are worked through in stages, of which each has to end.
+#[test]
+fn a_timeout_ends_a_long_renewal_whenever_it_comes() {
+    let database = Database::new("interrupts_stages");
+    let mut client = database.connect();
+    fill(&mut client, 100);
+    let pid = value(&mut client, "SELECT pg_backend_pid()");
+    for sql in [
+        "SELECT count(*) FROM (SELECT * FROM credyt.movements OFFSET 0) v",
+        "SELECT credyt.debit_credits('sleeper', 'image')",
+    ] {
+        for stage in 1..12 {
+            let timeout = Duration::from_millis(stage * 250);
+            let (over, answer) = overrun(&mut client, &pid, timeout, sql);
+            println!("{timeout:?}: {} ms {sql}", over.as_millis());
+            assert!(over < slack(), "{sql} after {timeout:?}: {over:?}");
+            // A fast machine is through with reading.
+            assert!(answer.is_ok() || answer.is_err_and(|refusal| refusal.code == "57014"));
+        }
+    }
 }
 
 #[test]

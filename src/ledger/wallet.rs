@@ -10,7 +10,7 @@ use std::str::FromStr;
 use uuid::Uuid;
 
 use super::alerts::{ExpiringGrant, HUNDRED, MAX_ALERTS, Notice, Refill, Unit};
-use super::interrupt::checked;
+use super::interrupt::{check, checked};
 use super::limit::{CALL, Counts, Every, MAX_LIMITS, check_scope};
 use super::month::MonthUses;
 use super::plan::{self, Issue, PeriodGrant, PlanPeriod, Renewal, Rollover};
@@ -328,11 +328,13 @@ impl Wallet {
         debts: &mut Vec<Debt>,
         renewing: &mut [Renewal],
     ) -> Vec<PendingEntry> {
+        // Ten years of a hundred daily plans are 730,000 of them: an event says where to find what it is about.
+        #[derive(Clone, Copy)]
         enum Event<'a> {
             Starts,
-            Renews(usize, PlanPeriod),
-            Adds(usize, Grant, String),
-            Lapses(usize, Rollover),
+            Renews { nth: usize, period: usize },
+            Adds(usize),
+            Lapses(usize),
             Ends,
             WaitEnds(usize),
             HoldEnds(&'a EndedHold),
@@ -347,18 +349,17 @@ impl Wallet {
             }
         }
         for (nth, renewing) in renewing.iter().enumerate() {
-            for period in &renewing.periods {
-                events.push((period.starts, 1, Event::Renews(nth, period.clone())));
-                if period.ends <= now {
-                    events.push((period.ends, 2, Event::Ends));
+            for (period, its) in checked(renewing.periods.iter().enumerate()) {
+                events.push((its.starts, 1, Event::Renews { nth, period }));
+                if its.ends <= now {
+                    events.push((its.ends, 2, Event::Ends));
                 }
             }
-            if let Some((grant, plan)) = &renewing.difference {
-                let adds = Event::Adds(nth, grant.clone(), plan.clone());
-                events.push((grant.effective_at, 1, adds));
+            if let Some((grant, _)) = &renewing.difference {
+                events.push((grant.effective_at, 1, Event::Adds(nth)));
             }
             if let Some(lapse) = &renewing.lapse {
-                events.push((lapse.at, 1, Event::Lapses(nth, lapse.rollover)));
+                events.push((lapse.at, 1, Event::Lapses(nth)));
             }
             if let Some(at) = renewing.wait_ends {
                 events.push((at, 3, Event::WaitEnds(nth)));
@@ -368,18 +369,25 @@ impl Wallet {
             events.push((hold.at, 4, Event::HoldEnds(hold)));
         }
         // Stable, so that what falls on one moment keeps the burn order.
-        events.sort_by_key(|(at, rank, _)| (*at, *rank));
+        events.sort_by(|(at, rank, _), (other_at, other_rank, _)| {
+            check();
+            (at, rank).cmp(&(other_at, other_rank))
+        });
         let mut due = Vec::new();
         for (at, _, event) in checked(events) {
             match event {
                 Event::Starts => due.extend(self.settle(at, debts)),
-                Event::Renews(nth, period) => {
-                    if let Some(renewing) = renewing.get_mut(nth) {
+                Event::Renews { nth, period } => {
+                    if let Some(renewing) = renewing.get_mut(nth)
+                        && let Some(period) = renewing.periods.get(period).cloned()
+                    {
                         due.extend(self.renew(renewing, period, debts));
                     }
                 }
-                Event::Adds(nth, grant, plan) => {
-                    if let Some(renewing) = renewing.get_mut(nth) {
+                Event::Adds(nth) => {
+                    if let Some(renewing) = renewing.get_mut(nth)
+                        && let Some((grant, plan)) = renewing.difference.clone()
+                    {
                         let (issue, renewed) = granted(grant, plan, at);
                         renewing.grants.push(issue.of_period());
                         self.put(issue.grant.clone());
@@ -388,9 +396,11 @@ impl Wallet {
                         due.extend(self.settle(at, debts));
                     }
                 }
-                Event::Lapses(nth, rollover) => {
-                    if let Some(renewing) = renewing.get(nth) {
-                        self.wait(renewing, &rollover);
+                Event::Lapses(nth) => {
+                    if let Some(renewing) = renewing.get(nth)
+                        && let Some(lapse) = &renewing.lapse
+                    {
+                        self.wait(renewing, &lapse.rollover);
                     }
                 }
                 Event::Ends => due.extend(self.sweep(at)),
