@@ -1,12 +1,16 @@
 //! Several independent servers with the same books, by the recipes of docs/scale.md: prices that are set on one are charged
-//! on the others, reports add up, and a customer moves with his whole history.
+//! on the others, reports add up, a customer moves with his whole history, and one server after another gets a new version.
 
 mod support;
 
-use postgres::Client;
+use postgres::{Client, NoTls};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 use support::Server;
 use support::everything::lawful;
+use support::older::{Older, VERSION};
 use support::recipes::{recipe, refused, run, until};
 use support::sql::{refusal, rows, value, values};
 
@@ -218,4 +222,174 @@ fn servers_share_books_add_up_and_hand_over_customers() {
     let why = refused(&blocks, &move_c2);
     assert!(why.contains("duplicate key"), "{why}");
     assert_eq!([counts(&mut there[0]), counts(&mut there[1])], unchanged);
+}
+
+/// A session that debits one customer for as long as the test goes, each debit with a key of its own. When its connection is
+/// lost it connects again and sends the same call again.
+struct Charging {
+    booked: Arc<AtomicU64>,
+    lost: Arc<AtomicU64>,
+    stop: Arc<AtomicBool>,
+    thread: JoinHandle<()>,
+}
+
+impl Charging {
+    fn start(connect: String, customer: &'static str) -> Charging {
+        let (booked, lost) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
+        let stop = Arc::new(AtomicBool::new(false));
+        let (counted, losses, until) = (booked.clone(), lost.clone(), stop.clone());
+        let thread = thread::spawn(move || {
+            let mut client = None;
+            let debit = "SELECT credits FROM credyt.debit_credits($1, 'image', idempotency_key => 'job ' || $2::bigint)";
+            while !until.load(Ordering::Relaxed) {
+                let nth = counted.load(Ordering::Relaxed) as i64;
+                let answer = match &mut client {
+                    Some(client) => Client::query_one(client, debit, &[&customer, &nth]),
+                    none => match Client::connect(&connect, NoTls) {
+                        Ok(connected) => {
+                            none.insert(connected).query_one(debit, &[&customer, &nth])
+                        }
+                        Err(error) => Err(error),
+                    },
+                };
+                match answer {
+                    Ok(_) => {
+                        counted.fetch_add(1, Ordering::Relaxed);
+                    }
+                    // Only what a restart does is expected: no answer, or the server says that it ends or starts (class 57).
+                    Err(error) => {
+                        let code = error.code().map(|code| code.code());
+                        assert!(code.is_none_or(|code| code.starts_with("57P")), "{error:?}");
+                        losses.fetch_add(1, Ordering::Relaxed);
+                        client = None;
+                        thread::sleep(Duration::from_millis(20));
+                    }
+                }
+            }
+        });
+        Charging {
+            booked,
+            lost,
+            stop,
+            thread,
+        }
+    }
+
+    fn booked(&self) -> u64 {
+        self.booked.load(Ordering::Relaxed)
+    }
+
+    fn lost(&self) -> u64 {
+        self.lost.load(Ordering::Relaxed)
+    }
+
+    /// Waits for some more debits.
+    fn goes_on(&self) {
+        let (from, since) = (self.booked(), Instant::now());
+        while self.booked() < from + 5 {
+            assert!(since.elapsed().as_secs() < 60, "no debits any more");
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+}
+
+#[test]
+fn one_server_after_another_gets_a_new_version_while_the_others_charge() {
+    let older = Older::install();
+    let follow = "wal_retrieve_retry_interval=200ms";
+    let servers = [
+        server(&[follow]),
+        server(&[follow]),
+        server(&["wal_level=logical"]),
+    ];
+    let [_, _, books] = &servers;
+    let connect = servers
+        .each_ref()
+        .map(|server| server.connect_str_to("shop"));
+    let create = format!("CREATE EXTENSION credyt_pg VERSION '{}'", older.version);
+    rows(&mut books.client_to("shop"), &create);
+    rows(&mut books.client_to("shop"), SHOP);
+    let customers = ["c1", "c2", "c3"];
+    for (at, name) in ["one", "two"].into_iter().enumerate() {
+        let books_recipe = recipe("The books");
+        assert!(books_recipe.contains("CREATE EXTENSION credyt_pg"));
+        run(
+            &books_recipe.replace("CREATE EXTENSION credyt_pg", &create),
+            &[
+                ("BOOKS", &connect[2]),
+                ("NEW", &connect[at]),
+                ("NAME", name),
+            ],
+        );
+        until(
+            &mut servers[at].client_to("shop"),
+            "SELECT count(*) > 5 AND bool_and(srsubstate = 'r') FROM pg_subscription_rel",
+        );
+    }
+    let version = "SELECT extversion FROM pg_extension WHERE extname = 'credyt_pg'";
+    for (server, customer) in servers.iter().zip(customers) {
+        let mut client = server.client_to("shop");
+        assert_eq!(value(&mut client, version), older.version);
+        rows(
+            &mut client,
+            &format!("SELECT credyt.grant_credits('{customer}', 100000000, paid => 1000000)"),
+        );
+    }
+    let charging: Vec<Charging> = connect
+        .iter()
+        .zip(customers)
+        .map(|(connect, customer)| Charging::start(connect.clone(), customer))
+        .collect();
+    charging.iter().for_each(Charging::goes_on);
+
+    for (nth, server) in servers.iter().enumerate() {
+        let others = |what: fn(&Charging) -> u64| -> Vec<u64> {
+            let others = charging.iter().enumerate().filter(|(at, _)| *at != nth);
+            others.map(|(_, charging)| what(charging)).collect()
+        };
+        let (lost, booked) = (others(Charging::lost), others(Charging::booked));
+        // The new library is loaded by whoever connects from now on; a restart sees to it that all do.
+        server.restart_immediate();
+        charging[nth].goes_on();
+        run(
+            &recipe("An upgrade, server by server"),
+            &[("SERVER", &connect[nth])],
+        );
+        assert_eq!(value(&mut server.client_to("shop"), version), VERSION);
+        charging.iter().for_each(Charging::goes_on);
+        assert_eq!(others(Charging::lost), lost, "another server noticed");
+        assert!(
+            others(Charging::booked)
+                .iter()
+                .zip(&booked)
+                .all(|(now, then)| now > then)
+        );
+
+        // With servers of two versions a new price still reaches all of them, in the sessions that charge.
+        let price = (nth + 3).to_string();
+        rows(
+            &mut books.client_to("shop"),
+            &format!("SELECT credyt.set_price('image', '{price}')"),
+        );
+        for (server, customer) in servers.iter().zip(customers) {
+            let charged = format!(
+                "SELECT -credits = {price} FROM credyt.ledger WHERE customer = '{customer}' ORDER BY seq DESC LIMIT 1"
+            );
+            until(&mut server.client_to("shop"), &charged);
+        }
+    }
+
+    // Every call was booked, once; what is new is there.
+    for ((server, customer), charging) in servers.iter().zip(customers).zip(charging) {
+        charging.stop.store(true, Ordering::Relaxed);
+        charging.thread.join().expect("every debit was answered");
+        let mut client = server.client_to("shop");
+        let debits = format!(
+            "SELECT count(*), count(DISTINCT idempotency_key) FROM credyt.ledger WHERE customer = '{customer}' AND kind = 'debit'"
+        );
+        let booked = charging.booked.load(Ordering::Relaxed);
+        assert_eq!(value(&mut client, &debits), format!("{booked} {booked}"));
+        rows(&mut client, "SELECT * FROM credyt.runway");
+        lawful(&mut client);
+    }
 }

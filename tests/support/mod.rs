@@ -6,6 +6,7 @@
 
 pub mod everything;
 pub mod load;
+pub mod older;
 pub mod recipes;
 pub mod sql;
 
