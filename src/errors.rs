@@ -351,6 +351,14 @@ pub fn not_subscribed(customer: &str, plan: &str) -> Error {
     ))
 }
 
+/// What ends a subscription names the plan that it is on: that of the plan before may be told late.
+pub fn subscribed_elsewhere(customer: &str, plan: &str, known: &str) -> Error {
+    let (whom, on) = (literal(customer), literal(known));
+    not_subscribed(customer, plan).hint(format!(
+        "It was moved to plan {known}; to end it: SELECT * FROM credyt.unsubscribe({whom}, {on});"
+    ))
+}
+
 /// An id that is not this customer's.
 pub fn not_found(what: &str, customer: &str, id: impl Display) -> Error {
     let view = match what {
@@ -744,6 +752,20 @@ pub fn goes_on_as(customer: &str, plan: &str, known: &str, ended: bool) -> Error
     } else {
         format!("Move it back: SELECT * FROM credyt.change_plan({whom}, {from}, to_plan => {to});")
     })
+}
+
+/// A subscription, asked for without a key, to a plan that a running one was moved from.
+pub fn moved_on(customer: &str, plan: &str, known: &str) -> Error {
+    let (whom, from, to) = (literal(customer), literal(known), literal(plan));
+    invalid(
+        "plan",
+        format_args!("the subscription of customer {customer} was moved from plan {plan} to plan {known}"),
+    )
+    .with("customer", customer)
+    .with("plan", plan)
+    .hint(format!(
+        "Move it back: SELECT * FROM credyt.change_plan({whom}, {from}, to_plan => {to}); or pass an idempotency_key for a second subscription beside it."
+    ))
 }
 
 /// A change at the next renewal of a subscription that ends before it.

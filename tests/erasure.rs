@@ -109,7 +109,6 @@ const KEPT: &[&str] = &[
     "booked_subscriptions.customer",
     "booked_subscriptions.moved",
     "booked_subscriptions.plan",
-    "booked_subscriptions.had_plans",
     "booked_subscriptions.next_plan",
     "plan_changes.at",
     "plan_changes.customer",

@@ -125,6 +125,10 @@ fn a_damaged_wallet_is_found() {
     );
 }
 
+/// The columns of a subscription that a forged one takes over.
+const COPIED: &str = "customer, quantity, asset, timezone, starts_at, anchor, steps, period_start, version, next_renewal_at,
+    had_credits, had_paid, created_at";
+
 #[test]
 fn a_damaged_subscription_is_found() {
     let (database, mut client) = damaged_database("subscriptions");
@@ -149,6 +153,13 @@ fn a_damaged_subscription_is_found() {
         ("7", set("had_credits = 0")),
         ("7", set("had_paid = -1")),
         ("7", "UPDATE credyt.plan_changes SET grant_id = gen_random_uuid()".to_owned()),
+        // A period, a grant and a difference belong to one subscription.
+        ("7", format!("INSERT INTO credyt.booked_subscriptions (id, ends_at, plan, grants, moved, {COPIED})
+                       SELECT gen_random_uuid(), now(), plan, '{{}}', '{{}}', {COPIED} FROM credyt.booked_subscriptions")),
+        ("7", format!("INSERT INTO credyt.booked_subscriptions (id, ends_at, plan, grants, moved, {COPIED})
+                       SELECT gen_random_uuid(), now(), 'other', grants, moved, {COPIED} FROM credyt.booked_subscriptions")),
+        ("7", "INSERT INTO credyt.plan_changes SELECT customer, gen_random_uuid(), subscription_id, from_plan, from_quantity, to_plan,
+                   to_quantity, at, proration, grant_id, created_at, period_end FROM credyt.plan_changes".to_owned()),
         // What rolled over into a grant is what it was issued with.
         ("2", "UPDATE credyt.grants SET credits = credits + 1 WHERE origin IS NOT NULL AND customer = 'dee'".to_owned()),
         ("2", "UPDATE credyt.grants SET paid = paid + 1 WHERE origin IS NOT NULL AND customer = 'dee'".to_owned()),

@@ -70,7 +70,6 @@ CREATE TABLE credyt.booked_subscriptions (
     grant_id         uuid,
     had_credits      numeric NOT NULL,
     had_paid         numeric NOT NULL,
-    had_plans        text[] NOT NULL,
     created_at       timestamptz NOT NULL,
     PRIMARY KEY (customer, id)
 ) WITH (fillfactor = 80);
@@ -97,7 +96,6 @@ COMMENT ON COLUMN credyt.booked_subscriptions.next_quantity IS 'The seats of its
 COMMENT ON COLUMN credyt.booked_subscriptions.grant_id IS 'The first grant of the period booked last, what rolled over left out; NULL: it granted nothing.';
 COMMENT ON COLUMN credyt.booked_subscriptions.had_credits IS 'The most credits that the terms of that period came to; a change by difference grants what goes beyond.';
 COMMENT ON COLUMN credyt.booked_subscriptions.had_paid IS 'The most money that the terms of that period came to.';
-COMMENT ON COLUMN credyt.booked_subscriptions.had_plans IS 'The plans that it was on within that period.';
 COMMENT ON COLUMN credyt.booked_subscriptions.created_at IS 'When it was made.';
 SELECT pg_catalog.pg_extension_config_dump('credyt.booked_subscriptions', '');
 
@@ -349,6 +347,7 @@ CREATE TABLE credyt.plan_changes (
     proration        text,
     grant_id         uuid,
     created_at       timestamptz NOT NULL,
+    period_end       timestamptz,
     PRIMARY KEY (customer, id)
 );
 CREATE INDEX plan_changes_from ON credyt.plan_changes (customer, from_plan);
@@ -364,6 +363,7 @@ COMMENT ON COLUMN credyt.plan_changes.at IS 'now, or renewal: with the next peri
 COMMENT ON COLUMN credyt.plan_changes.proration IS 'What the rest of the period brings: difference, restart or none; NULL: at a renewal.';
 COMMENT ON COLUMN credyt.plan_changes.grant_id IS 'What a difference granted; NULL: nothing.';
 COMMENT ON COLUMN credyt.plan_changes.created_at IS 'When it was asked for.';
+COMMENT ON COLUMN credyt.plan_changes.period_end IS 'When the period that was changed was to end; NULL: none was.';
 SELECT pg_catalog.pg_extension_config_dump('credyt.plan_changes', '');
 CREATE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON credyt.plan_changes
     FOR EACH STATEMENT EXECUTE FUNCTION credyt.refuse_change('plan_changes');

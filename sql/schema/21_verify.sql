@@ -49,6 +49,16 @@ plan_changes AS NOT MATERIALIZED (
     UNION ALL
     SELECT c.* FROM credyt.plan_changes c WHERE c.customer = verify.customer
 ),
+-- within the period that was booked last; it may have been on another plan before
+on_plan AS (
+    SELECT s.customer, s.asset, s.id, s.plan, s.next_renewal_at, greatest(s.period_start, m.moved_at) AS since,
+           s.ends_at, s.paid_through
+    FROM subscriptions s
+    LEFT JOIN (SELECT c.customer, c.subscription_id, max(c.created_at) AS moved_at FROM plan_changes c
+               WHERE c.at = 'now' AND c.from_plan <> c.to_plan
+               GROUP BY 1, 2) m ON m.customer = s.customer AND m.subscription_id = s.id
+    WHERE s.period_start IS NOT NULL
+),
 debts AS NOT MATERIALIZED (
     SELECT d.* FROM credyt.open_debts d WHERE verify.customer IS NULL
     UNION ALL
@@ -527,6 +537,25 @@ FROM subscriptions s CROSS JOIN LATERAL unnest(s.grants) AS u (id)
 JOIN issued i ON i.customer = s.customer AND i.id = u.id AND i.origin IS NULL
 GROUP BY s.customer, s.asset, s.id, s.period_start, s.had_credits, s.had_paid
 HAVING sum(i.credits) > s.had_credits OR sum(i.paid) > s.had_paid
+-- a period of a plan is granted to one subscription of a customer, and so is each grant and each difference
+UNION ALL
+SELECT 7, s.customer, s.asset, format('subscriptions %s and %s have both been on plan %s between %s and %s', s.id, o.id, s.plan,
+                                      greatest(s.since, o.since), least(s.next_renewal_at, o.next_renewal_at))
+FROM on_plan s
+JOIN on_plan o ON o.customer = s.customer AND o.plan = s.plan AND o.id > s.id
+ AND o.since < coalesce(s.next_renewal_at, 'infinity') AND s.since < coalesce(o.next_renewal_at, 'infinity')
+ -- A period may be paid, and granted, after its subscription has ended and another has begun.
+ AND NOT coalesce(s.ends_at <= o.since AND s.paid_through IS NOT NULL, false)
+ AND NOT coalesce(o.ends_at <= s.since AND o.paid_through IS NOT NULL, false)
+UNION ALL
+SELECT 7, s.customer, s.asset, format('grant %s belongs to %s subscriptions', u.id, count(*))
+FROM subscriptions s CROSS JOIN LATERAL unnest(s.grants) AS u (id)
+GROUP BY s.customer, s.asset, u.id HAVING count(*) > 1
+UNION ALL
+SELECT 7, c.customer, s.asset, format('grant %s is the difference of %s changes of plan', c.grant_id, count(*))
+FROM plan_changes c JOIN subscriptions s ON s.customer = c.customer AND s.id = c.subscription_id
+WHERE c.grant_id IS NOT NULL
+GROUP BY c.customer, s.asset, c.grant_id HAVING count(*) > 1
 -- what waits for a payment does so for its subscription, for one period at most
 UNION ALL
 SELECT 7, w.customer, w.asset, format('%s of grant %s wait for a payment that is not waited for', o.state->>'waiting', o.state->>'id')

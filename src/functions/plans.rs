@@ -3,6 +3,7 @@
 use std::rc::Rc;
 use std::str::FromStr;
 
+use jiff::tz::TimeZone;
 use pgrx::pg_sys;
 use rust_decimal::Decimal;
 use uuid::Uuid;
@@ -155,14 +156,38 @@ fn check_seats(seats: &Seats) -> Result<()> {
     Err(errors::out_of_range("quantity", why))
 }
 
-/// Does a subscription give a plan's credits at that moment: in a period that was granted, or in the next?
-fn occupies(known: &Subscription, plan: &str, at: Moment) -> bool {
-    let is = |seats: &Seats| seats.plan.plan == plan;
-    let granted =
-        known.had.plans.iter().any(|had| had == plan) && known.next.is_some_and(|next| next > at);
-    let wanted = |next: Moment| known.ends_at.is_none_or(|end| next < end);
-    let will = known.scheduled.as_ref().is_some_and(is) && known.next.is_some_and(wanted);
-    granted || will || is(&known.on) && known.lasts_at(at)
+/// Refuses a plan whose credits another subscription of the customer gives at that moment: in a period that was
+/// granted, or in the next.
+fn check_free(
+    store: &Store,
+    customer: &str,
+    plan: &str,
+    own: Uuid,
+    at: Moment,
+    now: Moment,
+) -> Result<()> {
+    let occupies = |known: &Subscription| {
+        let is = |seats: &Seats| seats.plan.plan == plan;
+        let wanted = |next: Moment| known.ends_at.is_none_or(|end| next < end);
+        let will = known.scheduled.as_ref().is_some_and(is) && known.next.is_some_and(wanted);
+        will || is(&known.on) && known.lasts_at(at)
+    };
+    let mut others = plans::all(store, customer, plan)?;
+    others.retain(|known| occupies(&known.subscription));
+    others.extend(plans::moved_within(store, customer, plan, at)?);
+    match (others.iter()).find(|other| other.subscription.id != own) {
+        Some(other) => {
+            let known = &other.subscription.on.plan.plan;
+            let ended = !runs(other, now);
+            Err(errors::goes_on_as(customer, plan, known, ended))
+        }
+        None => Ok(()),
+    }
+}
+
+/// Are further periods of it wanted?
+fn runs(known: &StoredSubscription, now: Moment) -> bool {
+    known.subscription.ends_at.is_none_or(|end| end > now)
 }
 
 pub fn subscribe(args: &Args) -> Result<Option<pg_sys::Datum>> {
@@ -188,12 +213,11 @@ pub fn subscribe(args: &Args) -> Result<Option<pg_sys::Datum>> {
             let plan = Rc::new(plans::plan(store, &plan)?);
             let mut open = wallets::open_or_create(store, &customer, &plan.asset)?;
             open.book_due_now(store)?;
-            let start = starts_at.unwrap_or(open.now).max(open.now);
-            let (on_plan, others): (Vec<_>, Vec<_>) = plans::all(store, &customer, &plan.plan)?
-                .into_iter()
-                .partition(|known| known.subscription.on.plan.plan == plan.plan);
-            let mut on_plan = on_plan.into_iter();
-            let running = on_plan.find(|known| known.subscription.lasts_at(start));
+            let start = starts_at.unwrap_or(open.now);
+            let mut known = plans::all(store, &customer, &plan.plan)?.into_iter();
+            let running = known.find(|known| {
+                known.subscription.on.plan.plan == plan.plan && known.subscription.lasts_at(start)
+            });
             let id = running
                 .as_ref()
                 .map_or_else(Uuid::now_v7, |running| running.subscription.id);
@@ -222,33 +246,30 @@ pub fn subscribe(args: &Args) -> Result<Option<pg_sys::Datum>> {
                 }
                 let ending = running.subscription.ends_at.take().is_some();
                 if ending {
+                    let resumed = &running.subscription;
+                    if let Some(next) = resumed.next {
+                        check_missed(&resumed.on.plan, next, &resumed.zone, open.now)?;
+                    }
                     plans::set_ends(store, &customer, &running.subscription)?;
                     open.renew(store, key.clone())?;
+                    running = plans::by_id(store, &customer, id)?.ok_or_else(missing_row)?;
                 }
                 return SubscriptionResult::new(&customer, running, open.now, !ending)
                     .map(Outcome::Booked);
             }
-            let goes_on =
-                |known: &&StoredSubscription| occupies(&known.subscription, &on.plan.plan, start);
-            if let Some(other) = others.iter().find(goes_on) {
-                let known = &other.subscription.on.plan.plan;
-                let ended = other
-                    .subscription
-                    .ends_at
-                    .is_some_and(|end| end <= open.now);
-                return Err(errors::goes_on_as(&customer, &on.plan.plan, known, ended));
+            check_free(store, &customer, &on.plan.plan, id, start, open.now)?;
+            // A call that comes again after the subscription was moved begins no second one.
+            if key.is_none() {
+                let former = plans::former(store, &customer, &on.plan.plan)?;
+                if let Some(moved) = former.iter().find(|known| runs(known, open.now)) {
+                    let known = &moved.subscription.on.plan.plan;
+                    return Err(errors::moved_on(&customer, &on.plan.plan, known));
+                }
             }
             plans::check_room(store, &customer, &on.plan.asset, open.now)?;
             check_seats(&on)?;
-            let new = StoredSubscription::new(
-                store,
-                id,
-                on,
-                starts_at.unwrap_or(open.now),
-                paid_through,
-                timezone,
-                open.now,
-            )?;
+            let new =
+                StoredSubscription::new(store, id, on, start, paid_through, timezone, open.now)?;
             plans::insert(store, &customer, &new)?;
             if let Some(payment) = &payment {
                 // Without a gate it is the first period's.
@@ -293,14 +314,7 @@ impl StoredSubscription {
             return Err(unknown());
         }
         let zone = period::zone(&timezone).ok_or_else(unknown)?;
-        let missed = |terms: &Terms| terms.every.times_after(starts_at, &zone, MAX_MISSED);
-        let is_over = |then: Option<Moment>| then.is_some_and(|then| then <= now);
-        if plan.versions.iter().map(missed).any(is_over) {
-            return Err(errors::invalid(
-                "starts_at",
-                format_args!("more than {MAX_MISSED} periods have passed since {starts_at}"),
-            ));
-        }
+        check_missed(plan, starts_at, &zone, now)?;
         Ok(StoredSubscription {
             asset: plan.asset.clone(),
             starts_at,
@@ -326,6 +340,18 @@ impl StoredSubscription {
             timezone,
         })
     }
+}
+
+/// Refuses a start since which too many periods have passed.
+fn check_missed(plan: &Plan, start: Moment, zone: &TimeZone, now: Moment) -> Result<()> {
+    let missed = |terms: &Terms| terms.every.times_after(start, zone, MAX_MISSED);
+    if (plan.versions.iter().filter_map(missed)).any(|then| then <= now) {
+        return Err(errors::invalid(
+            "starts_at",
+            format_args!("more than {MAX_MISSED} periods have passed since {start}"),
+        ));
+    }
+    Ok(())
 }
 
 pub fn change_plan(args: &Args) -> Result<Option<pg_sys::Datum>> {
@@ -415,9 +441,7 @@ impl PlanChange {
         let mut open = wallets::find(store, customer, &plan.asset)?.ok_or_else(missing)?;
         open.book_due_now(store)?;
         open.not_closed()?;
-        let runs = |known: &StoredSubscription| {
-            known.subscription.ends_at.is_none_or(|end| end > open.now)
-        };
+        let runs = |known: &StoredSubscription| runs(known, open.now);
         let on =
             |known: &StoredSubscription, plan: &Plan| known.subscription.on.plan.plan == plan.plan;
         let known = plans::all(store, customer, &plan.plan)?.into_iter();
@@ -442,18 +466,8 @@ impl PlanChange {
         };
         check_seats(&to)?;
         if !on(&known, &to.plan) {
-            let other = |other: &&StoredSubscription| {
-                other.subscription.id != subscription.id
-                    && occupies(&other.subscription, &to.plan.plan, open.now)
-            };
-            if let Some(other) = plans::all(store, customer, &to.plan.plan)?
-                .iter()
-                .find(other)
-            {
-                let known = &other.subscription.on.plan.plan;
-                let ended = !runs(other);
-                return Err(errors::goes_on_as(customer, &to.plan.plan, known, ended));
-            }
+            let id = subscription.id;
+            check_free(store, customer, &to.plan.plan, id, open.now, open.now)?;
         }
         let key = self.key.as_ref();
         if !claim(store, customer, key, subscription.id, open.now)? {
@@ -493,7 +507,8 @@ impl PlanChange {
                 end,
             ));
         }
-        self.write_down(store, open, &subscription.on, &to, subscription.id, None)?;
+        let (from, id) = (&subscription.on, subscription.id);
+        self.write_down(store, open, from, &to, id, None, None)?;
         subscription.scheduled = Some(to).filter(|to| !to.same(&subscription.on));
         plans::schedule(store, &self.customer, subscription)?;
         SubscriptionResult::new(&self.customer, known, open.now, false)
@@ -509,6 +524,7 @@ impl PlanChange {
     ) -> Result<SubscriptionResult> {
         let mut changed = known.subscription;
         let (id, from) = (changed.id, changed.on.clone());
+        let period_end = changed.next.filter(|_| changed.runs(open.now));
         if proration == Proration::Restart && changed.runs(open.now) {
             open.end_period(store, &changed)?;
         }
@@ -516,7 +532,7 @@ impl PlanChange {
             .change(to.clone(), proration, open.asset.rounding, open.now)
             .map_err(|why| errors::different_periods(&from.plan.plan, &to.plan.plan, why))?;
         let granted = renewing.difference.as_ref().map(|(grant, _)| grant.id);
-        self.write_down(store, open, &from, &to, id, granted)?;
+        self.write_down(store, open, &from, &to, id, granted, period_end)?;
         open.change_plan(store, changed, renewing, self.key)?;
         let known = plans::by_id(store, &self.customer, id)?.ok_or_else(missing_row)?;
         SubscriptionResult::new(&self.customer, known, open.now, false)
@@ -530,6 +546,7 @@ impl PlanChange {
         to: &Seats,
         subscription: Uuid,
         grant: Option<Uuid>,
+        period_end: Option<Moment>,
     ) -> Result<()> {
         let change = Change {
             subscription,
@@ -538,6 +555,7 @@ impl PlanChange {
             at: if self.now.is_some() { "now" } else { "renewal" },
             proration: self.now.map(|_| self.proration.as_str()),
             grant,
+            period_end,
         };
         plans::insert_change(store, &self.customer, &change, open.now)
     }
@@ -628,14 +646,19 @@ fn opened(
     open.book_due_now(store)?;
     let mut known = plans::all(store, customer, &plan.plan)?;
     known.retain(|known| known.subscription.on.plan.plan == plan.plan);
-    let runs =
-        |known: &StoredSubscription| known.subscription.ends_at.is_none_or(|end| end > open.now);
+    let runs = |known: &StoredSubscription| runs(known, open.now);
     if formerly && !known.iter().any(runs) {
         known.extend(plans::former(store, customer, &plan.plan)?);
     }
     let place = known.iter().position(runs).unwrap_or(0);
     if known.is_empty() {
-        return Err(missing());
+        let former = plans::former(store, customer, &plan.plan)?;
+        return Err(match former.iter().find(|known| runs(known)) {
+            Some(moved) => {
+                errors::subscribed_elsewhere(customer, &plan.plan, &moved.subscription.on.plan.plan)
+            }
+            None => missing(),
+        });
     }
     let subscribed = known.swap_remove(place);
     Ok((open, subscribed))

@@ -130,8 +130,6 @@ pub struct Had {
     /// The most that its terms came to: a change of plan brings what goes beyond it.
     pub credits: Amount,
     pub paid: Amount,
-    /// The plans that it was on.
-    pub plans: Vec<String>,
 }
 
 /// What the rest of a period brings when the plan changes within it.
@@ -352,9 +350,6 @@ impl Subscription {
             }
             Proration::Difference | Proration::None => self.switch(to, newest),
         }
-        if runs && proration != Proration::Restart && !self.had.plans.contains(&self.on.plan.plan) {
-            self.had.plans.push(self.on.plan.plan.clone());
-        }
         Ok(renewing)
     }
 
@@ -471,7 +466,6 @@ impl Subscription {
             grant: grant.as_ref().map(|grant| grant.id),
             credits,
             paid,
-            plans: vec![plan.clone()],
         };
         (self.on, self.scheduled) = (on, None);
         let first = self.terms.replace(terms).is_none();
@@ -773,7 +767,6 @@ mod tests {
             change(on(&one, 4), "2026-06-21").as_deref(),
             Some("33.34 for 3.3333333333")
         );
-        assert_eq!(known.had.plans, ["one", "three"]);
         let weekly = hundreds("weekly", 1, "7 days");
         let refused = known.change(
             on(&weekly, 1),

@@ -85,7 +85,6 @@ table! {
         grant_id: Option<Uuid> as uuid,
         had_credits: Amount as credits,
         had_paid: Amount as money,
-        had_plans: Vec<String> as texts,
     }
 }
 
@@ -160,9 +159,7 @@ static RENEWABLE: Statement = Statement {
 };
 
 static ALL: Statement = Statement {
-    sql: subscriptions!(
-        "(s.plan = $2 OR s.next_plan = $2 OR $2 = ANY (s.had_plans)) ORDER BY s.id DESC"
-    ),
+    sql: subscriptions!("(s.plan = $2 OR s.next_plan = $2) ORDER BY s.id DESC"),
     args: &[TEXT, TEXT],
 };
 
@@ -172,6 +169,16 @@ static FORMER: Statement = Statement {
                                    WHERE c.customer = $1 AND c.from_plan = $2) ORDER BY s.id DESC"
     ),
     args: &[TEXT, TEXT],
+};
+
+/// Those that are on another plan, and left this one within a period that was to end after $3.
+static MOVED_WITHIN: Statement = Statement {
+    sql: subscriptions!(
+        "s.plan <> $2 AND s.id IN (SELECT c.subscription_id FROM credyt.plan_changes c
+                                   WHERE c.customer = $1 AND c.from_plan = $2 AND c.period_end > $3)
+         ORDER BY s.id DESC"
+    ),
+    args: &[TEXT, TEXT, TIME],
 };
 
 static BY_ID: Statement = Statement {
@@ -187,9 +194,8 @@ static RUNNING: Statement = Statement {
 
 static INSERT: Statement = Statement {
     sql: "INSERT INTO credyt.booked_subscriptions (customer, id, plan, asset, timezone, starts_at, anchor,
-              steps, next_renewal_at, paid_through, grants, moved, created_at, quantity, had_credits, had_paid,
-              had_plans)
-          VALUES ($1, $2, $3, $4, $5, $6, $6, 0, $6, $7, '{}', '{}', $8, $9, 0, 0, '{}')",
+              steps, next_renewal_at, paid_through, grants, moved, created_at, quantity, had_credits, had_paid)
+          VALUES ($1, $2, $3, $4, $5, $6, $6, 0, $6, $7, '{}', '{}', $8, $9, 0, 0)",
     args: &[TEXT, UUID, TEXT, TEXT, TEXT, TIME, TIME, TIME, INT],
 };
 
@@ -216,10 +222,10 @@ static SCHEDULE: Statement = Statement {
 
 static INSERT_CHANGE: Statement = Statement {
     sql: "INSERT INTO credyt.plan_changes (customer, id, subscription_id, from_plan, from_quantity, to_plan,
-              to_quantity, at, proration, grant_id, created_at)
-          VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)",
+              to_quantity, at, proration, grant_id, created_at, period_end)
+          VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)",
     args: &[
-        TEXT, UUID, UUID, TEXT, INT, TEXT, INT, TEXT, TEXT, UUID, TIME,
+        TEXT, UUID, UUID, TEXT, INT, TEXT, INT, TEXT, TEXT, UUID, TIME, TIME,
     ],
 };
 
@@ -324,8 +330,7 @@ pub fn commit_versions(store: &Store) -> Result<()> {
 
 // ---- subscriptions ------------------------------------------------------------------------------
 
-/// The customer's subscriptions that are on a plan, will be, or were within the period that was booked last;
-/// the latest first.
+/// The customer's subscriptions that are on a plan, or will be; the latest first.
 pub fn all(store: &Store, customer: &str, plan: &str) -> Result<Vec<StoredSubscription>> {
     let rows = ALL.run(store, &[value::text(customer), value::text(plan)])?;
     rows.iter().map(|row| read(store, row.read()?)).collect()
@@ -334,6 +339,18 @@ pub fn all(store: &Store, customer: &str, plan: &str) -> Result<Vec<StoredSubscr
 /// Those that were on the plan once and are on another one; the latest first.
 pub fn former(store: &Store, customer: &str, plan: &str) -> Result<Vec<StoredSubscription>> {
     let rows = FORMER.run(store, &[value::text(customer), value::text(plan)])?;
+    rows.iter().map(|row| read(store, row.read()?)).collect()
+}
+
+/// Those that are on another plan, but left this one within a period that was to last beyond that moment.
+pub fn moved_within(
+    store: &Store,
+    customer: &str,
+    plan: &str,
+    at: Moment,
+) -> Result<Vec<StoredSubscription>> {
+    let args = [value::text(customer), value::text(plan), value::moment(at)];
+    let rows = MOVED_WITHIN.run(store, &args)?;
     rows.iter().map(|row| read(store, row.read()?)).collect()
 }
 
@@ -376,7 +393,6 @@ fn read(store: &Store, (row, at): (SubscriptionRow, Progress)) -> Result<StoredS
                 grant: at.grant_id,
                 credits: at.had_credits,
                 paid: at.had_paid,
-                plans: at.had_plans,
             },
             grants: grants
                 .map(|(id, moved)| PeriodGrant {
@@ -454,6 +470,8 @@ pub struct Change<'a> {
     pub proration: Option<&'a str>,
     /// What a difference granted.
     pub grant: Option<Uuid>,
+    /// When the period within which it comes was to end.
+    pub period_end: Option<Moment>,
 }
 
 pub fn insert_change(store: &Store, customer: &str, change: &Change, now: Moment) -> Result<()> {
@@ -469,6 +487,7 @@ pub fn insert_change(store: &Store, customer: &str, change: &Change, now: Moment
         value::optional_text(change.proration),
         value::optional_uuid(change.grant),
         value::moment(now),
+        value::optional_moment(change.period_end),
     ];
     INSERT_CHANGE.run(store, &args)?;
     Ok(())
@@ -577,7 +596,6 @@ impl Progress {
             grant_id: subscription.had.grant,
             had_credits: subscription.had.credits,
             had_paid: subscription.had.paid,
-            had_plans: subscription.had.plans,
         }
     }
 }

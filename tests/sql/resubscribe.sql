@@ -55,3 +55,80 @@ UPDATE credyt.clock SET now = '2026-04-02 09:00+00';
 SELECT status FROM credyt.unsubscribe('cy', 'seat');
 SELECT starts_at FROM credyt.subscribe('cy', 'seat');
 SELECT * FROM credyt.verify();
+
+-- Moved to another plan, which has renewed: a call without a key that comes again begins no second subscription
+\o /dev/null
+SELECT credyt.create_plan('max', 500, paid => 50), credyt.create_plan('trial', 20, '14 days');
+UPDATE credyt.clock SET now = '2026-05-01';
+SELECT credyt.subscribe('dee', 'pro', idempotency_key => 's1');
+UPDATE credyt.clock SET now = '2026-05-10';
+SELECT credyt.change_plan('dee', 'pro', 'max', proration => 'none');
+UPDATE credyt.clock SET now = '2026-06-10';
+\o
+\set VERBOSITY default
+SELECT credyt.subscribe('dee', 'pro');
+-- A cancellation names the plan that it is on; a payment may name the one before
+SELECT credyt.unsubscribe('dee', 'pro');
+\set VERBOSITY terse
+SELECT plan, paid_through FROM credyt.pay_subscription('dee', 'pro', '2027-01-01');
+SELECT plan, replayed FROM credyt.subscribe('dee', 'pro', idempotency_key => 's1');
+SELECT plan, status FROM credyt.subscriptions WHERE customer = 'dee';
+SELECT settled FROM credyt.balance('dee');
+-- A key of its own asks for one beside it
+SELECT plan, starts_at, replayed FROM credyt.subscribe('dee', 'pro', idempotency_key => 's2');
+SELECT plan, replayed FROM credyt.subscribe('dee', 'pro');
+SELECT settled FROM credyt.balance('dee');
+-- Left, it holds nothing back
+SELECT plan, status FROM credyt.unsubscribe('dee', 'pro');
+SELECT plan, status FROM credyt.unsubscribe('dee', 'max');
+UPDATE credyt.clock SET now = '2026-07-10';
+SELECT plan, starts_at FROM credyt.subscribe('dee', 'pro');
+SELECT settled FROM credyt.balance('dee');
+
+-- Moved at a renewal
+\o /dev/null
+UPDATE credyt.clock SET now = '2026-05-01';
+SELECT credyt.subscribe('eli', 'max'), credyt.change_plan('eli', 'max', 'pro', at => 'renewal');
+UPDATE credyt.clock SET now = '2026-06-02';
+\o
+SELECT plan FROM credyt.subscribe('eli', 'max');
+SELECT plan, replayed FROM credyt.subscribe('eli', 'pro');
+
+-- A trial that was left for a plan is not had again in the days it was to last, with a key, after leaving, or by another subscription
+\o /dev/null
+UPDATE credyt.clock SET now = '2026-05-01';
+SELECT credyt.subscribe('fin', 'trial');
+UPDATE credyt.clock SET now = '2026-05-03';
+SELECT credyt.change_plan('fin', 'trial', 'pro', proration => 'restart'), credyt.subscribe('fin', 'seat');
+\o
+SELECT plan FROM credyt.subscribe('fin', 'trial');
+SELECT plan FROM credyt.subscribe('fin', 'trial', idempotency_key => 't2');
+SELECT plan FROM credyt.change_plan('fin', 'seat', 'trial', proration => 'restart');
+SELECT status FROM credyt.unsubscribe('fin', 'pro');
+\set VERBOSITY default
+SELECT plan FROM credyt.subscribe('fin', 'trial');
+\set VERBOSITY terse
+SELECT settled FROM credyt.balance('fin');
+-- The subscription itself may go back, and begins what it is asked to begin
+SELECT plan, period_end FROM credyt.subscribe('fin', 'pro');
+SELECT plan, period_start, period_end FROM credyt.change_plan('fin', 'pro', 'trial', proration => 'restart');
+SELECT settled FROM credyt.balance('fin');
+
+-- A start in the past, within a period that was granted: as if the call had come in time, the subscription is resumed
+\o /dev/null
+UPDATE credyt.clock SET now = '2026-05-01';
+SELECT credyt.subscribe('gia', 'pro');
+UPDATE credyt.clock SET now = '2026-05-05';
+SELECT credyt.unsubscribe('gia', 'pro');
+UPDATE credyt.clock SET now = '2026-06-10';
+\o
+SELECT starts_at, period_start, period_end FROM credyt.subscribe('gia', 'pro', '2026-05-20');
+SELECT effective_at, credits, expires_at FROM credyt.grant_balances WHERE customer = 'gia' ORDER BY 1, 2;
+-- Too many periods later it is refused as any other late start is
+\o /dev/null
+SELECT credyt.create_plan('hourly', 1, '1 hour'), credyt.subscribe('hui', 'hourly'), credyt.unsubscribe('hui', 'hourly');
+UPDATE credyt.clock SET now = '2026-08-10';
+\o
+SELECT status FROM credyt.subscribe('hui', 'hourly', '2026-06-10');
+SELECT status, starts_at FROM credyt.subscribe('hui', 'hourly');
+SELECT * FROM credyt.verify();
