@@ -2,13 +2,13 @@
 //!
 //!     cargo run --example report -- page.html [--asset credits] [--from 2026-01-01T00:00:00Z] [--to ...]
 
-#[path = "report/chart.rs"]
-mod chart;
 mod common;
 #[path = "report/dashboard.rs"]
 mod dashboard;
 #[path = "report/page.rs"]
 mod page;
+#[path = "common/plot.rs"]
+mod plot;
 
 use std::process::ExitCode;
 

@@ -231,7 +231,7 @@ pub fn no_such_argument(function: &str, key: &str, nearest: Option<&str>) -> Err
 pub fn customer_is_an_object(argument: &str) -> Error {
     invalid(
         argument,
-        "it begins with { or [object, as an object does that was passed as a text",
+        "it begins with { or [object: an object was passed as a text",
     )
     .hint("Cast a request to jsonb: '{\"customer\": ...}'::jsonb")
 }
@@ -271,7 +271,7 @@ pub fn role_is_owner(role: &str) -> Error {
         format_args!("{role} owns credyt_pg and may do everything"),
     )
     .with("role", role)
-    .hint("Let another role do the work: CREATE ROLE.")
+    .hint("Give the work to another role: CREATE ROLE.")
 }
 
 /// A vendor's usage that cannot be read, or cannot be: whose it is, which field, and why.
@@ -315,7 +315,7 @@ pub fn no_wallet(customer: &str) -> Error {
         format!("customer {customer} has no wallet"),
     )
     .with("customer", customer)
-    .hint("See who there is: SELECT DISTINCT customer FROM credyt.wallets;")
+    .hint("List the customers: SELECT DISTINCT customer FROM credyt.wallets;")
 }
 
 pub fn asset_not_found(asset: &str) -> Error {
@@ -368,20 +368,23 @@ pub fn not_found(what: &str, customer: &str, id: impl Display) -> Error {
         "payment" => "grant_balances",
         _ => "statement",
     };
-    Error::new(Code::NotFound, format!("customer {customer} has no {what} {id}"))
-        .with("customer", customer)
-        .with("id", id)
-        .hint(format!(
-            "An id counts for its own customer only. See what there is: SELECT * FROM credyt.{view} WHERE customer = {};",
-            literal(customer)
-        ))
+    Error::new(
+        Code::NotFound,
+        format!("customer {customer} has no {what} {id}"),
+    )
+    .with("customer", customer)
+    .with("id", id)
+    .hint(format!(
+        "Pass an id of this customer. List them: SELECT * FROM credyt.{view} WHERE customer = {};",
+        literal(customer)
+    ))
 }
 
 /// An id that is no event's, or was forgotten after it was acknowledged.
 pub fn event_not_found(id: impl Display) -> Error {
     Error::new(Code::NotFound, format!("there is no event {id}"))
         .with("id", id)
-        .hint("See what there is: SELECT * FROM credyt.events_pending;")
+        .hint("List the events: SELECT * FROM credyt.events_pending;")
 }
 
 /// None is set, or it was withdrawn.
@@ -471,7 +474,7 @@ pub fn insufficient_credits(customer: &str, asset: &str, short: Shortfall, over:
 pub fn transfer_exceeds(customer: &str, asset: &str, short: Shortfall, owed: Amount) -> Error {
     let missing = short.needed - short.available + owed;
     short_of(customer, asset, short).with("missing", missing).hint(format!(
-        "What is held or could only be owed cannot be given away. Grant at least {missing} more: SELECT * FROM credyt.grant_credits({}, {missing}, asset => {});",
+        "Held credits and the overdraft cannot be transferred. Grant at least {missing} more: SELECT * FROM credyt.grant_credits({}, {missing}, asset => {});",
         literal(customer),
         literal(asset)
     ))
@@ -480,7 +483,7 @@ pub fn transfer_exceeds(customer: &str, asset: &str, short: Shortfall, owed: Amo
 /// More is to be revoked than is unheld.
 pub fn revocation_exceeds(customer: &str, asset: &str, short: Shortfall) -> Error {
     short_of(customer, asset, short).hint(
-        "Pass credits => NULL to revoke the whole grant: what no hold pins at once, the rest as it comes back.",
+        "Pass credits => NULL to revoke the whole grant: unheld credits now, held ones when they return.",
     )
 }
 
@@ -512,11 +515,11 @@ pub fn wallet_frozen(customer: &str, asset: &str, status: &str) -> Error {
     .with("status", status);
     match status {
         "frozen" => error.hint(format!(
-            "Captures, releases and refunds go on; new spending when it is unfrozen: SELECT * FROM credyt.unfreeze_wallet({}, {});",
+            "Captures, releases and refunds go on. To allow spending again: SELECT * FROM credyt.unfreeze_wallet({}, {});",
             literal(customer),
             literal(asset)
         )),
-        _ => error.hint("A closed wallet stays closed. Captures, releases and refunds of what was before go on."),
+        _ => error.hint("A closed wallet stays closed. Captures, releases and refunds of earlier calls go on."),
     }
 }
 
@@ -613,7 +616,7 @@ pub fn authorization_closed(customer: &str, id: impl Display, status: &str, verb
     .with("customer", customer)
     .with("authorization_id", id)
     .with("status", status)
-    .hint("Spend what is still owed with credyt.debit_credits, or authorize again.")
+    .hint("Charge the rest with credyt.debit_credits, or authorize again.")
 }
 
 /// More is to be refunded than is left of the debit, or nothing is left.
@@ -655,7 +658,7 @@ pub fn idempotency_conflict(customer: &str, key: &str) -> Error {
     )
     .with("customer", customer)
     .with("idempotency_key", key)
-    .hint("A key stands for one request for ever: use a new key for a new request.")
+    .hint("Use a new key for a new request.")
 }
 
 // ---- what the books refuse ------------------------------------------------------------------
@@ -664,7 +667,7 @@ pub fn idempotency_conflict(customer: &str, key: &str) -> Error {
 pub fn append_only(table: &str, operation: &str) -> Error {
     Error::new(
         Code::AppendOnly,
-        format!("{operation} on credyt.{table} is refused: its rows are facts and never change"),
+        format!("{operation} on credyt.{table} is refused: the table is append-only"),
     )
     .with("table", table)
     .with("operation", operation)
@@ -744,7 +747,7 @@ pub fn goes_on_as(customer: &str, plan: &str, known: &str, ended: bool) -> Error
     .with("customer", customer)
     .with("plan", plan);
     error.hint(if ended {
-        format!("Let that go on first: SELECT * FROM credyt.subscribe({whom}, {from});")
+        format!("Resume that one first: SELECT * FROM credyt.subscribe({whom}, {from});")
     } else if plan == known {
         format!(
             "Change the seats of it: SELECT * FROM credyt.change_plan({whom}, {to}, quantity => 2);"
@@ -778,7 +781,7 @@ pub fn no_renewal(customer: &str, plan: &str, ends_at: Moment) -> Error {
     .with("plan", plan)
     .with("ends_at", ends_at.to_string())
     .hint(format!(
-        "Let it go on first: SELECT * FROM credyt.subscribe({}, {});",
+        "Resume it first: SELECT * FROM credyt.subscribe({}, {});",
         literal(customer),
         literal(plan)
     ))
@@ -788,13 +791,13 @@ pub fn different_periods(plan: &str, to_plan: &str, why: DifferentPeriods) -> Er
     invalid(
         "proration",
         format_args!(
-            "a period of plan {plan} is {}, one of plan {to_plan} {}: they have no difference",
+            "a period of plan {plan} is {}, one of plan {to_plan} {}: a difference needs equal periods",
             why.from, why.to
         ),
     )
     .with("plan", plan)
     .with("to_plan", to_plan)
-    .hint("Say proration => 'restart' or 'none', or at => 'renewal'.")
+    .hint("Pass proration => 'restart' or 'none', or at => 'renewal'.")
 }
 
 pub fn too_many_actions(customer: &str, asset: &str) -> Error {
@@ -806,7 +809,7 @@ pub fn too_many_actions(customer: &str, asset: &str) -> Error {
     )
     .with("customer", customer)
     .with("asset", asset)
-    .hint("Price fewer actions \"over\": \"month\": tell kinds of one action apart by match.")
+    .hint("Price fewer actions with \"over\": \"month\"; separate kinds of one action with match.")
 }
 
 pub fn too_many_subscriptions(customer: &str, asset: &str, most: usize) -> Error {
@@ -826,7 +829,7 @@ pub fn too_many_alerts(customer: &str, asset: &str, most: usize) -> Error {
     )
     .with("customer", customer)
     .with("asset", asset)
-    .hint("Take all of them away with a threshold of NULL, then set those that are needed.")
+    .hint("Remove all of them with a threshold of NULL, then set those that are needed.")
 }
 
 pub fn wallet_too_large(customer: &str, asset: &str) -> Error {

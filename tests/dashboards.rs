@@ -4,13 +4,14 @@
 
 mod support;
 
-#[allow(dead_code)]
-#[path = "../examples/report/chart.rs"]
-mod chart;
+#[path = "../examples/common/mod.rs"]
+mod common;
 #[path = "../examples/report/dashboard.rs"]
 mod dashboard;
 #[path = "../examples/report/page.rs"]
 mod page;
+#[path = "../examples/common/plot.rs"]
+mod plot;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;

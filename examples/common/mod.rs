@@ -165,10 +165,15 @@ pub fn decimal(text: &str) -> Decimal {
 /// 1234567 as 1,234,567.
 pub fn thousands(number: impl TryInto<i128>) -> String {
     let number = number.try_into().unwrap_or(i128::MAX);
-    let digits = number.unsigned_abs().to_string();
-    let mut text = String::from(if number < 0 { "-" } else { "" });
+    let sign = if number < 0 { "-" } else { "" };
+    sign.to_owned() + &grouped(&number.unsigned_abs().to_string())
+}
+
+/// 1234567 as 1,234,567.
+pub fn grouped(digits: &str) -> String {
+    let mut text = String::new();
     for (at, digit) in digits.chars().enumerate() {
-        if at > 0 && (digits.len() - at) % 3 == 0 {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
             text.push(',');
         }
         text.push(digit);

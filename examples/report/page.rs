@@ -7,8 +7,9 @@ use jiff::civil::Date;
 use postgres::Client;
 use rust_decimal::Decimal;
 
-use super::chart::{self, Chart, Series, Style};
+use super::common::grouped;
 use super::dashboard::{Context, Dashboard, Kind, Panel, Table};
+use super::plot::{self, Chart, Series, Style};
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
 
@@ -232,7 +233,7 @@ impl Shown<'_> {
         let mut legend = String::new();
         if series.len() > 1 {
             for (nth, one) in series.iter().enumerate() {
-                let (color, name) = (chart::color(nth), words(&one.name));
+                let (color, name) = (plot::color(nth), words(&one.name));
                 write!(
                     legend,
                     "<span><svg viewBox=\"0 0 10 10\"><rect width=\"10\" height=\"10\" rx=\"2\" fill=\"{color}\"/></svg>{name}</span>"
@@ -263,7 +264,7 @@ impl Shown<'_> {
         let text = |value: Decimal, places: usize| {
             let text = format!("{:.places$}", value.abs());
             let (whole, rest) = text.split_at(text.find('.').unwrap_or(text.len()));
-            chart::grouped(whole) + rest
+            grouped(whole) + rest
         };
         let sign = if value.is_sign_negative() && !value.is_zero() {
             MINUS

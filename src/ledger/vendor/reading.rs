@@ -265,7 +265,7 @@ pub fn unknown_part(
     }
     let is_priced = || rates.is_none_or(|rates| rates.prices_input(at));
     (!found.by_file && found.counts.tells_output_alone() && is_priced())
-        .then_some("it tells output tokens and no input tokens")
+        .then_some("it has output tokens and no input tokens")
 }
 
 /// The unit that is counted where only the beginning of a stream is there.
