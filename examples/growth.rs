@@ -194,11 +194,11 @@ fn roll_up(client: &mut Client, size: i64) -> Result<()> {
         thousands(rate)
     );
     client
-        .batch_execute("VACUUM ANALYZE credyt.margin_days, credyt.margin_customers, credyt.margin_scopes, credyt.rollup_progress")
+        .batch_execute("VACUUM ANALYZE credyt.margin_days, credyt.margin_customers, credyt.margin_scopes, credyt.usage_days, credyt.rollup_progress")
         .map_err(said("VACUUM"))?;
     let sizes = "SELECT c.relname::text, pg_size_pretty(pg_table_size(c.oid)), pg_size_pretty(pg_indexes_size(c.oid)), c.reltuples::bigint
                  FROM pg_class c WHERE c.relnamespace = 'credyt'::regnamespace
-                   AND c.relname IN ('ledger', 'margin_days', 'margin_customers', 'margin_scopes', 'rollup_progress')
+                   AND c.relname IN ('ledger', 'margin_days', 'margin_customers', 'margin_scopes', 'usage_days', 'rollup_progress')
                  ORDER BY c.relname";
     for row in client.query(sizes, &[]).map_err(said("sizes"))? {
         let [name, table, indexes]: [String; 3] = [row.get(0), row.get(1), row.get(2)];

@@ -88,6 +88,9 @@ const KEPT: &[&str] = &[
     "margin_scopes.kind",
     "margin_scopes.model",
     "margin_scopes.vendor",
+    "usage_days.action",
+    "usage_days.asset",
+    "usage_days.customer",
     "customer_price_lists.asset",
     "customer_price_lists.customer",
     "customer_price_lists.price_list",
@@ -384,7 +387,7 @@ fn spending_erasing_and_maintaining_at_once() {
     // The rollups say what the ledger says.
     rows(
         &mut client,
-        "TRUNCATE credyt.margin_days, credyt.margin_customers, credyt.margin_scopes, credyt.rollup_progress",
+        "TRUNCATE credyt.margin_days, credyt.margin_customers, credyt.margin_scopes, credyt.usage_days, credyt.rollup_progress",
     );
     assert_eq!(value(&mut client, report), fresh);
 }

@@ -772,7 +772,7 @@ fn every_report_equals_sums_made_outside_of_the_database() {
         }
     }
     // Emptied and made again, they are the same.
-    let tables = "margin_days margin_customers margin_scopes rollup_progress";
+    let tables = "margin_days margin_customers margin_scopes usage_days rollup_progress";
     let hash = |client: &mut Client, table: &str| {
         let sql = format!(
             "SELECT count(*), md5(string_agg(t::text, ' ' ORDER BY t::text)) FROM credyt.{table} t"

@@ -101,7 +101,7 @@ COMMENT ON COLUMN credyt.margin_lines.cost IS 'Vendor cost; NULL: not known.';
 
 -- Rollups: sums of margin_lines by the days of the asset. They hold a wallet's rows up to the one that
 -- rollup_progress names, and change in one transaction with it; a report adds what is newer. So they
--- may lag behind, and may be emptied, all four at once: no report reads differently.
+-- may lag behind, and may be emptied, all five at once (usage_days is one): no report reads differently.
 CREATE TABLE credyt.rollup_progress (
     customer  text NOT NULL,
     asset     text NOT NULL,

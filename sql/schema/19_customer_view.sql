@@ -20,6 +20,61 @@ COMMENT ON COLUMN credyt.usage_row.calls IS 'Debits, and authorizations with a c
 COMMENT ON COLUMN credyt.usage_row.quantity IS 'Sum of their quantities; refunds are not taken off.';
 COMMENT ON COLUMN credyt.usage_row.credits IS 'Credits spent, less those refunded in this bucket.';
 
+CREATE VIEW credyt.usage_lines AS
+SELECT l.customer, l.asset, l.id, l.seq, l.occurred_at, l.action,
+       coalesce(d.dimensions, l.dimensions) AS dimensions, coalesce(d.scopes, l.scopes) AS scopes, l.allocations,
+       (l.kind = 'debit' AND (l.authorization_id IS NULL OR l.id = h.first_capture))::int AS calls,
+       CASE WHEN l.kind = 'debit' THEN coalesce(l.quantity, 0) ELSE 0 END AS quantity,
+       -l.credits AS credits
+FROM credyt.ledger l
+-- OFFSET 0: what a row refers to is looked up row by row; a join by hash would read all that the customer has.
+LEFT JOIN LATERAL (
+    SELECT d.dimensions, d.scopes FROM credyt.ledger d
+    WHERE l.kind = 'refund' AND d.customer = l.customer AND d.id = l.refers_to OFFSET 0
+) d ON true
+LEFT JOIN LATERAL (
+    SELECT h.first_capture FROM credyt.authorizations h
+    WHERE l.authorization_id IS NOT NULL AND h.customer = l.customer AND h.id = l.authorization_id OFFSET 0
+) h ON true
+WHERE l.kind IN ('debit', 'refund');
+COMMENT ON VIEW credyt.usage_lines IS 'What does each debit and refund add to usage? credyt.usage adds up nothing else; ask for one customer.';
+COMMENT ON COLUMN credyt.usage_lines.customer IS 'Whose.';
+COMMENT ON COLUMN credyt.usage_lines.asset IS 'In which asset.';
+COMMENT ON COLUMN credyt.usage_lines.id IS 'The ledger row.';
+COMMENT ON COLUMN credyt.usage_lines.seq IS 'Its number among the rows of the wallet.';
+COMMENT ON COLUMN credyt.usage_lines.occurred_at IS 'When it happened: a debit when the caller says, a refund when it was given.';
+COMMENT ON COLUMN credyt.usage_lines.action IS 'What the customer did.';
+COMMENT ON COLUMN credyt.usage_lines.dimensions IS 'The dimensions of the debit, also of what was refunded of it.';
+COMMENT ON COLUMN credyt.usage_lines.scopes IS 'The scopes of the debit, also of what was refunded of it.';
+COMMENT ON COLUMN credyt.usage_lines.allocations IS 'Which grants paid, or get back, as in the ledger.';
+COMMENT ON COLUMN credyt.usage_lines.calls IS '1 for a debit and for the first capture of an authorization, else 0.';
+COMMENT ON COLUMN credyt.usage_lines.quantity IS 'The quantity of the debit; 0 for a refund.';
+COMMENT ON COLUMN credyt.usage_lines.credits IS 'Credits spent; of a refund negative.';
+
+-- A rollup beside those of margin: by the day on which it happened, not the one on which it counts in the books. It
+-- holds a wallet's rows up to the one that rollup_progress names, and usage adds what is newer.
+CREATE TABLE credyt.usage_days (
+    customer  text NOT NULL,
+    asset     text NOT NULL,
+    day       date NOT NULL,
+    action    text NOT NULL,
+    last_id   uuid NOT NULL,
+    calls     bigint NOT NULL,
+    quantity  numeric NOT NULL,
+    credits   numeric NOT NULL,
+    PRIMARY KEY (customer, asset, day, action)
+) WITH (fillfactor = 90);
+COMMENT ON TABLE credyt.usage_days IS 'Rollup of credyt.usage_lines by customer, day and action. Written by credyt.maintain, read by credyt.usage.';
+COMMENT ON COLUMN credyt.usage_days.customer IS 'Whose.';
+COMMENT ON COLUMN credyt.usage_days.asset IS 'In which asset.';
+COMMENT ON COLUMN credyt.usage_days.day IS 'The day on which it happened, in the time zone of the asset.';
+COMMENT ON COLUMN credyt.usage_days.action IS 'What the customer did.';
+COMMENT ON COLUMN credyt.usage_days.last_id IS 'The last ledger row of the day; usage that is told late has a row of a later time.';
+COMMENT ON COLUMN credyt.usage_days.calls IS 'Debits, and authorizations with a capture.';
+COMMENT ON COLUMN credyt.usage_days.quantity IS 'Sum of their quantities.';
+COMMENT ON COLUMN credyt.usage_days.credits IS 'Credits spent, less refunds.';
+SELECT pg_catalog.pg_extension_config_dump('credyt.usage_days', '');
+
 CREATE FUNCTION credyt.usage(
     customer  text,
     since     timestamptz DEFAULT NULL,

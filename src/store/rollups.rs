@@ -1,4 +1,4 @@
-//! Reports of margin, and the rollups that keep them fast.
+//! Reports of margin, and the rollups that keep them and `usage` fast.
 //!
 //! A report over days reads whole days from the rollups, and from the ledger what the rollups do not
 //! have yet and the parts of days at its ends. A wallet's rows are committed in the order of their
@@ -12,6 +12,7 @@ use super::{assets, cache_epoch, ledger};
 use crate::errors::{self, Result};
 use crate::ledger::price::Price;
 use crate::ledger::{Moment, rollup};
+use crate::sql_types::field::FromColumn;
 use crate::sql_types::value::{self, Value};
 use crate::sql_types::{Args, row};
 use rust_decimal::Decimal;
@@ -325,6 +326,38 @@ pub fn suggest(
     }
 }
 
+/// The whole days of a range in one asset.
+pub struct WholeDays {
+    /// The first, and the one after the last.
+    pub days: [Value; 2],
+    /// Before this moment and from that one on the moments are to be read one by one.
+    pub head: Value,
+    pub tail: Moment,
+}
+
+pub fn whole_days(
+    store: &Store,
+    asset: &str,
+    since: Option<Moment>,
+    until: Moment,
+) -> Result<WholeDays> {
+    let asked = [
+        value::optional_moment(since),
+        value::moment(until),
+        value::text(asset),
+    ];
+    let rows = DAYS.run(store, &asked)?;
+    let values = rows.first().map(|row| row.values()).unwrap_or_default();
+    let [_, _, _, _, first, last, head, tail, ..] = values[..] else {
+        return Err(errors::corrupted("the days of a range", asset));
+    };
+    Ok(WholeDays {
+        days: [first, last],
+        head,
+        tail: Moment::from_value(tail)?,
+    })
+}
+
 /// The values of $1 to $21; `None` where there is no asset.
 fn arguments(
     store: &Store,
@@ -613,6 +646,11 @@ static TAKE_OUT: Statement = Statement {
               RETURNING *
           ),
           scopes AS (DELETE FROM credyt.margin_scopes WHERE customer = $1 RETURNING 1),
+          usage AS (
+              DELETE FROM credyt.usage_days
+              WHERE customer = $1
+                AND EXISTS (SELECT FROM credyt.margin_customers s WHERE s.customer = $1 AND s.scoped)
+          ),
           progress AS (
               DELETE FROM credyt.rollup_progress
               WHERE customer IN ($1, '')
@@ -698,6 +736,26 @@ macro_rules! roll_up {
               "customer, asset, day, scope, action, vendor, model, kind, report_mask, costed",
               "l.customer, l.asset, l.day, c.scope, l.action, l.vendor, l.model, l.kind, l.report_mask, l.costed"),
         "),
+         used AS (
+             INSERT INTO credyt.usage_days AS r (customer, asset, day, action, last_id, calls, quantity, credits)
+             SELECT s.customer, s.asset, d.day, l.action, max(l.id::text COLLATE \"C\")::uuid, sum(l.calls),
+                    sum(l.quantity), sum(l.credits)
+             FROM step s
+             JOIN credyt.assets a ON a.asset = s.asset
+             CROSS JOIN LATERAL (
+                 SELECT * FROM credyt.usage_lines l
+                 WHERE l.customer = s.customer AND l.asset = s.asset AND l.id > s.id
+                   AND l.seq > s.seq AND l.seq <= s.upto
+                 OFFSET 0
+             ) l
+             CROSS JOIN LATERAL (SELECT (l.occurred_at AT TIME ZONE a.timezone)::date AS day) d
+             GROUP BY s.customer, s.asset, d.day, l.action
+             ON CONFLICT (customer, asset, day, action) DO UPDATE SET
+                 last_id = greatest(r.last_id, excluded.last_id),
+                 calls = r.calls + excluded.calls,
+                 quantity = r.quantity + excluded.quantity,
+                 credits = r.credits + excluded.credits
+         ),
          progress AS (
              INSERT INTO credyt.rollup_progress AS p (customer, asset, seq, id)
              SELECT s.customer, s.asset, s.upto, coalesce(l.id, s.id)

@@ -1,10 +1,12 @@
 //! The customer's own view: what was used, bucket by bucket, and what happened, row by row.
 //!
-//! The statement of `usage` reads the rows of one customer from the first that can lie in the range: ids ascend with
-//! the time of booking, and nothing occurs after it was booked.
+//! Ids ascend with the time of booking, and nothing occurs after it was booked: the rows of a range are found from the
+//! first id on that can lie in it. Whole days are read from a rollup, as reports of margin do, and from the ledger what
+//! the rollup does not have yet.
 
 use super::ledger::first_id;
-use super::statement::{BOOL, INT, Statement, Store, TEXT, TIME, UUID};
+use super::rollups::{self, WholeDays};
+use super::statement::{BIGINT, BOOL, DATE, INT, Statement, Store, TEXT, TIME, UUID};
 use crate::errors::Result;
 use crate::ledger::Moment;
 use crate::sql_types::Args;
@@ -22,7 +24,12 @@ pub struct Breakdown {
 
 impl Breakdown {
     pub fn is_none(self) -> bool {
-        !(self.action || self.model || self.scope || self.kind)
+        !self.action && self.is_of_days()
+    }
+
+    /// Has the rollup what it takes?
+    fn is_of_days(self) -> bool {
+        !(self.model || self.scope || self.kind)
     }
 }
 
@@ -69,33 +76,21 @@ static COUNT: Statement = Statement {
 };
 
 /// $5 customer, $6 asset, $7 the first id to read, $8 to $11 by action, model, scope and kind, $12 a row for
-/// every bucket. A refund counts for what its debit was; the captures of an authorization are one call. OFFSET 0: what
-/// a row refers to is looked up row by row; a join by hash would read all that the customer has.
+/// every bucket. A refund counts for what its debit was; the captures of an authorization are one call.
 static USAGE: Statement = Statement {
     sql: concat!(
         "WITH movements AS (
-             SELECT CASE WHEN $3 IS NULL THEN $1 ELSE date_trunc($3, l.occurred_at, $4) END AS start,
-                    CASE WHEN $8 THEN l.action END AS action,
-                    CASE WHEN $9 AND jsonb_typeof(coalesce(o.dimensions, l.dimensions)->'model') = 'string'
-                         THEN coalesce(o.dimensions, l.dimensions)->>'model' END AS model,
-                    coalesce(o.scopes, l.scopes) AS scopes, l.allocations, l.credits,
-                    CASE WHEN l.kind = 'debit' THEN l.quantity END AS quantity,
-                    (l.kind = 'debit' AND (l.authorization_id IS NULL OR l.id = h.first_capture))::int AS calls
-             FROM credyt.ledger l
-             LEFT JOIN LATERAL (
-                 SELECT o.dimensions, o.scopes FROM credyt.ledger o
-                 WHERE l.kind = 'refund' AND o.customer = l.customer AND o.id = l.refers_to OFFSET 0
-             ) o ON true
-             LEFT JOIN LATERAL (
-                 SELECT h.first_capture FROM credyt.authorizations h
-                 WHERE l.authorization_id IS NOT NULL AND h.customer = l.customer AND h.id = l.authorization_id OFFSET 0
-             ) h ON true
-             WHERE l.customer = $5 AND l.asset = $6 AND l.kind IN ('debit', 'refund')
-               AND ($7 IS NULL OR l.id >= $7) AND ($1 IS NULL OR l.occurred_at >= $1) AND l.occurred_at < $2
+             SELECT CASE WHEN $3 IS NULL THEN $1 ELSE date_trunc($3, u.occurred_at, $4) END AS start,
+                    CASE WHEN $8 THEN u.action END AS action,
+                    CASE WHEN $9 AND jsonb_typeof(u.dimensions->'model') = 'string' THEN u.dimensions->>'model' END AS model,
+                    u.scopes, u.allocations, u.credits, u.quantity, u.calls
+             FROM credyt.usage_lines u
+             WHERE u.customer = $5 AND u.asset = $6
+               AND ($7 IS NULL OR u.id >= $7) AND ($1 IS NULL OR u.occurred_at >= $1) AND u.occurred_at < $2
          ),
          lines AS (
              SELECT m.start, m.action, m.model, s.scope, k.kind, m.calls, m.quantity,
-                    -sign(m.credits) * k.credits AS credits
+                    sign(m.credits) * k.credits AS credits
              FROM movements m
              CROSS JOIN LATERAL (
                  SELECT NULL::text AS scope WHERE NOT $10 OR coalesce(cardinality(m.scopes), 0) = 0
@@ -114,14 +109,77 @@ static USAGE: Statement = Statement {
              UNION ALL
              SELECT $1, NULL, NULL, NULL, NULL, 0, 0, 0 WHERE $12 AND $3 IS NULL
          )
-         SELECT l.start, l.action, l.model, l.scope, l.kind, sum(l.calls)::bigint,
-                trim_scale(coalesce(sum(l.quantity), 0)), trim_scale(sum(l.credits))
+         SELECT l.start, l.action, l.model, l.scope, l.kind, sum(l.calls)::bigint, trim_scale(sum(l.quantity)), trim_scale(sum(l.credits))
          FROM lines l
          GROUP BY 1, 2, 3, 4, 5
          ORDER BY 1, 2 NULLS FIRST, 3 NULLS FIRST, 4 NULLS FIRST, 5 NULLS FIRST"
     ),
     args: &[
         TIME, TIME, TEXT, TEXT, TEXT, TEXT, UUID, BOOL, BOOL, BOOL, BOOL, BOOL,
+    ],
+};
+
+/// Up to which row a wallet is in the rollups, and the last row of the days around each end of a range. $3 time zone,
+/// $4 since, $5 until, $6 and $7 the first of its whole days and the one after the last. No row: nothing is rolled up.
+static ROLLED_UP: Statement = Statement {
+    sql: "SELECT p.seq, p.id,
+                 (SELECT d.last_id FROM credyt.usage_days d
+                  WHERE d.customer = $1 AND d.asset = $2 AND d.day >= ($4 AT TIME ZONE $3)::date - 1
+                    AND d.day < $6 AND d.day <= ($5 AT TIME ZONE $3)::date + 1
+                  ORDER BY d.last_id DESC LIMIT 1),
+                 (SELECT d.last_id FROM credyt.usage_days d
+                  WHERE d.customer = $1 AND d.asset = $2 AND d.day >= $7 AND d.day <= ($5 AT TIME ZONE $3)::date + 1
+                  ORDER BY d.last_id DESC LIMIT 1)
+          FROM credyt.rollup_progress p
+          WHERE p.customer = $1 AND p.asset = $2",
+    args: &[TEXT, TEXT, TEXT, TIME, TIME, DATE, DATE],
+};
+
+/// Debits and refunds that the sums of whole days do not have.
+macro_rules! not_in_days {
+    ($condition:literal) => {
+        concat!(
+            "SELECT CASE WHEN $3 IS NULL THEN $1 ELSE date_trunc($3, u.occurred_at, $4) END AS start,
+                    CASE WHEN $8 THEN u.action END AS action, u.calls, u.quantity, u.credits
+             FROM credyt.usage_lines u
+             CROSS JOIN LATERAL (SELECT (u.occurred_at AT TIME ZONE $4)::date AS day) d
+             WHERE u.customer = $5 AND u.asset = $6 AND ($1 IS NULL OR u.occurred_at >= $1) AND u.occurred_at < $2 AND ",
+            $condition
+        )
+    };
+}
+
+/// By nothing or by action, and no finer than days: whole days from the rollup, and from the ledger what the rollup does
+/// not have yet and the parts of days at both ends. $1 to $7 as above, $8 by action, $9 a row for every bucket; $10 and
+/// $11 the first whole day and the one after the last; $12 and $13 head and tail; $14 and $15 the number and id of the
+/// last row in the rollup; $16 the last id of the days before the first whole one, $17 the first and $18 the last of
+/// those after the last.
+static USAGE_BY_DAYS: Statement = Statement {
+    sql: concat!(
+        "WITH lines AS (
+             SELECT CASE WHEN $3 IS NULL THEN $1 ELSE date_trunc($3, d.day::timestamp) AT TIME ZONE $4 END AS start,
+                    CASE WHEN $8 THEN d.action END AS action, d.calls, d.quantity, d.credits
+             FROM credyt.usage_days d
+             WHERE d.customer = $5 AND d.asset = $6 AND d.day >= $10 AND d.day < $11
+             UNION ALL ",
+        not_in_days!("u.seq > $14 AND u.id > $15 AND ($7 IS NULL OR u.id >= $7)"),
+        " UNION ALL ",
+        not_in_days!("u.seq <= $14 AND u.id >= $7 AND u.id <= $16 AND u.occurred_at < $12 AND d.day < $10"),
+        " UNION ALL ",
+        not_in_days!("u.seq <= $14 AND u.id >= $17 AND u.id <= $18 AND u.occurred_at >= $13 AND d.day >= $11"),
+        "    UNION ALL
+             SELECT b.start, NULL, 0, 0, 0 FROM (", buckets!(), ") b WHERE $9
+             UNION ALL
+             SELECT $1, NULL, 0, 0, 0 WHERE $9 AND $3 IS NULL
+         )
+         SELECT l.start, l.action, NULL::text, NULL::text, NULL::text, sum(l.calls)::bigint, trim_scale(sum(l.quantity)),
+                trim_scale(sum(l.credits))
+         FROM lines l
+         GROUP BY 1, 2
+         ORDER BY 1, 2 NULLS FIRST"
+    ),
+    args: &[
+        TIME, TIME, TEXT, TEXT, TEXT, TEXT, UUID, BOOL, BOOL, DATE, DATE, TIME, TIME, BIGINT, UUID, UUID, UUID, UUID,
     ],
 };
 
@@ -166,6 +224,37 @@ pub fn answer(
         value::text(asset),
         value::optional_uuid(range.since.map(first_id)),
         value::bool(by.action),
+    ]);
+    if by.is_of_days() && range.unit != Some("hour") {
+        let WholeDays { days, head, tail } =
+            rollups::whole_days(store, asset, range.since, range.until)?;
+        let asked = [
+            value::text(customer),
+            value::text(asset),
+            value::text(range.timezone),
+            value::optional_moment(range.since),
+            value::moment(range.until),
+            days[0],
+            days[1],
+        ];
+        let rows = ROLLED_UP.run(store, &asked)?;
+        if let Some((seq, id, head_end, tail_end)) = rows.read_first()? {
+            args.extend([
+                value::bool(by.is_none()),
+                days[0],
+                days[1],
+                head,
+                value::moment(tail),
+                value::bigint(seq),
+                value::uuid(id),
+                value::optional_uuid(head_end),
+                value::uuid(first_id(tail)),
+                value::optional_uuid(tail_end),
+            ]);
+            return USAGE_BY_DAYS.answer(store, &args, function);
+        }
+    }
+    args.extend([
         value::bool(by.model),
         value::bool(by.scope),
         value::bool(by.kind),
