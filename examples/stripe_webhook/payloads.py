@@ -90,6 +90,8 @@ def subscription(
     anchor: int | None = None,
     status: str = "active",
     cancel_at: int | None = None,
+    seats: int = 1,
+    latest_invoice: int | None = None,
 ) -> Json:
     return {
         "id": f"sub_{customer}",
@@ -114,13 +116,14 @@ def subscription(
                     "current_period_start": start,
                     "metadata": {},
                     "price": {"id": price, "object": "price", "currency": "usd", "type": "recurring"},
-                    "quantity": 1,
+                    "quantity": seats,
                     "subscription": f"sub_{customer}",
                 }
             ],
             "has_more": False,
             "url": f"/v1/subscription_items?subscription=sub_{customer}",
         },
+        "latest_invoice": f"in_{customer}_{latest_invoice or start}",
         "livemode": False,
         "metadata": {"customer": customer},
         "start_date": anchor or start,
@@ -128,7 +131,9 @@ def subscription(
     }
 
 
-def invoice(customer: str, price: str, start: int, end: int, amount: int, reason: str) -> Json:
+def invoice(
+    customer: str, price: str, start: int, end: int, amount: int, reason: str, *, proration: bool = False
+) -> Json:
     return {
         "id": f"in_{customer}_{start}",
         "object": "invoice",
@@ -155,7 +160,7 @@ def invoice(customer: str, price: str, start: int, end: int, amount: int, reason
                         "invoice_item_details": None,
                         "subscription_item_details": {
                             "invoice_item": None,
-                            "proration": False,
+                            "proration": proration,
                             "proration_details": {"credited_items": None},
                             "subscription": f"sub_{customer}",
                             "subscription_item": f"si_{customer}",

@@ -20,8 +20,9 @@ CREATE TABLE payments (
 CREATE TABLE subscriptions (
     id text PRIMARY KEY,
     customer text NOT NULL,
-    plan text,
-    changed_at timestamptz NOT NULL DEFAULT 'epoch',
+    plan text NOT NULL,
+    seats int NOT NULL,
+    changed_at timestamptz NOT NULL,
     ended boolean NOT NULL DEFAULT false
 );
 

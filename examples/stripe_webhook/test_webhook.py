@@ -213,13 +213,24 @@ def stays_after_all(c: str) -> list[Json]:
 
 
 def upgraded(c: str) -> list[Json]:
-    """A full period of max begins now; what is left of pro's stays until it ends."""
+    """A full period of max begins now, and that of pro has ended."""
     start, end = months(1)
     return [
         subscribed(c, "created", start, "price_pro", start, end),
         paid(c, "price_pro", start, end, "subscription_create")[0],
         subscribed(c, "updated", NOW - 2, "price_max", NOW - 2, NOW + 30 * DAY),
         paid(c, "price_max", NOW - 2, NOW + 30 * DAY, "subscription_update")[0],
+    ]
+
+
+def downgraded(c: str) -> list[Json]:
+    """From the next period on."""
+    first, second, end = months(2)
+    return [
+        subscribed(c, "created", first, "price_max", first, second),
+        paid(c, "price_max", first, second, "subscription_create")[0],
+        subscribed(c, "updated", second, "price_pro", second, end, anchor=first),
+        paid(c, "price_pro", second, end, "subscription_cycle")[0],
     ]
 
 
@@ -237,7 +248,8 @@ STORIES: list[tuple[Callable[[str], list[Json]], tuple[int, ...]]] = [
     (renewed, (1000, 0, 20, 40, True)),
     (canceled, (1000, 0, 20, 20, False)),
     (stays_after_all, (1000, 0, 20, 20, True)),
-    (upgraded, (7000, 0, 120, 120, True)),
+    (upgraded, (6000, 0, 100, 120, True)),
+    (downgraded, (1000, 0, 20, 120, True)),
     (month_refunded, (0, 0, 0, 20, True)),
 ]
 
@@ -259,6 +271,41 @@ def test_plans_in_every_order(
         assert len(plans) <= 1 and billed
         found = (*wallet(db, customer), billed["sum"], bool(plans))
         assert found == expected, [(e["type"], e["created"]) for e in events]
+
+
+def seats_added(c: str) -> list[Json]:
+    """Two seats more, within the period; Stripe bills the time that is left in an invoice of its own."""
+    start, end = months(1)
+    bill = invoice(c, "price_pro", NOW - 2, end, 2600, "subscription_update", proration=True)
+    return [
+        subscribed(c, "created", start, "price_pro", start, end),
+        paid(c, "price_pro", start, end, "subscription_create")[0],
+        subscribed(c, "updated", NOW - 2, "price_pro", start, end, seats=3, latest_invoice=NOW - 2),
+        event("invoice.paid", NOW - 2, bill),
+        event("invoice_payment.paid", NOW - 2, invoice_payment(bill, f"pi_{c}_seats")),
+    ]
+
+
+def test_seats_in_every_order(send: Callable[[Json], int], db: psycopg.Connection[Json]) -> None:
+    start, end = months(1)
+    for order in itertools.permutations(range(5)):
+        customer = next(customers)
+        told = seats_added(customer)
+        events = [told[n] for n in order]
+        deliver(send, events + random.sample(events, 1))
+        grants = db.execute(
+            "SELECT credits, paid, effective_at FROM credyt.grant_balances WHERE customer = %s ORDER BY id", [customer]
+        ).fetchall()
+        month, seats = sorted(grants, key=lambda grant: grant["effective_at"])
+        left = (end - seats["effective_at"].timestamp()) / (end - start)
+        assert (month["credits"], month["paid"]) == (1000, 20)
+        assert abs(float(seats["credits"]) - 2000 * left) <= 0.02 and abs(float(seats["paid"]) - 40 * left) <= 0.01
+        seen = db.execute("SELECT quantity, credits FROM credyt.subscriptions s JOIN credyt.renewals r USING (customer, plan)"
+                          " WHERE customer = %s", [customer]).fetchone()
+        assert seen == {"quantity": 3, "credits": 3000}
+        # Refunded, they are taken back, and the month's are not.
+        deliver(send, [event("charge.refunded", NOW, charge(f"pi_{customer}_seats", 2600, 2600))])
+        assert wallet(db, customer) == (1000, 0, 20)
 
 
 # --- at the same time, and not from Stripe -----------------------------------------------------------------------

@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any, NamedTuple
+from uuid import UUID
 
 import stripe
 from fastapi import FastAPI, HTTPException, Request
@@ -88,65 +89,109 @@ async def checkout_completed(db: Db, session: Json, _: datetime) -> None:
     await db.execute("UPDATE payments SET grants = %s WHERE id = %s", [[grant["id"] for grant in grants], key])
 
 
-async def subscription_changed(db: Db, subscription: Json, happened_at: datetime) -> None:
-    """Who is on which plan. It grants nothing: each period is held back until its invoice is paid."""
+async def subscription_created(db: Db, subscription: Json, happened_at: datetime) -> None:
+    """Who is on which plan, with how many seats. It grants nothing: each period is held back until its invoice is paid."""
     key, customer = subscription["id"], subscription["metadata"]["customer"]
     item = subscription["items"]["data"][0]
-    plan = PLANS[item["price"]["id"]]
-    await db.execute("INSERT INTO subscriptions (id, customer) VALUES (%s, %s) ON CONFLICT DO NOTHING", [key, customer])
-    known = await one(db, "SELECT * FROM subscriptions WHERE id = %s FOR UPDATE", [key])
-    older = known["ended"] or happened_at < known["changed_at"]
-    if plan != known["plan"]:
-        changed = known["plan"] and not older
-        starts_at = moment(item["current_period_start"] if changed else subscription["billing_cycle_anchor"])
+    plan, seats = PLANS[item["price"]["id"]], item["quantity"]
+    inserted = await db.execute(
+        "INSERT INTO subscriptions (id, customer, plan, seats, changed_at) VALUES (%s, %s, %s, %s, %s)"
+        " ON CONFLICT DO NOTHING",
+        [key, customer, plan, seats, happened_at],
+    )
+    if inserted.rowcount:
+        start = moment(subscription["billing_cycle_anchor"])
         await db.execute(
-            "SELECT credyt.subscribe(%s, %s, starts_at => %s, paid_through => %s, idempotency_key => %s)",
-            [customer, plan, starts_at, starts_at, f"{key}:{plan}:{starts_at}"],
+            "SELECT credyt.subscribe(%s, %s, starts_at => %s, paid_through => %s, quantity => %s, idempotency_key => %s)",
+            [customer, plan, start, start, seats, key],
         )
-        over = plan if older else known["plan"]
-        if over:
-            await db.execute("SELECT credyt.unsubscribe(%s, %s)", [customer, over])
-    if older:
-        return  # a newer event has been here before
 
+
+async def subscription_changed(db: Db, subscription: Json, happened_at: datetime) -> None:
+    """The newest event counts: another plan or other seats, a cancellation, the end."""
+    key, customer = subscription["id"], subscription["metadata"]["customer"]
+    item = subscription["items"]["data"][0]
+    plan, seats = PLANS[item["price"]["id"]], item["quantity"]
+    known = await one(db, "SELECT * FROM subscriptions WHERE id = %s FOR UPDATE", [key])
+    if known["ended"] or happened_at < known["changed_at"]:
+        return
+    if (plan, seats) != (known["plan"], known["seats"]):
+        await change_plan(db, known, subscription, plan, seats)
     ended = subscription["status"] in ("canceled", "incomplete_expired")
     if ended:
         await db.execute("SELECT credyt.unsubscribe(%s, %s)", [customer, plan])
     elif subscription["cancel_at"]:
         await db.execute("SELECT credyt.unsubscribe(%s, %s, %s)", [customer, plan, moment(subscription["cancel_at"])])
     else:  # takes a cancellation back; otherwise it changes nothing
-        await db.execute("SELECT credyt.subscribe(%s, %s)", [customer, plan])
+        await db.execute("SELECT credyt.subscribe(%s, %s, quantity => %s)", [customer, plan, seats])
     await db.execute(
-        "UPDATE subscriptions SET plan = %s, changed_at = %s, ended = %s WHERE id = %s", [plan, happened_at, ended, key]
+        "UPDATE subscriptions SET plan = %s, seats = %s, changed_at = %s, ended = %s WHERE id = %s",
+        [plan, seats, happened_at, ended, key],
     )
 
 
+async def change_plan(db: Db, known: Json, subscription: Json, plan: str, seats: int) -> None:
+    """Within a period the change is paid by an invoice of its own, and comes once that is paid."""
+    customer, invoice = known["customer"], subscription["latest_invoice"]
+    item = subscription["items"]["data"][0]
+    start, end = moment(item["current_period_start"]), moment(item["current_period_end"])
+    period = await one(
+        db,
+        "SELECT period_start, period_end FROM credyt.subscriptions"
+        " WHERE customer = %s AND plan = %s AND status <> 'ended' AND period_start IS NOT NULL",
+        [customer, known["plan"]],
+    )
+    if start >= period["period_end"]:
+        proration = "none"  # the next period is on the new plan
+    else:
+        await one(db, "SELECT id FROM payments WHERE id = %s FOR UPDATE", [invoice])
+        proration = "restart" if start > period["period_start"] else "difference"
+    before = await included(db, customer)
+    await db.execute(
+        "SELECT credyt.change_plan(%s, %s, to_plan => %s, quantity => %s, proration => %s)",
+        [customer, known["plan"], plan, seats, proration],
+    )
+    if proration == "restart":
+        await db.execute("SELECT credyt.pay_subscription(%s, %s, %s)", [customer, plan, end])
+    await keep_grants(db, customer, before, invoice)
+
+
+async def keep_grants(db: Db, customer: str, before: set[UUID], payment: str) -> None:
+    """What a payment brought: a refund takes it back."""
+    new = list(await included(db, customer) - before)
+    await db.execute("UPDATE payments SET grants = grants || %s::uuid[] WHERE id = %s", [new, payment])
+
+
+async def included(db: Db, customer: str) -> set[UUID]:
+    found = await db.execute(
+        "SELECT id FROM credyt.grant_balances WHERE customer = %s AND kind = 'included' AND origin IS NULL", [customer]
+    )
+    return {row["id"] for row in await found.fetchall()}
+
+
 async def invoice_paid(db: Db, invoice: Json, _: datetime) -> None:
-    """A period is paid: its credits are there."""
+    """A period is paid: its credits are there. Those of a change come with the change."""
     parent = invoice["parent"] or {}
     if parent.get("type") != "subscription_details":
         return
     key, customer = invoice["id"], parent["subscription_details"]["metadata"]["customer"]
-    if not await is_new(db, key, customer, invoice["amount_paid"]):
+    if not await is_new(db, key, customer, invoice["amount_paid"]) or invoice["billing_reason"] == "subscription_update":
         return
     for line in invoice["lines"]["data"]:
         plan = PLANS.get(line["pricing"]["price_details"]["price"])
         if plan is None or line["parent"]["subscription_item_details"]["proration"]:
             continue
-        start, end = moment(line["period"]["start"]), moment(line["period"]["end"])
+        before = await included(db, customer)
         try:
             await db.execute(
-                "SELECT credyt.pay_subscription(%s, %s, %s, idempotency_key => %s)", [customer, plan, end, key]
+                "SELECT credyt.pay_subscription(%s, %s, %s, idempotency_key => %s)",
+                [customer, plan, moment(line["period"]["end"]), key],
             )
         except DatabaseError as error:
             if error.sqlstate != "WC011":  # not_found
                 raise
             raise NotYet(f"{customer} is not on plan {plan}") from None
-        await db.execute(
-            "UPDATE payments SET grants = grants || array(SELECT id FROM credyt.grant_balances"
-            " WHERE customer = %s AND kind = 'included' AND effective_at = %s) WHERE id = %s",
-            [customer, start, key],
-        )
+        await keep_grants(db, customer, before, key)
 
 
 async def invoice_payment_paid(db: Db, payment: Json, _: datetime) -> None:
@@ -247,7 +292,7 @@ async def is_new(db: Db, key: str, customer: str, amount: int, intent: str | Non
 async def one(db: Db, query: str, values: list[Any]) -> Json:
     row = await (await db.execute(query, values)).fetchone()
     if row is None:
-        raise NotYet("its payment is not known")
+        raise NotYet("what it is about is not known yet")
     return row
 
 
@@ -266,7 +311,7 @@ def credits(exact: Decimal) -> Decimal:
 HANDLERS: dict[str, Callable[[Db, Json, datetime], Awaitable[None]]] = {
     "checkout.session.completed": checkout_completed,
     "checkout.session.async_payment_succeeded": checkout_completed,
-    "customer.subscription.created": subscription_changed,
+    "customer.subscription.created": subscription_created,
     "customer.subscription.updated": subscription_changed,
     "customer.subscription.deleted": subscription_changed,
     "invoice.paid": invoice_paid,
