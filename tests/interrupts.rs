@@ -60,6 +60,18 @@ const DOCUMENTS: &[(&str, &str)] = &[
         "SELECT ('[' || string_agg('1e100000', ',') || ']')::jsonb FROM generate_series(1, 160)",
     ),
     (
+        "digits",
+        "SELECT ('[' || string_agg('1e131071', ',') || ']')::jsonb FROM generate_series(1, 8000)",
+    ),
+    (
+        "ones",
+        "SELECT jsonb_agg(1) FROM generate_series(1, 5000000)",
+    ),
+    (
+        "deep",
+        "SELECT (repeat('[', 3000) || repeat(']', 3000))::jsonb",
+    ),
+    (
         "tiers",
         "SELECT jsonb_build_object('match', jsonb_agg(jsonb_build_object('when', jsonb_build_object('n', i), 'price',
              jsonb_build_object('graduated', (SELECT jsonb_agg(jsonb_build_object('up_to', t, 'per_unit', '0.1')) || '{\"per_unit\": 1}'
@@ -92,7 +104,9 @@ fn document(name: &str) -> String {
 /// Values for an argument of this type, the longest to work through that it can have.
 fn hostile(kind: &str) -> Vec<String> {
     match kind {
-        "jsonb" => ["usage", "counts", "numbers"].map(document).into(),
+        "jsonb" => ["usage", "counts", "numbers", "digits", "ones", "deep"]
+            .map(document)
+            .into(),
         "timestamp with time zone" => ["9999-12-31Z", "2045-01-01Z"].map(quoted).into(),
         "text" => vec!["repeat('x', 16000000)".to_owned()],
         "text[]" => vec!["array_fill('x'::text, '{1000000}')".to_owned()],
@@ -218,6 +232,11 @@ fn fill(client: &mut Client, plans: usize) {
             &format!("INSERT INTO hostile VALUES ('{name}', ({sql}))"),
         );
     }
+    rows(
+        client,
+        "INSERT INTO hostile
+         SELECT 'with ' || name, jsonb_build_object('customer', 'many', 'action', 'a', 'credits', 0, 'metadata', document) FROM hostile",
+    );
     clock(client, "2025-06-01Z");
     rows(
         client,
@@ -302,6 +321,12 @@ fn a_timeout_ends_every_call() {
         calls.push(format!(
             "SELECT count(*) FROM credyt.{function}({})",
             arguments.join(", ")
+        ));
+    }
+    for (name, _) in DOCUMENTS {
+        let request = document(&format!("with {name}"));
+        calls.push(format!(
+            "SELECT count(*) FROM credyt.debit_credits({request})"
         ));
     }
     rows(

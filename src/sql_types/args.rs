@@ -3,7 +3,6 @@
 use std::borrow::Cow;
 use std::cell::Cell;
 use std::ffi::{CStr, CString};
-use std::io::{BufReader, Read};
 
 use pgrx::{Array, FromDatum, PgTryBuilder, direct_function_call_as_datum, fcinfo, pg_sys};
 use rust_decimal::Decimal;
@@ -13,16 +12,13 @@ use uuid::Uuid;
 use crate::errors::{self, Result};
 use crate::ledger::amount::{DECIMALS, NotAnAmount};
 use crate::ledger::number::{parse_decimal, parse_measured};
-use crate::ledger::{Amount, Moment, interrupt};
+use crate::ledger::{Amount, Moment};
+use crate::sql_types::document::{self, MAX_BYTES};
 use crate::sql_types::named::{Named, Signature, encoded_twice};
 use crate::sql_types::value::{self, Value};
 
 /// Names and keys are indexed, so they are short.
 const MAX_NAME_BYTES: usize = 255;
-
-/// Longer texts and documents are refused before they are copied. Postgres turns memory that is not to be had into an
-/// error, Rust into the end of the server.
-const MAX_BYTES: usize = 16 << 20;
 
 /// The arguments that say what a call is about.
 const SUBJECTS: [&str; 10] = [
@@ -348,16 +344,9 @@ impl Args<'_> {
         let Some(datum) = self.datum(at) else {
             return Ok(None);
         };
-        // SAFETY: the argument is declared jsonb; jsonb_out returns a C string.
-        let text = unsafe {
-            let text = direct_function_call_as_datum(pg_sys::jsonb_out, &[Some(datum)]);
-            text.map(|text| CStr::from_ptr(text.cast_mut_ptr()))
-        };
-        let text = utf8(name, required(name, text)?.to_bytes())?;
-        // A jsonb is well-formed: depth is all that can be wrong with it.
-        parsed(text)
-            .map(Some)
-            .map_err(|_| errors::invalid(name, "it is nested deeper than 127 levels"))
+        // SAFETY: the argument is declared jsonb.
+        let read = unsafe { document::read(datum) };
+        read.map(Some).map_err(|why| why.about(name))
     }
 
     /// What was read of an argument of type jsonb, to be stored: as it was given, where Postgres has it
@@ -424,26 +413,6 @@ fn quantity(name: &str, text: &str, decimals: Option<u32>) -> Result<Decimal> {
         return Err(errors::invalid(name, format_args!("{value} is negative")));
     }
     Ok(value)
-}
-
-/// A JSON text, read. A long one is read in pieces, between which the call can be interrupted; that takes longer
-/// as a whole.
-fn parsed(text: &str) -> serde_json::Result<Json> {
-    const SHORT: usize = 1 << 18;
-    if text.len() <= SHORT {
-        return serde_json::from_str(text);
-    }
-    serde_json::from_reader(BufReader::with_capacity(SHORT, InPieces(text.as_bytes())))
-}
-
-/// Bytes that are read piece by piece.
-struct InPieces<'a>(&'a [u8]);
-
-impl Read for InPieces<'_> {
-    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
-        interrupt::check();
-        self.0.read(buffer)
-    }
 }
 
 /// A moment written as in SQL.

@@ -1,6 +1,7 @@
 //! The borders between SQL and Rust: arguments in, values and rows out.
 
 pub mod args;
+mod document;
 pub mod field;
 mod memory;
 pub mod named;

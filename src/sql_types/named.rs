@@ -8,6 +8,7 @@ use serde_json::{Map, Value as Json};
 use uuid::Uuid;
 
 use super::args::required;
+use super::document::parsed;
 use crate::errors::{self, Result};
 use crate::ledger::number::parse_decimal;
 use crate::ledger::spelling;
@@ -171,5 +172,5 @@ pub fn encoded_twice(json: &Json) -> Option<Json> {
     if !text.trim_start().starts_with(['{', '[']) {
         return None;
     }
-    serde_json::from_str(text).ok()
+    parsed(text).ok()
 }

@@ -1,6 +1,6 @@
 //! Values that go to Postgres: arguments of statements and columns of rows.
 
-use std::ffi::{CStr, CString};
+use std::ffi::CString;
 
 use pgrx::{IntoDatum, direct_function_call_as_datum, pg_sys};
 use rust_decimal::Decimal;
@@ -11,6 +11,7 @@ use crate::errors::{self, Result};
 use crate::ledger::amount::DECIMALS;
 use crate::ledger::numeric::Number;
 use crate::ledger::{Amount, Moment};
+use crate::sql_types::document;
 
 /// One value, `None` for NULL. It lives in the memory context that was current when it was made.
 pub type Value = Option<pg_sys::Datum>;
@@ -187,13 +188,14 @@ pub fn read_decimal(numeric: pg_sys::Datum) -> Option<Decimal> {
 
 /// A `jsonb`. A text that Postgres cannot keep (a NUL in a string) is 22023, naming the argument.
 pub fn json(argument: &str, value: &Json) -> Result<Value> {
+    let holds_a_nul = || errors::invalid(argument, "a string in it holds a NUL character");
+    if !document::is_short(value) {
+        return document::make(value).map(Some).ok_or_else(holds_a_nul);
+    }
     let text = value.to_string();
     // The escape may also be text that looks like one, after a backslash that is escaped itself.
     if text.contains("\\u0000") && holds_nul(value) {
-        return Err(errors::invalid(
-            argument,
-            "a string in it holds a NUL character",
-        ));
+        return Err(holds_a_nul());
     }
     Ok(jsonb(&text))
 }
@@ -235,12 +237,8 @@ pub fn read_json(jsonb: Value) -> Result<Option<Json>> {
     let Some(jsonb) = jsonb else {
         return Ok(None);
     };
-    // SAFETY: an output function takes a value of its type and returns a C string.
-    let text = unsafe {
-        let text = direct_function_call_as_datum(pg_sys::jsonb_out, &[Some(jsonb)]);
-        text.map(|text| CStr::from_ptr(text.cast_mut_ptr()).to_bytes())
-    };
-    serde_json::from_slice(text.unwrap_or_default())
-        .map(Some)
-        .map_err(|why| errors::corrupted("a document", why))
+    // SAFETY: callers pass the value of a jsonb column.
+    let read = unsafe { document::read(jsonb) };
+    read.map(Some)
+        .map_err(|_| errors::corrupted("a document", "it is too long or too deep"))
 }
