@@ -66,6 +66,35 @@ const PRICES: &[(&str, &str, &str)] = &[
         r#"{"volume": [{"up_to": 15, "per_unit": "2"}, {"per_unit": "0.4"}], "over": "month"}"#,
     ),
     (
+        "monthly.package",
+        "quantity",
+        r#"{"package": {"size": 7, "credits": "5"}, "over": "month"}"#,
+    ),
+    (
+        "tiers.free",
+        "quantity",
+        r#"{"graduated": [{"up_to": 10, "per_unit": "0"}, {"up_to": 20, "per_unit": "3"}, {"per_unit": "0"}], "minimum": "2"}"#,
+    ),
+    (
+        "volume.capped",
+        "quantity",
+        r#"{"volume": [{"up_to": 10, "per_unit": "3"}, {"per_unit": "0.9"}], "minimum": "5", "maximum": "18"}"#,
+    ),
+    (
+        "sized",
+        "quantity",
+        r#"{"match": [{"when": {"in": 7}, "price": {"volume": [{"up_to": 4, "per_unit": "4"}, {"per_unit": "1"}]}},
+                      {"when": {"size": "big"}, "price": {"package": {"size": 12, "credits": "7"}, "maximum": "30"}},
+                      {"price": {"graduated": [{"up_to": 3, "per_unit": "5"}, {"per_unit": "0.01"}], "over": "month"}}]}"#,
+    ),
+    (
+        "chat.steps",
+        "out",
+        r#"{"match": [{"when": {"out": 5}, "price": {"meters": {"out": {"per": 1, "credits": "9"}}}},
+                      {"when": {"out": 14, "size": "big"}, "price": {"meters": {"in": {"per": 1, "credits": "1"}}}},
+                      {"price": {"meters": {"out": {"per": 7, "credits": "2"}}, "maximum": "21"}}]}"#,
+    ),
+    (
         "chat",
         "out",
         r#"{"meters": {"in": {"per": 10, "credits": "0.3"}, "out": {"per": 3, "credits": "1.1"}}}"#,
