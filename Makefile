@@ -1,5 +1,5 @@
 # credyt_pg: what one can do here. `make` alone lists it.
-.PHONY: help demo report test test-clients bench growth soak replay release install uninstall installcheck deb dist stage clean
+.PHONY: help demo report test test-clients bench growth capacity soak replay release install uninstall installcheck deb dist stage clean
 .DEFAULT_GOAL := help
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
@@ -40,6 +40,10 @@ growth:          ## how reports of margin grow with the ledger, up to 10 million
 	@pg_config=$$(scripts/env.sh $(PG)); scripts/build.sh $$pg_config install
 	@scripts/step.sh "Building the measurement" cargo build --release --example growth
 	@scripts/server.sh run $$(scripts/env.sh $(PG)) -- cargo run -q --release --example growth -- $(ARGS)
+
+capacity:        ## what one server does with many wallets and a long ledger, dump and restore included (ARGS=copies: 10000 takes 8 GB)
+	@pg_config=$$(scripts/env.sh $(PG)); scripts/build.sh $$pg_config install
+	@scripts/server.sh run $$(scripts/env.sh $(PG)) -- examples/capacity.sh $(or $(ARGS),1000)
 
 soak:            ## everything at once at a fixed rate, with an old snapshot held (ARGS="--minutes 60"; 3 by default)
 	@pg_config=$$(scripts/env.sh $(PG)); scripts/build.sh $$pg_config install
