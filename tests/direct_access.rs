@@ -1,4 +1,4 @@
-//! Direct access to wallets: the same rows as by SQL, and SQL wherever something is not as it was declared.
+//! Direct access to rows: the same rows as by SQL, and SQL wherever something is not as it was declared.
 
 mod support;
 
@@ -21,8 +21,17 @@ fn counts(client: &mut Client) -> Counts {
     values(client, sql).into_iter().map(pair).collect()
 }
 
-/// Which ways a statement went; it may be refused.
+/// Which ways a statement went to wallets; it may be refused.
 fn ways(client: &mut Client, sql: &str) -> Vec<String> {
+    let of_wallets = |way: &String| way.starts_with("lock") || way.starts_with("update");
+    all_ways(client, sql)
+        .into_iter()
+        .filter(of_wallets)
+        .collect()
+}
+
+/// Which ways a statement went; it may be refused.
+fn all_ways(client: &mut Client, sql: &str) -> Vec<String> {
     let before = counts(client);
     let _ = attempt(client, sql);
     let more = |(what, calls): &(String, u64)| *calls > before.get(what).copied().unwrap_or(0);
@@ -630,29 +639,89 @@ fn one_key_of_two_assets_at_once() {
         "SELECT credyt.create_asset('tokens'); SELECT credyt.set_price('image', '1', asset => 'tokens');
          SELECT credyt.grant_credits('ann', 1000, asset => 'tokens')",
     );
-    for end in ["COMMIT", "ROLLBACK"] {
+    for (end, call, direct) in [
+        ("COMMIT", "debit_credits", true),
+        ("ROLLBACK", "debit_credits", true),
+        ("COMMIT", "authorize", true),
+        ("ROLLBACK", "authorize", true),
+        ("COMMIT", "debit_credits", false),
+        ("COMMIT", "authorize", false),
+    ] {
+        let key = format!("{end} {call} {direct}");
         rows(
             &mut client,
-            &format!(
-                "BEGIN; SELECT credyt.debit_credits('ann', 'image', idempotency_key => '{end}')"
-            ),
+            &format!("BEGIN; SELECT credyt.{call}('ann', 'image', idempotency_key => '{key}')"),
         );
-        let second = database.waiting(
+        let (second, inserts) = database.waiting(
             |waiter| {
-                let debit = format!("SELECT credyt.debit_credits('ann', 'image', asset => 'tokens', idempotency_key => '{end}')");
-                attempt(waiter, &debit).map(|rows| rows.len()).map_err(|refusal| refusal.code)
+                rows(
+                    waiter,
+                    &format!(
+                        "SET credyt.direct_access = {direct};
+                         SELECT count(credyt.debit_credits('ann', 'image', asset => 'tokens')) FROM generate_series(1, 12)"
+                    ),
+                );
+                let call = format!(
+                    "SELECT credyt.{call}('ann', 'image', asset => 'tokens', idempotency_key => '{key}')"
+                );
+                let before = counts(waiter);
+                let second = attempt(waiter, &call).map(|rows| rows.len());
+                let inserts = counts(waiter).get("insert direct").copied().unwrap_or(0)
+                    - before.get("insert direct").copied().unwrap_or(0);
+                // The session goes on as if nothing had happened.
+                rows(waiter, "SELECT credyt.debit_credits('ann', 'image', asset => 'tokens')");
+                (second, inserts)
             },
             || {
                 rows(&mut client, end);
             },
         );
-        let expected = if end == "COMMIT" {
-            Err("WC005".to_owned())
-        } else {
-            Ok(1)
-        };
-        assert_eq!(second, expected);
+        assert_eq!(inserts, u64::from(direct), "{key}");
+        match (end, second) {
+            ("ROLLBACK", second) => assert_eq!(second.ok(), Some(1), "{key}"),
+            (_, Err(refusal)) => {
+                assert_eq!(refusal.code, "WC005", "{key}");
+                let detail = refusal.detail;
+                for part in [&key, "\"asset\": \"tokens\"", "\"action\": \"image\""] {
+                    assert!(
+                        detail.contains(part) || detail.contains(&part.replace(": ", ":")),
+                        "{detail}"
+                    );
+                }
+            }
+            (_, Ok(_)) => panic!("{key}: booked twice"),
+        }
     }
+    // In a block that catches it the rest of the transaction is kept.
+    rows(
+        &mut client,
+        "BEGIN; SELECT credyt.debit_credits('ann', 'image', idempotency_key => 'caught')",
+    );
+    let caught = database.waiting(
+        |waiter| {
+            rows(
+                waiter,
+                "SELECT count(credyt.debit_credits('ann', 'image', asset => 'tokens')) FROM generate_series(1, 12);
+                 CREATE TABLE caught (code text);
+                 DO $$ BEGIN
+                     PERFORM credyt.debit_credits('ann', 'image', 2, asset => 'tokens');
+                     BEGIN
+                         PERFORM credyt.debit_credits('ann', 'image', asset => 'tokens', idempotency_key => 'caught');
+                     EXCEPTION WHEN OTHERS THEN INSERT INTO caught VALUES (SQLSTATE);
+                     END;
+                     PERFORM credyt.debit_credits('ann', 'image', 3, asset => 'tokens');
+                 END $$",
+            );
+            values(waiter, "SELECT code FROM caught")
+        },
+        || {
+            rows(&mut client, "COMMIT");
+        },
+    );
+    assert_eq!(caught, ["WC005"]);
+    let spent =
+        "SELECT sum(quantity) FROM credyt.ledger WHERE asset = 'tokens' AND quantity IN (2, 3)";
+    assert_eq!(value(&mut client, spent), "5");
 }
 
 /// A wallet that another session has is waited for by SQL, which can be cancelled.
@@ -670,4 +739,289 @@ fn a_wait_can_be_cancelled() {
     rows(&mut other, "COMMIT");
     assert_eq!(ways(&mut client, DEBIT), DIRECT);
     assert!(counts(&mut client)["lock contended"] > 0);
+}
+
+const HOLD: &str = "SELECT credyt.authorize('ann', 'image')";
+const CAPTURE: &str = "SELECT credyt.capture('ann', (SELECT max(h.id::text)::uuid FROM credyt.authorizations h
+                                                    WHERE h.customer = 'ann' AND h.status = 'open'))";
+
+/// The ledger and the authorizations change between two calls: the next goes by SQL, and does all of it.
+#[test]
+fn the_other_tables_change_between_two_calls() {
+    if !is_tested() {
+        return;
+    }
+    let database = Database::new("others");
+    let mut client = warm(&database);
+    let mut other = database.connect();
+    rows(
+        &mut other,
+        "CREATE TABLE seen (id uuid);
+         CREATE FUNCTION see() RETURNS trigger LANGUAGE plpgsql AS
+             $$ BEGIN INSERT INTO public.seen VALUES (NEW.id); RETURN NULL; END $$",
+    );
+    rows(&mut client, HOLD);
+    assert_eq!(
+        all_ways(&mut client, DEBIT),
+        ["insert direct", "lock direct", "update direct"]
+    );
+    assert_eq!(
+        all_ways(&mut client, HOLD),
+        ["insert direct", "lock direct", "update direct"]
+    );
+    assert_eq!(
+        all_ways(&mut client, CAPTURE),
+        [
+            "insert direct",
+            "lock direct",
+            "read direct",
+            "update direct"
+        ]
+    );
+    for (table, call) in [("ledger", DEBIT), ("authorizations", HOLD)] {
+        for (change, back) in [
+            (
+                "CREATE INDEX own ON credyt.TABLE (created_at)",
+                "DROP INDEX credyt.own",
+            ),
+            (
+                "ALTER TABLE credyt.TABLE ENABLE ROW LEVEL SECURITY",
+                "ALTER TABLE credyt.TABLE DISABLE ROW LEVEL SECURITY",
+            ),
+            (
+                "ALTER TABLE credyt.TABLE ADD CONSTRAINT own CHECK (action <> 'x')",
+                "ALTER TABLE credyt.TABLE DROP CONSTRAINT own",
+            ),
+            (
+                "ALTER TABLE credyt.TABLE ALTER scopes SET DEFAULT '{}'",
+                "ALTER TABLE credyt.TABLE ALTER scopes DROP DEFAULT",
+            ),
+            (
+                "CREATE RULE own AS ON INSERT TO credyt.TABLE WHERE NEW.action = 'x' DO ALSO NOTHING",
+                "DROP RULE own ON credyt.TABLE",
+            ),
+            (
+                "CREATE TRIGGER own AFTER INSERT ON credyt.TABLE FOR EACH ROW EXECUTE FUNCTION see()",
+                "DROP TRIGGER own ON credyt.TABLE",
+            ),
+            (
+                "CREATE TRIGGER own BEFORE INSERT ON credyt.TABLE FOR EACH STATEMENT EXECUTE FUNCTION see()",
+                "DROP TRIGGER own ON credyt.TABLE",
+            ),
+        ] {
+            if change.contains("STATEMENT") {
+                rows(
+                    &mut other,
+                    "CREATE OR REPLACE FUNCTION see() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NULL; END $$",
+                );
+            }
+            rows(
+                &mut other,
+                &change
+                    .replace("TABLE credyt.TABLE", &format!("TABLE credyt.{table}"))
+                    .replace("credyt.TABLE", &format!("credyt.{table}")),
+            );
+            let ways = all_ways(&mut client, call);
+            assert_eq!(
+                ways,
+                ["insert table", "lock direct", "update direct"],
+                "{change}"
+            );
+            if change.contains("AFTER INSERT") {
+                assert_eq!(
+                    value(&mut other, "SELECT count(*) FROM seen"),
+                    "1",
+                    "{table}"
+                );
+                rows(&mut other, "TRUNCATE seen");
+            }
+            rows(
+                &mut other,
+                &back.replace("credyt.TABLE", &format!("credyt.{table}")),
+            );
+            rows(&mut other, &format!("VACUUM ANALYZE credyt.{table}"));
+            let ways = all_ways(&mut client, call);
+            assert_eq!(
+                ways,
+                ["insert direct", "lock direct", "update direct"],
+                "{back}"
+            );
+        }
+        rows(
+            &mut other,
+            "CREATE OR REPLACE FUNCTION see() RETURNS trigger LANGUAGE plpgsql AS
+                 $$ BEGIN INSERT INTO public.seen VALUES (NEW.id); RETURN NULL; END $$",
+        );
+        for change in [
+            "VACUUM FULL",
+            "REINDEX TABLE CONCURRENTLY",
+            "REINDEX TABLE",
+            "ANALYZE",
+        ] {
+            rows(&mut other, &format!("{change} credyt.{table}"));
+            let ways = all_ways(&mut client, call);
+            assert_eq!(
+                ways,
+                ["insert direct", "lock direct", "update direct"],
+                "{change}"
+            );
+        }
+    }
+    // What only an UPDATE fires matters for authorizations.
+    rows(
+        &mut other,
+        "CREATE TRIGGER own AFTER UPDATE ON credyt.authorizations FOR EACH ROW EXECUTE FUNCTION see()",
+    );
+    assert_eq!(
+        all_ways(&mut client, CAPTURE),
+        [
+            "insert direct",
+            "lock direct",
+            "read table",
+            "update direct"
+        ]
+    );
+    assert_eq!(value(&mut other, "SELECT count(*) FROM seen"), "1");
+    rows(&mut other, "DROP TRIGGER own ON credyt.authorizations");
+    // A new column has its default, and one that was dropped leaves its place behind.
+    for (table, call) in [("ledger", DEBIT), ("authorizations", HOLD)] {
+        rows(
+            &mut other,
+            &format!("ALTER TABLE credyt.{table} ADD COLUMN note text NOT NULL DEFAULT 'x'"),
+        );
+        assert_eq!(
+            all_ways(&mut client, call),
+            ["insert table", "lock direct", "update direct"]
+        );
+        rows(
+            &mut other,
+            &format!("ALTER TABLE credyt.{table} DROP COLUMN note"),
+        );
+        assert_eq!(
+            all_ways(&mut client, call),
+            ["insert table", "lock direct", "update direct"]
+        );
+    }
+    rows(
+        &mut other,
+        "CREATE EXTENSION IF NOT EXISTS amcheck;
+         SELECT bt_index_check(i.indexrelid, true) FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid
+         JOIN pg_am m ON m.oid = c.relam
+         WHERE m.amname = 'btree' AND i.indrelid IN ('credyt.ledger'::regclass, 'credyt.authorizations'::regclass)",
+    );
+}
+
+/// An error in each of the sections, caught by a block: what the call did is taken back, the transaction goes on, and
+/// the server has nothing to complain of.
+#[test]
+fn errors_within_are_taken_back() {
+    if !is_tested() {
+        return;
+    }
+    let server = Server::start_with(&["fsync=off", "log_min_messages=warning"]);
+    let mut client = server.fresh_database("shop");
+    rows(
+        &mut client,
+        "SELECT credyt.create_asset('credits'); SELECT credyt.set_price('image', '1');
+         SELECT credyt.grant_credits('ann', 1000);
+         SELECT count(credyt.debit_credits('ann', 'image')) FROM generate_series(1, 12);
+         SELECT count(credyt.authorize('ann', 'image')) FROM generate_series(1, 12)",
+    );
+    let mut other = server.client_to("shop");
+    let balance = "SELECT settled, held FROM credyt.balance('ann')";
+    let before = value(&mut client, balance);
+    for table in ["wallets", "ledger", "authorizations"] {
+        for call in [
+            "credyt.debit_credits('ann', 'image', idempotency_key => 'k')",
+            "credyt.authorize('ann', 'image', idempotency_key => 'k')",
+            "credyt.capture('ann', (SELECT max(h.id::text)::uuid FROM credyt.authorizations h))",
+        ] {
+            let touches = match table {
+                "wallets" => true,
+                "ledger" => !call.contains("authorize("),
+                _ => !call.contains("debit"),
+            };
+            rows(
+                &mut other,
+                &format!("BEGIN; LOCK TABLE credyt.{table} IN SHARE MODE"),
+            );
+            rows(
+                &mut client,
+                &format!(
+                    "CREATE TEMP TABLE outcome (code text);
+                     BEGIN;
+                     SET LOCAL lock_timeout = '30ms';
+                     DO $$ BEGIN
+                         FOR n IN 1..3 LOOP
+                             BEGIN
+                                 PERFORM {call};
+                                 RAISE EXCEPTION 'back' USING ERRCODE = 'P0009';
+                             EXCEPTION WHEN OTHERS THEN
+                                 INSERT INTO outcome VALUES (SQLSTATE);
+                             END;
+                         END LOOP;
+                     END $$;
+                     COMMIT"
+                ),
+            );
+            rows(&mut other, "COMMIT");
+            let codes = value(
+                &mut client,
+                "SELECT string_agg(DISTINCT code, ' ') FROM outcome",
+            );
+            assert_eq!(
+                codes,
+                if touches { "55P03" } else { "P0009" },
+                "{table} {call}"
+            );
+            rows(&mut client, "DROP TABLE outcome");
+            assert_eq!(value(&mut client, balance), before, "{table} {call}");
+        }
+    }
+    let counted = counts(&mut client);
+    assert!(
+        !counted.keys().any(|way| way.contains("unexpected")),
+        "{counted:?}"
+    );
+    assert_eq!(
+        all_ways(&mut client, DEBIT),
+        ["insert direct", "lock direct", "update direct"]
+    );
+    let log = server
+        .data_directory()
+        .parent()
+        .expect("its folder")
+        .join("log");
+    let log = std::fs::read_to_string(log).expect("the log");
+    let warnings: Vec<&str> = log
+        .lines()
+        .filter(|line| line.contains("WARNING") || line.contains("PANIC"))
+        .collect();
+    assert!(warnings.is_empty(), "{warnings:?}");
+}
+
+/// In the leader of a parallel plan a call is refused as by SQL.
+#[test]
+fn a_parallel_plan_refuses_as_before() {
+    if !is_tested() {
+        return;
+    }
+    let database = Database::new("parallel");
+    let mut client = warm(&database);
+    rows(
+        &mut client,
+        "CREATE TABLE many AS SELECT n FROM generate_series(1, 10000) n; ANALYZE many;
+         CREATE FUNCTION pay(n int) RETURNS int PARALLEL RESTRICTED LANGUAGE plpgsql AS
+             $$ BEGIN PERFORM credyt.debit_credits('ann', 'image'); RETURN n; END $$;
+         SET parallel_setup_cost = 0; SET parallel_tuple_cost = 0; SET min_parallel_table_scan_size = 0;
+         SET max_parallel_workers_per_gather = 2",
+    );
+    let sql = "SELECT pay(max(n)) FROM many WHERE n % 7 = 3";
+    let plan = values(&mut client, &format!("EXPLAIN {sql}")).join(" ");
+    assert!(plan.contains("Gather"), "{plan}");
+    let before = counts(&mut client);
+    let direct = refusal(&mut client, sql).code;
+    assert!(counts(&mut client).get("lock parallel") > before.get("lock parallel"));
+    rows(&mut client, "SET credyt.direct_access = off");
+    assert_eq!(direct, refusal(&mut client, sql).code);
 }

@@ -20,7 +20,7 @@ CREATE FUNCTION credyt.direct_access_counts()
 RETURNS TABLE (operation text, reason text, calls bigint)
     AS 'MODULE_PATHNAME', 'credyt_direct_access_counts' LANGUAGE c VOLATILE;
 COMMENT ON FUNCTION credyt.direct_access_counts() IS
-    'How often this session locked and updated a wallet directly, and why it used SQL otherwise.';
+    'How often this session reached rows of wallets, ledger and authorizations directly, and why it used SQL otherwise.';
 
 -- With the rights of the extension's owner: else pg_stat_activity hides other users' sessions. Texts of
 -- queries are not shown.

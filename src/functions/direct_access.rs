@@ -1,4 +1,4 @@
-//! `credyt.direct_access_counts()`: how often this session went to a wallet without SQL, and why not.
+//! `credyt.direct_access_counts()`: how often this session went to a row without SQL, and why not.
 
 use pgrx::pg_sys;
 

@@ -249,6 +249,7 @@ fn hold(store: &Store, request: &HoldRequest) -> Result<Outcome<AuthorizationRes
         scopes: request.scopes.clone(),
         reason: None,
         metadata: request.metadata.clone(),
+        place: None,
     };
     let counted = limit_check.count_hold(&mut open, credits);
     // A wallet that cannot be written holds nothing.

@@ -1,18 +1,20 @@
 //! Authorizations: credits held for actions that have not finished.
 
 use rust_decimal::Decimal;
-use serde_json::{Value as Json, json};
+use serde_json::Value as Json;
 use uuid::Uuid;
 
+use super::direct_access::{self, AUTHORIZATIONS};
+use super::direct_rows::KeyPart;
 use super::ledger::read_parts;
-use super::statement::{Columns, Statement, Store, TEXT, TEXTS, TIME, UUID, UUIDS};
-use super::table::{sql, table};
+use super::statement::{Columns, Statement, Store, TEXT, TEXTS, TIME, UUID, UUIDS, read_values};
+use super::table::{place, sql, table};
 use crate::errors::Result;
 use crate::ledger::margin::ModelCost;
 use crate::ledger::wallet::{EndedHold, Overrun, Part, Pin};
-use crate::ledger::{Amount, Moment};
+use crate::ledger::{Amount, Moment, jsonb};
 use crate::sql_types::field::{Field, FromColumn, Nth, types};
-use crate::sql_types::value::{self, Value};
+use crate::sql_types::value::{self, TablePlace, Value};
 
 table! {
     /// An authorization as it is kept.
@@ -43,6 +45,7 @@ table! {
         granted: Option<Decimal> as numeric,
     }
     changing {
+        expires_at: Moment as timestamptz,
         /// open, captured, released or expired.
         status: String as text,
         captured: Amount as credits,
@@ -52,7 +55,6 @@ table! {
         captured_cost: Option<Decimal> as numeric,
         /// By vendor and model.
         captured_costs: Vec<ModelCost> as jsonb,
-        expires_at: Moment as timestamptz,
         /// What is still pinned.
         pins: Vec<Pin> as jsonb,
         first_capture: Option<Uuid> as uuid,
@@ -60,7 +62,22 @@ table! {
         last_request: Option<Vec<u8>> as bytea,
         reason: Option<String> as text,
     }
+    beside {
+        /// Where its row was when it was read directly.
+        place: Option<TablePlace> = None,
+    }
 }
+
+const ASSET: usize = place(Authorization::DECLARED, "asset");
+const ALL: [usize; Authorization::DECLARED.len()] = {
+    let mut all = [0; Authorization::DECLARED.len()];
+    let mut at = 0;
+    while at < all.len() {
+        all[at] = at;
+        at += 1;
+    }
+    all
+};
 
 static INSERT: Statement = Statement {
     sql: sql!(
@@ -136,7 +153,12 @@ static BY_KEY: Statement = Statement {
 
 /// Keeps a new authorization. False, and nothing is written, when its key is taken.
 pub fn insert(store: &Store, new: &Authorization) -> Result<bool> {
-    let inserted = INSERT.run(store, &new.values()?)?.count() > 0;
+    let (values, key) = (new.values()?, new.idempotency_key.as_deref());
+    let inserted = match direct_access::insert(store, &AUTHORIZATIONS, &values, &new.customer, key)?
+    {
+        Some(inserted) => inserted,
+        None => INSERT.run(store, &values)?.count() > 0,
+    };
     if inserted && new.idempotency_key.is_some() {
         store.keep_key();
     }
@@ -145,8 +167,17 @@ pub fn insert(store: &Store, new: &Authorization) -> Result<bool> {
 
 /// Writes what captures, releases and extensions change.
 pub fn update(store: &Store, changed: &Authorization) -> Result<()> {
+    let changes = changed.changes()?;
+    if let Some(place) = changed.place {
+        let keys = [KeyPart::Text(&changed.customer), KeyPart::Id(changed.id)];
+        let first = Authorization::DECLARED.len() - changes.len();
+        let columns: Vec<(usize, Value)> = (first..).zip(changes.iter().copied()).collect();
+        if direct_access::update(store, &AUTHORIZATIONS, place, &keys, &columns)? {
+            return Ok(());
+        }
+    }
     let mut args = vec![value::text(&changed.customer), value::uuid(changed.id)];
-    args.extend(changed.changes()?);
+    args.extend(changes);
     UPDATE.run(store, &args)?;
     Ok(())
 }
@@ -188,6 +219,10 @@ pub fn next_end(store: &Store, customer: &str, asset: &str, now: Moment) -> Resu
 /// The asset of an authorization, which never changes; `None` where the customer has none with
 /// this id.
 pub fn asset_of(store: &Store, customer: &str, id: Uuid) -> Result<Option<String>> {
+    let keys = [KeyPart::Text(customer), KeyPart::Id(id)];
+    if let Some(row) = direct_access::read(store, &AUTHORIZATIONS, &keys, &[ASSET])? {
+        return read_values(&row.values).map(Some);
+    }
     let rows = ASSET_OF.run(store, &[value::text(customer), value::uuid(id)])?;
     rows.read_first()
 }
@@ -209,6 +244,14 @@ pub fn assets_of(store: &Store, ids: &[(&str, Uuid)]) -> Result<Vec<Option<Strin
 }
 
 pub fn by_id(store: &Store, customer: &str, id: Uuid) -> Result<Option<Authorization>> {
+    let keys = [KeyPart::Text(customer), KeyPart::Id(id)];
+    if let Some(row) = direct_access::read(store, &AUTHORIZATIONS, &keys, &ALL)? {
+        let read: Authorization = read_values(&row.values)?;
+        return Ok(Some(Authorization {
+            place: Some(row.place),
+            ..read
+        }));
+    }
     let rows = BY_ID.run(store, &[value::text(customer), value::uuid(id)])?;
     rows.read_first()
 }
@@ -218,9 +261,23 @@ pub fn by_key(store: &Store, customer: &str, key: &str) -> Result<Option<Authori
     rows.read_first()
 }
 
+/// `[{"grant": "...", "kind": "included", "credits": "3"}]`, grant null for overdraft.
 impl Field<types::jsonb> for Vec<Pin> {
     fn value(&self, _: &str) -> Result<Value> {
-        Ok(value::jsonb(&print_pins(self)))
+        let mut list = jsonb::List::default();
+        for pin in self {
+            let mut text = Uuid::encode_buffer();
+            let id = pin
+                .grant
+                .map(|(id, _)| &*id.hyphenated().encode_lower(&mut text));
+            let kind = pin.grant.map_or("overdraft", |(_, kind)| kind.as_str());
+            list.push(&[
+                ("kind", Some(kind)),
+                ("grant", id),
+                ("credits", Some(&pin.credits.to_string())),
+            ]);
+        }
+        Ok(value::jsonb_bytes(&list.finish()))
     }
 }
 
@@ -228,21 +285,6 @@ impl FromColumn for Vec<Pin> {
     fn from_value(value: Value) -> Result<Vec<Pin>> {
         read_pins(&Json::from_value(value)?)
     }
-}
-
-/// Pins as JSON: `[{"grant": "...", "kind": "included", "credits": "3"}]`, grant null for overdraft.
-fn print_pins(pins: &[Pin]) -> String {
-    let pins: Vec<Json> = pins
-        .iter()
-        .map(|pin| {
-            json!({
-                "grant": pin.grant.map(|(id, _)| id.to_string()),
-                "kind": pin.grant.map_or("overdraft", |(_, kind)| kind.as_str()),
-                "credits": pin.credits.to_string(),
-            })
-        })
-        .collect();
-    Json::Array(pins).to_string()
 }
 
 fn read_pins(pins: &Json) -> Result<Vec<Pin>> {

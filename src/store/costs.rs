@@ -241,6 +241,13 @@ static OF_DEBIT: Statement = Statement {
     args: &[TEXT, UUID, UUID],
 };
 
+/// Most authorizations have none: to see that costs less than to select all columns of none.
+static ANY_OF_AUTHORIZATION: Statement = Statement {
+    sql: "SELECT EXISTS (SELECT FROM credyt.vendor_costs c
+                         WHERE c.customer = $1 AND c.authorization_id = $2 AND c.debit_id IS NULL)",
+    args: &[TEXT, UUID],
+};
+
 static OF_REQUEST: Statement = Statement {
     sql: cost!(
         "c.customer = $1 AND c.asset = $2 AND coalesce(c.replaces, c.id) IN (
@@ -405,7 +412,11 @@ pub fn of_debit(
 
 /// The costs recorded for an authorization before it was captured.
 pub fn of_authorization(store: &Store, customer: &str, id: Uuid) -> Result<Vec<Cost>> {
-    of_debit(store, customer, Uuid::nil(), Some(id))
+    let args = [value::text(customer), value::uuid(id)];
+    match ANY_OF_AUTHORIZATION.run(store, &args)?.read_one()? {
+        true => of_debit(store, customer, Uuid::nil(), Some(id)),
+        false => Ok(Vec::new()),
+    }
 }
 
 /// The costs recorded for a vendor's request.

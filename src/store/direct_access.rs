@@ -1,8 +1,8 @@
-//! Direct access to a wallet's row: found by its key, locked and updated without SQL, which saves two
-//! statements of every call that moves credits. `wallet_row` does it; here is when.
+//! Direct access to the rows of hot tables, found by their keys, locked, updated and inserted without SQL: it
+//! saves the statements of every call that moves credits. `direct_rows` does it; here is when.
 //!
 //! It is done only where everything about it is known: the setting is on, the transaction and the server
-//! are of the kind that was tested, and the table is exactly as `DECLARED`. Whatever else there is, and
+//! are of the kind that was tested, and the table is exactly as declared. Whatever else there is, and
 //! whatever does not succeed at once, goes by SQL, before anything has been written: direct access never
 //! waits for a row that another session has. `counts` says how often, and why.
 
@@ -11,12 +11,15 @@ use std::cell::{Cell, RefCell};
 use pgrx::pg_sys::{self, Oid};
 use pgrx::{GucContext, GucFlags, GucRegistry, GucSetting};
 
-use super::statement::{Statement, Store};
-use super::wallet_row::{self, Row};
+use super::authorizations::Authorization;
+use super::direct_rows::{self, Inserted, KeyPart, Row};
+use super::ledger::Entry;
+use super::statement::{BOOL, Statement, Store, TEXT, TEXTS, WALLET};
+use super::table::Column;
+use super::wallets::WalletRow;
 use crate::errors::{self, Result};
-use crate::ledger::Moment;
 use crate::ledger::interrupt;
-use crate::sql_types::value::TablePlace;
+use crate::sql_types::value::{self, TablePlace, Value};
 
 /// The setting `credyt.direct_access`.
 static ENABLED: GucSetting<bool> = GucSetting::<bool>::new(true);
@@ -27,39 +30,94 @@ const TESTED: &[u32] = &[18];
 /// The first operations of a backend go by SQL, before it looks at the table: how many.
 const FIRST: u32 = 10;
 
-/// The table, its columns in their order, its constraints and its indexes, as `SHAPE` prints them.
-const DECLARED: &str = "\
+/// A table of which rows are reached directly.
+pub struct DirectTable {
+    /// Its place among those that a backend remembers.
+    nth: usize,
+    name: &'static str,
+    columns: &'static [Column],
+    types: &'static [Oid],
+    /// A trigger that fires on an UPDATE matters, too.
+    is_updated: bool,
+    /// What else it is, as `SHAPE` prints it.
+    shape: &'static str,
+}
+
+pub static WALLETS: DirectTable = DirectTable {
+    nth: 0,
+    name: "wallets",
+    columns: WalletRow::DECLARED,
+    types: WalletRow::TYPES,
+    is_updated: true,
+    shape: "\
 table r p heap plain
-1 customer pg_catalog.text -1 100 t
-2 asset pg_catalog.text -1 100 t
-3 created_at pg_catalog.timestamptz -1 0 t
-4 next_due_at pg_catalog.timestamptz -1 0 f
-5 overdraft_limit pg_catalog.numeric -1 0 t
-6 status pg_catalog.text -1 100 t
-7 status_reason pg_catalog.text -1 100 f
-8 metadata pg_catalog.jsonb -1 0 f
-9 state credyt.wallet -1 0 t
+not null asset, created_at, customer, overdraft_limit, state, status
 constraint wallets_pkey PRIMARY KEY (customer, asset)
 CREATE INDEX wallets_next_due_at ON credyt.wallets USING btree (next_due_at) WHERE (next_due_at IS NOT NULL)
-CREATE UNIQUE INDEX wallets_pkey ON credyt.wallets USING btree (customer, asset)";
+CREATE UNIQUE INDEX wallets_pkey ON credyt.wallets USING btree (customer, asset)",
+};
 
+pub static LEDGER: DirectTable = DirectTable {
+    nth: 1,
+    name: "ledger",
+    columns: Entry::DECLARED,
+    types: Entry::TYPES,
+    is_updated: false,
+    shape: "\
+table r p heap plain
+not null accounted_at, allocations, asset, balance, created_at, credits, customer, id, kind, occurred_at, revenue, seq
+constraint ledger_pkey PRIMARY KEY (customer, id)
+CREATE INDEX ledger_accounted_at ON credyt.ledger USING brin \
+(accounted_at timestamptz_minmax_multi_ops, created_at) WITH (pages_per_range='64', autosummarize='on')
+CREATE INDEX ledger_authorization ON credyt.ledger USING btree (customer, authorization_id) WHERE (authorization_id IS NOT NULL)
+CREATE UNIQUE INDEX ledger_key ON credyt.ledger USING btree (customer, idempotency_key) WHERE (idempotency_key IS NOT NULL)
+CREATE UNIQUE INDEX ledger_pkey ON credyt.ledger USING btree (customer, id)
+CREATE INDEX ledger_refers_to ON credyt.ledger USING btree (customer, refers_to) WHERE (refers_to IS NOT NULL)",
+};
+
+pub static AUTHORIZATIONS: DirectTable = DirectTable {
+    nth: 2,
+    name: "authorizations",
+    columns: Authorization::DECLARED,
+    types: Authorization::TYPES,
+    is_updated: true,
+    shape: "\
+table r p heap plain
+not null action, asset, captured, captured_quantity, created_at, credits, customer, expires_at, forgiven, id, overrun, pins, \
+priced, quantity, status
+constraint authorizations_pkey PRIMARY KEY (customer, id)
+CREATE UNIQUE INDEX authorizations_key ON credyt.authorizations USING btree (customer, idempotency_key) \
+WHERE (idempotency_key IS NOT NULL)
+CREATE INDEX authorizations_open ON credyt.authorizations USING btree (customer, asset, expires_at) WHERE (status = 'open'::text)
+CREATE UNIQUE INDEX authorizations_pkey ON credyt.authorizations USING btree (customer, id)",
+};
+
+const TABLES: usize = 3;
+
+/// The table of this name, its primary key, its index of idempotency keys; has it these columns and types ($2)
+/// and no others, and what else is it? $3: does it matter what fires on an UPDATE?
 static SHAPE: Statement = Statement {
-    sql: "SELECT c.oid, k.indexrelid, concat_ws(E'\\n',
+    sql: "SELECT c.oid, k.indexrelid, to_regclass('credyt.' || $1 || '_key')::oid,
+              (SELECT array_agg(concat_ws(' ', a.attname, CASE WHEN a.atttypid = 'credyt.wallet'::regtype THEN -1
+                                                               ELSE a.atttypid::bigint END,
+                                          CASE WHEN a.atttypmod <> -1 OR a.attgenerated <> '' OR a.attidentity <> ''
+                                                    OR a.atthasdef OR a.attisdropped
+                                                    OR a.attcollation <> t.typcollation THEN 'other' END)
+                                ORDER BY a.attnum)
+               FROM pg_attribute a LEFT JOIN pg_type t ON t.oid = a.atttypid
+               WHERE a.attrelid = c.oid AND a.attnum > 0) = $2,
+              concat_ws(E'\\n',
               (SELECT concat_ws(' ', 'table', c.relkind, c.relpersistence, m.amname,
                    CASE WHEN c.relrowsecurity OR c.relforcerowsecurity OR c.relhasrules OR c.relhassubclass
                              OR c.relispartition OR c.reloftype <> 0
                              OR EXISTS (SELECT FROM pg_inherits i WHERE c.oid IN (i.inhrelid, i.inhparent))
-                             OR EXISTS (SELECT FROM pg_trigger t WHERE t.tgrelid = c.oid)
+                             OR EXISTS (SELECT FROM pg_trigger t WHERE t.tgrelid = c.oid
+                                        AND (t.tgtype & 4 <> 0 OR $3 AND t.tgtype & 16 <> 0))
                              OR current_setting('citus.version', true) IS NOT NULL
                         THEN 'other' ELSE 'plain' END)
                FROM pg_am m WHERE m.oid = c.relam),
-              (SELECT string_agg(concat_ws(' ', a.attnum, a.attname, s.nspname || '.' || t.typname, a.atttypmod,
-                                           a.attcollation, a.attnotnull, nullif(a.attgenerated, ''),
-                                           nullif(a.attidentity, ''), CASE WHEN a.atthasdef THEN 'default' END),
-                                 E'\\n' ORDER BY a.attnum)
-               FROM pg_attribute a LEFT JOIN pg_type t ON t.oid = a.atttypid
-               LEFT JOIN pg_namespace s ON s.oid = t.typnamespace
-               WHERE a.attrelid = c.oid AND a.attnum > 0),
+              (SELECT 'not null ' || string_agg(a.attname, ', ' ORDER BY a.attname)
+               FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0 AND a.attnotnull),
               (SELECT string_agg(concat_ws(' ', 'constraint', o.conname, pg_get_constraintdef(o.oid)), E'\\n'
                                  ORDER BY o.conname)
                FROM pg_constraint o WHERE (o.conrelid = c.oid AND o.contype <> 'n') OR o.confrelid = c.oid),
@@ -69,8 +127,8 @@ static SHAPE: Statement = Statement {
                                           THEN 'unusable' END), E'\\n' ORDER BY n.relname)
                FROM pg_index i JOIN pg_class n ON n.oid = i.indexrelid WHERE i.indrelid = c.oid))
           FROM pg_class c LEFT JOIN pg_index k ON k.indrelid = c.oid AND k.indisprimary
-          WHERE c.oid = 'credyt.wallets'::regclass",
-    args: &[],
+          WHERE c.oid = to_regclass('credyt.' || $1)",
+    args: &[TEXT, TEXTS, BOOL],
 };
 
 /// What was done, or why it was left to SQL.
@@ -102,7 +160,7 @@ pub enum Way {
     Missing,
     /// Another session has the row, or has just changed it.
     Contended,
-    /// This call has written the row by SQL meanwhile.
+    /// This call has written the row by SQL.
     Written,
     /// What must not be: from now on this backend uses SQL.
     Unexpected,
@@ -126,22 +184,28 @@ const WAYS: [&str; 15] = [
     "unexpected",
 ];
 
-/// The two operations.
+/// The operations.
 #[derive(Clone, Copy)]
 #[repr(usize)]
 enum Operation {
     Lock,
     Update,
+    Read,
+    Insert,
 }
 
-const OPERATIONS: [&str; 2] = ["lock", "update"];
+const OPERATIONS: [&str; 4] = ["lock", "update", "read", "insert"];
 
-/// The table as it was found.
+/// A table as it was found.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Table {
-    pub wallets: Oid,
+    pub relation: Oid,
     /// The index of its primary key.
     pub key: Oid,
+    /// The unique index of its idempotency keys, where it has one.
+    pub unique: Oid,
+    pub types: &'static [Oid],
+    nth: usize,
     /// It is as declared.
     plain: bool,
 }
@@ -149,42 +213,88 @@ pub struct Table {
 thread_local! {
     static COUNTS: RefCell<[[u64; WAYS.len()]; OPERATIONS.len()]> =
         const { RefCell::new([[0; WAYS.len()]; OPERATIONS.len()]) };
-    /// Until the relation cache hears that it, or one of its indexes, has changed.
-    static TABLE: Cell<Option<Table>> = const { Cell::new(None) };
-    /// What the relation cache has heard while no table was known.
+    /// Each until the relation cache hears that it, or one of its indexes, has changed.
+    static KNOWN: [Cell<Option<Table>>; TABLES] = const { [const { Cell::new(None) }; TABLES] };
+    /// What the relation cache has heard.
     static CHANGES: Cell<u64> = const { Cell::new(0) };
     static EARLY: Cell<u32> = const { Cell::new(0) };
     static FAILED: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Locks a wallet's row as it is now. `None`: it has to be done by SQL, and nothing has been done.
-pub fn lock(store: &Store, customer: &str, asset: &str) -> Result<Option<Row>> {
-    access(store, Operation::Lock, |table| {
-        wallet_row::lock(table, customer, asset)
+/// Locks the row of this primary key as it is now, and reads these columns. `None`: it has to be done by
+/// SQL, and nothing has been done.
+pub fn lock(
+    store: &Store,
+    table: &'static DirectTable,
+    keys: &[KeyPart; 2],
+    wanted: &[usize],
+) -> Result<Option<Row>> {
+    access(store, table, Operation::Lock, |table| {
+        direct_rows::find(table, keys, wanted, true)
     })
 }
 
-/// Writes the row at this place, which this call has locked. False: it has to be done by SQL, and nothing
-/// has been done.
+/// Reads these columns of the row of this primary key. `None`: it has to be done by SQL.
+pub fn read(
+    store: &Store,
+    table: &'static DirectTable,
+    keys: &[KeyPart; 2],
+    wanted: &[usize],
+) -> Result<Option<Row>> {
+    access(store, table, Operation::Read, |table| {
+        direct_rows::find(table, keys, wanted, false)
+    })
+}
+
+/// Writes columns of the row at this place, which this call has read and no other session may write. False: it
+/// has to be done by SQL, and nothing has been done.
 pub fn update(
     store: &Store,
+    table: &'static DirectTable,
     place: TablePlace,
-    keys: [&str; 2],
-    state: &[u8],
-    next_due_at: Option<Moment>,
+    keys: &[KeyPart; 2],
+    changes: &[(usize, Value)],
 ) -> Result<bool> {
-    let done = access(store, Operation::Update, |table| {
-        let way = wallet_row::update(table, place, keys, state, next_due_at);
+    let done = access(store, table, Operation::Update, |table| {
+        let way = direct_rows::update(table, place, keys, changes);
         (way, (way == Way::Direct).then_some(()))
     })?;
     Ok(done.is_some())
+}
+
+/// Inserts a row, all its columns in their order. False: its key is taken. `None`: it has to be done by SQL,
+/// and nothing has been done.
+pub fn insert(
+    store: &Store,
+    table: &'static DirectTable,
+    row: &[Value],
+    customer: &str,
+    key: Option<&str>,
+) -> Result<Option<bool>> {
+    let index = key.map(|key| [customer, key]);
+    let inserted = access(store, table, Operation::Insert, |table| {
+        direct_rows::insert(table, row, index)
+    })?;
+    match inserted {
+        None => Ok(None),
+        Some(Inserted::Done) => Ok(Some(true)),
+        Some(Inserted::KeyTaken) => Ok(Some(false)),
+        Some(Inserted::Conflict) => {
+            // No replay: requests of one wallet come one after another, so the other one was about another wallet.
+            store.keep_key();
+            Err(errors::idempotency_conflict(
+                customer,
+                key.unwrap_or_default(),
+            ))
+        }
+    }
 }
 
 /// Called when the library is loaded.
 pub fn define_setting() {
     GucRegistry::define_bool_guc(
         c"credyt.direct_access",
-        c"Reads and writes wallets without SQL where nothing speaks against it.",
+        c"Reads and writes rows of hot tables without SQL where nothing speaks against it.",
         c"Off: every row is read and written by SQL. Results are the same.",
         &ENABLED,
         GucContext::Suset,
@@ -204,21 +314,28 @@ pub fn counts() -> Vec<(&'static str, &'static str, u64)> {
 
 /// Postgres has heard that a table or an index has changed; the invalid oid stands for all of them.
 pub fn changed(relation: Oid) {
-    let others = |table: Table| relation != table.wallets && relation != table.key;
-    if relation == Oid::INVALID || !TABLE.get().is_some_and(others) {
-        TABLE.set(None);
-        CHANGES.set(CHANGES.get() + 1);
-    }
+    CHANGES.set(CHANGES.get() + 1);
+    let is_about =
+        |table: Table| [Oid::INVALID, table.relation, table.key, table.unique].contains(&relation);
+    KNOWN.with(|known| {
+        for table in known
+            .iter()
+            .filter(|known| known.get().is_some_and(is_about))
+        {
+            table.set(None);
+        }
+    });
 }
 
 /// Does it where direct access is possible, and counts what came of it.
 fn access<R>(
     store: &Store,
+    table: &'static DirectTable,
     operation: Operation,
     section: impl FnOnce(Table) -> (Way, Option<R>),
 ) -> Result<Option<R>> {
     interrupt::check();
-    let (way, done) = match usable(store)? {
+    let (way, done) = match usable(store, table)? {
         Ok(table) => section(table),
         Err(way) => (way, None),
     };
@@ -231,41 +348,56 @@ fn access<R>(
 }
 
 /// The table, where nothing speaks against direct access.
-fn usable(store: &Store) -> Result<std::result::Result<Table, Way>> {
+fn usable(store: &Store, table: &'static DirectTable) -> Result<std::result::Result<Table, Way>> {
     if let Some(way) = obstacle() {
         return Ok(Err(way));
     }
-    if TABLE.get().is_none() {
+    let known = || KNOWN.with(|known| known.get(table.nth).and_then(Cell::get));
+    if known().is_none() {
         let early = EARLY.get();
         if early < FIRST {
             EARLY.set(early + 1);
             return Ok(Err(Way::First));
         }
-        look(store)?;
+        look(store, table)?;
     }
-    let known = TABLE.get().filter(|table| table.plain);
-    Ok(known.ok_or(Way::Table))
+    Ok(known().filter(|table| table.plain).ok_or(Way::Table))
 }
 
-/// Looks at what the table is like now. Where it changes meanwhile, the next call looks again.
-fn look(store: &Store) -> Result<()> {
+/// Looks at what the table is like now. Where anything changes meanwhile, the next call looks again.
+fn look(store: &Store, table: &'static DirectTable) -> Result<()> {
     let changes = CHANGES.get();
-    let found: Option<(Oid, Option<Oid>, String)> = SHAPE.run(store, &[])?.read_first()?;
-    if let Some((wallets, key, shape)) = found
+    let column = |(column, kind): (&Column, &Oid)| match *kind {
+        WALLET => format!("{} -1", column.name),
+        kind => format!("{} {}", column.name, kind.to_u32()),
+    };
+    let columns: Vec<String> = table.columns.iter().zip(table.types).map(column).collect();
+    let args = [
+        value::text(table.name),
+        value::texts(Some(&columns)),
+        value::bool(table.is_updated),
+    ];
+    let found: Option<(Oid, Option<Oid>, Option<Oid>, bool, String)> =
+        SHAPE.run(store, &args)?.read_first()?;
+    if let Some((relation, key, unique, has_columns, shape)) = found
         && CHANGES.get() == changes
     {
-        TABLE.set(Some(Table {
-            wallets,
+        let found = Table {
+            relation,
             key: key.unwrap_or(Oid::INVALID),
-            plain: shape == DECLARED,
-        }));
+            unique: unique.unwrap_or(Oid::INVALID),
+            types: table.types,
+            nth: table.nth,
+            plain: has_columns && shape == table.shape,
+        };
+        KNOWN.with(|known| known.get(table.nth).map(|known| known.set(Some(found))));
     }
     Ok(())
 }
 
 /// Is it, now that it is locked, what it was when it was looked at?
 pub(super) fn still_plain(table: Table) -> bool {
-    TABLE.get() == Some(table)
+    KNOWN.with(|known| known.get(table.nth).and_then(Cell::get)) == Some(table)
 }
 
 /// What speaks against direct access, whatever the table is like.

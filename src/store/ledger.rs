@@ -8,6 +8,7 @@ use rust_decimal::Decimal;
 use serde_json::{Value as Json, json};
 use uuid::Uuid;
 
+use super::direct_access::{self, LEDGER};
 use super::periods;
 use super::statement::{BIGINT, Columns, Statement, Store, TEXT, TEXTS, UUID};
 use super::table::{sql, table};
@@ -421,7 +422,11 @@ pub fn insert(store: &Store, entry: &mut Entry) -> Result<bool> {
         Some(_) => &INSERT_ONCE,
         None => &INSERT,
     };
-    let inserted = statement.run(store, &entry.values()?)?.count() > 0;
+    let (values, key) = (entry.values()?, entry.idempotency_key.as_deref());
+    let inserted = match direct_access::insert(store, &LEDGER, &values, &entry.customer, key)? {
+        Some(inserted) => inserted,
+        None => statement.run(store, &values)?.count() > 0,
+    };
     if inserted && entry.idempotency_key.is_some() {
         store.keep_key();
     }

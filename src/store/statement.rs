@@ -421,7 +421,7 @@ pub struct RowRef<'a> {
 impl RowRef<'_> {
     /// All its columns, in their order: into a declared row, a value, or a tuple of such.
     pub fn read<T: FromRow>(&self) -> Result<T> {
-        let mut reader = Reader { row: self, read: 0 };
+        let mut reader = Reader::new(Source::Row(self));
         let read = T::from_row(&mut reader)?;
         match reader.read == self.width() {
             true => Ok(read),
@@ -456,15 +456,32 @@ impl RowRef<'_> {
 
 /// A row that is being read, column after column.
 pub struct Reader<'a> {
-    row: &'a RowRef<'a>,
+    source: Source<'a>,
     read: usize,
 }
 
-impl Reader<'_> {
+enum Source<'a> {
+    Row(&'a RowRef<'a>),
+    Values(&'a [Value]),
+}
+
+impl<'a> Reader<'a> {
+    fn new(source: Source<'a>) -> Reader<'a> {
+        Reader { source, read: 0 }
+    }
+
     pub fn next<T: FromColumn>(&mut self) -> Result<T> {
         self.read += 1;
-        T::from_value(self.row.value(self.read))
+        T::from_value(match self.source {
+            Source::Row(row) => row.value(self.read),
+            Source::Values(values) => values.get(self.read - 1).copied().flatten(),
+        })
     }
+}
+
+/// Reads what a row's columns have been read to.
+pub fn read_values<T: FromRow>(values: &[Value]) -> Result<T> {
+    T::from_row(&mut Reader::new(Source::Values(values)))
 }
 
 /// What some columns of a row, one after another, are read into.

@@ -9,7 +9,8 @@ use uuid::Uuid;
 use super::assets::{self, Asset};
 use super::authorizations;
 use super::costs;
-use super::direct_access;
+use super::direct_access::{self, WALLETS};
+use super::direct_rows::KeyPart;
 use super::events::{self, OutboxEvent};
 use super::grants;
 use super::ledger::{self, Entry, Key, NewRows};
@@ -18,8 +19,9 @@ use super::periods;
 use super::plans::{self, Renewals};
 use super::statement::{
     BIGINT, INT, JSONB, NUMERIC, ROWS_AT_ONCE, Statement, Store, TEXT, TID, TIME, UUID, WALLET,
+    read_values,
 };
-use super::table::{sql, table};
+use super::table::{place, sql, table};
 use crate::errors::{self, Result};
 use crate::ledger::alerts::TopUpTrigger;
 use crate::ledger::interrupt::checked;
@@ -76,6 +78,17 @@ table! {
         ctid: TablePlace as tid,
     }
 }
+
+/// Where columns are in the table, from 0.
+const NEXT_DUE_AT: usize = place(WalletRow::DECLARED, "next_due_at");
+const STATE: usize = place(WalletRow::DECLARED, "state");
+/// The columns of `Found` but for the last.
+const FOUND: [usize; 4] = [
+    STATE,
+    NEXT_DUE_AT,
+    place(WalletRow::DECLARED, "status"),
+    place(WalletRow::DECLARED, "overdraft_limit"),
+];
 
 /// A wallet that is open for change: locked until the caller's transaction ends, and as it is now.
 pub struct OpenWallet {
@@ -341,8 +354,12 @@ fn find_at(
     asset: &str,
     at: Option<Moment>,
 ) -> Result<Option<OpenWallet>> {
-    let found = match direct_access::lock(store, customer, asset)? {
-        Some(row) => Some(row.found()?),
+    let keys = [KeyPart::Text(customer), KeyPart::Text(asset)];
+    let found = match direct_access::lock(store, &WALLETS, &keys, &FOUND)? {
+        Some(row) => {
+            let place = value::table_place(&row.place);
+            Some(read_values(&[row.values, vec![place]].concat())?)
+        }
         None => {
             let rows = LOCK.run(store, &[value::text(customer), value::text(asset)])?;
             rows.read_first()?
@@ -982,8 +999,15 @@ impl OpenWallet {
 
     fn write(&mut self, store: &Store, state: &[u8]) -> Result<()> {
         if let Some(place) = self.place {
-            let keys = [self.customer.as_str(), &self.asset.name];
-            if direct_access::update(store, place, keys, state, self.due_in_row())? {
+            let keys = [
+                KeyPart::Text(&self.customer),
+                KeyPart::Text(&self.asset.name),
+            ];
+            let changes = [
+                (STATE, value::bytes(state)),
+                (NEXT_DUE_AT, value::optional_moment(self.due_in_row())),
+            ];
+            if direct_access::update(store, &WALLETS, place, &keys, &changes)? {
                 self.place = None;
                 return Ok(());
             }
