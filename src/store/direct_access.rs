@@ -94,6 +94,9 @@ CREATE UNIQUE INDEX authorizations_pkey ON credyt.authorizations USING btree (cu
 
 const TABLES: usize = 3;
 
+/// What `SHAPE` returns: of the indexes each where there is one.
+type Seen = (Oid, Option<Oid>, Option<Oid>, bool, String);
+
 /// The table of this name, its primary key, its index of idempotency keys; has it these columns and types ($2)
 /// and no others, and what else is it? $3: does it matter what fires on an UPDATE?
 static SHAPE: Statement = Statement {
@@ -377,8 +380,7 @@ fn look(store: &Store, table: &'static DirectTable) -> Result<()> {
         value::texts(Some(&columns)),
         value::bool(table.is_updated),
     ];
-    let found: Option<(Oid, Option<Oid>, Option<Oid>, bool, String)> =
-        SHAPE.run(store, &args)?.read_first()?;
+    let found: Option<Seen> = SHAPE.run(store, &args)?.read_first()?;
     if let Some((relation, key, unique, has_columns, shape)) = found
         && CHANGES.get() == changes
     {
