@@ -134,7 +134,7 @@ fn a_damaged_subscription_is_found() {
     let (database, mut client) = damaged_database("subscriptions");
     rows(
         &mut client,
-        "SELECT credyt.create_plan('pro', 10, rollover => NULL), credyt.subscribe('dee', 'pro', now() - interval '70 days');
+        "SELECT credyt.create_plan('pro', 10, paid => 3, rollover => NULL), credyt.subscribe('dee', 'pro', now() - interval '70 days');
          SELECT credyt.change_plan('dee', 'pro', quantity => 2)",
     );
     assert_eq!(database.broken_invariants(), [""; 0]);
@@ -144,14 +144,14 @@ fn a_damaged_subscription_is_found() {
         ("3", edit("dee", "next_renewal", "\"2020-01-01T00:00:00Z\"")),
         ("3", set("next_renewal_at = next_renewal_at + interval '1 us'")),
         // Unpaid, what may roll over begins to wait at the same moment.
-        ("3", set("paid_through = now(), grants = '{}'")),
+        ("3", set("paid_through = now(), grants = '{}', moved = '{}'")),
         ("3", set("paid_through = now(), waits_until = now()")),
         ("7", edit("dee", "grants,0,waiting", "\"1\"")),
         ("3", set("ends_at = now()")),
         ("3", "DELETE FROM credyt.booked_subscriptions".to_owned()),
         // A difference is granted once, and a period has had no more than its terms.
         ("7", set("had_credits = 0")),
-        ("7", set("had_paid = -1")),
+        ("7", set("had_paid = 0")),
         ("7", "UPDATE credyt.plan_changes SET grant_id = gen_random_uuid()".to_owned()),
         // A period, a grant and a difference belong to one subscription.
         ("7", format!("INSERT INTO credyt.booked_subscriptions (id, ends_at, plan, grants, moved, {COPIED})

@@ -2,9 +2,9 @@
 
 CREATE TABLE credyt.assets (
     asset       text PRIMARY KEY,
-    scale       int NOT NULL,
-    rounding    text NOT NULL,
-    currency    text NOT NULL,
+    scale       int NOT NULL CHECK (scale BETWEEN 0 AND 10),
+    rounding    text NOT NULL CHECK (rounding IN ('up', 'down', 'half_up', 'half_even')),
+    currency    text NOT NULL CHECK (currency ~ '^[A-Z]{3}$'),
     timezone    text NOT NULL,
     created_at  timestamptz NOT NULL
 );

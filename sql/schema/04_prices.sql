@@ -3,7 +3,7 @@
 CREATE TABLE credyt.prices (
     asset         text NOT NULL,
     action        text NOT NULL,
-    version       int NOT NULL,
+    version       int NOT NULL CHECK (version > 0),
     customer      text,
     price_list    text,
     price         jsonb NOT NULL,
@@ -111,7 +111,7 @@ COMMENT ON COLUMN credyt.price_book.superseded_at IS 'End, exclusive; NULL: unti
 CREATE TABLE credyt.customer_price_lists (
     customer      text NOT NULL,
     asset         text NOT NULL,
-    version       int NOT NULL,
+    version       int NOT NULL CHECK (version > 0),
     price_list    text,
     as_of         timestamptz,
     effective_at  timestamptz NOT NULL,

@@ -4,12 +4,12 @@ CREATE TABLE credyt.grants (
     customer         text NOT NULL,
     id               uuid NOT NULL,
     asset            text NOT NULL,
-    kind             text NOT NULL,
+    kind             text NOT NULL CHECK (kind IN ('included', 'promotional', 'purchased')),
     priority         int NOT NULL,
-    credits          numeric NOT NULL,
-    paid             numeric NOT NULL,
-    settled          numeric NOT NULL,
-    debt_revenue     numeric NOT NULL,
+    credits          numeric NOT NULL CHECK (credits > 0),
+    paid             numeric NOT NULL CHECK (paid >= 0),
+    settled          numeric NOT NULL CHECK (settled BETWEEN 0 AND credits),
+    debt_revenue     numeric NOT NULL CHECK (debt_revenue >= 0),
     effective_at     timestamptz NOT NULL,
     expires_at       timestamptz,
     applies_to       text[],
@@ -19,8 +19,10 @@ CREATE TABLE credyt.grants (
     payment          text,
     currency         text,
     currency_paid    numeric,
-    exchange_rate    numeric,
-    PRIMARY KEY (customer, id)
+    exchange_rate    numeric CHECK (exchange_rate > 0),
+    PRIMARY KEY (customer, id),
+    -- Paid in another currency: all of it is known, or none.
+    CHECK (num_nulls(currency, currency_paid, exchange_rate) IN (0, 3))
 );
 CREATE INDEX grants_payment ON credyt.grants (customer, payment) WHERE payment IS NOT NULL;
 COMMENT ON TABLE credyt.grants IS 'Every grant as it was issued, append-only. What is left of it is in credyt.grant_balances.';

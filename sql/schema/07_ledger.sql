@@ -74,8 +74,8 @@ CREATE TABLE credyt.open_debts (
     seq       bigint NOT NULL,
     id        uuid NOT NULL,
     action    text,
-    owed      numeric NOT NULL,
-    returned  numeric NOT NULL,
+    owed      numeric NOT NULL CHECK (owed >= 0),
+    returned  numeric NOT NULL CHECK (returned >= 0),
     PRIMARY KEY (customer, asset, seq)
 );
 COMMENT ON TABLE credyt.open_debts IS 'Ledger rows that are still owed, the oldest paid first, and revocations that were owed once.';

@@ -2,8 +2,8 @@
 
 CREATE TABLE credyt.vendors (
     vendor      text NOT NULL,
-    version     int NOT NULL,
-    source      text NOT NULL,
+    version     int NOT NULL CHECK (version > 0),
+    source      text NOT NULL CHECK (source IN ('own', 'genai-prices', 'litellm')),
     definition  jsonb NOT NULL,
     created_at  timestamptz NOT NULL,
     PRIMARY KEY (vendor, version)
@@ -19,9 +19,9 @@ SELECT pg_catalog.pg_extension_config_dump('credyt.vendors', '');
 CREATE TABLE credyt.vendor_rates (
     vendor        text NOT NULL,
     model         text NOT NULL,
-    version       int NOT NULL,
-    source        text NOT NULL,
-    currency      text NOT NULL,
+    version       int NOT NULL CHECK (version > 0),
+    source        text NOT NULL CHECK (source IN ('own', 'genai-prices', 'litellm')),
+    currency      text NOT NULL CHECK (currency ~ '^[A-Z]{3}$'),
     rates         jsonb NOT NULL,
     effective_at  timestamptz,
     created_at    timestamptz NOT NULL,

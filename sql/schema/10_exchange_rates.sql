@@ -1,9 +1,9 @@
 -- Exchange rates: what a vendor charges, and what a customer paid, in another currency than the asset's.
 
 CREATE TABLE credyt.exchange_rates (
-    currency      text NOT NULL,
-    to_currency   text NOT NULL,
-    version       int NOT NULL,
+    currency      text NOT NULL CHECK (currency ~ '^[A-Z]{3}$'),
+    to_currency   text NOT NULL CHECK (to_currency ~ '^[A-Z]{3}$'),
+    version       int NOT NULL CHECK (version > 0),
     rate          numeric NOT NULL CHECK (rate > 0),
     effective_at  timestamptz,
     created_at    timestamptz NOT NULL,

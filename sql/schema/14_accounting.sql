@@ -49,7 +49,7 @@ CREATE TABLE credyt.period_grants (
     asset      text NOT NULL,
     through    timestamptz NOT NULL,
     grant_id   uuid NOT NULL,
-    kind       text NOT NULL,
+    kind       text NOT NULL CHECK (kind IN ('included', 'promotional', 'purchased')),
     remaining  numeric NOT NULL,
     deferred   numeric NOT NULL,
     PRIMARY KEY (customer, grant_id, through)

@@ -2,18 +2,18 @@
 
 CREATE TABLE credyt.plans (
     plan        text NOT NULL,
-    version     int NOT NULL,
+    version     int NOT NULL CHECK (version > 0),
     asset       text NOT NULL,
-    credits     numeric NOT NULL,
+    credits     numeric NOT NULL CHECK (credits >= 0),
     every       text NOT NULL,
-    paid        numeric NOT NULL,
-    rollover    numeric,
+    paid        numeric NOT NULL CHECK (paid >= 0),
+    rollover    numeric CHECK (rollover >= 0),
     priority    int NOT NULL,
     applies_to  text[],
     created_at  timestamptz NOT NULL,
     committed_at timestamptz,
-    rollover_percent numeric NOT NULL,
-    rollover_periods int,
+    rollover_percent numeric NOT NULL CHECK (rollover_percent BETWEEN 0 AND 100),
+    rollover_periods int CHECK (rollover_periods >= 0),
     PRIMARY KEY (plan, version)
 );
 COMMENT ON TABLE credyt.plans IS 'Every version of every plan, append-only. Written by credyt.create_plan.';
@@ -51,7 +51,7 @@ CREATE TABLE credyt.booked_subscriptions (
     customer         text NOT NULL,
     id               uuid NOT NULL,
     plan             text NOT NULL,
-    quantity         int NOT NULL,
+    quantity         int NOT NULL CHECK (quantity > 0),
     asset            text NOT NULL,
     timezone         text NOT NULL,
     starts_at        timestamptz NOT NULL,
@@ -66,12 +66,13 @@ CREATE TABLE credyt.booked_subscriptions (
     moved            int[] NOT NULL,
     waits_until      timestamptz,
     next_plan        text,
-    next_quantity    int,
+    next_quantity    int CHECK (next_quantity > 0),
     grant_id         uuid,
-    had_credits      numeric NOT NULL,
-    had_paid         numeric NOT NULL,
+    had_credits      numeric NOT NULL CHECK (had_credits >= 0),
+    had_paid         numeric NOT NULL CHECK (had_paid >= 0),
     created_at       timestamptz NOT NULL,
-    PRIMARY KEY (customer, id)
+    PRIMARY KEY (customer, id),
+    CHECK (cardinality(grants) = cardinality(moved))
 ) WITH (fillfactor = 80);
 COMMENT ON TABLE credyt.booked_subscriptions IS 'How far each subscription has been booked; changed under the lock of the wallet. Read credyt.subscriptions instead.';
 COMMENT ON COLUMN credyt.booked_subscriptions.customer IS 'Customer.';
@@ -340,11 +341,11 @@ CREATE TABLE credyt.plan_changes (
     id               uuid NOT NULL,
     subscription_id  uuid NOT NULL,
     from_plan        text NOT NULL,
-    from_quantity    int NOT NULL,
+    from_quantity    int NOT NULL CHECK (from_quantity > 0),
     to_plan          text NOT NULL,
-    to_quantity      int NOT NULL,
-    at               text NOT NULL,
-    proration        text,
+    to_quantity      int NOT NULL CHECK (to_quantity > 0),
+    at               text NOT NULL CHECK (at IN ('now', 'renewal')),
+    proration        text CHECK (proration IN ('difference', 'restart', 'none')),
     grant_id         uuid,
     created_at       timestamptz NOT NULL,
     period_end       timestamptz,
@@ -386,7 +387,7 @@ CREATE TABLE credyt.subscription_payments (
     customer         text NOT NULL,
     subscription_id  uuid NOT NULL,
     since            timestamptz NOT NULL,
-    until            timestamptz,
+    until            timestamptz CHECK (until > since),
     payment          text,
     created_at       timestamptz NOT NULL,
     PRIMARY KEY (customer, subscription_id, since)

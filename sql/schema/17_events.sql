@@ -6,7 +6,8 @@ CREATE TABLE credyt.events (
     customer         text NOT NULL,
     id               uuid NOT NULL,
     asset            text NOT NULL,
-    type             text NOT NULL,
+    type             text NOT NULL CHECK (type IN ('balance.low', 'balance.depleted', 'topup.requested', 'topup.capped', 'limit.warning',
+                                                   'limit.reached', 'grant.expiring', 'grant.expired', 'plan.renewed')),
     payload          jsonb NOT NULL,
     created_at       timestamptz NOT NULL,
     leased_until     timestamptz,
@@ -248,8 +249,8 @@ COMMENT ON COLUMN credyt.events_pending.created_at IS 'When it happened.';
 
 CREATE TABLE credyt.expiry_notices (
     asset        text PRIMARY KEY,
-    days         int[] NOT NULL,
-    kinds        text[] NOT NULL,
+    days         int[] NOT NULL CHECK (cardinality(days) BETWEEN 1 AND 10),
+    kinds        text[] NOT NULL CHECK (kinds <@ ARRAY['included', 'promotional', 'purchased']),
     set_at       timestamptz NOT NULL,
     searched_to  text
 );

@@ -4,8 +4,8 @@ CREATE TABLE credyt.erasures (
     customer    text NOT NULL,
     id          uuid NOT NULL,
     reason      text NOT NULL,
-    blanked     bigint NOT NULL,
-    open_holds  int NOT NULL,
+    blanked     bigint NOT NULL CHECK (blanked >= 0),
+    open_holds  int NOT NULL CHECK (open_holds >= 0),
     erased_at   timestamptz NOT NULL,
     PRIMARY KEY (customer, id)
 );
