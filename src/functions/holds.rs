@@ -202,19 +202,9 @@ fn hold(store: &Store, request: &HoldRequest) -> Result<Outcome<AuthorizationRes
         limits_refuse(store, request, &mut open, limit_check, credits)?;
         return Ok(refused("limit_exceeded", credits, available));
     }
-    // Captures are priced at this version, also where the hold itself was given in credits.
     let (price_version, month_used) = match priced {
         Some((version, month_used)) => (Some(version), month_used),
-        None => {
-            let prices = prices::applicable(store, &asset, action, Some(&request.customer))?;
-            let version = prices.at(open.now, open.now);
-            let price = version.as_ref().and_then(|version| version.price.as_ref());
-            let used = match price.is_some_and(|price| price.counts_months()) {
-                true => Some(open.learn_used(store, action, open.now)?),
-                false => None,
-            };
-            (version.map(|version| version.version), used)
-        }
+        None => capture_price(store, &asset, request, &mut open)?,
     };
     let expires_at = ends(open.now, request.ttl_seconds)?;
     let authorization = Authorization {
@@ -267,6 +257,24 @@ fn hold(store: &Store, request: &HoldRequest) -> Result<Outcome<AuthorizationRes
         available,
         open.now,
     )))
+}
+
+/// The version at which captures are priced of a hold that was given in credits, and what was used in the month if the
+/// price counts it.
+fn capture_price(
+    store: &Store,
+    asset: &assets::Asset,
+    request: &HoldRequest,
+    open: &mut OpenWallet,
+) -> Result<(Option<i32>, Option<Decimal>)> {
+    let prices = prices::applicable(store, asset, &request.action, Some(&request.customer))?;
+    let version = prices.at(open.now, open.now);
+    let price = version.as_ref().and_then(|version| version.price.as_ref());
+    let used = match price.is_some_and(|price| price.counts_months()) {
+        true => Some(open.learn_used(store, &request.action, open.now)?),
+        false => None,
+    };
+    Ok((version.map(|version| version.version), used))
 }
 
 /// A refusal for lack of credits: all that it may write is that they are to be bought.

@@ -179,6 +179,17 @@ impl fmt::Display for Corrupt {
     }
 }
 
+fn ensure(holds: bool, invariant: &'static str) -> Result<(), Corrupt> {
+    match holds {
+        true => Ok(()),
+        false => Err(Corrupt(invariant)),
+    }
+}
+
+fn in_wallet(amount: Amount) -> bool {
+    !amount.is_negative() && amount < Amount::MAX_WALLET
+}
+
 impl Wallet {
     /// An empty wallet, opened at this moment.
     pub fn new(opened_at: Moment) -> Wallet {
@@ -937,14 +948,6 @@ impl Wallet {
 
     /// The invariants that hold within one state.
     pub fn check(&self) -> Result<(), Corrupt> {
-        let in_wallet = |a: Amount| !a.is_negative() && a < Amount::MAX_WALLET;
-        let ensure = |holds: bool, invariant: &'static str| {
-            if holds {
-                Ok(())
-            } else {
-                Err(Corrupt(invariant))
-            }
-        };
         // What plans give is never turned away, so it does not count here, and there is room for as
         // many credits again as can be issued.
         let issued = self.grants.iter().filter(|g| g.kind != Kind::Included);
@@ -960,6 +963,20 @@ impl Wallet {
             in_wallet(self.held_overdraft),
             "held_overdraft is out of range",
         )?;
+        ensure(
+            self.month_uses.iter().all(|one| one.since.has_a_date()),
+            "a month that no calendar has",
+        )?;
+        ensure(
+            !self.closed || self.next_renewal.is_none(),
+            "a closed wallet renews",
+        )?;
+        self.check_limits()?;
+        self.check_alerts()?;
+        self.check_grants()
+    }
+
+    fn check_limits(&self) -> Result<(), Corrupt> {
         ensure(self.limits.len() <= MAX_LIMITS, "more than 100 limits")?;
         for limit in &self.limits {
             ensure(check_scope(&limit.scope).is_ok(), "a limit on no scope")?;
@@ -981,10 +998,10 @@ impl Wallet {
                 "what is used under a limit is out of range",
             )?;
         }
-        ensure(
-            self.month_uses.iter().all(|one| one.since.has_a_date()),
-            "a month that no calendar has",
-        )?;
+        Ok(())
+    }
+
+    fn check_alerts(&self) -> Result<(), Corrupt> {
         ensure(
             self.alert_state.alerts.len() <= MAX_ALERTS,
             "more than 10 alerts",
@@ -1032,10 +1049,10 @@ impl Wallet {
                 "a time that no calendar has",
             )?;
         }
-        ensure(
-            !self.closed || self.next_renewal.is_none(),
-            "a closed wallet renews",
-        )?;
+        Ok(())
+    }
+
+    fn check_grants(&self) -> Result<(), Corrupt> {
         let mut total = Amount::ZERO;
         for grant in &self.grants {
             ensure(
