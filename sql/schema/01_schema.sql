@@ -31,8 +31,8 @@
 -- Tables: `customer` is the first column of every key of a customer's rows: it is the shard key and the tenant key.
 -- There are no foreign keys: one to a wallet would lock the hottest row. What a row must always satisfy is a CHECK, but
 -- for the tables that debits and holds write (wallets, ledger, authorizations, vendor_requests, limit_uses): two CHECKs
--- on the ledger add 73,000 instructions to the 590,000 of a debit, since Postgres reads them again for each statement.
--- credyt.verify() checks what matters in them.
+-- on the ledger add 73,000 instructions to a debit, since Postgres reads them again for each statement, and direct access
+-- would not look at them. credyt.verify() checks what matters in these tables.
 --
 -- Functions: writers run with their owner's rights and a fixed search_path, so that a caller needs no rights on tables
 -- and can put nothing in their way. Sequential scans are off for them: every statement goes by a key, and a plan made
