@@ -277,3 +277,31 @@ DELETE FROM credyt.ended_grants;
 TRUNCATE credyt.plan_changes;
 
 SELECT * FROM credyt.verify();
+
+-- Limits count on through a change: neither the new credits nor a restart give them back
+SELECT pg_temp.clock('2026-06-01 00:00Z');
+\o /dev/null
+SELECT credyt.subscribe('lim', 'basic'), credyt.set_limit('lim', 'user:*', 150), credyt.set_limit('lim', 'action:image', 500, 'ever');
+\o
+SELECT credits FROM credyt.debit_credits('lim', 'image', credits => 60, scopes => '{user:ann}');
+SELECT approved, reason FROM credyt.authorize('lim', 'image', credits => 30, scopes => '{user:ann}', idempotency_key => 'h');
+SELECT pg_temp.clock('2026-06-16 00:00Z');
+SELECT plan FROM credyt.change_plan('lim', 'basic', 'pro');
+SELECT plan, period_start FROM credyt.change_plan('lim', 'pro', 'max', proration => 'restart');
+SELECT scope, cap, used, held FROM credyt.limits_used WHERE customer = 'lim' ORDER BY scope;
+SELECT approved, reason FROM credyt.authorize('lim', 'image', credits => 91, scopes => '{user:ann}');
+SELECT credits FROM credyt.debit_credits('lim', 'image', credits => 90, scopes => '{user:ann}');
+SELECT scope, used, held FROM credyt.limits_used WHERE customer = 'lim' ORDER BY scope;
+
+-- On the day of the renewal: a moment before it the difference is next to nothing, at its moment all of it
+\o /dev/null
+SELECT pg_temp.clock('2026-06-01 00:00Z'), credyt.subscribe('eve', 'basic'), credyt.subscribe('dot', 'basic');
+\o
+SELECT pg_temp.clock('2026-06-30 23:59:59Z');
+SELECT plan, period_end FROM credyt.change_plan('eve', 'basic', 'pro');
+SELECT pg_temp.clock('2026-07-01 00:00Z');
+SELECT plan, period_end FROM credyt.change_plan('dot', 'basic', 'pro');
+SELECT credits, paid, effective_at, expires_at, rolled FROM pg_temp.mine WHERE customer = 'eve';
+SELECT settled FROM credyt.balance('eve');
+SELECT credits, paid, effective_at, expires_at, rolled FROM pg_temp.mine WHERE customer = 'dot';
+SELECT * FROM credyt.verify();
