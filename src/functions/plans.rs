@@ -508,7 +508,7 @@ impl PlanChange {
             ));
         }
         let (from, id) = (&subscription.on, subscription.id);
-        self.write_down(store, open, from, &to, id, None, None)?;
+        self.write_down(store, open, [from, &to], id, None, None)?;
         subscription.scheduled = Some(to).filter(|to| !to.same(&subscription.on));
         plans::schedule(store, &self.customer, subscription)?;
         SubscriptionResult::new(&self.customer, known, open.now, false)
@@ -532,7 +532,7 @@ impl PlanChange {
             .change(to.clone(), proration, open.asset.rounding, open.now)
             .map_err(|why| errors::different_periods(&from.plan.plan, &to.plan.plan, why))?;
         let granted = renewing.difference.as_ref().map(|(grant, _)| grant.id);
-        self.write_down(store, open, &from, &to, id, granted, period_end)?;
+        self.write_down(store, open, [&from, &to], id, granted, period_end)?;
         open.change_plan(store, changed, renewing, self.key)?;
         let known = plans::by_id(store, &self.customer, id)?.ok_or_else(missing_row)?;
         SubscriptionResult::new(&self.customer, known, open.now, false)
@@ -542,8 +542,7 @@ impl PlanChange {
         &self,
         store: &Store,
         open: &OpenWallet,
-        from: &Seats,
-        to: &Seats,
+        [from, to]: [&Seats; 2],
         subscription: Uuid,
         grant: Option<Uuid>,
         period_end: Option<Moment>,
