@@ -3,7 +3,7 @@
 # ARGS=10000 makes ten times as many of both, and takes 8 GB and an hour).
 #
 # Twenty customers live for a year: grants, debits with and without costs, usage and scopes, a refund, a capture, an expiry.
-# Each is copied so many times with all rows, so the books are whole: verify() finds nothing. Then it measures.
+# Each is copied a number of times with all rows, so the books are whole: verify() finds nothing. Then it measures.
 # The server is the one of PGHOST, PGPORT, PGUSER and PGDATABASE, as a superuser; its database `capacity` is made again.
 set -euo pipefail
 cd "$(dirname "$0")/.."

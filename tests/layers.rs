@@ -144,3 +144,42 @@ fn the_files_of_the_schema_are_numbered_and_listed() {
         }
     }
 }
+
+#[test]
+fn the_guides_name_what_is_there() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let places = [
+        "",
+        "src",
+        "sql/schema",
+        "docs",
+        "src/ledger",
+        "src/store",
+        "src/functions",
+    ];
+    let code = ["functions", "ledger", "sql_types", "store"]
+        .map(lines)
+        .concat();
+    for page in ["ARCHITECTURE.md", "CONTRIBUTING.md"] {
+        let text = fs::read_to_string(root.join(page)).expect(page);
+        for name in text.split('`').skip(1).step_by(2) {
+            let is_path = [".rs", ".sql", ".md", "/"]
+                .iter()
+                .any(|end| name.ends_with(end));
+            if is_path && !name.contains([' ', '*']) {
+                let found = places
+                    .iter()
+                    .any(|place| root.join(place).join(name).exists());
+                assert!(found, "{page} names {name}, which is not there");
+            }
+            if let Some((_, function)) = name.split_once("::")
+                && name.starts_with(char::is_uppercase)
+            {
+                let found = code
+                    .iter()
+                    .any(|(_, line)| line.contains(&format!("fn {function}")));
+                assert!(found, "{page} names {name}, which is not there");
+            }
+        }
+    }
+}

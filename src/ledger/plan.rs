@@ -40,7 +40,7 @@ impl Rollover {
         self.times.is_none_or(|times| moved < times)
     }
 
-    /// So many of these unspent credits move, of an asset with so many decimals. What waits for a
+    /// How many of these unspent credits move, at the decimals of the asset. What waits for a
     /// payment was a percentage before.
     pub fn of(&self, unspent: Amount, waiting: Amount, scale: u32) -> Amount {
         let most = if waiting.is_positive() {

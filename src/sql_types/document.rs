@@ -23,7 +23,7 @@ const MAX_BINARY: usize = 5 * MAX_BYTES;
 /// So long a jsonb is read by way of its text, which is at most 6 MB: 40 of the longest numbers.
 const SHORT: usize = 512;
 
-/// A document of so many bytes and values is made by way of its text.
+/// A document of this many bytes and values is made by way of its text.
 const FEW: usize = 1 << 16;
 
 /// As deep as serde reads a text.
