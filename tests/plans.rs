@@ -298,6 +298,25 @@ fn a_year_of_missed_periods_is_read_as_it_will_be_booked() {
     assert_eq!(value(&mut client, days), "121 121");
 }
 
+/// However many grants there are and are due: the time that a view takes grows with them, and no faster.
+#[test]
+fn what_is_due_is_worked_through_once_for_all_grants() {
+    let database = Database::new("plans_once");
+    let mut client = database.connect();
+    clock(&mut client, "2026-01-01Z");
+    rows(
+        &mut client,
+        "SELECT credyt.create_plan('daily', 10, '1 day'), credyt.subscribe('ann', 'daily')",
+    );
+    clock(&mut client, "2026-02-01Z");
+    rows(&mut client, "SET track_functions = 'all'; BEGIN");
+    let grants = "SELECT count(*) FROM credyt.grant_balances";
+    assert_eq!(value(&mut client, grants), "32");
+    let calls = "SELECT calls FROM pg_stat_xact_user_functions WHERE funcname = 'wallet_state_at'";
+    assert_eq!(value(&mut client, calls), "1");
+    rows(&mut client, "COMMIT");
+}
+
 #[test]
 fn starts_are_those_that_postgres_computes() {
     // Anchors at the ends of months and leap days, over both clock changes, in three zones. Postgres

@@ -159,29 +159,35 @@ COMMENT ON FUNCTION credyt.pending_grants(text, text, credyt.wallet, timestamptz
     'The grants of renewals that are pending at a moment.';
 
 CREATE VIEW credyt.grant_balances AS
-SELECT g.customer, g.id, g.asset, g.kind, g.priority, g.credits,
-       coalesce(o.remaining, 0) AS remaining,
-       coalesce(o.held, 0) AS held,
+SELECT w.customer, g.id, w.asset, g.kind, g.priority, g.credits,
+       coalesce(g.remaining, 0) AS remaining,
+       coalesce(g.held, 0) AS held,
        g.paid,
-       coalesce(o.deferred, 0.00) AS deferred,
+       coalesce(g.deferred, 0.00) AS deferred,
        g.effective_at, g.expires_at, g.applies_to, g.origin,
        false AS replayed
-FROM (
-    SELECT i.customer, i.id, i.asset, i.kind, i.priority, i.credits, i.paid, i.effective_at,
+FROM credyt.wallets w
+CROSS JOIN LATERAL (
+    SELECT CASE WHEN w.next_due_at <= (SELECT credyt.statement_time())
+                THEN credyt.wallet_state_at(w.customer, w.asset, w.state, (SELECT credyt.statement_time()))
+                ELSE w.state END AS state
+    OFFSET 0
+) n
+-- OFFSET 0, here too: what is due is worked through once for a wallet, not once for each of its grants.
+CROSS JOIN LATERAL (
+    SELECT i.id, i.kind, i.priority, i.credits, o.remaining, o.held, i.paid, o.deferred, i.effective_at,
            coalesce(e.ended_at, i.expires_at) AS expires_at, i.applies_to, i.origin
     FROM credyt.grants i
     LEFT JOIN credyt.ended_grants e ON e.customer = i.customer AND e.grant_id = i.id
+    LEFT JOIN credyt.grants(n.state) AS o ON o.id = i.id
+    WHERE i.customer = w.customer AND i.asset = w.asset
     UNION ALL
-    SELECT w.customer, d.id, w.asset, d.kind, d.priority, d.credits, d.paid, d.effective_at, d.expires_at,
-           d.applies_to, d.origin
-    FROM credyt.wallets w
-    CROSS JOIN LATERAL credyt.pending_grants(w.customer, w.asset, w.state, (SELECT credyt.statement_time())) AS d
+    SELECT d.id, d.kind, d.priority, d.credits, d.remaining, d.held, d.paid, d.deferred, d.effective_at,
+           d.expires_at, d.applies_to, d.origin
+    FROM credyt.pending_grants(w.customer, w.asset, w.state, (SELECT credyt.statement_time())) AS d
     WHERE w.next_due_at <= (SELECT credyt.statement_time())
-) g
-LEFT JOIN (
-    SELECT w.customer, open.id, open.remaining, open.held, open.deferred
-    FROM credyt.current_wallets w CROSS JOIN LATERAL credyt.grants(w.state) AS open
-) o ON o.customer = g.customer AND o.id = g.id;
+    OFFSET 0
+) g;
 COMMENT ON VIEW credyt.grant_balances IS 'What is left of every grant? Future, spent and ended ones too.';
 COMMENT ON COLUMN credyt.grant_balances.customer IS 'Customer.';
 COMMENT ON COLUMN credyt.grant_balances.id IS 'The grant.';
