@@ -22,7 +22,8 @@ read -r passed failed <<<"$(awk '/^(test result: .*)?[0-9]+ passed[;,] [0-9]+ fa
 took="$((SECONDS - began)) s"
 if [ $code = 0 ]; then
     [ "$passed" = 0 ] || took+=", $passed tests"
-    echo "${line:+$line }ok, $took" >&2
+    skipped=$(sed -n '1{/^skipped: /p}' "$log")
+    echo "${line:+$line }${skipped:-ok, $took}" >&2
 else
     said=$(tail -n "${LOG_LINES:-40}" "$log" | sed 's/^/    /')
     printf '%s\n' "${line:+$line }FAILED, $took" "$said" "    (all of it: ${log#"$PWD"/})" >&2

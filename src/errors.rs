@@ -53,6 +53,8 @@ pub enum Code {
     TooManyActions,
     /// The library and the SQL objects do not fit.
     VersionsDiffer,
+    /// Something has to be set up before.
+    NotReady,
     /// A state that only damage explains.
     DataCorrupted,
 }
@@ -77,7 +79,7 @@ impl Code {
             Code::OutOfRange => "22003",
             Code::TooManyGrants | Code::TooManySubscriptions | Code::TooManyActions => "54000",
             Code::SerializationFailure => "40001",
-            Code::VersionsDiffer => "55000",
+            Code::VersionsDiffer | Code::NotReady => "55000",
             Code::DataCorrupted => "XX001",
         }
     }
@@ -104,6 +106,7 @@ impl Code {
             Code::TooManySubscriptions => "too_many_subscriptions",
             Code::TooManyActions => "too_many_actions",
             Code::VersionsDiffer => "versions_differ",
+            Code::NotReady => "not_ready",
             Code::DataCorrupted => "data_corrupted",
         }
     }
@@ -262,6 +265,62 @@ pub fn role_is_everyone() -> Error {
     invalid("role", "public is everyone")
         .with("role", "public")
         .hint("Name the role that needs it; make one with CREATE ROLE.")
+}
+
+/// A cluster that tables cannot be distributed over as it is.
+fn not_ready(message: impl Into<String>, hint: &str) -> Error {
+    Error::new(Code::NotReady, message).hint(hint)
+}
+
+pub fn no_citus() -> Error {
+    not_ready(
+        "this database has no Citus",
+        "Add citus to shared_preload_libraries on every node, restart, and run CREATE EXTENSION citus in this database on each.",
+    )
+}
+
+pub fn not_the_coordinator() -> Error {
+    not_ready(
+        "this node is not the coordinator of the cluster",
+        "Call distribute on the coordinator.",
+    )
+}
+
+pub fn coordinator_not_in_cluster() -> Error {
+    not_ready(
+        "the cluster does not know the coordinator's address, so it would have no copy of prices and assets",
+        "SELECT citus_set_coordinator_host('address of this server');",
+    )
+}
+
+pub fn no_workers() -> Error {
+    not_ready(
+        "the cluster has no node that takes shards",
+        "SELECT citus_add_node('address of a worker', 5432);",
+    )
+}
+
+pub fn node_not_ready(node: &str, why: &str) -> Error {
+    not_ready(
+        format!("node {node} is not ready: {why}"),
+        "Install the same version of credyt_pg on every node; CREATE EXTENSION credyt_pg on the coordinator reaches them all.",
+    )
+    .with("node", node)
+}
+
+pub fn node_refused(node: &str, why: &str) -> Error {
+    not_ready(
+        format!("node {node} failed: {why}"),
+        "Make the node work, and its roles those of the coordinator; then call it again.",
+    )
+    .with("node", node)
+}
+
+pub fn already_distributed() -> Error {
+    not_ready(
+        "the tables of credyt_pg are distributed already",
+        "SELECT * FROM citus_tables; shows how.",
+    )
 }
 
 /// The functions run with the owner's rights, so it keeps them all.

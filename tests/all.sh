@@ -47,6 +47,7 @@ around_it() { # major pg_config: lints, and what is built around the extension
     CREDYT_OPTIONS="-c fsync=off" step "Clients on PostgreSQL $1" scripts/server.sh run "$2" -- tests/clients/run.sh
     CREDYT_OPTIONS="-c fsync=off" step "Examples on PostgreSQL $1" scripts/server.sh run "$2" -- tests/examples.sh
     LOG_LINES=60 step "Packages for PostgreSQL $1" tests/packages.sh "$2"
+    LOG_LINES=60 step "Citus on PostgreSQL $1" tests/citus.sh "$2"
     step "The demo and its pictures on PostgreSQL $1" scripts/server.sh run "$2" -- scripts/demo.sh report target/report.html
 }
 

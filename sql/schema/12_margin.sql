@@ -471,26 +471,29 @@ COMMENT ON COLUMN credyt.runway.days_left IS 'Days until the credits are spent a
 -- A cost that was computed again leaves its correction here, and not what it corrects.
 CREATE VIEW credyt.converted_costs AS
 SELECT c.customer, c.asset, c.debit_id, c.cost_id, c.vendor, c.model, c.occurred_at, c.currency,
-       credyt.as_money(round(c.cost / c.exchange_rate, 10)) AS currency_cost, c.exchange_rate, a.currency AS to_currency,
+       credyt.as_money(round(c.cost / c.exchange_rate, 10)) AS currency_cost, c.exchange_rate, c.to_currency,
        credyt.as_money(c.cost) AS cost
 FROM (
     SELECT l.customer, l.asset, l.id AS debit_id, NULL::uuid AS cost_id, p.part->>'vendor' AS vendor,
            p.part->>'model' AS model, l.occurred_at, p.part->>'currency' AS currency,
-           (p.part->>'exchange_rate')::numeric AS exchange_rate, (p.part->>'cost')::numeric AS cost
+           (p.part->>'exchange_rate')::numeric AS exchange_rate, (p.part->>'cost')::numeric AS cost,
+           a.currency AS to_currency
     FROM credyt.ledger l
+    JOIN credyt.assets a ON a.asset = l.asset
     CROSS JOIN LATERAL jsonb_array_elements(l.costs) WITH ORDINALITY AS p (part, nth)
     WHERE l.kind = 'debit' AND p.part ? 'exchange_rate'
       AND NOT EXISTS (SELECT FROM credyt.vendor_costs k
                       WHERE k.customer = l.customer AND k.debit_id = l.id AND k.replaces = l.id AND k.part = p.nth - 1)
     UNION ALL
-    SELECT c.customer, c.asset, c.debit_id, c.id, c.vendor, c.model, c.occurred_at, c.currency, c.exchange_rate, c.cost
+    SELECT c.customer, c.asset, c.debit_id, c.id, c.vendor, c.model, c.occurred_at, c.currency, c.exchange_rate, c.cost,
+           a.currency
     FROM credyt.vendor_costs c
+    JOIN credyt.assets a ON a.asset = c.asset
     WHERE c.exchange_rate IS NOT NULL
       AND NOT EXISTS (SELECT FROM credyt.vendor_costs k
                       WHERE k.customer = c.customer AND k.seq > c.seq
                         AND (k.replaces = c.id OR k.replaces = c.replaces AND k.part = c.part))
-) c
-JOIN credyt.assets a ON a.asset = c.asset;
+) c;
 COMMENT ON VIEW credyt.converted_costs IS 'Which vendor costs were converted to the asset''s currency, and at which rate?';
 COMMENT ON COLUMN credyt.converted_costs.customer IS 'Customer.';
 COMMENT ON COLUMN credyt.converted_costs.asset IS 'In whose margin it counts.';

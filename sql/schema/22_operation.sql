@@ -22,6 +22,13 @@ RETURNS TABLE (operation text, reason text, calls bigint)
 COMMENT ON FUNCTION credyt.direct_access_counts() IS
     'How often this session reached rows of wallets, ledger and authorizations directly, and why it used SQL otherwise.';
 
+-- Runs with the caller's rights: distributing tables is the owner's. The way back is a dump: docs/scale.md.
+CREATE FUNCTION credyt.distribute(shards int DEFAULT 32) RETURNS int
+    AS 'MODULE_PATHNAME', 'credyt_distribute' LANGUAGE c VOLATILE
+    SET search_path = pg_catalog, pg_temp;
+COMMENT ON FUNCTION credyt.distribute(int) IS
+    'Distributes the tables over the nodes of a Citus cluster, by customer; returns the number of tables.';
+
 -- With the rights of the extension's owner: else pg_stat_activity hides other users' sessions. Texts of
 -- queries are not shown.
 CREATE FUNCTION credyt.old_snapshots()

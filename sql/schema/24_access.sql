@@ -103,6 +103,7 @@ FROM (VALUES
     -- The owner's.
     ('function', 'allow', '{}'),
     ('function', 'disallow', '{}'),
+    ('function', 'distribute', '{}'),
     -- What only the other functions and the triggers call, with the owner's rights.
     ('function', 'keep_period', '{}'),
     ('function', 'repriced', '{}'),

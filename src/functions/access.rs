@@ -4,14 +4,14 @@ use pgrx::pg_sys;
 
 use crate::errors::{self, Result};
 use crate::sql_types::{Args, row, value};
-use crate::store::Store;
 use crate::store::access::{self, Capability};
+use crate::store::{Store, cluster};
 
 type DatumResult = Result<Option<pg_sys::Datum>>;
 
 pub fn allow(args: &Args) -> DatumResult {
     change(args, |store, role, what, allowed| {
-        access::grant(store, role, what)?;
+        access::grant(store, role, what, cluster::is_distributed())?;
         if !allowed.contains(&what) {
             allowed.push(what);
         }

@@ -3,6 +3,7 @@
 mod access;
 mod accounting;
 mod capture;
+mod cluster;
 mod costing;
 mod costs;
 mod debit;
@@ -106,6 +107,7 @@ crate::sql_types::sql_functions! {
         "credyt_statement_time" => reading::statement_time;
         "credyt_alert_rules" => events::alert_rules;
         "credyt_topup_rules" => events::topup_rules;
+    "credyt_distribute" => cluster::distribute;
     "credyt_allow" => access::allow;
     "credyt_disallow" => access::disallow;
     "credyt_wallet_in" => wallet_type::input;

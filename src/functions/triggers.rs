@@ -7,7 +7,7 @@ use pgrx::pg_sys;
 
 use crate::errors::{self, Result};
 use crate::sql_types::Args;
-use crate::store::{Store, cache_epoch, erasure, plans};
+use crate::store::{Store, cache_epoch, cluster, erasure, plans};
 
 /// Refuses UPDATE, DELETE and TRUNCATE with WC012, but for the UPDATEs of an erasure.
 pub fn refuse_change(args: &Args) -> Result<Option<pg_sys::Datum>> {
@@ -16,11 +16,17 @@ pub fn refuse_change(args: &Args) -> Result<Option<pg_sys::Datum>> {
     let operation = match trigger.tg_event & pg_sys::TRIGGER_EVENT_OPMASK {
         pg_sys::TRIGGER_EVENT_DELETE => "DELETE",
         pg_sys::TRIGGER_EVENT_TRUNCATE => "TRUNCATE",
-        // A BEFORE trigger of a statement returns nothing.
-        _ if erasure::permits_update(table) => return Ok(Some(pg_sys::Datum::from(0_usize))),
         _ => "UPDATE",
     };
-    Err(errors::append_only(table, operation))
+    let is_permitted = operation != "DELETE" && erasure::permits(table)
+        || operation == "UPDATE"
+            && cluster::is_seen_distributed()?
+            && erasure::blanks(table, &updated_columns(trigger));
+    match is_permitted {
+        // A BEFORE trigger of a statement returns nothing.
+        true => Ok(Some(pg_sys::Datum::from(0_usize))),
+        false => Err(errors::append_only(table, operation)),
+    }
 }
 
 /// Tells every backend to look at this table again.
@@ -46,6 +52,25 @@ fn trigger<'a>(args: &'a Args) -> Result<&'a pg_sys::TriggerData> {
             return Err(errors::invalid("trigger", "this is a trigger function"));
         }
         Ok(&*context.cast::<pg_sys::TriggerData>())
+    }
+}
+
+/// The names of the columns that the trigger's UPDATE sets.
+fn updated_columns(trigger: &pg_sys::TriggerData) -> Vec<&str> {
+    let mut columns = Vec::new();
+    let mut member = -1;
+    loop {
+        // SAFETY: of a statement's trigger Postgres says which columns it sets, NULL being none of them; a table has a
+        // name for each.
+        let name = unsafe {
+            member = pg_sys::bms_next_member(trigger.tg_updatedcols, member);
+            if member < 0 {
+                return columns;
+            }
+            let column = member + pg_sys::FirstLowInvalidHeapAttributeNumber;
+            CStr::from_ptr(pg_sys::get_attname((*trigger.tg_relation).rd_id, column as i16, false))
+        };
+        columns.push(name.to_str().unwrap_or_default());
     }
 }
 

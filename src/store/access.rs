@@ -3,7 +3,8 @@
 //! That a role was allowed something is a right, too: to read the column of that name in
 //! `credyt.capabilities`. So nothing else has to be kept, and a dump keeps it.
 
-use super::statement::{Statement, Store, TEXT, TEXTS};
+use super::cluster;
+use super::statement::{BOOL, Statement, Store, TEXT, TEXTS};
 use crate::errors::Result;
 use crate::sql_types::value;
 
@@ -59,7 +60,18 @@ static ALLOWED: Statement = Statement {
     args: &[TEXT],
 };
 
-/// What stands between GRANT and TO for all objects of a capability ($1) that are not part of others ($2).
+static ALL_ALLOWED: Statement = Statement {
+    sql: "SELECT r.rolname::text, a.attname::text
+          FROM pg_catalog.pg_attribute a
+          CROSS JOIN LATERAL pg_catalog.aclexplode(a.attacl) AS e
+          JOIN pg_catalog.pg_roles r ON r.oid = e.grantee
+          WHERE a.attrelid = 'credyt.capabilities'::regclass",
+    args: &[],
+};
+
+/// What stands between GRANT and TO for all objects of a capability ($1) that are not part of others ($2), and whether
+/// other nodes have to be told. On a cluster ($3) a view's reader needs the rights of its tables, too; Citus itself tells
+/// the nodes of tables and of some functions ($4).
 static RIGHTS: Statement = Statement {
     sql: "WITH object AS (
               SELECT 'EXECUTE ON FUNCTION ' AS what, p.oid::regprocedure::text AS name, c.spend, c.events, c.operate, c.report
@@ -67,21 +79,22 @@ static RIGHTS: Statement = Statement {
               JOIN pg_catalog.pg_proc p ON p.pronamespace = 'credyt'::regnamespace AND p.proname = c.name
               WHERE c.kind = 'function'
               UNION ALL
-              SELECT 'SELECT ON ', r.oid::regclass::text, c.spend, c.events, c.operate, c.report
+              SELECT 'SELECT ON ', r.oid::regclass::text, c.spend, c.events, c.operate, c.report OR $3 AND c.kind = 'table'
               FROM credyt.capabilities c
               JOIN pg_catalog.pg_class r ON r.relnamespace = 'credyt'::regnamespace AND r.relname = c.name
               WHERE c.kind IN ('view', 'table')
           )
-          SELECT o.what || string_agg(o.name, ', ' ORDER BY o.name)
+          SELECT o.what || string_agg(o.name, ', ' ORDER BY o.name), n.is_alone
           FROM object o
           CROSS JOIN LATERAL (
               SELECT coalesce(array_agg(g.what), '{}') AS given
               FROM (VALUES ('spend', o.spend), ('events', o.events), ('operate', o.operate), ('report', o.report)) AS g (what, given)
               WHERE g.given
           ) g
+          CROSS JOIN LATERAL (SELECT $3 AND starts_with(o.what, 'EXECUTE') AND o.name <> ALL ($4) AS is_alone) n
           WHERE $1 = ANY (g.given) AND NOT g.given && $2
-          GROUP BY o.what",
-    args: &[TEXT, TEXTS],
+          GROUP BY o.what, n.is_alone",
+    args: &[TEXT, TEXTS, BOOL, TEXTS],
 };
 
 static GRANT: Statement = Statement {
@@ -113,21 +126,32 @@ pub fn allowed(_: &Store, role: &str) -> Result<Vec<Capability>> {
     Ok(Capability::ALL.into_iter().filter(was_allowed).collect())
 }
 
+/// Every role that was allowed something, and what.
+pub fn everyone_allowed(store: &Store) -> Result<Vec<(String, Capability)>> {
+    let rows: Vec<(String, String)> = ALL_ALLOWED.run(store, &[])?.read_all()?;
+    let mut allowed = Vec::new();
+    for (role, column) in rows {
+        let what = Capability::ALL.into_iter().find(|what| what.name() == column);
+        allowed.extend(what.map(|what| (role, what)));
+    }
+    Ok(allowed)
+}
+
 /// Gives a role all rights of a capability.
-pub fn grant(store: &Store, role: &str, what: Capability) -> Result<()> {
-    let mut rights = rights(store, what, &[])?;
-    rights.push("USAGE ON SCHEMA credyt".to_owned());
-    rights.push(columns(&["kind", "name", what.name()]));
+pub fn grant(store: &Store, role: &str, what: Capability, on_cluster: bool) -> Result<()> {
+    let mut rights = rights(store, what, &[], on_cluster)?;
+    rights.push(("USAGE ON SCHEMA credyt".to_owned(), false));
+    rights.push((columns(&["kind", "name", what.name()]), false));
     run(store, &GRANT, role, &rights)
 }
 
 /// Takes the rights of a capability from a role, but for those that others are made of.
 pub fn revoke(store: &Store, role: &str, what: Capability, others: &[Capability]) -> Result<()> {
-    let mut rights = rights(store, what, others)?;
-    rights.push(columns(&[what.name()]));
+    let mut rights = rights(store, what, others, cluster::is_distributed())?;
+    rights.push((columns(&[what.name()]), false));
     if others.is_empty() {
-        rights.push(columns(&["kind", "name"]));
-        rights.push("USAGE ON SCHEMA credyt".to_owned());
+        rights.push((columns(&["kind", "name"]), false));
+        rights.push(("USAGE ON SCHEMA credyt".to_owned(), false));
     }
     run(store, &REVOKE, role, &rights)
 }
@@ -136,19 +160,34 @@ fn columns(columns: &[&str]) -> String {
     format!("SELECT ({}) ON credyt.capabilities", columns.join(", "))
 }
 
-fn rights(store: &Store, what: Capability, others: &[Capability]) -> Result<Vec<String>> {
+fn rights(
+    store: &Store,
+    what: Capability,
+    others: &[Capability],
+    on_cluster: bool,
+) -> Result<Vec<(String, bool)>> {
     let others: Vec<String> = others.iter().map(|other| other.name().to_owned()).collect();
-    let rows = RIGHTS.run(
-        store,
-        &[value::text(what.name()), value::texts(Some(&others))],
-    )?;
-    rows.read_all()
+    let alike = match on_cluster {
+        true => cluster::distributed_functions(store)?,
+        false => Vec::new(),
+    };
+    let args = [
+        value::text(what.name()),
+        value::texts(Some(&others)),
+        value::bool(on_cluster),
+        value::texts(Some(&alike)),
+    ];
+    RIGHTS.run(store, &args)?.read_all()
 }
 
-fn run(store: &Store, command: &Statement, role: &str, rights: &[String]) -> Result<()> {
-    for right in rights {
+fn run(store: &Store, command: &Statement, role: &str, rights: &[(String, bool)]) -> Result<()> {
+    for (right, is_alone) in rights {
         let rows = command.run(store, &[value::text(right), value::text(role)])?;
-        store.command(&rows.read_one::<String>()?)?;
+        let command: String = rows.read_one()?;
+        store.command(&command)?;
+        if *is_alone {
+            cluster::run_on_workers(store, &command)?;
+        }
     }
     Ok(())
 }

@@ -4,12 +4,14 @@ use rust_decimal::Decimal;
 use serde_json::Value as Json;
 use uuid::Uuid;
 
+use super::cluster;
 use super::direct_access::{self, AUTHORIZATIONS};
 use super::direct_rows::KeyPart;
 use super::ledger::read_parts;
 use super::statement::{Columns, Statement, Store, TEXT, TEXTS, TIME, UUID, UUIDS, read_values};
 use super::table::{place, sql, table};
 use crate::errors::Result;
+use crate::ledger::interrupt::checked;
 use crate::ledger::margin::ModelCost;
 use crate::ledger::wallet::{EndedHold, Overrun, Part, Pin};
 use crate::ledger::{Amount, Moment, jsonb};
@@ -229,6 +231,10 @@ pub fn asset_of(store: &Store, customer: &str, id: Uuid) -> Result<Option<String
 
 /// The assets of these authorizations, in their order; `None` where there is none with this id.
 pub fn assets_of(store: &Store, ids: &[(&str, Uuid)]) -> Result<Vec<Option<String>>> {
+    if cluster::is_distributed() {
+        let one = |(customer, id): &(&str, Uuid)| asset_of(store, customer, *id);
+        return checked(ids).map(one).collect();
+    }
     let mut columns = Columns::new(&[TEXT, UUID]);
     for (customer, id) in ids {
         columns.push(vec![value::text(customer), value::uuid(*id)]);

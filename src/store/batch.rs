@@ -9,12 +9,14 @@
 use std::collections::{BTreeSet, HashMap};
 
 use super::assets;
+use super::cluster;
 use super::ledger::NewRows;
 use super::periods;
 use super::statement::{BYTES, BYTES_LIST, Columns, Statement, Store, TEXT, TEXTS, TIME, TIMES};
 use super::table::sql;
 use super::wallets::{self, Found, OpenWallet, WalletRow};
 use crate::errors::{self, Result};
+use crate::ledger::interrupt::checked;
 use crate::sql_types::field::Nth;
 use crate::sql_types::value;
 
@@ -71,6 +73,12 @@ pub struct Batch {
 impl Batch {
     /// Opens those of these wallets that are there.
     pub fn open(store: &Store, wanted: &WalletKeys) -> Result<Batch> {
+        if cluster::is_distributed() {
+            // Citus locks rows of one customer at a time.
+            return Batch::one_by_one(wanted, |customer, asset| {
+                wallets::find(store, customer, asset)
+            });
+        }
         let locked = LOCK_ALL.run(store, &named(wanted).args())?;
         // Taken after the locks, so that time in a wallet never runs backwards.
         let now = assets::now(store)?;
@@ -92,6 +100,14 @@ impl Batch {
 
     /// The same; empty ones are made of those that are not there, in assets that are.
     pub fn open_or_create(store: &Store, wanted: &WalletKeys) -> Result<Batch> {
+        if cluster::is_distributed() {
+            return Batch::one_by_one(wanted, |customer, asset| {
+                match assets::asset(store, asset) {
+                    Ok(_) => wallets::open_or_create(store, customer, asset).map(Some),
+                    Err(_) => Ok(None),
+                }
+            });
+        }
         let missing = MISSING.run(store, &named(wanted).args())?;
         let mut first_open = HashMap::new();
         for row in missing.iter() {
@@ -115,6 +131,21 @@ impl Batch {
             OPEN_ALL.run(store, &columns.args())?;
         }
         Batch::open(store, wanted)
+    }
+
+    fn one_by_one(
+        wanted: &WalletKeys,
+        open: impl Fn(&str, &str) -> Result<Option<OpenWallet>>,
+    ) -> Result<Batch> {
+        let mut wallets = Vec::with_capacity(wanted.len());
+        for (customer, asset) in checked(wanted) {
+            if let Some(open) = open(customer, asset)? {
+                let seq = open.wallet.seq;
+                wallets.push((open, seq));
+            }
+        }
+        let rows = NewRows::default();
+        Ok(Batch { wallets, rows })
     }
 
     fn place(&self, customer: &str, asset: &str) -> Option<usize> {
@@ -156,10 +187,15 @@ impl Batch {
         if !self.rows.insert(store)? {
             return Ok(false);
         }
+        let one_by_one = cluster::is_distributed();
         let mut columns = Columns::new(&[TEXT, TEXT, BYTES, TIME]);
         for (open, seq) in &mut self.wallets {
             if open.wallet.seq != *seq {
                 let state = open.state()?;
+                if one_by_one {
+                    open.write(store, &state)?;
+                    continue;
+                }
                 columns.push(vec![
                     value::text(&open.customer),
                     value::text(&open.asset.name),

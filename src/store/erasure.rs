@@ -9,18 +9,41 @@ use uuid::Uuid;
 
 use super::rollups;
 use super::statement::{BIGINT, BOOL, INT, Statement, Store, TEXT, TIME, UUID};
-use super::{assets, wallets};
+use super::{assets, cluster, wallets};
 use crate::errors::{self, Result};
 use crate::ledger::{Moment, limit};
 use crate::sql_types::{Args, value};
 
 thread_local! {
-    static PERMIT: Cell<Option<&'static str>> = const { Cell::new(None) };
+    static PERMIT: Cell<Option<String>> = const { Cell::new(None) };
 }
 
-/// Asked by the trigger: may this table be updated, this once?
-pub fn permits_update(table: &str) -> bool {
-    PERMIT.take() == Some(table)
+/// Asked by the trigger: may this table be updated or truncated, this once?
+pub fn permits(table: &str) -> bool {
+    PERMIT.take().as_deref() == Some(table)
+}
+
+/// Lets one statement of `body` change a table of facts.
+pub(super) fn with_permit<R>(table: &str, body: impl FnOnce() -> R) -> R {
+    PERMIT.set(Some(table.to_owned()));
+    let _withdraw = PermitGuard;
+    body()
+}
+
+/// What an erasure blanks in facts, table by table.
+const BLANKED: [(&str, &[&str]); 5] = [
+    ("ledger", &["metadata", "scopes", "usage", "reason"]),
+    ("grants", &["metadata", "payment"]),
+    ("subscription_payments", &["payment"]),
+    ("vendor_costs", &["usage", "context", "metadata"]),
+    ("cost_postings", &["scopes"]),
+];
+
+/// Asked by the trigger on a node of a cluster, which another node may have sent an erasure's UPDATE without a
+/// permit: does it change nothing but what an erasure blanks?
+pub fn blanks(table: &str, columns: &[&str]) -> bool {
+    let blanked = BLANKED.iter().find(|(name, _)| *name == table);
+    blanked.is_some_and(|(_, names)| columns.iter().all(|column| names.contains(column)))
 }
 
 /// No permit is left behind, also where the statement fails.
@@ -133,6 +156,38 @@ static OTHERS: [Statement; 5] = [
     },
 ];
 
+/// The other side of each transfer, where it may be on another node: who, and both rows' ids.
+static OTHER_SIDES: Statement = Statement {
+    sql: "SELECT DISTINCT coalesce(a.part->>'to_customer', a.part->>'from_customer'), m.id, m.refers_to
+          FROM credyt.ledger m CROSS JOIN LATERAL jsonb_array_elements(m.allocations) AS a (part)
+          WHERE m.customer = $1 AND m.kind = 'transfer'
+            AND coalesce(a.part->>'to_customer', a.part->>'from_customer') IS NOT NULL",
+    args: &[TEXT],
+};
+
+static FORGET_REASON: Statement = Statement {
+    sql: "UPDATE credyt.ledger o SET reason = NULL
+          WHERE o.customer = $1 AND (o.refers_to = $2 OR o.id = $3) AND o.kind = 'transfer' AND o.reason IS NOT NULL",
+    args: &[TEXT, UUID, UUID],
+};
+
+/// Which of FACTS is about other customers.
+const OTHER_SIDE: usize = 1;
+
+fn forget_other_sides(store: &Store, customer: &str) -> Result<usize> {
+    let mut forgotten = 0;
+    for row in OTHER_SIDES.run(store, &[value::text(customer)])?.iter() {
+        let (other, id, refers_to): (String, Uuid, Option<Uuid>) = row.read()?;
+        let args = [
+            value::text(&other),
+            value::uuid(id),
+            refers_to.and_then(value::uuid),
+        ];
+        forgotten += FORGET_REASON.run(store, &args)?.count();
+    }
+    Ok(forgotten)
+}
+
 static OPEN_HOLDS: Statement = Statement {
     sql: "SELECT count(*)::int FROM credyt.authorizations h
           WHERE h.customer = $1 AND h.status = 'open' AND h.usage IS NOT NULL",
@@ -169,11 +224,11 @@ pub fn erase(store: &Store, customer: &str, reason: &str) -> Result<Erasure> {
         blanked += limit::forget_names(&mut open.wallet.limits);
         open.write_back(store)?;
     }
-    for (table, statement) in &FACTS {
-        PERMIT.set(Some(table));
-        let withdraw = PermitGuard;
-        blanked += statement.run(store, &whom)?.count();
-        drop(withdraw);
+    for (nth, (table, statement)) in FACTS.iter().enumerate() {
+        blanked += match nth == OTHER_SIDE && cluster::is_distributed() {
+            true => forget_other_sides(store, customer)?,
+            false => with_permit(table, || statement.run(store, &whom))?.count(),
+        };
     }
     for statement in &OTHERS {
         blanked += statement.run(store, &whom)?.count();

@@ -4,16 +4,17 @@
 //! with another one. The row of a customer's first event is the lock.
 
 use std::borrow::Cow;
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use pgrx::pg_sys;
 use serde_json::{Value as Json, json};
 use uuid::Uuid;
 
+use super::cluster;
 use super::ledger;
 use super::limits;
 use super::statement::{
-    BIGINT, Columns, INT, ROWS_AT_ONCE, Statement, Store, TEXT, TIME, UUID, UUIDS,
+    BIGINT, Columns, INT, ROWS_AT_ONCE, Rows, Statement, Store, TEXT, TIME, UUID, UUIDS,
 };
 use super::table::{sql, table};
 use super::wallets::OpenWallet;
@@ -90,6 +91,30 @@ static LEASE: Statement = Statement {
     args: &[UUIDS, TIME],
 };
 
+/// The same on several nodes, one customer at a time.
+static LOCK_OF: Statement = Statement {
+    sql: sql!(
+        "SELECT ",
+        Event::COLUMNS,
+        " FROM credyt.events e
+          WHERE e.customer = $1 AND e.id = ANY ($2) AND e.acknowledged_at IS NULL
+            AND (e.leased_until IS NULL OR e.leased_until <= $3)
+          FOR UPDATE SKIP LOCKED"
+    ),
+    args: &[TEXT, UUIDS, TIME],
+};
+
+static ACKNOWLEDGE_OF: Statement = Statement {
+    sql: "UPDATE credyt.events e SET acknowledged_at = $3
+          WHERE e.customer = $1 AND e.id = ANY ($2) AND e.acknowledged_at IS NULL",
+    args: &[TEXT, UUIDS, TIME],
+};
+
+static CUSTOMERS_OF: Statement = Statement {
+    sql: "SELECT e.id, e.customer FROM credyt.events e WHERE e.id = ANY ($1)",
+    args: &[UUIDS],
+};
+
 /// In one order, so that two workers who acknowledge the same events do not wait for each other.
 static ACKNOWLEDGE: Statement = Statement {
     sql: "UPDATE credyt.events e SET acknowledged_at = $2
@@ -137,6 +162,13 @@ static PRUNE: Statement = Statement {
                 AND (e.type <> 'topup.requested' OR e.acknowledged_at <= $1 - interval '32 days')
               LIMIT $2 FOR UPDATE SKIP LOCKED)",
     args: &[TIME, INT],
+};
+
+static PRUNE_ALL: Statement = Statement {
+    sql: "DELETE FROM credyt.events e
+          WHERE e.acknowledged_at <= $1 - interval '1 day'
+            AND (e.type <> 'topup.requested' OR e.acknowledged_at <= $1 - interval '32 days')",
+    args: &[TIME],
 };
 
 impl OutboxEvent {
@@ -443,6 +475,15 @@ fn lock(
     ids: impl Iterator<Item = Uuid>,
 ) -> Result<HashMap<Uuid, Event>> {
     let ids: Vec<Uuid> = checked(ids).collect();
+    if cluster::is_distributed() {
+        let found = customers_of(store, &ids)?;
+        let mut locked = HashMap::new();
+        for rows in run_by_customer(store, &LOCK_OF, &found, now)? {
+            let events: Vec<Event> = rows.read_all()?;
+            locked.extend(events.into_iter().map(|event| (event.id, event)));
+        }
+        return Ok(locked);
+    }
     if ids.is_empty() {
         return Ok(HashMap::new());
     }
@@ -452,6 +493,30 @@ fn lock(
     Ok(events.into_iter().map(|event| (event.id, event)).collect())
 }
 
+/// Whose events these are, of those that there are.
+fn customers_of(store: &Store, ids: &[Uuid]) -> Result<Vec<(Uuid, String)>> {
+    let list = value::uuids(ids.iter().copied());
+    CUSTOMERS_OF.run(store, &[list])?.read_all()
+}
+
+/// Runs a statement for the events of each customer, in one order.
+fn run_by_customer(
+    store: &Store,
+    statement: &Statement,
+    events: &[(Uuid, String)],
+    moment: Moment,
+) -> Result<Vec<Rows>> {
+    let mut of: BTreeMap<&str, Vec<Uuid>> = BTreeMap::new();
+    for (id, customer) in checked(events) {
+        of.entry(customer).or_default().push(*id);
+    }
+    let run = |(customer, ids): (&str, Vec<Uuid>)| {
+        let ids = value::uuids(ids.into_iter());
+        statement.run(store, &[value::text(customer), ids, value::moment(moment)])
+    };
+    of.into_iter().map(run).collect()
+}
+
 /// Acknowledges events that have not been yet. How many; or an id that is no event's.
 pub fn acknowledge(
     store: &Store,
@@ -459,6 +524,15 @@ pub fn acknowledge(
     ids: &[Uuid],
 ) -> Result<std::result::Result<usize, Uuid>> {
     let list = value::uuids(ids.iter().copied());
+    if cluster::is_distributed() {
+        let found = customers_of(store, ids)?;
+        let known: HashSet<Uuid> = found.iter().map(|(id, _)| *id).collect();
+        if let Some(unknown) = ids.iter().find(|id| !known.contains(id)) {
+            return Ok(Err(*unknown));
+        }
+        let done = run_by_customer(store, &ACKNOWLEDGE_OF, &found, now)?;
+        return Ok(Ok(done.iter().map(Rows::count).sum()));
+    }
     let done = ACKNOWLEDGE.run(store, &[list, value::moment(now)])?.count();
     if done < ids.len() {
         let rows = UNKNOWN.run(store, &[list])?;
@@ -516,6 +590,9 @@ pub fn asked_since(store: &Store, open: &OpenWallet, since: Moment) -> Result<Am
 
 /// Deletes acknowledged events, at most `batch`: `maintain`'s share. How many.
 pub fn prune(store: &Store, now: Moment, batch: i32) -> Result<usize> {
+    if cluster::is_distributed() {
+        return Ok(PRUNE_ALL.run(store, &[value::moment(now)])?.count());
+    }
     let args = [value::moment(now), value::int(batch)];
     Ok(PRUNE.run(store, &args)?.count())
 }

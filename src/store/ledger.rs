@@ -8,11 +8,13 @@ use rust_decimal::Decimal;
 use serde_json::{Value as Json, json};
 use uuid::Uuid;
 
+use super::cluster;
 use super::direct_access::{self, LEDGER};
 use super::periods;
 use super::statement::{BIGINT, Columns, Statement, Store, TEXT, TEXTS, UUID};
 use super::table::{sql, table};
 use crate::errors::{self, Result};
+use crate::ledger::interrupt::checked;
 use crate::ledger::margin::{self, KindPayment, ModelCost};
 use crate::ledger::refund::RefundPart;
 use crate::ledger::wallet::{EntryKind, Part, PendingEntry};
@@ -567,6 +569,15 @@ pub fn by_key(store: &Store, customer: &str, key: &str) -> Result<Option<Entry>>
 
 /// The movements of these keys, each of a customer, that there are: with the place of its key.
 pub fn by_keys(store: &Store, keys: &[(&str, &str)]) -> Result<Vec<(usize, Entry)>> {
+    if cluster::is_distributed() {
+        let one = |(place, (customer, key)): (usize, &(&str, &str))| {
+            let found = by_key(store, customer, key);
+            found
+                .map(|entry| entry.map(|entry| (place, entry)))
+                .transpose()
+        };
+        return checked(keys).enumerate().filter_map(one).collect();
+    }
     let mut columns = Columns::new(&[TEXT, TEXT]);
     for (customer, key) in keys {
         columns.push(vec![value::text(customer), value::text(key)]);

@@ -8,6 +8,7 @@ use std::borrow::Cow;
 use serde_json::json;
 use uuid::Uuid;
 
+use super::cluster;
 use super::events::OutboxEvent;
 use super::ledger::{self, Entry};
 use super::statement::{BIGINT, INT, NUMERIC, Statement, Store, TEXT, TEXTS, TIME, UUID};
@@ -141,6 +142,11 @@ static PRUNE: Statement = Statement {
               SELECT u.customer, u.asset, u.scope, u.every, u.counts FROM credyt.limit_uses u
               WHERE u.period_end <= $1 LIMIT $2 FOR UPDATE SKIP LOCKED)",
     args: &[TIME, INT],
+};
+
+static PRUNE_ALL: Statement = Statement {
+    sql: "DELETE FROM credyt.limit_uses u WHERE u.period_end <= $1",
+    args: &[TIME],
 };
 
 /// A limit that an action counts under, and what was used and held there.
@@ -817,6 +823,9 @@ fn count_one(
 
 /// Deletes counts of periods that are over, at most `batch`: `maintain`'s share. How many.
 pub fn prune(store: &Store, now: Moment, batch: i32) -> Result<usize> {
+    if cluster::is_distributed() {
+        return Ok(PRUNE_ALL.run(store, &[value::moment(now)])?.count());
+    }
     let args = [value::moment(now), value::int(batch)];
     Ok(PRUNE.run(store, &args)?.count())
 }

@@ -5,6 +5,7 @@ pub mod assets;
 pub mod authorizations;
 pub mod batch;
 pub mod cache_epoch;
+pub mod cluster;
 pub mod costs;
 pub mod direct_access;
 mod direct_rows;

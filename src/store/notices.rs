@@ -50,12 +50,6 @@ static PAGE: Statement = Statement {
     args: &[TEXT, TEXT, INT],
 };
 
-static TRY_LOCK: Statement = Statement {
-    sql: "SELECT w.customer FROM credyt.wallets w
-          WHERE w.customer = $1 AND w.asset = $2 FOR NO KEY UPDATE SKIP LOCKED",
-    args: &[TEXT, TEXT],
-};
-
 static SEARCHED_TO: Statement = Statement {
     sql: "UPDATE credyt.expiry_notices n SET searched_to = $2 WHERE n.asset = $1",
     args: &[TEXT, TEXT],
@@ -106,8 +100,7 @@ pub fn search(store: &Store, batch: i32) -> Result<usize> {
         let next = wallet.next_notice(wallet.changed_at, notice.as_ref());
         // Who has written it since the notice was set has noted it.
         if next.is_some_and(|next| noted.is_none_or(|noted| noted > next)) {
-            let name = [value::text(&customer), value::text(&asset)];
-            if TRY_LOCK.run(store, &name)?.count() == 0 {
+            if !wallets::try_lock(store, &customer, &asset)? {
                 ends = false;
                 break;
             }

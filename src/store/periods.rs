@@ -67,12 +67,7 @@ table! {
     }
 }
 
-/// Conflicts with `LOCK` alone: not with itself, and not with readers or a dump.
-static SHARE: Statement = Statement {
-    sql: "LOCK TABLE credyt.periods IN ROW SHARE MODE",
-    args: &[],
-};
-
+/// On every node of a cluster.
 static LOCK: Statement = Statement {
     sql: "LOCK TABLE credyt.periods IN EXCLUSIVE MODE",
     args: &[],
@@ -213,7 +208,17 @@ pub fn accounted_at(
 /// Keeps the books as they are until the transaction ends, for who makes a wallet: no close can
 /// overlook it. Returns the first moment of the first open period.
 pub fn share(store: &Store, asset: &str) -> Result<Option<Moment>> {
-    SHARE.run(store, &[])?;
+    // SAFETY: lookups by name, and a lock that the end of the transaction lets go of.
+    unsafe {
+        let schema = pg_sys::get_namespace_oid(c"credyt".as_ptr(), true);
+        let table = pg_sys::get_relname_relid(c"periods".as_ptr(), schema);
+        if table == pg_sys::Oid::INVALID {
+            return Err(errors::corrupted("the installation", "credyt.periods is not there"));
+        }
+        // As LOCK TABLE ... IN ROW SHARE MODE, which Citus would send to every node: it conflicts with `LOCK`, which
+        // does go to all of them, and not with itself, with readers or with a dump.
+        pg_sys::LockRelationOid(table, pg_sys::RowShareLock as i32);
+    }
     same_as_latest(store, &LAST, asset)?;
     first_open(store, asset)
 }

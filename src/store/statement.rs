@@ -7,7 +7,7 @@ use std::ptr::NonNull;
 
 use pgrx::{Spi, pg_sys};
 
-use super::{cache_epoch, signatures, version};
+use super::{cache_epoch, cluster, signatures, version};
 use crate::errors::{self, Result};
 use crate::ledger::interrupt::{self, checked};
 use crate::sql_types::Args;
@@ -112,6 +112,12 @@ impl Store {
                 has_kept_key: Cell::new(false),
             };
             version::check()?;
+            if cluster::look(&store)? {
+                PLANS.with_borrow_mut(HashMap::clear);
+            }
+            if read_only && cluster::is_distributed() {
+                return cluster::within_queries(|| body(&store));
+            }
             body(&store)
         })
     }
@@ -295,15 +301,20 @@ impl Statement {
         for kind in types.iter_mut().filter(|kind| **kind == WALLET) {
             *kind = wallet_type().ok_or_else(|| self.broken("credyt.wallet is no type"))?;
         }
-        // SAFETY: SPI is connected. One generic plan is kept for the life of the backend: keys
-        // decide every statement, so no argument would make a better one.
+        // One generic plan is kept for the life of the backend: keys decide every statement, so no argument would
+        // make a better one. Citus has to see the arguments to find the shard.
+        let options = match cluster::is_distributed() {
+            true => 0,
+            false => pg_sys::CURSOR_OPT_GENERIC_PLAN,
+        };
+        // SAFETY: SPI is connected.
         let plan = unsafe {
             let context = pg_sys::CurrentMemoryContext;
             let plan = pg_sys::SPI_prepare_cursor(
                 sql.as_ptr(),
                 types.len() as i32,
                 types.as_mut_ptr(),
-                pg_sys::CURSOR_OPT_GENERIC_PLAN as i32,
+                options as i32,
             );
             let plan = NonNull::new(plan).ok_or_else(|| self.broken("it cannot be planned"))?;
             pg_sys::SPI_keepplan(plan.as_ptr());

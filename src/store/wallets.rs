@@ -8,6 +8,7 @@ use uuid::Uuid;
 
 use super::assets::{self, Asset};
 use super::authorizations;
+use super::cluster;
 use super::costs;
 use super::direct_access::{self, WALLETS};
 use super::direct_rows::KeyPart;
@@ -215,11 +216,31 @@ static WRITE_IN_PLACE: Statement = Statement {
     args: &[TEXT, TEXT, WALLET, TIME, TID],
 };
 
-/// Wallets that have something due and that nobody is about.
+macro_rules! overdue {
+    ($lock:literal) => {
+        concat!(
+            "SELECT w.customer, w.asset FROM credyt.wallets w WHERE w.next_due_at <= $1
+             ORDER BY w.next_due_at LIMIT $2",
+            $lock
+        )
+    };
+}
+
+/// Wallets that have something due and that no other session has locked.
 static OVERDUE: Statement = Statement {
-    sql: "SELECT w.customer, w.asset FROM credyt.wallets w WHERE w.next_due_at <= $1
-          ORDER BY w.next_due_at LIMIT $2 FOR NO KEY UPDATE SKIP LOCKED",
+    sql: overdue!(" FOR NO KEY UPDATE SKIP LOCKED"),
     args: &[TIME, INT],
+};
+
+/// The same on several nodes, where each is locked by itself.
+static ALL_OVERDUE: Statement = Statement {
+    sql: overdue!(""),
+    args: &[TIME, INT],
+};
+
+static TRY_LOCK: Statement = Statement {
+    sql: load!(" FOR NO KEY UPDATE SKIP LOCKED"),
+    args: &[TEXT, TEXT],
 };
 
 /// In the order in which every call locks several wallets.
@@ -438,10 +459,18 @@ pub fn book_due_of(store: &Store, customer: &str) -> Result<()> {
 /// locked. How many it was.
 pub fn book_overdue(store: &Store, batch: i32) -> Result<usize> {
     let now = assets::now(store)?;
-    let rows = OVERDUE.run(store, &[value::moment(now), value::int(batch)])?;
+    let one_by_one = cluster::is_distributed();
+    let overdue = match one_by_one {
+        true => &ALL_OVERDUE,
+        false => &OVERDUE,
+    };
+    let rows = overdue.run(store, &[value::moment(now), value::int(batch)])?;
     let mut booked = 0;
     for row in rows.iter() {
         let (customer, asset): (String, String) = row.read()?;
+        if one_by_one && !try_lock(store, &customer, &asset)? {
+            continue;
+        }
         if let Some(mut open) = find(store, &customer, &asset)? {
             open.asks = TopUpTrigger::Always;
             open.write_back(store)?;
@@ -449,6 +478,12 @@ pub fn book_overdue(store: &Store, batch: i32) -> Result<usize> {
         }
     }
     Ok(booked)
+}
+
+/// Locks a wallet unless another session has locked it.
+pub(super) fn try_lock(store: &Store, customer: &str, asset: &str) -> Result<bool> {
+    let rows = TRY_LOCK.run(store, &[value::text(customer), value::text(asset)])?;
+    Ok(rows.count() > 0)
 }
 
 /// Looks at a wallet as it is at the moment of the caller's statement, or as it will be at a later one if
@@ -997,7 +1032,7 @@ impl OpenWallet {
             .or(next)
     }
 
-    fn write(&mut self, store: &Store, state: &[u8]) -> Result<()> {
+    pub(super) fn write(&mut self, store: &Store, state: &[u8]) -> Result<()> {
         if let Some(place) = self.place {
             let keys = [
                 KeyPart::Text(&self.customer),
