@@ -68,7 +68,11 @@ fn updated_columns(trigger: &pg_sys::TriggerData) -> Vec<&str> {
                 return columns;
             }
             let column = member + pg_sys::FirstLowInvalidHeapAttributeNumber;
-            CStr::from_ptr(pg_sys::get_attname((*trigger.tg_relation).rd_id, column as i16, false))
+            CStr::from_ptr(pg_sys::get_attname(
+                (*trigger.tg_relation).rd_id,
+                column as i16,
+                false,
+            ))
         };
         columns.push(name.to_str().unwrap_or_default());
     }

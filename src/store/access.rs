@@ -131,7 +131,9 @@ pub fn everyone_allowed(store: &Store) -> Result<Vec<(String, Capability)>> {
     let rows: Vec<(String, String)> = ALL_ALLOWED.run(store, &[])?.read_all()?;
     let mut allowed = Vec::new();
     for (role, column) in rows {
-        let what = Capability::ALL.into_iter().find(|what| what.name() == column);
+        let what = Capability::ALL
+            .into_iter()
+            .find(|what| what.name() == column);
         allowed.extend(what.map(|what| (role, what)));
     }
     Ok(allowed)

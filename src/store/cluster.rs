@@ -5,8 +5,8 @@ use std::cell::Cell;
 
 use pgrx::pg_sys;
 
-use super::{cache_epoch, erasure};
 use super::statement::{Statement, Store, TEXT};
+use super::{cache_epoch, erasure};
 use crate::errors::{self, Result};
 use crate::sql_types::value;
 
@@ -101,8 +101,9 @@ static ON_WORKERS: Statement = Statement {
 
 /// Runs a command on each of the other nodes, where it counts at once, whatever becomes of this transaction.
 pub(super) fn run_on_workers(store: &Store, command: &str) -> Result<()> {
-    let failed: Option<(String, Option<String>)> =
-        ON_WORKERS.run(store, &[value::text(command)])?.read_first()?;
+    let failed: Option<(String, Option<String>)> = ON_WORKERS
+        .run(store, &[value::text(command)])?
+        .read_first()?;
     match failed {
         Some((node, why)) => Err(errors::node_refused(&node, &why.unwrap_or_default())),
         None => Ok(()),
@@ -181,7 +182,9 @@ pub fn distribute(store: &Store, shards: i32) -> Result<usize> {
         };
         store.command(&command)?;
         // The rows are in the shards now; what the coordinator still has of its own is no longer read.
-        let leftovers = format!("SELECT pg_catalog.truncate_local_data_after_distributing_table('credyt.{table}')");
+        let leftovers = format!(
+            "SELECT pg_catalog.truncate_local_data_after_distributing_table('credyt.{table}')"
+        );
         erasure::with_permit(table, || store.command(&leftovers))?;
     }
     Ok(tables.len())

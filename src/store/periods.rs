@@ -213,7 +213,10 @@ pub fn share(store: &Store, asset: &str) -> Result<Option<Moment>> {
         let schema = pg_sys::get_namespace_oid(c"credyt".as_ptr(), true);
         let table = pg_sys::get_relname_relid(c"periods".as_ptr(), schema);
         if table == pg_sys::Oid::INVALID {
-            return Err(errors::corrupted("the installation", "credyt.periods is not there"));
+            return Err(errors::corrupted(
+                "the installation",
+                "credyt.periods is not there",
+            ));
         }
         // As LOCK TABLE ... IN ROW SHARE MODE, which Citus would send to every node: it conflicts with `LOCK`, which
         // does go to all of them, and not with itself, with readers or with a dump.
