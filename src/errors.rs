@@ -239,7 +239,7 @@ pub fn customer_is_an_object(argument: &str) -> Error {
     .hint("Cast a request to jsonb: '{\"customer\": ...}'::jsonb")
 }
 
-/// An element of a batch holds no arguments.
+/// An element of a batch is no JSON object.
 pub fn not_an_object() -> Error {
     Error::new(Code::InvalidInput, "it has to be a JSON object")
 }
@@ -410,7 +410,7 @@ pub fn not_subscribed(customer: &str, plan: &str) -> Error {
     ))
 }
 
-/// What ends a subscription names the plan that it is on: that of the plan before may be told late.
+/// The subscription has moved to another plan. A call that ends it has to name that one, since it may come late.
 pub fn subscribed_elsewhere(customer: &str, plan: &str, known: &str) -> Error {
     let (whom, on) = (literal(customer), literal(known));
     not_subscribed(customer, plan).hint(format!(

@@ -90,7 +90,7 @@ impl Costing {
         })
     }
 
-    /// Is any of it about a request that the vendor has an id for?
+    /// Whether any of it is about a request that has an id at the vendor.
     pub fn names_requests(&self) -> bool {
         self.spent.iter().any(|spent| spent.request.is_some())
     }

@@ -274,7 +274,7 @@ fn wanted<C: Call>(calls: &[C]) -> WalletKeys<'_> {
         .collect()
 }
 
-/// What a key stands for.
+/// What an idempotency key of the batch stands for.
 enum KeyUse {
     Before(Box<Entry>),
     /// The call of this batch at this place.
@@ -393,7 +393,7 @@ fn keys<'a, C: Call>(store: &Store, calls: &'a [C]) -> Result<HashMap<(&'a str, 
     Ok(known)
 }
 
-/// Are both the same request?
+/// Whether both are the same request.
 fn same_call<C: Call>(call: &C, first: Option<&C>) -> bool {
     let first = first.and_then(|first| first.key());
     call.key().map(|key| &key.request) == first.map(|key| &key.request)

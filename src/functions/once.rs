@@ -91,7 +91,7 @@ pub fn once_by<K, A>(
     })
 }
 
-/// Does the key stand for no call yet?
+/// Whether the key stands for no call yet.
 pub fn is_free<K: Keyed>(store: &Store, customer: &str, key: Option<&Key>) -> Result<bool> {
     match key {
         Some(key) => Ok(K::by_key(store, customer, &key.text)?.is_none()),
@@ -99,7 +99,7 @@ pub fn is_free<K: Keyed>(store: &Store, customer: &str, key: Option<&Key>) -> Re
     }
 }
 
-/// Was the row written by the same request?
+/// Whether the same request wrote the row.
 pub fn stands_for(first: &impl Keyed, key: Option<&Key>) -> bool {
     first.request() == key.map(|key| key.request.as_slice())
 }

@@ -185,7 +185,7 @@ fn check_free(
     }
 }
 
-/// Are further periods of it wanted?
+/// Whether further periods of it are wanted.
 fn runs(known: &StoredSubscription, now: Moment) -> bool {
     known.subscription.ends_at.is_none_or(|end| end > now)
 }

@@ -110,7 +110,7 @@ pub fn posting_lines(args: &Args) -> DatumResult {
     answer_lines(args, &lines, debits != 0)
 }
 
-/// What is no debit has nothing to count.
+/// The lines, each with the reports in which it stands for the debit. Where no debit is to be counted, with all.
 fn answer_lines(args: &Args, lines: &[Line], is_debit: bool) -> DatumResult {
     let report_mask = if is_debit {
         rollup::counted(lines)

@@ -73,7 +73,7 @@ fn read_revoke(args: &Args) -> Result<Revoke> {
     })
 }
 
-/// Is what was spent owed, or kept?
+/// Whether what was spent is owed; otherwise the customer keeps it.
 pub fn owes(spent: &str) -> Result<bool> {
     match spent {
         "keep" => Ok(false),

@@ -122,7 +122,7 @@ impl Budget {
             .map_or(self.available, |room| room.min(self.available))
     }
 
-    /// Is a limit what leaves least?
+    /// Whether a limit leaves less than the wallet.
     pub fn is_limited(self) -> bool {
         self.room.is_some_and(|room| room < self.available)
     }

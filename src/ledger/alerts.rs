@@ -31,11 +31,11 @@ pub struct AlertState {
     pub topup: Option<TopUp>,
     /// Open grants whose end has been told, by their ids.
     pub noticed: Vec<SentNotice>,
-    /// Events of this wallet so far: their ids ascend with it.
+    /// How many events this wallet has written: their ids ascend with it.
     pub events: u64,
 }
 
-/// Below which balance to say so.
+/// The balance at which the event `balance.low` is due.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Alert {
     pub threshold: Amount,
@@ -127,7 +127,7 @@ pub struct RequestedTopUps {
     pub capped: bool,
 }
 
-/// More days before the end than this a notice does not take, and not more of them.
+/// The most days before the end that a notice takes, and the most notices.
 pub const MAX_NOTICE_DAYS: i32 = 3650;
 pub const MAX_NOTICES: usize = 10;
 
@@ -180,7 +180,7 @@ impl Notice {
     }
 }
 
-/// May a write of the wallet ask for a top-up?
+/// When a write of the wallet may ask for a top-up.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum TopUpTrigger {
     /// Where the balance has fallen.
@@ -335,7 +335,7 @@ impl AlertState {
 }
 
 impl TopUp {
-    /// Is it to be asked for, or to be said that the cap is reached?
+    /// Whether there is something to say: ask for a top-up, or tell that the cap is reached.
     pub fn is_wanted(&self, balance: Amount, now: Moment) -> bool {
         self.enabled
             && self.in_flight.is_none()

@@ -66,7 +66,7 @@ pub struct KnownCost {
 }
 
 impl KnownCost {
-    /// Does this cost take the place of the other?
+    /// Whether this cost replaces the other.
     pub fn replaces(&self, other: &KnownCost) -> bool {
         if self.spent.cost.is_none() {
             return false;

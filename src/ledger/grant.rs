@@ -69,9 +69,9 @@ pub struct Grant {
     pub kind: Kind,
     /// Lower burns first.
     pub priority: i32,
-    /// Live from here on ...
+    /// When it starts.
     pub effective_at: Moment,
-    /// ... and before this moment; `None` never ends.
+    /// When it ends: it is live before this moment. `None`: never.
     pub expires_at: Option<Moment>,
     /// The actions it may pay for (`image.*`, `upscale`); `None` pays for all.
     pub applies_to: Option<Vec<String>>,
@@ -99,22 +99,22 @@ impl Grant {
         self.unheld() - self.waiting
     }
 
-    /// Has it begun?
+    /// Whether it has begun.
     pub fn started(&self, now: Moment) -> bool {
         self.effective_at <= now
     }
 
-    /// Has it ended?
+    /// Whether it has ended.
     pub fn ended(&self, now: Moment) -> bool {
         self.expires_at.is_some_and(|end| end <= now)
     }
 
-    /// May its unheld credits be spent now?
+    /// Whether its unheld credits may be spent now.
     pub fn live(&self, now: Moment) -> bool {
         self.started(now) && !self.ended(now) && !self.revoked
     }
 
-    /// May it pay for this action? `None` asks for no action in particular.
+    /// Whether it may pay for this action. `None` stands for no action in particular, and is always true.
     pub fn pays_for(&self, action: Option<&str>) -> bool {
         match (&self.applies_to, action) {
             (None, _) | (_, None) => true,
@@ -159,7 +159,7 @@ impl Grant {
     }
 }
 
-/// Does the pattern (a whole action, or a beginning and `*`) match this action?
+/// Whether the pattern (a whole action, or a beginning and `*`) matches this action.
 pub fn matches(pattern: &str, action: &str) -> bool {
     match pattern.strip_suffix('*') {
         Some(beginning) => action.starts_with(beginning),

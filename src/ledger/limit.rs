@@ -356,7 +356,7 @@ pub struct ApplicableLimit {
 }
 
 impl ApplicableLimit {
-    /// Does what is spent on this action, in the name of these scopes, count here?
+    /// Whether what is spent on this action, under these scopes, counts here.
     pub fn counts(&self, action: &str, scopes: &[String]) -> bool {
         match self.scope.strip_prefix("action:") {
             Some(pattern) => matches(pattern, action),
@@ -423,7 +423,7 @@ pub fn applying(limits: &[Limit], action: &str, scopes: &[String]) -> Vec<Applic
     found
 }
 
-/// Does this limit count what is spent in the name of this user or key?
+/// Whether this limit counts what this user or key spends.
 fn covers(limits: &[Limit], limit: &Limit, scope: &str) -> bool {
     match limit.each() {
         None => limit.scope == scope,
@@ -470,7 +470,7 @@ impl Limit {
         }
     }
 
-    /// Has it the same periods, and counts the same?
+    /// Whether both have the same periods and count the same thing: credits, or calls.
     pub fn is_like(&self, other: &Limit) -> bool {
         (self.every, self.counts) == (other.every, other.counts)
     }
@@ -480,12 +480,12 @@ impl Limit {
         self.uses.iter().find(|one| one.scope == scope)
     }
 
-    /// Is what was used under this scope in the period of this moment counted here?
+    /// Whether what was used under this scope in the period of this moment is counted here.
     pub fn knows(&self, scope: &str, zone: &str, at: Moment) -> bool {
         self.use_of(scope).is_some() || !self.spills(zone, at)
     }
 
-    /// Are new scopes counted elsewhere in the period of this moment?
+    /// Whether new scopes are counted elsewhere in the period of this moment.
     fn spills(&self, zone: &str, at: Moment) -> bool {
         match (self.spilled, self.every) {
             (None, _) => false,
@@ -541,7 +541,7 @@ impl Limit {
         Some((current, period))
     }
 
-    /// Does this use count what a debit of then, with this number, has spent?
+    /// Whether this use counts what the debit of that moment, with this number, has spent.
     pub fn counted(&self, one: &Use, zone: &str, at: Moment, seq: u64) -> bool {
         let period = self.period_of(one, zone);
         seq > one.after && !one.unopened && period.is_some_and(|period| period.holds(at))

@@ -39,14 +39,14 @@ impl Moment {
         Moment::of(here.checked_add(years).ok()?.timestamp())
     }
 
-    /// Does it lie in the year 1 or later?
+    /// Whether it lies in the year 1 or later.
     pub fn is_of_our_era(self) -> bool {
         const DAYS_BEFORE_2000: i64 = 730_119;
         self.0 >= -DAYS_BEFORE_2000 * 86_400_000_000
     }
 
-    /// Does it lie between the first moment of Postgres and the year 9999, so that it can be written as
-    /// a date and read again?
+    /// Whether it lies between the first moment of Postgres and the year 9999, so that it can be written
+    /// as a date and read again.
     pub fn has_a_date(self) -> bool {
         self.0 >= FIRST && self.timestamp().is_some()
     }

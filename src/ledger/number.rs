@@ -52,7 +52,7 @@ pub fn parse_measured(text: &str, decimals: u32) -> Result<Decimal, String> {
 /// never count as digits.
 struct WrittenNumber<'a> {
     negative: bool,
-    /// One after the other.
+    /// Before and after the decimal point.
     digits: [&'a str; 2],
     power: i64,
 }

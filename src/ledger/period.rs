@@ -35,7 +35,7 @@ impl PeriodLength {
         }
     }
 
-    /// Are both counted in hours, in days, or in months?
+    /// Whether both are counted in the same unit: hours, days or months.
     pub fn same_unit(self, other: PeriodLength) -> bool {
         std::mem::discriminant(&self) == std::mem::discriminant(&other)
     }

@@ -35,7 +35,7 @@ impl Rollover {
         times: None,
     };
 
-    /// May credits move once more that have moved so often?
+    /// Whether credits that have rolled over so many times may do so once more.
     pub fn again(&self, moved: u32) -> bool {
         self.times.is_none_or(|times| moved < times)
     }
@@ -87,7 +87,7 @@ pub struct Terms {
 }
 
 impl Terms {
-    /// Does a period on these terms give the same as on those?
+    /// Whether a period gives the same on both terms.
     pub fn same_terms(&self, other: &Terms) -> bool {
         (self.credits, self.every, self.paid) == (other.credits, other.every, other.paid)
             && (self.rollover, self.priority) == (other.rollover, other.priority)
@@ -262,8 +262,8 @@ impl Subscription {
         })
     }
 
-    /// Does it go on at a moment, or has it ended within a period, granted or yet to come, that lasts
-    /// beyond that moment? Then who comes back resumes it: a period is granted once.
+    /// Whether it goes on at a moment, or has ended within a period, granted or yet to come, that lasts
+    /// beyond that moment. Then a customer who comes back resumes it: a period is granted once.
     pub fn lasts_at(&self, at: Moment) -> bool {
         let Some(end) = self.ends_at.filter(|end| *end <= at) else {
             return true;
@@ -304,7 +304,7 @@ impl Subscription {
         }
     }
 
-    /// Does a period run now that was granted?
+    /// Whether a period that was granted runs now.
     pub fn runs(&self, now: Moment) -> bool {
         self.started.is_some() && self.next.is_some_and(|next| next > now)
     }

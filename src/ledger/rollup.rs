@@ -19,7 +19,7 @@ const VENDOR: usize = 1;
 const MODEL: usize = 2;
 const KIND: usize = 4;
 
-/// The bit of the reports by these.
+/// The bit of the reports that are broken down by these.
 pub fn report(vendor: bool, model: bool, kind: bool) -> i32 {
     let by = |asked: bool, bit| if asked { bit } else { 0 };
     1 << (by(vendor, VENDOR) + by(model, MODEL) + by(kind, KIND))

@@ -298,7 +298,7 @@ impl Wallet {
         self.alert_state.next_notice(&self.grants, now, open)
     }
 
-    /// Has a grant started since it last changed?
+    /// Whether a grant has started since the wallet last changed.
     pub fn starts_until(&self, now: Moment) -> bool {
         let starts = |grant: &Grant| grant.effective_at > self.changed_at && grant.started(now);
         self.grants.iter().any(starts)
@@ -608,7 +608,7 @@ impl Wallet {
         due
     }
 
-    /// Has it as many grants as it can?
+    /// Whether it has as many grants as it can.
     pub fn is_full(&self) -> bool {
         self.grants.len() >= MAX_GRANTS
     }
@@ -626,7 +626,7 @@ impl Wallet {
         Ok(())
     }
 
-    /// Does it owe while live credits are free? They may be for other actions than the debt.
+    /// Whether it owes while live credits are free. They may be for other actions than the debt.
     pub fn may_settle(&self, now: Moment) -> bool {
         self.owed.is_positive() && self.free(now, None).is_positive()
     }
@@ -1122,7 +1122,7 @@ fn granted(grant: Grant, plan: String, at: Moment) -> (Issue, PendingEntry) {
     (issue, PendingEntry { at, what })
 }
 
-/// Could some action match it? Texts of Postgres hold no NUL.
+/// Whether some action could match it. Texts of Postgres hold no NUL.
 fn is_pattern(text: &str) -> bool {
     !text.is_empty() && !text.contains('\0')
 }

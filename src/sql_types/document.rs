@@ -94,7 +94,7 @@ impl Read for InPieces<'_> {
     }
 }
 
-/// Is it made fast by way of its text? Counts until it is known.
+/// Whether the document is small enough to be made faster from its text. Stops counting as soon as that is known.
 pub fn is_short(value: &Json) -> bool {
     fn count(value: &Json, left: &mut usize) -> Option<()> {
         let size = match value {

@@ -112,7 +112,7 @@ pub fn lock(store: &Store) -> Result<()> {
     LOCK.run(store, &[]).map(|_| ())
 }
 
-/// Does the role own something of ours? None: there is no such role.
+/// Whether the role owns an object of the extension. `None`: there is no such role.
 pub fn owns(store: &Store, role: &str) -> Result<Option<bool>> {
     let rows = OWNS.run(store, &[value::text(role)])?;
     rows.read_first()

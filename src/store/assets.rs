@@ -183,7 +183,7 @@ pub fn statement_now(store: &Store) -> Result<Moment> {
     Ok(stands_in(store)?.unwrap_or_else(now))
 }
 
-/// Is CALL or DO what the client runs?
+/// Whether the client runs CALL or DO.
 fn in_procedure() -> bool {
     use pg_sys::CommandTag::{CMDTAG_CALL, CMDTAG_DO};
     // SAFETY: the portal that runs is there as long as it runs; outside of one there is none.
@@ -230,7 +230,7 @@ pub fn create(store: &Store, new: &Definition) -> Result<()> {
     Ok(())
 }
 
-/// Do Postgres and the ledger know this time zone, by its full name as it is written? (The view
+/// Whether Postgres and the ledger know this time zone by its full name, as it is written. (The view
 /// pg_timezone_names would read every file of the database of time zones.)
 pub fn is_timezone(name: &str) -> bool {
     let Ok(text) = CString::new(name) else {

@@ -37,12 +37,12 @@ pub fn current() -> u64 {
     EDITION.get()
 }
 
-/// May what is read in this transaction be remembered, and what is remembered be used?
+/// Whether what this transaction reads may be remembered, and what is remembered may be used.
 pub fn remembers() -> bool {
     sees_commits()
 }
 
-/// Does every statement of this transaction see what was committed before it? (READ COMMITTED.)
+/// Whether every statement of this transaction sees what was committed before it (READ COMMITTED).
 pub fn sees_commits() -> bool {
     // SAFETY: reads a variable of the backend.
     unsafe { pg_sys::XactIsoLevel < pg_sys::XACT_REPEATABLE_READ as i32 }

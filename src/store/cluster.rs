@@ -1,5 +1,5 @@
-//! Citus: are the tables of this database spread over several servers? What a plan or a statement has to do
-//! differently there asks here.
+//! Citus: whether the tables of this database are distributed over several servers. Code whose statements have
+//! to differ there asks here.
 
 use std::cell::Cell;
 
@@ -15,7 +15,7 @@ thread_local! {
     static DISTRIBUTED: Cell<(u64, bool)> = const { Cell::new((0, false)) };
 }
 
-/// Are the wallets distributed over the nodes of a Citus cluster? As of the beginning of the call.
+/// Whether the wallets are distributed over the nodes of a Citus cluster, as of the beginning of the call.
 pub fn is_distributed() -> bool {
     DISTRIBUTED.get().1
 }
@@ -57,7 +57,7 @@ pub(super) fn within_queries<R>(body: impl FnOnce() -> R) -> R {
     }
 }
 
-/// Is the table there in which Citus keeps what it has distributed?
+/// Whether the table is there in which Citus keeps what it has distributed.
 fn has_citus() -> bool {
     let catalog = pg_sys::Oid::from(pg_sys::PG_CATALOG_NAMESPACE);
     // SAFETY: a lookup by name.

@@ -97,8 +97,8 @@ const TABLES: usize = 3;
 /// What `SHAPE` returns: of the indexes each where there is one.
 type Seen = (Oid, Option<Oid>, Option<Oid>, bool, String);
 
-/// The table of this name, its primary key, its index of idempotency keys; has it these columns and types ($2)
-/// and no others, and what else is it? $3: does it matter what fires on an UPDATE?
+/// The table of this name, its primary key, its index of idempotency keys; whether it has these columns and types
+/// ($2) and no others; and what else it is, as text. $3: what fires on an UPDATE matters, too.
 static SHAPE: Statement = Statement {
     sql: "SELECT c.oid, k.indexrelid, to_regclass('credyt.' || $1 || '_key')::oid,
               (SELECT array_agg(concat_ws(' ', a.attname, CASE WHEN a.atttypid = 'credyt.wallet'::regtype THEN -1
@@ -397,7 +397,7 @@ fn look(store: &Store, table: &'static DirectTable) -> Result<()> {
     Ok(())
 }
 
-/// Is it, now that it is locked, what it was when it was looked at?
+/// Whether the table, now that it is locked, is still what it was when it was looked at.
 pub(super) fn still_plain(table: Table) -> bool {
     KNOWN.with(|known| known.get(table.nth).and_then(Cell::get)) == Some(table)
 }

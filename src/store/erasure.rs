@@ -18,7 +18,7 @@ thread_local! {
     static PERMIT: Cell<Option<String>> = const { Cell::new(None) };
 }
 
-/// Asked by the trigger: may this table be updated or truncated, this once?
+/// For the trigger: whether this table may be updated or truncated, this once.
 pub fn permits(table: &str) -> bool {
     PERMIT.take().as_deref() == Some(table)
 }
@@ -39,8 +39,8 @@ const BLANKED: [(&str, &[&str]); 5] = [
     ("cost_postings", &["scopes"]),
 ];
 
-/// Asked by the trigger on a node of a cluster, which another node may have sent an erasure's UPDATE without a
-/// permit: does it change nothing but what an erasure blanks?
+/// For the trigger on a node of a cluster, to which another node may have sent an erasure's UPDATE without a
+/// permit: whether it changes nothing but what an erasure blanks.
 pub fn blanks(table: &str, columns: &[&str]) -> bool {
     let blanked = BLANKED.iter().find(|(name, _)| *name == table);
     blanked.is_some_and(|(_, names)| columns.iter().all(|column| names.contains(column)))

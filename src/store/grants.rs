@@ -191,13 +191,13 @@ pub fn revoke(store: &Store, customer: &str, id: Uuid, owed: bool, now: Moment) 
     Ok(())
 }
 
-/// Is what the grant still spends owed? It was revoked as a whole, and its spent credits with it.
+/// Whether what the grant still spends is owed: it was revoked as a whole, with its spent credits.
 pub fn owes_spent(store: &Store, customer: &str, id: Uuid) -> Result<bool> {
     let rows = OWES_SPENT.run(store, &[value::text(customer), value::uuid(id)])?;
     Ok(rows.count() > 0)
 }
 
-/// Was the grant revoked as a whole? What comes back to it is lost then.
+/// Whether the grant was revoked as a whole. What comes back to it is then lost.
 pub fn is_revoked(store: &Store, customer: &str, id: Uuid) -> Result<bool> {
     let rows = IS_REVOKED.run(store, &[value::text(customer), value::uuid(id)])?;
     Ok(rows.count() > 0)

@@ -260,7 +260,7 @@ impl LimitCheck {
         self.credits().map(LimitUsage::room).min()
     }
 
-    /// Has some limit no room for one more call?
+    /// Whether some limit has no room for one more call.
     pub fn refuses_calls(&self) -> bool {
         let mut calls = self.places.iter().filter(|p| p.counts == Counts::Calls);
         calls.any(|place| place.room() < limit::CALL)

@@ -35,7 +35,7 @@ pub type Assignments = Rc<[Assignment]>;
 /// What is remembered with an asset.
 #[derive(Default)]
 pub(super) struct PriceListCache {
-    /// Has any customer one? `None`: not known.
+    /// Whether any customer has one. `None`: not known.
     pub(super) any: Option<bool>,
     of: HashMap<String, Assignments>,
 }

@@ -42,7 +42,7 @@ type Versions = Rc<[Version]>;
 /// The prices of one action.
 pub(super) struct PriceBook {
     for_all: Versions,
-    /// Has any customer a price of their own?
+    /// Whether any customer has a price of their own.
     has_own: bool,
     own: HashMap<String, Versions>,
     /// By price list.

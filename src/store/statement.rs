@@ -55,7 +55,7 @@ impl Store {
         Store::connect(true, body)
     }
 
-    /// Does every statement see what was committed before it? What a reader sees may be older than
+    /// Whether every statement sees what was committed before it. What a reader sees may be older than
     /// what has been announced: it is not to be remembered.
     pub fn sees_latest(&self) -> bool {
         !self.read_only

@@ -27,7 +27,7 @@ impl Breakdown {
         !self.action && self.is_of_days()
     }
 
-    /// Has the rollup what it takes?
+    /// Whether the rollup by days has all that is asked for.
     fn is_of_days(self) -> bool {
         !(self.model || self.scope || self.kind)
     }

@@ -79,7 +79,7 @@ pub struct UsageCost {
 }
 
 impl UsageCost {
-    /// May a price use the counts?
+    /// Whether a price may use the counts.
     pub fn is_readable(&self) -> bool {
         self.counted == Completeness::Whole
     }
@@ -185,7 +185,7 @@ struct Model {
 /// The rates of one model from one source, the latest first.
 struct Line {
     model: String,
-    /// Is its rate that of another vendor, whose models this one offers?
+    /// Whether its rate is that of another vendor, whose models this one offers.
     is_borrowed: bool,
     versions: Vec<Version>,
 }
@@ -884,7 +884,7 @@ pub fn set(
     Ok((version, from))
 }
 
-/// Is there anything in this model's line that JSON null could withdraw?
+/// Whether this model has a rate that JSON null could withdraw.
 pub fn has_own(store: &Store, vendor: &str, model: &str) -> Result<bool> {
     let names = |name: &str| value::texts(Some(&[name.to_owned()]));
     let rows = RATES.run(store, &[names(vendor), names(model)])?;

@@ -119,7 +119,7 @@ pub struct OpenWallet {
     key: Option<Key>,
     /// The higher one of its balance when it was written last, and after time has done its part.
     pub(super) was: Amount,
-    /// May it ask for a top-up when it is written?
+    /// When writing it may ask for a top-up.
     pub asks: TopUpTrigger,
     /// The sum of its ledger rows so far.
     booked: Amount,
@@ -569,7 +569,7 @@ fn do_what_is_due(
     })
 }
 
-/// Has a period of a subscription begun?
+/// Whether a period of a subscription has begun.
 fn renewed(due: &[PendingEntry]) -> bool {
     due.iter()
         .any(|due| matches!(due.what, EntryKind::Renewed { .. }))
@@ -653,7 +653,7 @@ impl OpenWallet {
         }
     }
 
-    /// What brings credits needs a wallet that is not closed; WC006 otherwise.
+    /// A call that brings credits needs a wallet that is not closed; WC006 otherwise.
     pub fn not_closed(&self) -> Result<()> {
         if self.status == "closed" {
             self.active()
@@ -672,7 +672,7 @@ impl OpenWallet {
         })
     }
 
-    /// Is a top-up to be asked for when it is written? Nobody pays for a wallet that cannot spend.
+    /// Whether writing it asks for a top-up. Nobody pays for a wallet that cannot spend.
     pub fn wants_topup(&self) -> bool {
         let balance = self.wallet.balance(self.now);
         let asks = match self.asks {
@@ -705,7 +705,7 @@ impl OpenWallet {
         next.chain(asks).chain(notice).min()
     }
 
-    /// Has a limit something to tell?
+    /// Whether a limit has an event to write.
     pub fn tells(&self) -> bool {
         !self.told.is_empty()
     }
@@ -1145,7 +1145,7 @@ impl OpenWallet {
         authorizations::mark_expired(store, &self.customer, &ended)
     }
 
-    /// The rows of some of it. Did it pay debts?
+    /// Inserts the rows of some of it. True: it paid debts.
     fn book_some_due(
         &mut self,
         store: &Store,

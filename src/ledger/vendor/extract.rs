@@ -20,7 +20,7 @@ pub struct Extractor {
 /// What a reader makes of an answer that has its shape.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Reading {
-    /// The counts, or what is no count among them.
+    /// The counts, or what is wrong with one of them.
     pub counts: Result<Counts, String>,
     /// How many of the answer's numbers it reads.
     pub accounted: usize,

@@ -104,7 +104,7 @@ impl When {
         pairs.collect::<ReadResult<_>>().map(When)
     }
 
-    /// Is this term one of those that it asks for?
+    /// Whether this term is one of those that it asks for.
     fn names(&self, term: &Term) -> bool {
         self.0.iter().any(|(key, value)| {
             *key == term.key && (*value == term.value || (value == "*" && !term.is_usual()))
@@ -612,7 +612,7 @@ impl Rates {
         })
     }
 
-    /// Does a call with these counts use a unit whose price is not understood?
+    /// The reason why a call with these counts has no cost, where it uses a unit whose price is not understood.
     fn unclear(&self, counts: &Counts) -> Option<Uncosted> {
         let uses = |name: &str| match units::named(name) {
             _ if name == "*" => true,
@@ -627,7 +627,7 @@ impl Rates {
         Some(Uncosted::new(Reason::RateUnclear, says))
     }
 
-    /// Is there, at that moment, a price for each of these units?
+    /// Whether each of these units has a price at that moment.
     pub fn has_all(&self, counts: &Counts, at: Moment) -> bool {
         let Ok(applied) = self.applied(at, &Terms::default()) else {
             return false;
@@ -637,13 +637,13 @@ impl Rates {
             && counts.own.keys().all(|unit| applied.of_own(unit).is_some())
     }
 
-    /// Is there a price for this unit of the vendor's own?
+    /// Whether there is a price for this unit, which only the vendor has.
     pub fn has_own(&self, unit: &str, at: Moment) -> bool {
         let applied = self.applied(at, &Terms::default());
         applied.is_ok_and(|applied| applied.of_own(unit).is_some())
     }
 
-    /// Do input tokens cost something at that moment?
+    /// Whether input tokens cost something at that moment.
     pub fn prices_input(&self, at: Moment) -> bool {
         let applied = self.applied(at, &Terms::default());
         applied.is_ok_and(|applied| {

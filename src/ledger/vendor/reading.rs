@@ -203,7 +203,7 @@ pub fn read(
     Err((why, Completeness::Nothing))
 }
 
-/// A unit that is known or has a price, and whose count is none.
+/// What is wrong with the count of a unit that is known or has a price.
 fn bad_count(answer: &VendorResponse, rates: &Rates, at: Moment) -> Option<String> {
     let usage = answer.usage().as_object()?;
     usage.iter().find_map(|(name, value)| {
@@ -227,7 +227,7 @@ pub fn best(readings: impl IntoIterator<Item = Reading>) -> Option<Reading> {
     })
 }
 
-/// Is there no number in the usage at all?
+/// Whether the usage has no number at all.
 fn is_empty(answer: &VendorResponse) -> bool {
     fn has_number(json: &Json, depth: usize) -> bool {
         match json {

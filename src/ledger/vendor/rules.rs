@@ -118,7 +118,7 @@ impl Rule {
         }
     }
 
-    /// Does it hold for this text? `lower` is the text in lower case.
+    /// Whether it holds for this text. `lower` is the text in lower case.
     pub fn holds(&self, text: &str, lower: &str) -> bool {
         interrupt::check();
         match self {

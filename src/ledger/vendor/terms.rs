@@ -89,12 +89,12 @@ impl Term {
         }
     }
 
-    /// Does it mean the usual price, unless the rates say otherwise?
+    /// Whether it means the usual price, unless the rates say otherwise.
     pub fn is_usual(&self) -> bool {
         USUAL.contains(&self.value.as_str())
     }
 
-    /// Has every value of it that is not the usual one a price of its own?
+    /// Whether every value of it has a price of its own, except the usual one.
     pub fn is_priced(&self) -> bool {
         ["service_tier", "speed", "inference_geo"].contains(&self.key.as_str())
     }

@@ -162,12 +162,12 @@ impl Kind {
         WHOLE.contains(&self.traits[0])
     }
 
-    /// Are these tokens of this direction?
+    /// Whether these are tokens of this direction.
     pub fn is_tokens(&self, direction: &str) -> bool {
         self.traits[0] == "tokens" && self.traits[1] == direction
     }
 
-    /// Is it a type of token (cached, say), rather than of what a token stands for?
+    /// Whether it names a type of token, such as cached.
     pub fn has_type(&self) -> bool {
         !self.traits[3].is_empty()
     }
@@ -181,12 +181,12 @@ impl Kind {
                 .all(|(inner, outer)| outer.is_empty() || *inner == outer)
     }
 
-    /// Does it tell a type of token, and neither what the token stands for nor how long it is kept?
+    /// Whether it names a type of token, but neither what the token stands for nor how long it is kept.
     pub fn is_type_alone(&self) -> bool {
         self.has_type() && self.traits[2].is_empty() && self.traits[4].is_empty()
     }
 
-    /// Is its type all that it has beyond a unit that it lies inside?
+    /// Whether its type is all that sets it apart from the unit that it lies inside.
     pub fn is_type_of(&self, outer: &Kind) -> bool {
         let mut beyond = (0..self.traits.len()).filter(|at| self.traits[*at] != outer.traits[*at]);
         beyond.next() == Some(3) && beyond.next().is_none()

@@ -111,7 +111,7 @@ impl Counts {
         self.known.len() + self.own.len()
     }
 
-    /// Are there output tokens, and no count of input tokens, not even 0?
+    /// Whether there are output tokens but no count of input tokens, not even 0.
     pub fn tells_output_alone(&self) -> bool {
         let tokens = |way: &str| {
             let of_way = self.known().filter(|(unit, _)| kind(*unit).is_tokens(way));
