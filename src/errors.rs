@@ -202,8 +202,10 @@ pub fn invalid(argument: &str, why: impl Display) -> Error {
 pub fn invalid_every(text: &str, why: NotEvery) -> Error {
     match why {
         NotEvery::Other(why) => invalid("every", format_args!("{text:?} {why}")),
-        NotEvery::Calendar(word) => invalid("every", format_args!("{text:?} is no window"))
-            .hint(format!("A calendar {word} is every => '{word}'.")),
+        NotEvery::Calendar(word) => {
+            invalid("every", format_args!("{text:?} is not a valid window"))
+                .hint(format!("A calendar {word} is every => '{word}'."))
+        }
     }
 }
 
@@ -311,7 +313,7 @@ pub fn node_not_ready(node: &str, why: &str) -> Error {
 pub fn node_refused(node: &str, why: &str) -> Error {
     not_ready(
         format!("node {node} failed: {why}"),
-        "Make the node work, and its roles those of the coordinator; then call it again.",
+        "Repair the node and create the coordinator's roles on it; then call again.",
     )
     .with("node", node)
 }
@@ -466,7 +468,7 @@ pub fn price_does_not_match(action: &str, asset: &str, why: impl Display) -> Err
     Error::new(Code::PriceNotFound, format!("no price for action {action} in {asset}: {why}"))
         .with("action", action)
         .with("asset", asset)
-        .hint("Pass dimensions that one case of the price matches best, or credits; or set a price with a case for all others.")
+        .hint("Pass dimensions that exactly one case of the price matches best, or credits; or set a price with a case for all others.")
 }
 
 /// The vendor cost that a cost_plus price starts from cannot be computed.
@@ -696,7 +698,7 @@ pub fn refund_exceeds_debit(
     } else {
         (
             format!(
-                "debit {debit} of customer {customer} has {refundable} credits left to refund, {asked} were asked for"
+                "debit {debit} of customer {customer} has {refundable} credits left to refund, but {asked} were asked for"
             ),
             "Pass credits => NULL to refund what is left.".to_owned(),
         )

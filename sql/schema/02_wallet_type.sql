@@ -29,12 +29,12 @@ COMMENT ON TYPE credyt.wallet IS
     'The packed state of one wallet; prints and reads as JSON, casts to jsonb, opens with credyt.grants(wallet).';
 COMMENT ON FUNCTION credyt.wallet_in(cstring) IS 'Reads the JSON text of a wallet; refuses what is not a possible wallet.';
 COMMENT ON FUNCTION credyt.wallet_out(credyt.wallet) IS 'Prints a wallet as JSON text.';
-COMMENT ON FUNCTION credyt.wallet_recv(internal) IS 'Reads the packed bytes of a wallet; refuses a wrong byte.';
+COMMENT ON FUNCTION credyt.wallet_recv(internal) IS 'Reads the packed bytes of a wallet; refuses damaged bytes.';
 COMMENT ON FUNCTION credyt.wallet_send(credyt.wallet) IS 'The packed bytes of a wallet.';
 
 CREATE FUNCTION credyt.pack(bytea) RETURNS credyt.wallet
     AS 'MODULE_PATHNAME', 'credyt_wallet_pack' LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE;
-COMMENT ON FUNCTION credyt.pack(bytea) IS 'The wallet of these packed bytes; refuses a wrong byte.';
+COMMENT ON FUNCTION credyt.pack(bytea) IS 'The wallet of these packed bytes; refuses damaged bytes.';
 
 CREATE FUNCTION credyt.unpack(credyt.wallet) RETURNS jsonb
     AS 'MODULE_PATHNAME', 'credyt_wallet_unpack' LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE;

@@ -131,7 +131,7 @@ CREATE FUNCTION credyt.grant_credits(
     AS 'MODULE_PATHNAME', 'credyt_grant_credits' LANGUAGE c VOLATILE
     SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_seqscan = off;
 COMMENT ON FUNCTION credyt.grant_credits(text, numeric, text, text, numeric, timestamptz, timestamptz, int, text[], text, jsonb, text, text) IS
-    'Gives a customer credits that were bought, promised by a plan or are a gift, with what was paid for them.';
+    'Gives a customer purchased, included or promotional credits, with what was paid for them.';
 
 CREATE FUNCTION credyt.revoke_grant(
     customer         text,

@@ -315,7 +315,7 @@ COMMENT ON COLUMN credyt.margin_report.cost_coverage IS 'Share of the debits who
 CREATE FUNCTION credyt.as_money(amount numeric) RETURNS numeric
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
     AS $$ SELECT pg_catalog.round(amount, greatest(2, pg_catalog.min_scale(amount))) $$;
-COMMENT ON FUNCTION credyt.as_money(numeric) IS 'Money as it is shown: at least two decimals, and no zeros behind them.';
+COMMENT ON FUNCTION credyt.as_money(numeric) IS 'Money as it is shown: at least two decimals, no trailing zeros beyond them.';
 
 -- The plan is made for the question, with more memory for the groups than a small query needs.
 CREATE FUNCTION credyt.margin(

@@ -26,7 +26,7 @@ CREATE FUNCTION credyt.suggest_price(
     AS 'MODULE_PATHNAME', 'credyt_suggest_price' LANGUAGE c STABLE
     SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET jit = off SET work_mem = '64MB';
 COMMENT ON FUNCTION credyt.suggest_price(text, numeric, timestamptz) IS
-    'The price per unit that would have reached a margin on what was used since then.';
+    'The price per unit that would have reached a margin on what was used since a moment.';
 
 CREATE FUNCTION credyt.repriced(price jsonb, scale int, rounding text, quantity numeric, dimensions jsonb, usage jsonb, cost numeric, at timestamptz, month_used numeric) RETURNS numeric
     AS 'MODULE_PATHNAME', 'credyt_repriced' LANGUAGE c STABLE PARALLEL SAFE COST 100;
@@ -71,4 +71,4 @@ CREATE FUNCTION credyt.simulate_price(
     AS 'MODULE_PATHNAME', 'credyt_simulate_price' LANGUAGE c STABLE
     SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET jit = off SET work_mem = '64MB';
 COMMENT ON FUNCTION credyt.simulate_price(text, jsonb, timestamptz) IS
-    'What the debits of an action since then would have cost under another price for all, by asset.';
+    'What the debits of an action since a moment would have cost under another price for all, by asset.';

@@ -180,7 +180,7 @@ COMMENT ON COLUMN credyt.rollforward.billed IS 'Paid for grants issued in it.';
 COMMENT ON COLUMN credyt.rollforward.earned IS 'Revenue of credits spent in it, and of debt paid, less what refunds and revocations took back.';
 COMMENT ON COLUMN credyt.rollforward.breakage IS 'Paid for credits that ended unspent in it.';
 COMMENT ON COLUMN credyt.rollforward.returned IS 'Paid for credits that were revoked in it; of spent ones that became debt, the revenue.';
-COMMENT ON COLUMN credyt.rollforward.closing IS 'Deferred at its end, summed by itself.';
+COMMENT ON COLUMN credyt.rollforward.closing IS 'Deferred at its end, added up separately.';
 
 CREATE FUNCTION credyt.revenue_rollforward(
     since  timestamptz,

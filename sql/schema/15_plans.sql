@@ -414,4 +414,4 @@ CREATE FUNCTION credyt.revoke_payment(
     AS 'MODULE_PATHNAME', 'credyt_revoke_payment' LANGUAGE c VOLATILE
     SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_seqscan = off;
 COMMENT ON FUNCTION credyt.revoke_payment(text, text, text, text, text) IS
-    'Takes back all credits that came with a payment; what was spent of them is owed.';
+    'Takes back all credits that came with a payment; what was spent of them is owed, or kept.';

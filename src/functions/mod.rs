@@ -104,9 +104,9 @@ crate::sql_types::sql_functions! {
     "credyt_create_plan" => plans::create_plan;
     "credyt_subscription_at" => plans::subscription_at;
     "credyt_direct_access_counts" => direct_access::direct_access_counts;
-        "credyt_statement_time" => reading::statement_time;
-        "credyt_alert_rules" => events::alert_rules;
-        "credyt_topup_rules" => events::topup_rules;
+    "credyt_statement_time" => reading::statement_time;
+    "credyt_alert_rules" => events::alert_rules;
+    "credyt_topup_rules" => events::topup_rules;
     "credyt_distribute" => cluster::distribute;
     "credyt_allow" => access::allow;
     "credyt_disallow" => access::disallow;

@@ -239,7 +239,7 @@ impl FromStr for Every {
             (_, _, 0) => Err(NotEvery::Other("is no time at all")),
             (Some(word), _, 1) => Err(NotEvery::Calendar(word)),
             (_, None, _) => Err(NotEvery::Other(
-                "is no window: months and years differ in length, count days",
+                "is not a valid window: months and years differ in length, count days",
             )),
             (_, Some(minutes), _) => count
                 .checked_mul(minutes)
