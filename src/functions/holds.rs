@@ -154,45 +154,30 @@ fn hold(store: &Store, request: &HoldRequest) -> Result<Outcome<AuthorizationRes
         return Ok(refused(reason, credits, available));
     }
     let mut limit_check = LimitCheck::of(store, &open, action, scopes, None)?;
-    let mut charge = request.charge.clone();
-    let (credits, priced, granted) = match asked {
+    let payable = match asked {
+        Some(asked) => largest_payable(store, request, &pricing, &mut open, &limit_check, asked)?,
         None => {
             let priced = pricing.in_wallet(store, &mut open, None)?;
-            let version = priced.version.map(|version| (version, priced.month_used));
-            (priced.credits, version, None)
-        }
-        Some((varying, asked)) => {
-            let month_used = pricing.month_used(store, &mut open)?;
-            let budget = Budget::of(&open, action, &limit_check);
-            let search = |budget| {
-                let search = varying.search(asked, budget);
-                pricing.largest(&varying.what, &search, open.now, month_used)
-            };
-            match search(budget)? {
-                Largest::Found(Affordable { amount, units }) => {
-                    let amount = amount.unwrap_or(asked);
-                    charge = Rc::new(charge.with(&varying.what, amount));
-                    let (version, _) = pricing.rule_at(open.now)?;
-                    let credits = Amount::from_units(units);
-                    (credits, Some((version, month_used)), Some(amount))
-                }
-                Largest::None { smallest } => {
-                    let limited = budget.is_limited()
-                        && matches!(search(budget.without_limits())?, Largest::Found(_));
-                    let credits = match smallest {
-                        Some(units) => Amount::from_units(units),
-                        None => pricing.in_wallet(store, &mut open, None)?.credits,
-                    };
-                    if !limited {
-                        buy_credits(store, request, &mut open)?;
-                        return Ok(refused("insufficient_credits", credits, available));
-                    }
-                    limits_refuse(store, request, &mut open, limit_check, credits)?;
-                    return Ok(refused("limit_exceeded", credits, available));
-                }
-            }
+            Ok(Payable {
+                credits: priced.credits,
+                charge: request.charge.clone(),
+                price: priced.version.map(|version| (version, priced.month_used)),
+                granted: None,
+            })
         }
     };
+    let payable = match payable {
+        Ok(payable) => payable,
+        Err((Lack::Credits, credits)) => {
+            buy_credits(store, request, &mut open)?;
+            return Ok(refused("insufficient_credits", credits, available));
+        }
+        Err((Lack::Limit, credits)) => {
+            limits_refuse(store, request, &mut open, limit_check, credits)?;
+            return Ok(refused("limit_exceeded", credits, available));
+        }
+    };
+    let credits = payable.credits;
     let Ok(pins) = open.wallet.hold(open.now, action, credits, open.limit) else {
         buy_credits(store, request, &mut open)?;
         return Ok(refused("insufficient_credits", credits, available));
@@ -202,44 +187,13 @@ fn hold(store: &Store, request: &HoldRequest) -> Result<Outcome<AuthorizationRes
         limits_refuse(store, request, &mut open, limit_check, credits)?;
         return Ok(refused("limit_exceeded", credits, available));
     }
-    let (price_version, month_used) = match priced {
+    let captures_price = match payable.price {
         Some((version, month_used)) => (Some(version), month_used),
         None => capture_price(store, &asset, request, &mut open)?,
     };
-    let expires_at = ends(open.now, request.ttl_seconds)?;
     let authorization = Authorization {
-        customer: request.customer.clone(),
-        idempotency_key: request.key.as_ref().map(|key| key.text.clone()),
-        id: Uuid::now_v7(),
-        asset: open.asset.name.clone(),
-        action: request.action.clone(),
-        status: "open".to_owned(),
-        overrun: request.overrun,
-        quantity: charge.quantity.unwrap_or(Decimal::ONE),
-        credits,
-        captured: Amount::ZERO,
-        forgiven: Amount::ZERO,
-        captured_quantity: Decimal::ZERO,
-        captured_cost: None,
-        captured_costs: Vec::new(),
-        cost: request.charge.cost,
-        price_version,
-        month_used,
-        priced: priced.is_some(),
-        created_at: open.now,
-        expires_at,
         pins,
-        first_capture: None,
-        last_capture: None,
-        last_request: None,
-        request: request.key.as_ref().map(|key| key.request.clone()),
-        dimensions: charge.stored_dimensions(),
-        granted,
-        usage: request.charge.usage.clone(),
-        scopes: request.scopes.clone(),
-        reason: None,
-        metadata: request.metadata.clone(),
-        place: None,
+        ..request.authorization(&open, payable, captures_price)?
     };
     let counted = limit_check.count_hold(&mut open, credits);
     // A wallet that cannot be written holds nothing.
@@ -248,7 +202,7 @@ fn hold(store: &Store, request: &HoldRequest) -> Result<Outcome<AuthorizationRes
         return Ok(Outcome::KeyTaken);
     }
     counted.write(store, &open)?;
-    open.holds_until(expires_at);
+    open.holds_until(authorization.expires_at);
     open.write_back(store)?;
     let available = open.wallet.available(open.now, Some(action), open.limit);
     Ok(Outcome::Booked(AuthorizationResult::of(
@@ -257,6 +211,108 @@ fn hold(store: &Store, request: &HoldRequest) -> Result<Outcome<AuthorizationRes
         available,
         open.now,
     )))
+}
+
+/// What is to be held.
+struct Payable {
+    credits: Amount,
+    charge: Rc<Charge>,
+    /// The version of the price, and what was used in the month if the price counts it; `None`: the credits were given.
+    price: Option<(i32, Option<Decimal>)>,
+    /// How much of what varies.
+    granted: Option<Decimal>,
+}
+
+/// Of what a refused customer has too little.
+enum Lack {
+    Credits,
+    Limit,
+}
+
+/// The most of what varies that can be paid; or what is lacking for the least, and its credits.
+fn largest_payable(
+    store: &Store,
+    request: &HoldRequest,
+    pricing: &Pricing,
+    open: &mut OpenWallet,
+    limit_check: &LimitCheck,
+    (varying, asked): (&VaryRequest, Decimal),
+) -> Result<std::result::Result<Payable, (Lack, Amount)>> {
+    let month_used = pricing.month_used(store, open)?;
+    let budget = Budget::of(open, &request.action, limit_check);
+    let now = open.now;
+    let search = |budget| {
+        let search = varying.search(asked, budget);
+        pricing.largest(&varying.what, &search, now, month_used)
+    };
+    match search(budget)? {
+        Largest::Found(Affordable { amount, units }) => {
+            let amount = amount.unwrap_or(asked);
+            let (version, _) = pricing.rule_at(now)?;
+            Ok(Ok(Payable {
+                credits: Amount::from_units(units),
+                charge: Rc::new(request.charge.with(&varying.what, amount)),
+                price: Some((version, month_used)),
+                granted: Some(amount),
+            }))
+        }
+        Largest::None { smallest } => {
+            let limited = budget.is_limited()
+                && matches!(search(budget.without_limits())?, Largest::Found(_));
+            let credits = match smallest {
+                Some(units) => Amount::from_units(units),
+                None => pricing.in_wallet(store, open, None)?.credits,
+            };
+            let lack = if limited { Lack::Limit } else { Lack::Credits };
+            Ok(Err((lack, credits)))
+        }
+    }
+}
+
+impl HoldRequest {
+    /// The hold, as it is before credits are pinned. `captures_price`: the version at which captures are priced, and what
+    /// was used in the month.
+    fn authorization(
+        &self,
+        open: &OpenWallet,
+        payable: Payable,
+        (price_version, month_used): (Option<i32>, Option<Decimal>),
+    ) -> Result<Authorization> {
+        Ok(Authorization {
+            customer: self.customer.clone(),
+            idempotency_key: self.key.as_ref().map(|key| key.text.clone()),
+            id: Uuid::now_v7(),
+            asset: open.asset.name.clone(),
+            action: self.action.clone(),
+            status: "open".to_owned(),
+            overrun: self.overrun,
+            quantity: payable.charge.quantity.unwrap_or(Decimal::ONE),
+            credits: payable.credits,
+            captured: Amount::ZERO,
+            forgiven: Amount::ZERO,
+            captured_quantity: Decimal::ZERO,
+            captured_cost: None,
+            captured_costs: Vec::new(),
+            cost: self.charge.cost,
+            price_version,
+            month_used,
+            priced: payable.price.is_some(),
+            created_at: open.now,
+            expires_at: ends(open.now, self.ttl_seconds)?,
+            pins: Vec::new(),
+            first_capture: None,
+            last_capture: None,
+            last_request: None,
+            request: self.key.as_ref().map(|key| key.request.clone()),
+            dimensions: payable.charge.stored_dimensions(),
+            granted: payable.granted,
+            usage: self.charge.usage.clone(),
+            scopes: self.scopes.clone(),
+            reason: None,
+            metadata: self.metadata.clone(),
+            place: None,
+        })
+    }
 }
 
 /// The version at which captures are priced of a hold that was given in credits, and what was used in the month if the
