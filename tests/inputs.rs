@@ -66,6 +66,7 @@ fn functions(client: &mut Client) -> Vec<Function> {
          WHERE p.pronamespace = 'credyt'::regnamespace AND p.prorettype <> 'trigger'::regtype
            AND p.proargnames[1] IS DISTINCT FROM 'request' AND p.proname <> ALL (string_to_array('{internal}', ' '))
            AND p.proname NOT IN ('allow', 'disallow') -- tests/capabilities.rs
+           AND p.proname <> 'distribute' -- tests/sql/distribute.sql
            AND NOT p.proargtypes::oid[] && ARRAY['credyt.wallet', 'cstring', 'internal', 'bytea']::regtype[]::oid[]
          GROUP BY p.oid ORDER BY 1"
     );
@@ -583,7 +584,7 @@ fn the_reference_has_every_function() {
         .into_iter()
         .map(|function| function.name)
         .collect();
-    names.extend(["allow", "disallow"].map(str::to_owned));
+    names.extend(["allow", "disallow", "distribute"].map(str::to_owned));
     for name in names {
         let sql = format!(
             "SELECT pg_get_function_arguments(p.oid) FROM pg_proc p
