@@ -387,7 +387,7 @@ CREATE TABLE credyt.subscription_payments (
     customer         text NOT NULL,
     subscription_id  uuid NOT NULL,
     since            timestamptz NOT NULL,
-    until            timestamptz CHECK (until > since),
+    until            timestamptz,
     payment          text,
     created_at       timestamptz NOT NULL,
     PRIMARY KEY (customer, subscription_id, since)

@@ -12,6 +12,32 @@ CROSS JOIN (SELECT credyt.statement_time() AS now OFFSET 0) n
 CROSS JOIN LATERAL credyt.wallet_state_at(w.customer, w.asset, w.state, greatest(n.now, credyt.changed_at(w.state))) AS s (state)
 WHERE w.next_due_at <= n.now;
 
+-- What is due is worked through once for each grant of a wallet here: Citus takes no join within the wallet.
+CREATE OR REPLACE VIEW credyt.grant_balances AS
+SELECT g.customer, g.id, g.asset, g.kind, g.priority, g.credits,
+       coalesce(o.remaining, 0) AS remaining,
+       coalesce(o.held, 0) AS held,
+       g.paid,
+       coalesce(o.deferred, 0.00) AS deferred,
+       g.effective_at, g.expires_at, g.applies_to, g.origin,
+       false AS replayed
+FROM (
+    SELECT i.customer, i.id, i.asset, i.kind, i.priority, i.credits, i.paid, i.effective_at,
+           coalesce(e.ended_at, i.expires_at) AS expires_at, i.applies_to, i.origin
+    FROM credyt.grants i
+    LEFT JOIN credyt.ended_grants e ON e.customer = i.customer AND e.grant_id = i.id
+    UNION ALL
+    SELECT w.customer, d.id, w.asset, d.kind, d.priority, d.credits, d.paid, d.effective_at, d.expires_at,
+           d.applies_to, d.origin
+    FROM credyt.wallets w
+    CROSS JOIN LATERAL credyt.pending_grants(w.customer, w.asset, w.state, (SELECT credyt.statement_time())) AS d
+    WHERE w.next_due_at <= (SELECT credyt.statement_time())
+) g
+LEFT JOIN (
+    SELECT w.customer, open.id, open.remaining, open.held, open.deferred
+    FROM credyt.current_wallets w CROSS JOIN LATERAL credyt.grants(w.state) AS open
+) o ON o.customer = g.customer AND o.id = g.id;
+
 CREATE OR REPLACE VIEW credyt.margin_lines AS
 SELECT l.customer, l.asset, l.id, l.seq, l.accounted_at, l.action,
        CASE WHEN l.kind = 'refund'

@@ -35,7 +35,6 @@ FROM (VALUES
     ('booked_subscriptions', 'quantity = 0'), ('booked_subscriptions', 'next_quantity = 0'), ('booked_subscriptions', 'had_credits = -1'),
     ('booked_subscriptions', 'had_paid = -1'), ('booked_subscriptions', 'moved = moved || 1'),
     ('plan_changes', 'from_quantity = 0'), ('plan_changes', 'to_quantity = 0'), ('plan_changes', 'at = ''later'''), ('plan_changes', 'proration = ''half'''),
-    ('subscription_payments', 'until = since'),
     ('events', 'type = ''x'''), ('expiry_notices', 'days = ''{}'''), ('expiry_notices', 'kinds = ''{gift}'''),
     ('erasures', 'blanked = -1'), ('erasures', 'open_holds = -1')
 ) AS c (table_name, change)
