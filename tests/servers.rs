@@ -348,7 +348,7 @@ fn one_server_after_another_gets_a_new_version_while_the_others_charge() {
             others.map(|(_, charging)| what(charging)).collect()
         };
         let (lost, booked) = (others(Charging::lost), others(Charging::booked));
-        // The new library is loaded by whoever connects from now on; a restart sees to it that all do.
+        // Sessions that connect from now on load the new library; after a restart all have it.
         server.restart_immediate();
         charging[nth].goes_on();
         run(

@@ -8,7 +8,7 @@ use super::reported::Usage;
 use super::request::{Charge, check_cost};
 use crate::errors::{self, Error, Result};
 use crate::ledger::Moment;
-use crate::ledger::costing::{self, COUNTED_BEFORE};
+use crate::ledger::costing;
 use crate::ledger::interrupt::checked;
 use crate::ledger::margin::{self, ModelCost};
 use crate::ledger::vendor::{Completeness, Uncosted};
@@ -112,11 +112,8 @@ impl Costing {
             let own =
                 |claim: &Claim| authorization.is_some() && claim.authorization_id == authorization;
             if claim.is_some_and(|claim| !own(&claim)) {
-                spent.cost = Some(Decimal::ZERO);
-                spent.reason = Some(COUNTED_BEFORE.to_owned());
+                spent.count_elsewhere();
                 spent.request = None;
-                spent.rate_version = None;
-                spent.conversion = None;
             }
         }
         if !once.spent.is_empty() {

@@ -14,7 +14,7 @@ use super::reported::{Usage, read_usage};
 use super::request::read_cost;
 use crate::errors::{self, Result};
 use crate::ledger::Moment;
-use crate::ledger::costing::{self, COUNTED_BEFORE, KnownCost, Source};
+use crate::ledger::costing::{self, KnownCost, Source};
 use crate::ledger::margin::{KindPayment, Line, ModelCost};
 use crate::sql_types::{Args, Row, row, value};
 use crate::store::Store;
@@ -550,10 +550,7 @@ impl RecordedCosts {
                 if elsewhere.iter().any(|cost| cost.replaces(&part)) {
                     let spent = entry.costs.get_mut(part.id.1 as usize);
                     if let Some(spent) = spent {
-                        spent.cost = Some(Decimal::ZERO);
-                        spent.reason = Some(COUNTED_BEFORE.to_owned());
-                        spent.rate_version = None;
-                        spent.conversion = None;
+                        spent.count_elsewhere();
                     }
                 }
             }
@@ -737,8 +734,7 @@ fn recost_debit(
     for (part, (given, fresh)) in (0_i32..).zip(given.iter().zip(fresh)) {
         let was_computed = given.rate_version.is_some() || given.reason.is_some();
         let same = given.vendor == fresh.vendor || given.reason.is_some();
-        let elsewhere = given.reason.as_deref() == Some(COUNTED_BEFORE);
-        if !was_computed || !same || elsewhere || !wanted(given) {
+        if !was_computed || !same || given.is_counted_elsewhere() || !wanted(given) {
             continue;
         }
         let latest = recomputed

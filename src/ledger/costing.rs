@@ -14,9 +14,6 @@ use uuid::Uuid;
 use super::interrupt::checked;
 use super::margin::{KindPayment, Line, ModelCost, lines, merged, split_cost};
 
-/// Why a vendor's request costs nothing with this debit: it counts with another one, or was recorded.
-pub const COUNTED_BEFORE: &str = "counted before";
-
 /// How well a cost is known, the worst first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Source {

@@ -1,7 +1,7 @@
 //! How long work is interrupted.
 //!
-//! Every loop whose length the caller or elapsed time decides calls `check` on each turn. Whoever
-//! runs the ledger installs what is to be checked for; without that nothing is. Work that has to end
+//! Every loop whose length the caller or elapsed time decides calls `check` on each turn. The program
+//! that runs the ledger installs what is to be checked for; without that nothing is. Work that has to end
 //! ends by unwinding: what it owns is dropped, and locks and borrows are given back. So nothing that
 //! outlives the call (a cache, a thread-local) may be changed half way when `check` is called.
 

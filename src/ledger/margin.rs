@@ -153,7 +153,22 @@ pub fn paid(row: &str, allocations: &Json) -> Option<Vec<KindPayment>> {
     Some(paid)
 }
 
+/// Why a vendor's request costs nothing with this debit.
+const COUNTED_BEFORE: &str = "counted before";
+
 impl ModelCost {
+    /// It counts with another debit, or was recorded: here it costs nothing, and no rate was used.
+    pub fn count_elsewhere(&mut self) {
+        self.cost = Some(Decimal::ZERO);
+        self.reason = Some(COUNTED_BEFORE.to_owned());
+        self.rate_version = None;
+        self.conversion = None;
+    }
+
+    pub fn is_counted_elsewhere(&self) -> bool {
+        self.reason.as_deref() == Some(COUNTED_BEFORE)
+    }
+
     fn shares_by(&self) -> u128 {
         let by = self.weight.or(self.cost).unwrap_or_default();
         cost_units(by).unsigned_abs()

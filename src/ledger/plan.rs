@@ -35,7 +35,7 @@ impl Rollover {
         times: None,
     };
 
-    /// Whether credits that have rolled over so many times may do so once more.
+    /// Whether credits that have rolled over `moved` times may roll over once more.
     pub fn again(&self, moved: u32) -> bool {
         self.times.is_none_or(|times| moved < times)
     }

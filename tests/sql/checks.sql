@@ -1,4 +1,4 @@
--- What a table must always satisfy it refuses otherwise, whoever writes: kinds, statuses, signs, ranges.
+-- Tables refuse rows that can never be, from every writer: kinds, statuses, signs, ranges.
 \pset footer off
 \o /dev/null
 SELECT credyt.create_asset('credits');
