@@ -92,9 +92,10 @@ def subscription(
     cancel_at: int | None = None,
     seats: int = 1,
     latest_invoice: int | None = None,
+    again: str = "",
 ) -> Json:
     return {
-        "id": f"sub_{customer}",
+        "id": f"sub_{customer}{again}",
         "object": "subscription",
         "billing_cycle_anchor": anchor or start,
         "cancel_at": cancel_at,
@@ -117,11 +118,11 @@ def subscription(
                     "metadata": {},
                     "price": {"id": price, "object": "price", "currency": "usd", "type": "recurring"},
                     "quantity": seats,
-                    "subscription": f"sub_{customer}",
+                    "subscription": f"sub_{customer}{again}",
                 }
             ],
             "has_more": False,
-            "url": f"/v1/subscription_items?subscription=sub_{customer}",
+            "url": f"/v1/subscription_items?subscription=sub_{customer}{again}",
         },
         "latest_invoice": f"in_{customer}_{latest_invoice or start}",
         "livemode": False,
@@ -132,7 +133,16 @@ def subscription(
 
 
 def invoice(
-    customer: str, price: str, start: int, end: int, amount: int, reason: str, *, proration: bool = False
+    customer: str,
+    price: str,
+    start: int,
+    end: int,
+    amount: int,
+    reason: str,
+    *,
+    proration: bool = False,
+    seats: int = 1,
+    again: str = "",
 ) -> Json:
     return {
         "id": f"in_{customer}_{start}",
@@ -162,7 +172,7 @@ def invoice(
                             "invoice_item": None,
                             "proration": proration,
                             "proration_details": {"credited_items": None},
-                            "subscription": f"sub_{customer}",
+                            "subscription": f"sub_{customer}{again}",
                             "subscription_item": f"si_{customer}",
                         },
                     },
@@ -172,7 +182,7 @@ def invoice(
                         "price_details": {"price": price, "product": "prod_plan"},
                         "unit_amount_decimal": str(amount),
                     },
-                    "quantity": 1,
+                    "quantity": seats,
                     "subtotal": amount,
                     "taxes": [],
                 }
@@ -185,7 +195,7 @@ def invoice(
         "parent": {
             "type": "subscription_details",
             "quote_details": None,
-            "subscription_details": {"metadata": {"customer": customer}, "subscription": f"sub_{customer}"},
+            "subscription_details": {"metadata": {"customer": customer}, "subscription": f"sub_{customer}{again}"},
         },
         "period_end": start,
         "period_start": start,

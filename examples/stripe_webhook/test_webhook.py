@@ -308,6 +308,42 @@ def test_seats_in_every_order(send: Callable[[Json], int], db: psycopg.Connectio
         assert wallet(db, customer) == (1000, 0, 20)
 
 
+@pytest.mark.parametrize("seats", [1, 3])
+def test_coming_back_within_a_period_in_every_order(
+    seats: int, send: Callable[[Json], int], db: psycopg.Connection[Json]
+) -> None:
+    """With as many seats the payment is for the period that comes next; with others a whole one begins at once."""
+    start, end = months(1)
+    for order in itertools.permutations(range(4)):
+        c = next(customers)
+        deliver(send, [
+            subscribed(c, "created", start, "price_pro", start, end),
+            paid(c, "price_pro", start, end, "subscription_create")[0],
+        ])  # fmt: skip
+        now, month_later = NOW - 2, NOW + 30 * DAY
+        bill = invoice(c, "price_pro", now, month_later, 2000 * seats, "subscription_create", seats=seats, again="_2")
+        told = [
+            subscribed(c, "deleted", now - 1, "price_pro", start, end, status="canceled"),
+            subscribed(c, "created", now, "price_pro", now, month_later, seats=seats, again="_2"),
+            subscribed(c, "updated", now + 1, "price_pro", now, month_later, seats=seats, again="_2"),
+            event("invoice.paid", now, bill),
+        ]
+        events = [told[n] for n in order]
+        deliver(send, events + random.sample(events, 1))
+        assert wallet(db, c) == (1000 * seats, 0, 20 * seats), [(e["type"], e["created"]) for e in events]
+        seen = db.execute("SELECT quantity, status FROM credyt.subscriptions WHERE customer = %s", [c]).fetchall()
+        assert seen == [{"quantity": seats, "status": "active"}]
+        if seats == 1:
+            continue
+        # What the bank takes back is the second month; the first has ended.
+        payment = invoice_payment(bill, f"pi_{c}_2")
+        deliver(send, [
+            event("invoice_payment.paid", now, payment),
+            event("charge.refunded", NOW, charge(f"pi_{c}_2", 2000 * seats, 2000 * seats)),
+        ])  # fmt: skip
+        assert wallet(db, c) == (0, 0, 0)
+
+
 # --- at the same time, and not from Stripe -----------------------------------------------------------------------
 
 

@@ -100,11 +100,24 @@ async def subscription_created(db: Db, subscription: Json, happened_at: datetime
         [key, customer, plan, seats, happened_at],
     )
     if inserted.rowcount:
-        start = moment(subscription["billing_cycle_anchor"])
+        # Stripe makes a new subscription for a customer who comes back. What it says of the former one no longer counts.
         await db.execute(
-            "SELECT credyt.subscribe(%s, %s, starts_at => %s, paid_through => %s, quantity => %s, idempotency_key => %s)",
-            [customer, plan, start, start, seats, key],
+            "UPDATE subscriptions SET ended = true WHERE customer = %s AND plan = %s AND changed_at < %s",
+            [customer, plan, happened_at],
         )
+        await subscribe(db, customer, plan, seats, moment(subscription["billing_cycle_anchor"]), key)
+
+
+async def subscribe(
+    db: Db, customer: str, plan: str, seats: int, start: datetime | None = None, key: str | None = None
+) -> None:
+    """A subscription that goes on, or whose period still lasts, is resumed with the seats it has."""
+    await db.execute(
+        "SELECT credyt.subscribe(%s, %s, starts_at => %s, paid_through => %s, idempotency_key => %s, quantity => coalesce("
+        "  (SELECT max(quantity) FROM credyt.subscriptions"
+        "   WHERE customer = %s AND plan = %s AND (status <> 'ended' OR period_end > now())), %s))",
+        [customer, plan, start, start, key, customer, plan, seats],
+    )
 
 
 async def subscription_changed(db: Db, subscription: Json, happened_at: datetime) -> None:
@@ -123,7 +136,7 @@ async def subscription_changed(db: Db, subscription: Json, happened_at: datetime
     elif subscription["cancel_at"]:
         await db.execute("SELECT credyt.unsubscribe(%s, %s, %s)", [customer, plan, moment(subscription["cancel_at"])])
     else:  # takes a cancellation back; otherwise it changes nothing
-        await db.execute("SELECT credyt.subscribe(%s, %s, quantity => %s)", [customer, plan, seats])
+        await subscribe(db, customer, plan, seats)
     await db.execute(
         "UPDATE subscriptions SET plan = %s, seats = %s, changed_at = %s, ended = %s WHERE id = %s",
         [plan, seats, happened_at, ended, key],
@@ -177,11 +190,14 @@ async def invoice_paid(db: Db, invoice: Json, _: datetime) -> None:
     key, customer = invoice["id"], parent["subscription_details"]["metadata"]["customer"]
     if not await is_new(db, key, customer, invoice["amount_paid"]) or invoice["billing_reason"] == "subscription_update":
         return
+    await one(db, "SELECT id FROM subscriptions WHERE id = %s", [parent["subscription_details"]["subscription"]])
     for line in invoice["lines"]["data"]:
         plan = PLANS.get(line["pricing"]["price_details"]["price"])
         if plan is None or line["parent"]["subscription_item_details"]["proration"]:
             continue
         before = await included(db, customer)
+        if invoice["billing_reason"] == "subscription_create":
+            await restart(db, customer, plan, line["quantity"], moment(line["period"]["start"]))
         try:
             await db.execute(
                 "SELECT credyt.pay_subscription(%s, %s, %s, idempotency_key => %s)",
@@ -192,6 +208,15 @@ async def invoice_paid(db: Db, invoice: Json, _: datetime) -> None:
                 raise
             raise NotYet(f"{customer} is not on plan {plan}") from None
         await keep_grants(db, customer, before, key)
+
+
+async def restart(db: Db, customer: str, plan: str, seats: int, start: datetime) -> None:
+    """Who comes back within a period with other seats has paid for a whole new one: it begins now."""
+    await db.execute(
+        "SELECT credyt.change_plan(customer, plan, quantity => %s, proration => 'restart') FROM credyt.subscriptions"
+        " WHERE customer = %s AND plan = %s AND status <> 'ended' AND period_start < %s AND period_end > %s",
+        [seats, customer, plan, start, start],
+    )
 
 
 async def invoice_payment_paid(db: Db, payment: Json, _: datetime) -> None:
