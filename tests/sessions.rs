@@ -3,6 +3,9 @@
 mod support;
 
 use postgres::Client;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering::{Relaxed, SeqCst};
+use std::time::{Duration, Instant};
 use support::sql::{Database, refusal, rows, value, values};
 
 const QUOTE: &str = "SELECT credits FROM credyt.quote('image', customer => 'ann')";
@@ -442,4 +445,68 @@ fn a_price_list_counts_in_other_sessions_from_its_commit() {
         "SELECT credyt.set_price('image', '9', price_list => 'enterprise')",
     );
     assert_eq!(value(&mut here, DEBIT), "9");
+}
+
+#[test]
+fn every_debit_is_charged_by_the_old_or_the_new_version_while_many_sessions_debit() {
+    let database = Database::new("many_debit");
+    let (sessions, changes) = (24, 12);
+    let mut setter = database.connect();
+    let lists = (2..2 + changes)
+        .map(|price| {
+            format!("SELECT credyt.set_price('image', '{price}', price_list => 'list {price}');")
+        })
+        .collect::<String>();
+    rows(&mut setter, &lists);
+    for nth in 0..sessions {
+        let grant = format!("SELECT credyt.grant_credits('customer {nth}', 100000)");
+        rows(&mut setter, &grant);
+    }
+    let set = AtomicUsize::new(1);
+    let debited = AtomicUsize::new(0);
+    database.at_once(sessions + 1, |nth, client| {
+        if nth == sessions {
+            // Changes everybody's list, each time while all go on.
+            for price in 2..2 + changes {
+                let lists: String = (0..sessions)
+                    .map(|nth| {
+                        format!("SELECT credyt.set_price_list('customer {nth}', 'list {price}');")
+                    })
+                    .collect();
+                let (seen, since) = (debited.load(Relaxed), Instant::now());
+                while debited.load(Relaxed) < seen + 2 * sessions {
+                    assert!(since.elapsed().as_secs() < 60, "no debits any more");
+                    std::thread::sleep(Duration::from_millis(1));
+                }
+                rows(client, &format!("BEGIN; {lists} COMMIT"));
+                set.store(price, SeqCst);
+            }
+            set.store(usize::MAX, SeqCst);
+            return;
+        }
+        let debit = format!("SELECT credits FROM credyt.debit_credits('customer {nth}', 'image')");
+        let last = 1 + changes;
+        loop {
+            let before = set.load(SeqCst);
+            let charged: usize = value(client, &debit).parse().expect("whole credits");
+            let after = set.load(SeqCst);
+            debited.fetch_add(1, Relaxed);
+            // No older than what was set before the call, no newer than what is being set after it.
+            let newest = if after == usize::MAX { last } else { after + 1 };
+            assert!(
+                before.min(last) <= charged && charged <= newest.min(last),
+                "{charged} between {before} and {after}"
+            );
+            if before == usize::MAX {
+                assert_eq!(charged, last);
+                return;
+            }
+        }
+    });
+    // Each row is priced by the version that it names.
+    let wrong = "SELECT count(*) FROM credyt.ledger l LEFT JOIN credyt.prices p USING (asset, action)
+                 WHERE l.kind = 'debit' AND p.version = l.price_version AND p.price #>> '{}' <> (-l.credits)::int::text";
+    assert_eq!(value(&mut setter, wrong), "0");
+    let versions = "SELECT count(DISTINCT price_version) FROM credyt.ledger WHERE kind = 'debit'";
+    assert_eq!(value(&mut setter, versions), (1 + changes).to_string());
 }
