@@ -31,8 +31,8 @@ fn change(
     args: &Args,
     body: impl FnOnce(&Store, &str, Capability, &mut Vec<Capability>) -> Result<()>,
 ) -> DatumResult {
-    let role = args.identifier(0, "role")?;
-    let what = read_capability(&args.name(1, "what")?)?;
+    let role = args.identifier("role")?;
+    let what = read_capability(&args.name("what")?)?;
     let allowed = Store::write(|store| {
         access::lock(store)?;
         if role == "public" {
@@ -49,11 +49,11 @@ fn change(
     })?;
     let may = |what| value::bool(allowed.contains(&what));
     row! {
-    role: value::name(&role),
-    spend: may(Capability::Spend),
-    events: may(Capability::Events),
-    operate: may(Capability::Operate),
-    report: may(Capability::Report),
+        role: value::name(&role),
+        spend: may(Capability::Spend),
+        events: may(Capability::Events),
+        operate: may(Capability::Operate),
+        report: may(Capability::Report),
     }
     .datum(args)
 }

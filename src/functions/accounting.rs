@@ -11,8 +11,8 @@ use crate::store::{Store, assets, periods, wallets};
 const BATCH: usize = 500;
 
 pub fn close_period(args: &Args) -> Result<Option<pg_sys::Datum>> {
-    let through = args.moment(0, "through")?;
-    let asset = args.name(1, "asset")?;
+    let through = args.moment("through")?;
+    let asset = args.name("asset")?;
     let now = Store::write(|store| {
         assets::asset(store, &asset)?;
         let now = assets::now(store)?;
@@ -68,8 +68,8 @@ fn write_back(customers: &[String], asset: &str, through: Moment) -> Result<Mome
 }
 
 pub fn deferred_revenue_at(args: &Args) -> Result<Option<pg_sys::Datum>> {
-    let at = args.moment(0, "at")?;
-    let asset = args.optional_name(1, "asset")?;
+    let at = args.moment("at")?;
+    let asset = args.optional_name("asset")?;
     let deferred = Store::read(|store| {
         if at > assets::now(store)? {
             return Err(errors::invalid("at", format_args!("{at} is in the future")));
@@ -80,9 +80,9 @@ pub fn deferred_revenue_at(args: &Args) -> Result<Option<pg_sys::Datum>> {
 }
 
 pub fn revenue_rollforward(args: &Args) -> Result<Option<pg_sys::Datum>> {
-    let since = args.optional_moment(0, "since")?;
-    let until = args.optional_moment(1, "until")?;
-    let asset = args.optional_name(2, "asset")?;
+    let since = args.optional_moment("since")?;
+    let until = args.optional_moment("until")?;
+    let asset = args.optional_name("asset")?;
     if let (Some(since), Some(until)) = (since, until)
         && since > until
     {

@@ -59,11 +59,11 @@ pub struct Capture {
 
 pub fn read(args: &Args) -> Result<Capture> {
     Ok(Capture {
-        customer: args.name(0, "customer")?,
-        id: args.uuid(1, "authorization_id")?,
-        charge: Charge::read(args, 2)?,
-        keep_open: args.bool(7, "keep_open")?,
-        metadata: args.optional_json(8, "metadata")?,
+        customer: args.name("customer")?,
+        id: args.uuid("authorization_id")?,
+        charge: Charge::read(args)?,
+        keep_open: args.bool("keep_open")?,
+        metadata: args.optional_json("metadata")?,
     })
 }
 

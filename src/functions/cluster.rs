@@ -10,7 +10,7 @@ use crate::store::{Store, access, cluster};
 const MOST_SHARDS: i32 = 1024;
 
 pub fn distribute(args: &Args) -> Result<Option<pg_sys::Datum>> {
-    let shards = args.int(0, "shards")?;
+    let shards = args.int("shards")?;
     if !(1..=MOST_SHARDS).contains(&shards) {
         let why = format_args!("{shards} is not from 1 to {MOST_SHARDS}");
         return Err(errors::invalid("shards", why));

@@ -52,23 +52,23 @@ pub fn record_cost(args: &Args) -> Result<Option<pg_sys::Datum>> {
 }
 
 fn read(args: &Args) -> Result<CostRequest> {
-    let customer = args.name(0, "customer")?;
-    let vendor = args.name(1, "vendor")?;
-    let model = args.optional_name(2, "model")?;
-    let usage = args.optional_object(3, "usage")?.map(Json::Object);
-    let cost = read_cost(args, 4)?;
+    let customer = args.name("customer")?;
+    let vendor = args.name("vendor")?;
+    let model = args.optional_name("model")?;
+    let usage = args.optional_object("usage")?.map(Json::Object);
+    let cost = read_cost(args)?;
     if usage.is_none() && cost.is_none() {
         return Err(errors::invalid("cost", "neither cost nor usage is given"));
     }
-    let source_text = args.name(9, "source")?;
+    let source_text = args.name("source")?;
     let source = Source::from_str(&source_text).map_err(|()| {
         errors::invalid(
             "source",
             format_args!("{source_text:?} is none of estimated, reported, invoiced"),
         )
     })?;
-    let debit_id = args.optional_uuid(5, "debit_id")?;
-    let authorization_id = args.optional_uuid(6, "authorization_id")?;
+    let debit_id = args.optional_uuid("debit_id")?;
+    let authorization_id = args.optional_uuid("authorization_id")?;
     if debit_id.is_some() && authorization_id.is_some() {
         return Err(errors::invalid(
             "authorization_id",
@@ -79,18 +79,18 @@ fn read(args: &Args) -> Result<CostRequest> {
         asked: UsageToCost {
             vendor,
             model,
-            api_flavor: args.optional_name(8, "api_flavor")?,
+            api_flavor: args.optional_name("api_flavor")?,
             body: usage.clone().unwrap_or_else(|| Json::Object(Map::new())),
-            context: Json::Object(args.object(11, "context")?),
+            context: Json::Object(args.object("context")?),
         },
         usage,
         cost,
         debit_id,
         authorization_id,
-        request: args.optional_name(7, "vendor_request_id")?,
+        request: args.optional_name("vendor_request_id")?,
         source,
-        occurred_at: args.optional_moment(10, "occurred_at")?,
-        metadata: args.optional_json(12, "metadata")?,
+        occurred_at: args.optional_moment("occurred_at")?,
+        metadata: args.optional_json("metadata")?,
         customer,
     })
 }
@@ -506,24 +506,24 @@ impl Postings<'_> {
 fn answer(customer: &str, cost: &Cost, replayed: bool) -> Row {
     let spent = &cost.spent;
     row! {
-    id: value::uuid(cost.id),
-    customer: value::text(customer),
-    asset: value::text(&cost.asset),
-    vendor: value::optional_text(spent.vendor.as_deref()),
-    model: value::optional_text(spent.model.as_deref()),
-    vendor_request_id: value::optional_text(spent.request.as_deref()),
-    source: value::text(&cost.source.to_string()),
-    cost: spent.cost.and_then(value::money_decimal),
-    reason: value::optional_text(spent.reason.as_deref()),
-    rate_version: spent.rate_version.and_then(value::int),
-    currency: value::optional_text(spent.conversion.as_ref().map(|from| from.currency.as_str())),
-    exchange_rate: spent.conversion.as_ref().and_then(|from| value::decimal(from.rate)),
-    debit_id: value::optional_uuid(cost.debit_id),
-    authorization_id: value::optional_uuid(cost.authorization_id),
-    occurred_at: value::moment(cost.occurred_at),
-    accounted_at: value::moment(cost.accounted_at),
-    created_at: value::moment(cost.created_at),
-    replayed: value::bool(replayed),
+        id: value::uuid(cost.id),
+        customer: value::text(customer),
+        asset: value::text(&cost.asset),
+        vendor: value::optional_text(spent.vendor.as_deref()),
+        model: value::optional_text(spent.model.as_deref()),
+        vendor_request_id: value::optional_text(spent.request.as_deref()),
+        source: value::text(&cost.source.to_string()),
+        cost: spent.cost.and_then(value::money_decimal),
+        reason: value::optional_text(spent.reason.as_deref()),
+        rate_version: spent.rate_version.and_then(value::int),
+        currency: value::optional_text(spent.conversion.as_ref().map(|from| from.currency.as_str())),
+        exchange_rate: spent.conversion.as_ref().and_then(|from| value::decimal(from.rate)),
+        debit_id: value::optional_uuid(cost.debit_id),
+        authorization_id: value::optional_uuid(cost.authorization_id),
+        occurred_at: value::moment(cost.occurred_at),
+        accounted_at: value::moment(cost.accounted_at),
+        created_at: value::moment(cost.created_at),
+        replayed: value::bool(replayed),
     }
 }
 
@@ -654,10 +654,10 @@ struct CorrectedCost {
 }
 
 pub fn recost(args: &Args) -> Result<Option<pg_sys::Datum>> {
-    let vendor = args.name(0, "vendor")?;
-    let model = args.optional_name(1, "model")?;
-    let since = args.optional_moment(2, "since")?;
-    let dry_run = args.bool(3, "dry_run")?;
+    let vendor = args.name("vendor")?;
+    let model = args.optional_name("model")?;
+    let since = args.optional_moment("since")?;
+    let dry_run = args.bool("dry_run")?;
     let corrected = Store::write(|store| {
         let wanted = |spent: &ModelCost| {
             spent.vendor.as_ref() == Some(&vendor) && (model.is_none() || spent.model == model)
@@ -688,15 +688,15 @@ pub fn recost(args: &Args) -> Result<Option<pg_sys::Datum>> {
     })?;
     let rows = corrected.iter().map(|one| {
         row! {
-        customer: value::text(&one.customer),
-        asset: value::text(&one.asset),
-        debit_id: value::optional_uuid(one.debit_id),
-        cost_id: value::optional_uuid(one.cost_id),
-        vendor: value::optional_text(one.after.vendor.as_deref()),
-        model: value::optional_text(one.after.model.as_deref()),
-        cost_before: one.before.and_then(value::money_decimal),
-        cost_after: one.after.cost.and_then(value::money_decimal),
-        occurred_at: value::moment(one.occurred_at),
+            customer: value::text(&one.customer),
+            asset: value::text(&one.asset),
+            debit_id: value::optional_uuid(one.debit_id),
+            cost_id: value::optional_uuid(one.cost_id),
+            vendor: value::optional_text(one.after.vendor.as_deref()),
+            model: value::optional_text(one.after.model.as_deref()),
+            cost_before: one.before.and_then(value::money_decimal),
+            cost_after: one.after.cost.and_then(value::money_decimal),
+            occurred_at: value::moment(one.occurred_at),
         }
     });
     row::rows(args, rows)

@@ -44,26 +44,22 @@ pub fn debit_credits(args: &Args) -> Result<Option<pg_sys::Datum>> {
 }
 
 pub fn read(args: &Args) -> Result<DebitRequest> {
-    let customer = args.name(0, "customer")?;
-    let action = args.name(1, "action")?;
-    let charge = Charge::read_new(args, 2)?;
-    let asset = args.name(7, "asset")?;
-    let key_text = args.optional_name(8, "idempotency_key")?;
-    let scopes = args.names(9, "scopes")?;
+    let customer = args.name("customer")?;
+    let action = args.name("action")?;
+    let charge = Charge::read_new(args)?;
+    let asset = args.name("asset")?;
+    let key_text = args.optional_name("idempotency_key")?;
+    let scopes = args.names("scopes")?;
     Ok(DebitRequest {
         key: request::key(key_text, "debit_credits", || {
             charge.fields(&asset, &action, scopes.as_deref())
         }),
         scopes,
-        occurred_at: args.optional_moment(10, "occurred_at")?,
+        occurred_at: args.optional_moment("occurred_at")?,
         documents: Documents {
-            dimensions: args.as_given(3, "dimensions", charge.stored_dimensions().as_ref())?,
-            usage: args.as_given(4, "usage", charge.usage.as_ref())?,
-            metadata: args.as_given(
-                11,
-                "metadata",
-                args.optional_json(11, "metadata")?.as_ref(),
-            )?,
+            dimensions: args.as_given("dimensions", charge.stored_dimensions().as_ref())?,
+            usage: args.as_given("usage", charge.usage.as_ref())?,
+            metadata: args.as_given("metadata", args.optional_json("metadata")?.as_ref())?,
         },
         customer,
         action,

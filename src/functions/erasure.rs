@@ -8,34 +8,34 @@ use crate::sql_types::{Args, row, value};
 use crate::store::{Store, assets, erasure};
 
 pub fn erase_customer(args: &Args) -> Result<Option<pg_sys::Datum>> {
-    let customer = args.name(0, "customer")?;
-    let reason = required("reason", args.text(1, "reason")?)?;
+    let customer = args.name("customer")?;
+    let reason = required("reason", args.text("reason")?)?;
     if reason.trim().is_empty() {
         return Err(errors::invalid("reason", "it is empty"));
     }
     let erased = Store::write(|store| erasure::erase(store, &customer, &reason))?;
     row! {
-    customer: value::text(&customer),
-    id: value::uuid(erased.id),
-    reason: value::text(&reason),
-    blanked: value::bigint(erased.blanked),
-    open_holds: value::int(erased.open_holds),
-    erased_at: value::moment(erased.erased_at),
+        customer: value::text(&customer),
+        id: value::uuid(erased.id),
+        reason: value::text(&reason),
+        blanked: value::bigint(erased.blanked),
+        open_holds: value::int(erased.open_holds),
+        erased_at: value::moment(erased.erased_at),
     }
     .datum(args)
 }
 
 pub fn ledger_hash(args: &Args) -> Result<Option<pg_sys::Datum>> {
-    let customer = args.name(0, "customer")?;
-    let asset = args.optional_name(1, "asset")?;
-    let through = args.optional_bigint(2, "through")?;
+    let customer = args.name("customer")?;
+    let asset = args.optional_name("asset")?;
+    let through = args.optional_bigint("through")?;
     if let Some(through) = through.filter(|through| *through < 1) {
         return Err(errors::invalid(
             "through",
             format_args!("{through} is less than 1"),
         ));
     }
-    let contents = args.bool(3, "contents")?;
+    let contents = args.bool("contents")?;
     Store::read(|store| {
         if let Some(asset) = &asset {
             assets::asset(store, asset)?;

@@ -13,23 +13,22 @@ use crate::ledger::alerts::{
 use crate::ledger::amount::DECIMALS;
 use crate::ledger::limit::Calendar;
 use crate::ledger::{Amount, Kind};
-use crate::sql_types::value::Value;
 use crate::sql_types::{Args, Row, args as arguments, row, value};
 use crate::store::wallets::{self, OpenWallet};
 use crate::store::{Store, assets, events, limits, notices};
 
 pub fn set_alert(args: &Args) -> Result<Option<pg_sys::Datum>> {
-    let customer = args.name(0, "customer")?;
-    let threshold = args.optional_quantity(1, "threshold")?;
-    let asset = args.name(2, "asset")?;
-    let unit_text = args.name(3, "unit")?;
+    let customer = args.name("customer")?;
+    let threshold = args.optional_quantity("threshold")?;
+    let asset = args.name("asset")?;
+    let unit_text = args.name("unit")?;
     let unit = Unit::from_str(&unit_text).map_err(|_| {
         errors::invalid(
             "unit",
             format_args!("{unit_text:?} is neither credits nor percent"),
         )
     })?;
-    let enabled = args.bool(4, "enabled")?;
+    let enabled = args.bool("enabled")?;
     let alert = Store::write(|store| {
         let mut open = wallets::open_or_create(store, &customer, &asset)?;
         // What has happened before is told to those that were there before.
@@ -55,11 +54,11 @@ pub fn set_alert(args: &Args) -> Result<Option<pg_sys::Datum>> {
     })?;
     let alert = alert.as_ref();
     row! {
-    customer: value::text(&customer),
-    asset: value::text(&asset),
-    threshold: alert.and_then(|alert| value::credits(alert.threshold)),
-    unit: alert.and_then(|alert| value::text(alert.unit.as_str())),
-    enabled: alert.and_then(|alert| value::bool(alert.enabled)),
+        customer: value::text(&customer),
+        asset: value::text(&asset),
+        threshold: alert.and_then(|alert| value::credits(alert.threshold)),
+        unit: alert.and_then(|alert| value::text(alert.unit.as_str())),
+        enabled: alert.and_then(|alert| value::bool(alert.enabled)),
     }
     .datum(args)
 }
@@ -82,17 +81,17 @@ fn alert_threshold(open: &OpenWallet, threshold: Decimal, unit: Unit) -> Result<
 
 /// `credyt.alert_rules(state, at)`: the alerts in a state.
 pub fn alert_rules(args: &Args) -> Result<Option<pg_sys::Datum>> {
-    let wallet = wallets::read_state(args.bytes(0, "state")?)?;
-    let balance = wallet.balance(args.moment(1, "at")?);
+    let wallet = wallets::read_state(args.bytes("state")?)?;
+    let balance = wallet.balance(args.moment("at")?);
     let rule = |alert: &Alert| {
         let level = alert.level(wallet.alert_state.refilled);
         row! {
-        threshold: value::credits(alert.threshold),
-        unit: value::text(alert.unit.as_str()),
-        enabled: value::bool(alert.enabled),
-        level: value::credits(level),
-        balance: value::credits(balance),
-        reached: value::bool(balance <= level),
+            threshold: value::credits(alert.threshold),
+            unit: value::text(alert.unit.as_str()),
+            enabled: value::bool(alert.enabled),
+            level: value::credits(level),
+            balance: value::credits(balance),
+            reached: value::bool(balance <= level),
         }
     };
     row::rows(args, wallet.alert_state.alerts.iter().map(rule))
@@ -100,26 +99,18 @@ pub fn alert_rules(args: &Args) -> Result<Option<pg_sys::Datum>> {
 
 /// `credyt.topup_rules(state, at)`: the rule for top-ups in a state.
 pub fn topup_rules(args: &Args) -> Result<Option<pg_sys::Datum>> {
-    let wallet = wallets::read_state(args.bytes(0, "state")?)?;
-    let at = args.moment(1, "at")?;
+    let wallet = wallets::read_state(args.bytes("state")?)?;
+    let at = args.moment("at")?;
     let balance = wallet.balance(at);
     let rule = |topup: &TopUp| {
-        let terms = Terms::of(topup);
         let asked = topup.asked_in(at);
-        row! {
-            threshold: terms.threshold,
-            credits: terms.credits,
-            enabled: terms.enabled,
-            to_balance: terms.to_balance,
-            max_credits: terms.max_credits,
-            every: terms.every,
-            cooldown_seconds: terms.cooldown_seconds,
+        topup_terms(Some(topup)).and(row! {
             balance: value::credits(balance),
             in_flight: value::optional_uuid(topup.in_flight),
             cooldown_until: value::optional_moment(topup.waits_until.filter(|until| *until > at)),
             requested: value::credits(asked.map_or(Amount::ZERO, |asked| asked.credits)),
             resets_at: value::optional_moment(asked.map(|asked| asked.until)),
-        }
+        })
     };
     row::rows(args, wallet.alert_state.topup.iter().map(rule))
 }
@@ -144,8 +135,8 @@ enum RequestedRefill {
 }
 
 pub fn set_topup(args: &Args) -> Result<Option<pg_sys::Datum>> {
-    let customer = args.name(0, "customer")?;
-    let asset = args.name(3, "asset")?;
+    let customer = args.name("customer")?;
+    let asset = args.name("asset")?;
     let rule = read_rule(args)?;
     let open = Store::write(|store| {
         let mut open = wallets::open_or_create(store, &customer, &asset)?;
@@ -170,9 +161,9 @@ pub fn set_topup(args: &Args) -> Result<Option<pg_sys::Datum>> {
 }
 
 fn read_rule(args: &Args) -> Result<Rule> {
-    let threshold = args.quantity(1, "threshold")?;
-    let credits = args.optional_quantity(2, "credits")?;
-    let to_balance = args.optional_quantity(5, "to_balance")?;
+    let threshold = args.quantity("threshold")?;
+    let credits = args.optional_quantity("credits")?;
+    let to_balance = args.optional_quantity("to_balance")?;
     let refill = match (credits, to_balance) {
         (Some(credits), None) if credits.is_zero() => {
             return Err(errors::invalid("credits", "a top-up of zero credits"));
@@ -198,8 +189,8 @@ fn read_rule(args: &Args) -> Result<Rule> {
             ));
         }
     };
-    let every_text = args.name(7, "every")?;
-    let cooldown_seconds = args.int(8, "cooldown_seconds")?;
+    let every_text = args.name("every")?;
+    let cooldown_seconds = args.int("cooldown_seconds")?;
     if cooldown_seconds < 0 {
         return Err(errors::invalid(
             "cooldown_seconds",
@@ -209,8 +200,8 @@ fn read_rule(args: &Args) -> Result<Rule> {
     Ok(Rule {
         threshold,
         refill,
-        enabled: args.bool(4, "enabled")?,
-        max_credits: args.optional_quantity(6, "max_credits")?,
+        enabled: args.bool("enabled")?,
+        max_credits: args.optional_quantity("max_credits")?,
         every: Calendar::from_str(&every_text).map_err(|_| {
             errors::invalid(
                 "every",
@@ -269,9 +260,9 @@ fn asked_instead(
 }
 
 pub fn topup_failed(args: &Args) -> Result<Option<pg_sys::Datum>> {
-    let customer = args.name(0, "customer")?;
-    let event_id = args.uuid(1, "event_id")?;
-    let reason = args.text(2, "reason")?;
+    let customer = args.name("customer")?;
+    let event_id = args.uuid("event_id")?;
+    let reason = args.text("reason")?;
     let open = Store::write(|store| {
         let mut open = match events::request(store, &customer, event_id)? {
             Some(request) => wallets::open(store, &customer, &request.asset)?,
@@ -306,56 +297,36 @@ pub fn topup_failed(args: &Args) -> Result<Option<pg_sys::Datum>> {
 /// A `credyt.topup`; without a rule its terms are NULL.
 fn topup_row(open: &OpenWallet) -> Row {
     let topup = open.wallet.alert_state.topup.as_ref();
-    let terms = topup.map(Terms::of).unwrap_or_default();
-    row! {
+    topup_terms(topup).and(row! {
         customer: value::text(&open.customer),
         asset: value::text(&open.asset.name),
-        threshold: terms.threshold,
-        credits: terms.credits,
-        enabled: terms.enabled,
-        to_balance: terms.to_balance,
-        max_credits: terms.max_credits,
-        every: terms.every,
-        cooldown_seconds: terms.cooldown_seconds,
         in_flight: value::optional_uuid(topup.and_then(|topup| topup.in_flight)),
         cooldown_until: value::optional_moment(topup.and_then(|topup| topup.waits_until)),
-    }
+    })
 }
 
-/// The terms of a rule for top-ups, as types and views have them; NULL without a rule.
-#[derive(Default)]
-struct Terms {
-    threshold: Value,
-    credits: Value,
-    enabled: Value,
-    to_balance: Value,
-    max_credits: Value,
-    every: Value,
-    cooldown_seconds: Value,
-}
-
-impl Terms {
-    fn of(topup: &TopUp) -> Terms {
-        let (credits, to_balance) = match topup.refill {
-            Refill::Credits(credits) => (value::credits(credits), value::NULL),
-            Refill::ToBalance(target) => (value::NULL, value::credits(target)),
-        };
-        Terms {
-            threshold: value::credits(topup.threshold),
-            credits,
-            enabled: value::bool(topup.enabled),
-            to_balance,
-            max_credits: topup.max_credits.and_then(value::credits),
-            every: value::text(topup.every.as_str()),
-            cooldown_seconds: value::int(topup.cooldown_seconds),
-        }
+/// The terms of a rule for top-ups, which types and views have; NULL without a rule.
+fn topup_terms(topup: Option<&TopUp>) -> Row {
+    let (credits, to_balance) = match topup.map(|topup| topup.refill) {
+        Some(Refill::Credits(credits)) => (Some(credits), None),
+        Some(Refill::ToBalance(target)) => (None, Some(target)),
+        None => (None, None),
+    };
+    row! {
+        threshold: topup.and_then(|topup| value::credits(topup.threshold)),
+        credits: credits.and_then(value::credits),
+        enabled: topup.and_then(|topup| value::bool(topup.enabled)),
+        to_balance: to_balance.and_then(value::credits),
+        max_credits: topup.and_then(|topup| topup.max_credits).and_then(value::credits),
+        every: topup.and_then(|topup| value::text(topup.every.as_str())),
+        cooldown_seconds: topup.and_then(|topup| value::int(topup.cooldown_seconds)),
     }
 }
 
 pub fn set_expiry_notice(args: &Args) -> Result<Option<pg_sys::Datum>> {
-    let mut days = args.optional_ints(0, "days")?.unwrap_or_default();
-    let asset = args.name(1, "asset")?;
-    let kinds = arguments::required("kinds", args.names(2, "kinds")?)?;
+    let mut days = args.optional_ints("days")?.unwrap_or_default();
+    let asset = args.name("asset")?;
+    let kinds = arguments::required("kinds", args.names("kinds")?)?;
     days.sort_unstable_by_key(|days| -i64::from(*days));
     days.dedup();
     if let Some(days) = days
@@ -382,13 +353,11 @@ pub fn set_expiry_notice(args: &Args) -> Result<Option<pg_sys::Datum>> {
         notices::set(store, &asset, &notice)
     })?;
     let kinds: Vec<String> = notice.kinds.iter().map(Kind::to_string).collect();
+    let days = (!notice.days.is_empty()).then(|| notice.days.iter().copied());
     row! {
-    asset: value::text(&asset),
-    days: match notice.days.is_empty() {
-                true => value::NULL,
-                false => value::ints(notice.days.iter().copied()),
-            },
-    kinds: value::texts(Some(&kinds)),
+        asset: value::text(&asset),
+        days: days.and_then(value::ints),
+        kinds: value::texts(Some(&kinds)),
     }
     .datum(args)
 }
@@ -413,8 +382,8 @@ fn read_kinds(texts: &[String]) -> Result<Vec<Kind>> {
 }
 
 pub fn take_events(args: &Args) -> Result<Option<pg_sys::Datum>> {
-    let batch = at_least_one(args, 0, "batch")?;
-    let lease_seconds = at_least_one(args, 1, "lease_seconds")?;
+    let batch = at_least_one(args, "batch")?;
+    let lease_seconds = at_least_one(args, "lease_seconds")?;
     Store::write(|store| {
         let now = assets::now(store)?;
         let until = now.plus_seconds(lease_seconds.into()).ok_or_else(|| {
@@ -424,8 +393,8 @@ pub fn take_events(args: &Args) -> Result<Option<pg_sys::Datum>> {
     })
 }
 
-fn at_least_one(args: &Args, at: usize, name: &str) -> Result<i32> {
-    match args.int(at, name)? {
+fn at_least_one(args: &Args, name: &str) -> Result<i32> {
+    match args.int(name)? {
         number if number < 1 => Err(errors::invalid(
             name,
             format_args!("{number} is less than 1"),
@@ -435,7 +404,7 @@ fn at_least_one(args: &Args, at: usize, name: &str) -> Result<i32> {
 }
 
 pub fn ack_events(args: &Args) -> Result<Option<pg_sys::Datum>> {
-    let mut ids = args.uuids(0, "ids")?;
+    let mut ids = args.uuids("ids")?;
     ids.sort_unstable();
     ids.dedup();
     let done = Store::write(|store| {
@@ -443,10 +412,6 @@ pub fn ack_events(args: &Args) -> Result<Option<pg_sys::Datum>> {
         let done = events::acknowledge(store, now, &ids)?;
         done.map_err(errors::event_not_found)
     })?;
-    row! {
-    events: value::int(
-            i32::try_from(done).map_err(|_| errors::out_of_range("ids", "too many at once"))?,
-        ),
-    }
-    .datum(args)
+    let done = i32::try_from(done).map_err(|_| errors::out_of_range("ids", "too many at once"))?;
+    row! { events: value::int(done) }.datum(args)
 }

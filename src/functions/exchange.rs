@@ -9,10 +9,10 @@ use crate::store::assets;
 use crate::store::exchange::{self, NewRate};
 
 pub fn set_exchange_rate(args: &Args) -> Result<Option<pg_sys::Datum>> {
-    let currency = read_currency(args, 0, "currency")?;
-    let to_currency = read_currency(args, 1, "to_currency")?;
-    let rate = args.quantity(2, "rate")?;
-    let effective_at = args.optional_moment(3, "effective_at")?;
+    let currency = read_currency(args, "currency")?;
+    let to_currency = read_currency(args, "to_currency")?;
+    let rate = args.quantity("rate")?;
+    let effective_at = args.optional_moment("effective_at")?;
     if currency == to_currency {
         return Err(errors::invalid(
             "to_currency",
@@ -34,19 +34,19 @@ pub fn set_exchange_rate(args: &Args) -> Result<Option<pg_sys::Datum>> {
         Ok((version, from, now))
     })?;
     row! {
-    currency: value::text(&currency),
-    to_currency: value::text(&to_currency),
-    version: value::int(version),
-    rate: value::decimal(rate),
-    effective_at: value::optional_moment(from),
-    created_at: value::moment(now),
+        currency: value::text(&currency),
+        to_currency: value::text(&to_currency),
+        version: value::int(version),
+        rate: value::decimal(rate),
+        effective_at: value::optional_moment(from),
+        created_at: value::moment(now),
     }
     .datum(args)
 }
 
 /// A code of three capital letters.
-fn read_currency(args: &Args, at: usize, name: &str) -> Result<String> {
-    let code = args.name(at, name)?;
+fn read_currency(args: &Args, name: &str) -> Result<String> {
+    let code = args.name(name)?;
     check_currency(name, &code)?;
     Ok(code)
 }

@@ -25,10 +25,10 @@ use crate::store::ledger::{Entry, Key, allocations};
 use crate::store::wallets::{self, OpenWallet};
 
 pub fn open_wallet(args: &Args) -> Result<Option<pg_sys::Datum>> {
-    let customer = args.name(0, "customer")?;
-    let asset = args.name(1, "asset")?;
-    let limit = args.optional_quantity(2, "overdraft_limit")?;
-    let metadata = args.optional_json(3, "metadata")?;
+    let customer = args.name("customer")?;
+    let asset = args.name("asset")?;
+    let limit = args.optional_quantity("overdraft_limit")?;
+    let metadata = args.optional_json("metadata")?;
     let open = Store::write(|store| {
         let mut open = wallets::open_or_create(store, &customer, &asset)?;
         open.not_closed()?;
@@ -71,25 +71,25 @@ pub fn grant_credits(args: &Args) -> Result<Option<pg_sys::Datum>> {
 }
 
 pub fn read(args: &Args) -> Result<NewGrant> {
-    let customer = args.name(0, "customer")?;
-    let credits = args.quantity(1, "credits")?;
+    let customer = args.name("customer")?;
+    let credits = args.quantity("credits")?;
     if credits.is_zero() {
         return Err(errors::invalid("credits", "a grant of zero credits"));
     }
-    let kind_text = args.name(2, "kind")?;
+    let kind_text = args.name("kind")?;
     let kind = Kind::from_str(&kind_text).map_err(|_| {
         errors::invalid(
             "kind",
             format_args!("{kind_text:?} is none of included, promotional, purchased"),
         )
     })?;
-    let asset = args.name(3, "asset")?;
-    let paid = args.paid(4, "paid")?;
-    let priority = args.int(7, "priority")?;
-    let applies_to = args.names(8, "applies_to")?;
+    let asset = args.name("asset")?;
+    let paid = args.paid("paid")?;
+    let priority = args.int("priority")?;
+    let applies_to = args.names("applies_to")?;
     check_patterns(applies_to.as_deref())?;
-    let payment = args.optional_name(11, "payment")?;
-    let currency = args.optional_name(12, "currency")?;
+    let payment = args.optional_name("payment")?;
+    let currency = args.optional_name("currency")?;
     if let Some(currency) = &currency {
         check_currency("currency", currency)?;
     }
@@ -105,13 +105,13 @@ pub fn read(args: &Args) -> Result<NewGrant> {
             ("payment", payment.clone()),
         ]
     };
-    let key_text = args.optional_name(9, "idempotency_key")?;
+    let key_text = args.optional_name("idempotency_key")?;
     Ok(NewGrant {
         key: request::key(key_text, "grant_credits", fields),
-        expires_at: args.optional_moment(5, "expires_at")?,
-        effective_at: args.optional_moment(6, "effective_at")?,
+        expires_at: args.optional_moment("expires_at")?,
+        effective_at: args.optional_moment("effective_at")?,
         priority,
-        metadata: args.optional_json(10, "metadata")?,
+        metadata: args.optional_json("metadata")?,
         customer,
         credits,
         kind,

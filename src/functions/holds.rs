@@ -56,21 +56,21 @@ pub fn authorize(args: &Args) -> Result<Option<pg_sys::Datum>> {
 }
 
 fn read(args: &Args) -> Result<HoldRequest> {
-    let customer = args.name(0, "customer")?;
-    let action = args.name(1, "action")?;
-    let charge = Charge::read_new(args, 2)?;
-    let ttl_seconds = ttl(args, 7)?;
-    let overrun_text = args.name(8, "overrun")?;
+    let customer = args.name("customer")?;
+    let action = args.name("action")?;
+    let charge = Charge::read_new(args)?;
+    let ttl_seconds = ttl(args)?;
+    let overrun_text = args.name("overrun")?;
     let overrun = Overrun::from_str(&overrun_text).map_err(|_| {
         errors::invalid(
             "overrun",
             format_args!("{overrun_text:?} is none of reject, clamp, overdraft"),
         )
     })?;
-    let asset = args.name(9, "asset")?;
-    let key_text = args.optional_name(10, "idempotency_key")?;
-    let scopes = args.names(11, "scopes")?;
-    let varying = VaryRequest::read(args, 13, &charge)?;
+    let asset = args.name("asset")?;
+    let key_text = args.optional_name("idempotency_key")?;
+    let scopes = args.names("scopes")?;
+    let varying = VaryRequest::read(args, &charge)?;
     let fields = || {
         let mut fields = charge.fields(&asset, &action, scopes.as_deref());
         fields.push(("overrun", Some(overrun_text)));
@@ -80,7 +80,7 @@ fn read(args: &Args) -> Result<HoldRequest> {
     Ok(HoldRequest {
         key: request::key(key_text, "authorize", fields),
         scopes,
-        metadata: args.optional_json(12, "metadata")?,
+        metadata: args.optional_json("metadata")?,
         customer,
         action,
         asset,
@@ -91,8 +91,8 @@ fn read(args: &Args) -> Result<HoldRequest> {
     })
 }
 
-fn ttl(args: &Args, at: usize) -> Result<i32> {
-    let seconds = args.int(at, "ttl_seconds")?;
+fn ttl(args: &Args) -> Result<i32> {
+    let seconds = args.int("ttl_seconds")?;
     if seconds < 1 {
         return Err(errors::invalid(
             "ttl_seconds",
@@ -460,9 +460,9 @@ pub fn closed(open: &OpenWallet, authorization: &Authorization, verb: &str) -> e
 // ---- release and extend -------------------------------------------------------------------------
 
 pub fn release(args: &Args) -> Result<Option<pg_sys::Datum>> {
-    let customer = args.name(0, "customer")?;
-    let id = args.uuid(1, "authorization_id")?;
-    let reason = args.text(2, "reason")?;
+    let customer = args.name("customer")?;
+    let id = args.uuid("authorization_id")?;
+    let reason = args.text("reason")?;
     let answer = Store::write(|store| {
         let (mut open, mut authorization) = open_authorization(store, &customer, id)?;
         match authorization.status.as_str() {
@@ -484,9 +484,9 @@ pub fn release(args: &Args) -> Result<Option<pg_sys::Datum>> {
 }
 
 pub fn extend(args: &Args) -> Result<Option<pg_sys::Datum>> {
-    let customer = args.name(0, "customer")?;
-    let id = args.uuid(1, "authorization_id")?;
-    let ttl_seconds = ttl(args, 2)?;
+    let customer = args.name("customer")?;
+    let id = args.uuid("authorization_id")?;
+    let ttl_seconds = ttl(args)?;
     let answer = Store::write(|store| {
         let (mut open, mut authorization) = open_authorization(store, &customer, id)?;
         if authorization.status == "open" && authorization.expires_at <= open.now {

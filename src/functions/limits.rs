@@ -17,16 +17,16 @@ use crate::store::{Store, limits};
 const SHARE_DECIMALS: u32 = 10;
 
 pub fn set_limit(args: &Args) -> Result<Option<pg_sys::Datum>> {
-    let customer = args.name(0, "customer")?;
-    let scope = args.name(1, "scope")?;
+    let customer = args.name("customer")?;
+    let scope = args.name("scope")?;
     check_scope(&scope)
         .map_err(|why| errors::invalid("scope", format_args!("{scope:?}: {why}")))?;
-    let cap = args.optional_quantity(2, "cap")?;
-    let every = read_every(args, 3)?;
-    let asset = args.name(4, "asset")?;
-    let counts = read_counts(args, 5)?;
-    let warn_at = read_share(args, 6)?;
-    let required = args.bool(7, "required")?;
+    let cap = args.optional_quantity("cap")?;
+    let every = read_every(args)?;
+    let asset = args.name("asset")?;
+    let counts = read_counts(args)?;
+    let warn_at = read_share(args)?;
+    let required = args.bool("required")?;
     if required && Limit::each_of(&scope).is_none() {
         return Err(errors::invalid(
             "required",
@@ -52,14 +52,14 @@ pub fn set_limit(args: &Args) -> Result<Option<pg_sys::Datum>> {
         Ok(cap)
     })?;
     row! {
-    customer: value::text(&customer),
-    asset: value::text(&asset),
-    scope: value::text(&scope),
-    every: value::text(&every.to_string()),
-    counts: value::text(counts.as_str()),
-    cap: cap.and_then(value::credits),
-    warn_at: value::credits(warn_at),
-    required: value::bool(required),
+        customer: value::text(&customer),
+        asset: value::text(&asset),
+        scope: value::text(&scope),
+        every: value::text(&every.to_string()),
+        counts: value::text(counts.as_str()),
+        cap: cap.and_then(value::credits),
+        warn_at: value::credits(warn_at),
+        required: value::bool(required),
     }
     .datum(args)
 }
@@ -71,20 +71,20 @@ fn read_cap(open: &OpenWallet, counts: Counts, cap: Decimal) -> Result<Amount> {
     }
 }
 
-fn read_every(args: &Args, at: usize) -> Result<Every> {
-    let text = args.name(at, "every")?;
+fn read_every(args: &Args) -> Result<Every> {
+    let text = args.name("every")?;
     Every::from_str(&text).map_err(|why| errors::invalid_every(&text, why))
 }
 
-fn read_counts(args: &Args, at: usize) -> Result<Counts> {
-    let text = args.name(at, "counts")?;
+fn read_counts(args: &Args) -> Result<Counts> {
+    let text = args.name("counts")?;
     Counts::from_str(&text)
         .map_err(|()| errors::invalid("counts", format_args!("{text:?} is none of credits, calls")))
 }
 
 /// A share of the cap: more than 0, at most 1.
-fn read_share(args: &Args, at: usize) -> Result<Amount> {
-    let share = args.measure(at, "warn_at", SHARE_DECIMALS)?;
+fn read_share(args: &Args) -> Result<Amount> {
+    let share = args.measure("warn_at", SHARE_DECIMALS)?;
     if share.is_zero() || share > Decimal::ONE {
         return Err(errors::invalid(
             "warn_at",
@@ -96,16 +96,16 @@ fn read_share(args: &Args, at: usize) -> Result<Amount> {
 
 /// `credyt.limits(wallet)`: the limits in a state.
 pub fn limits_of(args: &Args) -> Result<Option<pg_sys::Datum>> {
-    let wallet = read_state(args.bytes(0, "wallet")?)?;
+    let wallet = read_state(args.bytes("wallet")?)?;
     let limit = |limit: &Limit| {
         row! {
-        scope: value::text(&limit.scope),
-        every: value::text(&limit.every.to_string()),
-        counts: value::text(limit.counts.as_str()),
-        cap: value::credits(limit.cap),
-        warn_at: value::credits(limit.warn_at),
-        required: value::bool(limit.required),
-        start: value::optional_moment(limit.start.map(|start| start.at)),
+            scope: value::text(&limit.scope),
+            every: value::text(&limit.every.to_string()),
+            counts: value::text(limit.counts.as_str()),
+            cap: value::credits(limit.cap),
+            warn_at: value::credits(limit.warn_at),
+            required: value::bool(limit.required),
+            start: value::optional_moment(limit.start.map(|start| start.at)),
         }
     };
     row::rows(args, wallet.limits.iter().map(limit))
@@ -113,16 +113,16 @@ pub fn limits_of(args: &Args) -> Result<Option<pg_sys::Datum>> {
 
 /// `credyt.limit_counts(wallet)`: what is counted under them in the state.
 pub fn limit_counts(args: &Args) -> Result<Option<pg_sys::Datum>> {
-    let wallet = read_state(args.bytes(0, "wallet")?)?;
+    let wallet = read_state(args.bytes("wallet")?)?;
     let counts = wallet.limits.iter().flat_map(|limit| {
         limit.uses.iter().filter(|one| !one.unopened).map(|one| {
             row! {
-            scope: value::text(&one.scope),
-            every: value::text(&limit.every.to_string()),
-            counts: value::text(limit.counts.as_str()),
-            period_start: value::moment(one.since),
-            after: value::bigint(one.after as i64),
-            used: value::credits(one.used),
+                scope: value::text(&one.scope),
+                every: value::text(&limit.every.to_string()),
+                counts: value::text(limit.counts.as_str()),
+                period_start: value::moment(one.since),
+                after: value::bigint(one.after as i64),
+                used: value::credits(one.used),
             }
         })
     });
@@ -131,9 +131,9 @@ pub fn limit_counts(args: &Args) -> Result<Option<pg_sys::Datum>> {
 
 /// `credyt.limit_period(every, timezone, at)`: the period that a moment lies in.
 pub fn limit_period(args: &Args) -> Result<Option<pg_sys::Datum>> {
-    let every = read_every(args, 0)?;
-    let zone = args.name(1, "timezone")?;
-    let at = args.moment(2, "at")?;
+    let every = read_every(args)?;
+    let zone = args.name("timezone")?;
+    let at = args.moment("at")?;
     let period = every.period(&zone, at).ok_or_else(|| {
         errors::invalid(
             "timezone",
@@ -141,8 +141,8 @@ pub fn limit_period(args: &Args) -> Result<Option<pg_sys::Datum>> {
         )
     })?;
     row! {
-    period_start: value::moment(period.start),
-    period_end: value::optional_moment(period.end),
+        period_start: value::moment(period.start),
+        period_end: value::optional_moment(period.end),
     }
     .datum(args)
 }

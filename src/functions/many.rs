@@ -34,7 +34,7 @@ const MAX_CALLS: usize = 100_000;
 
 pub fn debit_many(args: &Args) -> Result<Option<pg_sys::Datum>> {
     let requests = read(args, "debit_credits", debit::read)?;
-    let skip = match args.name(1, "on_shortfall")?.as_str() {
+    let skip = match args.name("on_shortfall")?.as_str() {
         "reject" => false,
         "skip" => true,
         other => {
@@ -84,7 +84,7 @@ pub fn grant_many(args: &Args) -> Result<Option<pg_sys::Datum>> {
 
 /// Reads the calls: an array of requests as the jsonb form of `function` takes them.
 fn read<C>(args: &Args, function: &'static str, read: fn(&Args) -> Result<C>) -> Result<Vec<C>> {
-    let requests = required("requests", args.optional_json(0, "requests")?)?;
+    let requests = required("requests", args.optional_json("requests")?)?;
     let Json::Array(elements) = requests else {
         let why = "it has to be a JSON array of objects";
         return Err(errors::invalid("requests", why));
@@ -97,7 +97,7 @@ fn read<C>(args: &Args, function: &'static str, read: fn(&Args) -> Result<C>) ->
     let call = |(index, element)| {
         let call = object(element).and_then(|given| {
             let args = args.by_name(&given, &signature)?;
-            read(&args).map_err(|error| error.about(args.subject(&signature)))
+            read(&args).map_err(|error| error.about(args.subject()))
         });
         call.map_err(|error: Error| error.at_index(index))
     };

@@ -11,6 +11,7 @@ mod direct_access;
 mod erasure;
 mod events;
 mod exchange;
+mod exported;
 mod grants;
 mod holds;
 mod limits;
@@ -36,7 +37,7 @@ mod wallet_type;
 
 // A function whose first argument is `customer` goes into the first list: it has a jsonb form as well
 // (see sql/schema/23_requests.sql), which needs nothing else.
-crate::sql_types::sql_functions! {
+exported::sql_functions! {
     customer {
         "credyt_open_wallet" => grants::open_wallet;
         "credyt_set_price_list" => setup::set_price_list;

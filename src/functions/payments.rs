@@ -46,9 +46,9 @@ pub fn revoke_payment(args: &Args) -> Result<Option<pg_sys::Datum>> {
 }
 
 fn read(args: &Args) -> Result<RevokePaymentRequest> {
-    let customer = args.name(0, "customer")?;
-    let payment = args.name(1, "payment")?;
-    let spent = args.name(2, "spent")?;
+    let customer = args.name("customer")?;
+    let payment = args.name("payment")?;
+    let spent = args.name("spent")?;
     let owe_spent = owes(&spent)?;
     let fields = || {
         vec![
@@ -56,10 +56,10 @@ fn read(args: &Args) -> Result<RevokePaymentRequest> {
             ("spent", Some(spent.clone())),
         ]
     };
-    let key_text = args.optional_name(4, "idempotency_key")?;
+    let key_text = args.optional_name("idempotency_key")?;
     Ok(RevokePaymentRequest {
         key: request::key(key_text, "revoke_payment", fields),
-        reason: args.text(3, "reason")?,
+        reason: args.text("reason")?,
         customer,
         payment,
         owe_spent,

@@ -35,21 +35,21 @@ const MAX_SEATS: u32 = 1_000_000_000;
 const MAX_MOVES: i32 = 1000;
 
 pub fn create_plan(args: &Args) -> Result<Option<pg_sys::Datum>> {
-    let name = args.name(0, "plan")?;
-    let credits = args.quantity(1, "credits")?;
-    let every = args.name(2, "every")?;
+    let name = args.name("plan")?;
+    let credits = args.quantity("credits")?;
+    let every = args.name("every")?;
     let every = PeriodLength::from_str(&every).map_err(|why| errors::invalid("every", why))?;
-    let asset = args.name(3, "asset")?;
-    let paid = args.paid(4, "paid")?;
-    let rollover = args.optional_quantity(5, "rollover")?;
-    let priority = args.int(6, "priority")?;
-    let applies_to = args.names(7, "applies_to")?;
+    let asset = args.name("asset")?;
+    let paid = args.paid("paid")?;
+    let rollover = args.optional_quantity("rollover")?;
+    let priority = args.int("priority")?;
+    let applies_to = args.names("applies_to")?;
     check_patterns(applies_to.as_deref())?;
-    let percent = args.paid(8, "rollover_percent")?;
+    let percent = args.paid("rollover_percent")?;
     if percent > WHOLE_PERCENT {
         return Err(errors::invalid("rollover_percent", "more than 100 percent"));
     }
-    let times = args.optional_int(9, "rollover_periods")?;
+    let times = args.optional_int("rollover_periods")?;
     if times.is_some_and(|times| !(0..=MAX_MOVES).contains(&times)) {
         let why = format_args!("it is not between 0 and {MAX_MOVES}");
         return Err(errors::invalid("rollover_periods", why));
@@ -93,21 +93,18 @@ pub fn create_plan(args: &Args) -> Result<Option<pg_sys::Datum>> {
         Ok(terms)
     })?;
     row! {
-    plan: value::text(&name),
-    version: value::int(terms.version),
-    asset: value::text(&asset),
-    credits: value::credits(terms.credits),
-    every: value::text(&terms.every.to_string()),
-    paid: value::money(terms.paid),
-    rollover: terms.rollover.most.and_then(value::credits),
-    priority: value::int(terms.priority),
-    applies_to: value::texts(terms.applies_to.as_deref()),
-    created_at: value::moment(terms.since),
-    rollover_percent: value::credits(terms.rollover.percent),
-    rollover_periods: terms
-                .rollover
-                .times
-                .and_then(|times| value::int(times.cast_signed())),
+        plan: value::text(&name),
+        version: value::int(terms.version),
+        asset: value::text(&asset),
+        credits: value::credits(terms.credits),
+        every: value::text(&terms.every.to_string()),
+        paid: value::money(terms.paid),
+        rollover: terms.rollover.most.and_then(value::credits),
+        priority: value::int(terms.priority),
+        applies_to: value::texts(terms.applies_to.as_deref()),
+        created_at: value::moment(terms.since),
+        rollover_percent: value::credits(terms.rollover.percent),
+        rollover_periods: terms.rollover.times.and_then(|times| value::int(times.cast_signed())),
     }
     .datum(args)
 }
@@ -121,8 +118,8 @@ fn check_asset(plan: Option<&Plan>, name: &str, asset: &str) -> Result<()> {
 }
 
 /// How many seats: a whole number above 0.
-fn read_seats(args: &Args, at: usize) -> Result<Option<u32>> {
-    let Some(quantity) = args.optional_quantity(at, "quantity")? else {
+fn read_seats(args: &Args) -> Result<Option<u32>> {
+    let Some(quantity) = args.optional_quantity("quantity")? else {
         return Ok(None);
     };
     if quantity.is_zero() {
@@ -191,14 +188,14 @@ fn runs(known: &StoredSubscription, now: Moment) -> bool {
 }
 
 pub fn subscribe(args: &Args) -> Result<Option<pg_sys::Datum>> {
-    let customer = args.name(0, "customer")?;
-    let plan = args.name(1, "plan")?;
-    let starts_at = args.optional_moment(2, "starts_at")?;
-    let paid_through = args.optional_moment(3, "paid_through")?;
-    let timezone = args.optional_name(4, "timezone")?;
-    let key_text = args.optional_name(5, "idempotency_key")?;
-    let quantity = arguments::required("quantity", read_seats(args, 6)?)?;
-    let payment = args.optional_name(7, "payment")?;
+    let customer = args.name("customer")?;
+    let plan = args.name("plan")?;
+    let starts_at = args.optional_moment("starts_at")?;
+    let paid_through = args.optional_moment("paid_through")?;
+    let timezone = args.optional_name("timezone")?;
+    let key_text = args.optional_name("idempotency_key")?;
+    let quantity = arguments::required("quantity", read_seats(args)?)?;
+    let payment = args.optional_name("payment")?;
     let key = request::key(key_text, "subscribe", || {
         vec![
             ("plan", Some(plan.clone())),
@@ -379,13 +376,13 @@ struct PlanChange {
 
 impl PlanChange {
     fn read(args: &Args) -> Result<PlanChange> {
-        let customer = args.name(0, "customer")?;
-        let plan = args.name(1, "plan")?;
-        let to_plan = args.optional_name(2, "to_plan")?;
-        let quantity = read_seats(args, 3)?;
-        let at = args.name(4, "at")?;
-        let proration = args.name(5, "proration")?;
-        let key_text = args.optional_name(6, "idempotency_key")?;
+        let customer = args.name("customer")?;
+        let plan = args.name("plan")?;
+        let to_plan = args.optional_name("to_plan")?;
+        let quantity = read_seats(args)?;
+        let at = args.name("at")?;
+        let proration = args.name("proration")?;
+        let key_text = args.optional_name("idempotency_key")?;
         let how = match proration.as_str() {
             "difference" => Proration::Difference,
             "restart" => Proration::Restart,
@@ -561,12 +558,12 @@ impl PlanChange {
 }
 
 pub fn pay_subscription(args: &Args) -> Result<Option<pg_sys::Datum>> {
-    let customer = args.name(0, "customer")?;
-    let plan = args.name(1, "plan")?;
-    let paid_through = args.moment(2, "paid_through")?;
-    let key_text = args.optional_name(3, "idempotency_key")?;
+    let customer = args.name("customer")?;
+    let plan = args.name("plan")?;
+    let paid_through = args.moment("paid_through")?;
+    let key_text = args.optional_name("idempotency_key")?;
     // Timestamps are never compared: a retry may have computed another one.
-    let payment = args.optional_name(4, "payment")?;
+    let payment = args.optional_name("payment")?;
     let key = request::key(key_text, "pay_subscription", || {
         vec![("plan", Some(plan.clone())), ("payment", payment.clone())]
     });
@@ -609,9 +606,9 @@ pub fn pay_subscription(args: &Args) -> Result<Option<pg_sys::Datum>> {
 }
 
 pub fn unsubscribe(args: &Args) -> Result<Option<pg_sys::Datum>> {
-    let customer = args.name(0, "customer")?;
-    let plan = args.name(1, "plan")?;
-    let at = args.optional_moment(2, "at")?;
+    let customer = args.name("customer")?;
+    let plan = args.name("plan")?;
+    let at = args.optional_moment("at")?;
     let answer = Store::write(|store| {
         let (mut open, mut subscribed) = opened(store, &customer, &plan, false)?;
         let subscription = &mut subscribed.subscription;
@@ -692,9 +689,9 @@ fn missing_row() -> errors::Error {
 
 /// `credyt.subscription_at(customer, subscription_id, at)`: how far it is, seen from then.
 pub fn subscription_at(args: &Args) -> Result<Option<pg_sys::Datum>> {
-    let customer = args.name(0, "customer")?;
-    let id = args.uuid(1, "subscription_id")?;
-    let at = args.moment(2, "at")?;
+    let customer = args.name("customer")?;
+    let id = args.uuid("subscription_id")?;
+    let at = args.moment("at")?;
     Store::read(|store| {
         let Some(known) = plans::by_id(store, &customer, id)? else {
             return Ok(value::NULL);
@@ -706,14 +703,14 @@ pub fn subscription_at(args: &Args) -> Result<Option<pg_sys::Datum>> {
         let version = known.terms.as_ref().map(|terms| terms.version);
         let scheduled = known.scheduled.as_ref();
         row! {
-        plan: value::text(&known.on.plan.plan),
-        version: version.and_then(value::int),
-        quantity: plans::seats(known.on.quantity),
-        period_start: value::optional_moment(known.started),
-        period_end: value::optional_moment(known.next),
-        grant_id: value::optional_uuid(known.had.grant),
-        next_plan: value::optional_text(scheduled.map(|next| next.plan.plan.as_str())),
-        next_quantity: scheduled.and_then(|next| plans::seats(next.quantity)),
+            plan: value::text(&known.on.plan.plan),
+            version: version.and_then(value::int),
+            quantity: plans::seats(known.on.quantity),
+            period_start: value::optional_moment(known.started),
+            period_end: value::optional_moment(known.next),
+            grant_id: value::optional_uuid(known.had.grant),
+            next_plan: value::optional_text(scheduled.map(|next| next.plan.plan.as_str())),
+            next_quantity: scheduled.and_then(|next| plans::seats(next.quantity)),
         }
         .datum(args)
     })
@@ -765,24 +762,24 @@ impl SubscriptionResult {
         let seats = |on: &Seats| value::decimal(Decimal::from(on.quantity));
         let scheduled = known.scheduled.as_ref();
         row! {
-        id: value::uuid(known.id),
-        customer: value::text(&self.customer),
-        plan: value::text(&known.on.plan.plan),
-        version: value::int(self.terms.version),
-        quantity: seats(&known.on),
-        asset: value::text(&self.subscribed.asset),
-        credits: value::credits(self.terms.for_seats(known.on.quantity).0),
-        timezone: value::text(&self.subscribed.timezone),
-        status: value::text(status),
-        starts_at: value::moment(self.subscribed.starts_at),
-        period_start: value::optional_moment(known.started),
-        period_end: value::optional_moment(known.started.and(known.next)),
-        next_renewal_at: value::optional_moment(next),
-        paid_through: value::optional_moment(known.paid_through),
-        ends_at: value::optional_moment(known.ends_at),
-        next_plan: value::optional_text(scheduled.map(|next| next.plan.plan.as_str())),
-        next_quantity: scheduled.and_then(seats),
-        replayed: value::bool(self.replayed),
+            id: value::uuid(known.id),
+            customer: value::text(&self.customer),
+            plan: value::text(&known.on.plan.plan),
+            version: value::int(self.terms.version),
+            quantity: seats(&known.on),
+            asset: value::text(&self.subscribed.asset),
+            credits: value::credits(self.terms.for_seats(known.on.quantity).0),
+            timezone: value::text(&self.subscribed.timezone),
+            status: value::text(status),
+            starts_at: value::moment(self.subscribed.starts_at),
+            period_start: value::optional_moment(known.started),
+            period_end: value::optional_moment(known.started.and(known.next)),
+            next_renewal_at: value::optional_moment(next),
+            paid_through: value::optional_moment(known.paid_through),
+            ends_at: value::optional_moment(known.ends_at),
+            next_plan: value::optional_text(scheduled.map(|next| next.plan.plan.as_str())),
+            next_quantity: scheduled.and_then(seats),
+            replayed: value::bool(self.replayed),
         }
         .datum(args)
     }

@@ -13,9 +13,9 @@ use crate::store::wallets::{self, Pending, WalletView, read_state};
 use crate::store::{assets, history, ledger, periods, plans};
 
 pub fn balance(args: &Args) -> Result<Option<pg_sys::Datum>> {
-    let customer = args.name(0, "customer")?;
-    let asset = args.name(1, "asset")?;
-    let at = args.optional_moment(2, "at")?;
+    let customer = args.name("customer")?;
+    let asset = args.name("asset")?;
+    let at = args.optional_moment("at")?;
     let row = Store::read(|store| {
         let Some(view) = wallets::look(store, &customer, &asset, at)? else {
             assets::asset(store, &asset)?;
@@ -102,12 +102,12 @@ impl Balance {
 
     fn row(self) -> Row {
         row! {
-        settled: value::credits(self.settled),
-        held: self.held.and_then(value::credits),
-        available: self.available.and_then(value::credits),
-        owed: value::credits(self.owed),
-        overdraft_limit: self.limit.and_then(value::credits),
-        next_expiry: value::optional_moment(self.next_expiry),
+            settled: value::credits(self.settled),
+            held: self.held.and_then(value::credits),
+            available: self.available.and_then(value::credits),
+            owed: value::credits(self.owed),
+            overdraft_limit: self.limit.and_then(value::credits),
+            next_expiry: value::optional_moment(self.next_expiry),
         }
     }
 }
@@ -119,17 +119,17 @@ pub fn statement_time(_: &Args) -> Result<Option<pg_sys::Datum>> {
 
 /// `credyt.grants(wallet)`: the open grants in burn order.
 pub fn grants_of(args: &Args) -> Result<Option<pg_sys::Datum>> {
-    let wallet = read_state(args.bytes(0, "wallet")?)?;
+    let wallet = read_state(args.bytes("wallet")?)?;
     row::rows(args, wallet.grants().iter().map(open_grant_row))
 }
 
 /// The wallet of (customer, asset, state, at), brought to that moment, and the entries pending until
 /// then.
 fn brought_to(args: &Args) -> Result<(Wallet, Pending)> {
-    let customer = args.name(0, "customer")?;
-    let asset = args.name(1, "asset")?;
-    let mut wallet = read_state(args.bytes(2, "state")?)?;
-    let at = args.moment(3, "at")?;
+    let customer = args.name("customer")?;
+    let asset = args.name("asset")?;
+    let mut wallet = read_state(args.bytes("state")?)?;
+    let at = args.moment("at")?;
     let passed = Store::read(|store| {
         assets::check_ahead(store, at, wallet.changed_at)?;
         wallets::as_of(store, &customer, &asset, &mut wallet, at)
@@ -145,8 +145,8 @@ pub fn wallet_state_at(args: &Args) -> Result<Option<pg_sys::Datum>> {
 
 /// `credyt.pending_movements(customer, asset, state, at)`: the pending entries: expiry and renewal that no call has booked.
 pub fn pending_movements(args: &Args) -> Result<Option<pg_sys::Datum>> {
-    let customer = args.name(0, "customer")?;
-    let asset = args.name(1, "asset")?;
+    let customer = args.name("customer")?;
+    let asset = args.name("asset")?;
     let (wallet, passed) = brought_to(args)?;
     let mut balance =
         wallet.booked() - passed.due.iter().map(PendingEntry::credits).sum::<Amount>();
@@ -157,17 +157,17 @@ pub fn pending_movements(args: &Args) -> Result<Option<pg_sys::Datum>> {
             let at = entry.occurred_at;
             balance += entry.credits;
             Ok(row! {
-            kind: value::text(&entry.kind),
-            occurred_at: value::moment(at),
-            accounted_at: value::moment(first_open.map_or(at, |first| first.max(at))),
-            action: value::optional_text(entry.action.as_deref()),
-            credits: value::credits(entry.credits),
-            balance: value::credits(balance),
-            revenue: value::money(entry.revenue),
-            costs: ledger::stored_costs(&entry.costs),
-            allocations: entry.allocations,
-            refers_to: value::optional_uuid(entry.refers_to),
-            reason: value::optional_text(entry.reason.as_deref()),
+                kind: value::text(&entry.kind),
+                occurred_at: value::moment(at),
+                accounted_at: value::moment(first_open.map_or(at, |first| first.max(at))),
+                action: value::optional_text(entry.action.as_deref()),
+                credits: value::credits(entry.credits),
+                balance: value::credits(balance),
+                revenue: value::money(entry.revenue),
+                costs: ledger::stored_costs(&entry.costs),
+                allocations: entry.allocations,
+                refers_to: value::optional_uuid(entry.refers_to),
+                reason: value::optional_text(entry.reason.as_deref()),
             })
         };
         row::try_rows(args, passed.due.iter().map(movement))
@@ -177,9 +177,9 @@ pub fn pending_movements(args: &Args) -> Result<Option<pg_sys::Datum>> {
 /// `credyt.pending_grants(customer, asset, state, at)`: grants that time has made and no call has booked,
 /// as they were issued.
 pub fn pending_grants(args: &Args) -> Result<Option<pg_sys::Datum>> {
-    let customer = args.name(0, "customer")?;
-    let asset = args.name(1, "asset")?;
-    let at = args.moment(3, "at")?;
+    let customer = args.name("customer")?;
+    let asset = args.name("asset")?;
+    let at = args.moment("at")?;
     let (wallet, passed) = brought_to(args)?;
     let settled = plans::settled_by(&passed.due);
     let issues = (passed.renewals.renewing.iter()).flat_map(|renewing| &renewing.issued);
@@ -192,7 +192,7 @@ pub fn pending_grants(args: &Args) -> Result<Option<pg_sys::Datum>> {
 
 /// The jsonb form of `credyt.verify`, which is itself written in SQL.
 pub fn verify(args: &Args) -> Result<Option<pg_sys::Datum>> {
-    let customer = args.optional_name(0, "customer")?;
+    let customer = args.optional_name("customer")?;
     Store::read(|store| history::verify(store, customer.as_deref(), args))?;
     Ok(None)
 }

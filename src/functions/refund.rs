@@ -40,9 +40,9 @@ pub fn refund(args: &Args) -> Result<Option<pg_sys::Datum>> {
 }
 
 fn read(args: &Args) -> Result<RefundRequest> {
-    let customer = args.name(0, "customer")?;
-    let debit_id = args.uuid(1, "debit_id")?;
-    let credits = args.optional_quantity(2, "credits")?;
+    let customer = args.name("customer")?;
+    let debit_id = args.uuid("debit_id")?;
+    let credits = args.optional_quantity("credits")?;
     if credits.is_some_and(|credits| credits.is_zero()) {
         return Err(errors::invalid(
             "credits",
@@ -55,11 +55,11 @@ fn read(args: &Args) -> Result<RefundRequest> {
             request::number("credits", credits),
         ]
     };
-    let key_text = args.optional_name(5, "idempotency_key")?;
+    let key_text = args.optional_name("idempotency_key")?;
     Ok(RefundRequest {
         key: request::key(key_text, "refund", fields),
-        restore_until: args.optional_moment(3, "restore_until")?,
-        reason: args.text(4, "reason")?,
+        restore_until: args.optional_moment("restore_until")?,
+        reason: args.text("reason")?,
         customer,
         debit_id,
         credits,

@@ -25,11 +25,11 @@ type DatumResult = Result<Option<pg_sys::Datum>>;
 const MAX_LINES: usize = 1_000_000;
 
 pub fn margin(args: &Args) -> DatumResult {
-    let by = read_by(&required("by", args.names(0, "by")?)?)?;
+    let by = read_by(&required("by", args.names("by")?)?)?;
     let period = ReportRange {
-        since: read_moment(args, 1, "since")?,
-        until: read_moment(args, 2, "until")?,
-        asset: args.optional_name(3, "asset")?,
+        since: read_moment(args, "since")?,
+        until: read_moment(args, "until")?,
+        asset: args.optional_name("asset")?,
     };
     if let (Some(since), Some(until)) = (period.since, period.until)
         && since > until
@@ -76,8 +76,8 @@ fn read_by(names: &[String]) -> Result<GroupBy> {
 }
 
 /// A moment of our calendar.
-fn read_moment(args: &Args, at: usize, name: &str) -> Result<Option<Moment>> {
-    let moment = args.optional_moment(at, name)?;
+fn read_moment(args: &Args, name: &str) -> Result<Option<Moment>> {
+    let moment = args.optional_moment(name)?;
     match moment {
         Some(moment) if !moment.is_of_our_era() => {
             Err(errors::out_of_range(name, "it lies before the year 1"))
@@ -88,10 +88,10 @@ fn read_moment(args: &Args, at: usize, name: &str) -> Result<Option<Moment>> {
 
 /// `credyt.split_lines(kind, allocations, costs, cost)`: a ledger row by vendor, model and kind.
 pub fn split_lines(args: &Args) -> DatumResult {
-    let kind = args.name(0, "kind")?;
-    let allocations = required("allocations", args.optional_json(1, "allocations")?)?;
-    let costs = args.optional_json(2, "costs")?;
-    let cost = args.optional_quantity(3, "cost")?;
+    let kind = args.name("kind")?;
+    let allocations = required("allocations", args.optional_json("allocations")?)?;
+    let costs = args.optional_json("costs")?;
+    let cost = args.optional_quantity("cost")?;
     let paid = margin::paid(&kind, &allocations)
         .ok_or_else(|| errors::invalid("allocations", "they are not a ledger row's"))?;
     let spent = ModelCost::read_all(costs.as_ref(), cost)
@@ -103,8 +103,8 @@ pub fn split_lines(args: &Args) -> DatumResult {
 
 /// `credyt.posting_lines(lines, debits)`: the lines of a cost posting.
 pub fn posting_lines(args: &Args) -> DatumResult {
-    let json = required("lines", args.optional_json(0, "lines")?)?;
-    let debits = args.int(1, "debits")?;
+    let json = required("lines", args.optional_json("lines")?)?;
+    let debits = args.int("debits")?;
     let lines = rollup::read(&json)
         .ok_or_else(|| errors::invalid("lines", "they are not a cost posting's"))?;
     answer_lines(args, &lines, debits != 0)
@@ -119,21 +119,21 @@ fn answer_lines(args: &Args, lines: &[Line], is_debit: bool) -> DatumResult {
     };
     let rows = lines.iter().zip(report_mask).map(|(line, report_mask)| {
         row! {
-        vendor: value::optional_text(line.vendor.as_deref()),
-        model: value::optional_text(line.model.as_deref()),
-        kind: value::optional_text(line.kind.as_deref()),
-        report_mask: value::int(report_mask),
-        credits: value::credits(line.credits),
-        revenue: value::money(line.revenue),
-        cost: line.cost.and_then(value::money_decimal),
+            vendor: value::optional_text(line.vendor.as_deref()),
+            model: value::optional_text(line.model.as_deref()),
+            kind: value::optional_text(line.kind.as_deref()),
+            report_mask: value::int(report_mask),
+            credits: value::credits(line.credits),
+            revenue: value::money(line.revenue),
+            cost: line.cost.and_then(value::money_decimal),
         }
     });
     row::rows(args, rows)
 }
 
 pub fn suggest_price(args: &Args) -> DatumResult {
-    let action = args.name(0, "action")?;
-    let target = args.quantity(1, "target_margin")?;
+    let action = args.name("action")?;
+    let target = args.quantity("target_margin")?;
     if target >= Decimal::ONE {
         return Err(errors::invalid(
             "target_margin",
@@ -141,7 +141,7 @@ pub fn suggest_price(args: &Args) -> DatumResult {
         ));
     }
     let period = ReportRange {
-        since: read_moment(args, 2, "since")?,
+        since: read_moment(args, "since")?,
         ..ReportRange::default()
     };
     Store::read(|store| rollups::suggest(store, &action, target, &period, args))?;
@@ -149,9 +149,9 @@ pub fn suggest_price(args: &Args) -> DatumResult {
 }
 
 pub fn simulate_price(args: &Args) -> DatumResult {
-    let action = args.name(0, "action")?;
-    let rule = required("price", args.optional_json(1, "price")?)?;
-    let since = args.optional_moment(2, "since")?;
+    let action = args.name("action")?;
+    let rule = required("price", args.optional_json("price")?)?;
+    let since = args.optional_moment("since")?;
     let price = Price::parse(&rule).map_err(|why| errors::invalid("price", why))?;
     Store::read(|store| rollups::simulate(store, &action, &rule, &price, since, args))?;
     Ok(None)
@@ -165,27 +165,25 @@ thread_local! {
 /// `credyt.repriced(price, scale, rounding, quantity, dimensions, usage, cost, at, month_used)`.
 pub fn repriced(args: &Args) -> DatumResult {
     let price = read_rule(args)?;
-    let scale = u32::try_from(args.int(1, "scale")?)
+    let scale = u32::try_from(args.int("scale")?)
         .map_err(|_| errors::invalid("scale", "it is negative"))?;
-    let rounding = Rounding::from_str(&args.name(2, "rounding")?)
+    let rounding = Rounding::from_str(&args.name("rounding")?)
         .map_err(|why| errors::invalid("rounding", why))?;
-    let dimensions: Map<String, Json> = args.optional_object(4, "dimensions")?.unwrap_or_default();
-    let usage = match args.optional_json(5, "usage")? {
+    let dimensions: Map<String, Json> = args.optional_object("dimensions")?.unwrap_or_default();
+    let usage = match args.optional_json("usage")? {
         Some(usage) if price.needs_usage() => {
-            let at = args.moment(7, "at")?;
+            let at = args.moment("at")?;
             Store::read(|store| costing::used(store, &read_usage(&usage)?, at))?
         }
         _ => Counts::default(),
     };
     let measure = Measure {
-        quantity: args
-            .optional_quantity(3, "quantity")?
-            .unwrap_or(Decimal::ONE),
-        used: args.optional_quantity(8, "month_used")?.unwrap_or_default(),
+        quantity: args.optional_quantity("quantity")?.unwrap_or(Decimal::ONE),
+        used: args.optional_quantity("month_used")?.unwrap_or_default(),
         dimensions: &dimensions,
         usage: &usage.by_unit,
         usage_is_whole: usage.unread.is_none(),
-        cost: args.optional_quantity(6, "cost")?,
+        cost: args.optional_quantity("cost")?,
     };
     match price.credits(&measure, scale, rounding) {
         Ok(units) => Ok(value::credits(Amount::from_units(units))),
@@ -194,7 +192,7 @@ pub fn repriced(args: &Args) -> DatumResult {
 }
 
 fn read_rule(args: &Args) -> Result<Rc<Price>> {
-    let bytes = args.bytes(0, "price")?;
+    let bytes = args.bytes("price")?;
     let known = RULE.with_borrow(|rule| match rule {
         Some((of, price)) if of == bytes => Some(price.clone()),
         _ => None,
@@ -202,7 +200,7 @@ fn read_rule(args: &Args) -> Result<Rc<Price>> {
     if let Some(price) = known {
         return Ok(price);
     }
-    let rule = required("price", args.optional_json(0, "price")?)?;
+    let rule = required("price", args.optional_json("price")?)?;
     let price = Rc::new(Price::parse(&rule).map_err(|why| errors::invalid("price", why))?);
     RULE.set(Some((bytes.to_owned(), price.clone())));
     Ok(price)
@@ -212,7 +210,7 @@ fn read_rule(args: &Args) -> Result<Rc<Price>> {
 const ROWS_PER_WALLET: i64 = 100;
 
 pub fn maintain(args: &Args) -> DatumResult {
-    let batch = args.int(0, "batch")?;
+    let batch = args.int("batch")?;
     if batch < 1 {
         return Err(errors::invalid(
             "batch",

@@ -31,14 +31,14 @@ pub struct Charge {
 
 impl Charge {
     /// Reads quantity, dimensions, usage, cost and credits, which stand side by side.
-    pub fn read(args: &Args, first: usize) -> Result<Charge> {
+    pub fn read(args: &Args) -> Result<Charge> {
         Charge::checked(Charge {
-            quantity: args.optional_measure(first, "quantity", MEASURED_DECIMALS)?,
-            dimensions: args.optional_object(first + 1, "dimensions")?,
-            usage: args.optional_json(first + 2, "usage")?,
+            quantity: args.optional_measure("quantity", MEASURED_DECIMALS)?,
+            dimensions: args.optional_object("dimensions")?,
+            usage: args.optional_json("usage")?,
             used: Vec::new(),
-            cost: read_cost(args, first + 3)?,
-            credits: args.optional_quantity(first + 4, "credits")?,
+            cost: read_cost(args)?,
+            credits: args.optional_quantity("credits")?,
         })
     }
 
@@ -51,8 +51,8 @@ impl Charge {
     }
 
     /// The same, where quantity and dimensions may not be NULL.
-    pub fn read_new(args: &Args, first: usize) -> Result<Charge> {
-        let charge = Charge::read(args, first)?;
+    pub fn read_new(args: &Args) -> Result<Charge> {
+        let charge = Charge::read(args)?;
         required("quantity", charge.quantity.as_ref())?;
         required("dimensions", charge.dimensions.as_ref())?;
         Ok(charge)
@@ -141,8 +141,8 @@ impl Charge {
 }
 
 /// The vendor cost that a caller gives: rounded to the decimals that are kept, below 1e15.
-pub fn read_cost(args: &Args, at: usize) -> Result<Option<Decimal>> {
-    let cost = args.optional_measure(at, "cost", COST_DECIMALS)?;
+pub fn read_cost(args: &Args) -> Result<Option<Decimal>> {
+    let cost = args.optional_measure("cost", COST_DECIMALS)?;
     check_cost(cost)?;
     Ok(cost)
 }

@@ -170,23 +170,23 @@ impl DebitResult {
             .cost
             .and_then(|cost| Some(self.revenue.to_decimal()? - cost));
         row! {
-        id: value::optional_uuid(self.id),
-        customer: value::text(&self.customer),
-        asset: value::text(&self.asset),
-        kind: value::text(&self.kind),
-        action: value::optional_text(self.action.as_deref()),
-        quantity: self.quantity.and_then(value::decimal),
-        credits: value::credits(self.credits),
-        revenue: value::money(self.revenue),
-        cost: self.cost.and_then(value::money_decimal),
-        margin: margin.and_then(value::money_decimal),
-        available: value::credits(self.balance.available),
-        held: value::credits(self.balance.held),
-        allocations: self.allocations,
-        authorization_id: value::optional_uuid(self.authorization_id),
-        replayed: value::bool(self.replayed),
-        reason: value::optional_text(self.reason.as_deref().map(answered)),
-        created_at: value::optional_moment(self.created_at),
+            id: value::optional_uuid(self.id),
+            customer: value::text(&self.customer),
+            asset: value::text(&self.asset),
+            kind: value::text(&self.kind),
+            action: value::optional_text(self.action.as_deref()),
+            quantity: self.quantity.and_then(value::decimal),
+            credits: value::credits(self.credits),
+            revenue: value::money(self.revenue),
+            cost: self.cost.and_then(value::money_decimal),
+            margin: margin.and_then(value::money_decimal),
+            available: value::credits(self.balance.available),
+            held: value::credits(self.balance.held),
+            allocations: self.allocations,
+            authorization_id: value::optional_uuid(self.authorization_id),
+            replayed: value::bool(self.replayed),
+            reason: value::optional_text(self.reason.as_deref().map(answered)),
+            created_at: value::optional_moment(self.created_at),
         }
     }
 }
@@ -249,19 +249,19 @@ impl AuthorizationResult {
 
     pub fn row(self, args: &Args) -> Result<Option<pg_sys::Datum>> {
         row! {
-        id: value::optional_uuid(self.id),
-        customer: value::text(&self.customer),
-        asset: value::text(&self.asset),
-        action: value::text(&self.action),
-        approved: value::bool(self.id.is_some()),
-        reason: value::optional_text(self.reason.as_deref()),
-        credits: value::credits(self.credits),
-        granted: self.granted.and_then(value::decimal),
-        captured: value::credits(self.captured),
-        available: value::credits(self.available),
-        status: value::optional_text(self.status.as_deref()),
-        expires_at: value::optional_moment(self.expires_at),
-        replayed: value::bool(self.replayed),
+            id: value::optional_uuid(self.id),
+            customer: value::text(&self.customer),
+            asset: value::text(&self.asset),
+            action: value::text(&self.action),
+            approved: value::bool(self.id.is_some()),
+            reason: value::optional_text(self.reason.as_deref()),
+            credits: value::credits(self.credits),
+            granted: self.granted.and_then(value::decimal),
+            captured: value::credits(self.captured),
+            available: value::credits(self.available),
+            status: value::optional_text(self.status.as_deref()),
+            expires_at: value::optional_moment(self.expires_at),
+            replayed: value::bool(self.replayed),
         }
         .datum(args)
     }
@@ -301,21 +301,21 @@ impl GrantResult {
     pub fn into_row(self) -> Row {
         let grant = self.grant;
         row! {
-        id: value::uuid(grant.id),
-        customer: value::text(&grant.customer),
-        asset: value::text(&grant.asset),
-        kind: value::text(grant.kind.as_str()),
-        priority: value::int(grant.priority),
-        credits: value::credits(grant.credits),
-        remaining: value::credits(self.remaining),
-        held: value::credits(self.held),
-        paid: value::money(grant.paid),
-        deferred: value::money(self.deferred),
-        effective_at: value::moment(grant.effective_at),
-        expires_at: value::optional_moment(grant.expires_at),
-        applies_to: value::texts(grant.applies_to.as_deref()),
-        origin: value::optional_uuid(grant.origin),
-        replayed: value::bool(self.replayed),
+            id: value::uuid(grant.id),
+            customer: value::text(&grant.customer),
+            asset: value::text(&grant.asset),
+            kind: value::text(grant.kind.as_str()),
+            priority: value::int(grant.priority),
+            credits: value::credits(grant.credits),
+            remaining: value::credits(self.remaining),
+            held: value::credits(self.held),
+            paid: value::money(grant.paid),
+            deferred: value::money(self.deferred),
+            effective_at: value::moment(grant.effective_at),
+            expires_at: value::optional_moment(grant.expires_at),
+            applies_to: value::texts(grant.applies_to.as_deref()),
+            origin: value::optional_uuid(grant.origin),
+            replayed: value::bool(self.replayed),
         }
     }
 }
@@ -324,15 +324,15 @@ impl GrantResult {
 pub fn wallet_row(open: &OpenWallet) -> Row {
     let wallet = &open.wallet;
     row! {
-    customer: value::text(&open.customer),
-    asset: value::text(&open.asset.name),
-    settled: value::credits(wallet.settled(open.now)),
-    held: value::credits(wallet.held()),
-    available: value::credits(open.available()),
-    owed: value::credits(wallet.owed),
-    overdraft_limit: value::credits(open.limit),
-    next_expiry: value::optional_moment(wallet.next_expiry(open.now)),
-    status: value::text(&open.status),
+        customer: value::text(&open.customer),
+        asset: value::text(&open.asset.name),
+        settled: value::credits(wallet.settled(open.now)),
+        held: value::credits(wallet.held()),
+        available: value::credits(open.available()),
+        owed: value::credits(wallet.owed),
+        overdraft_limit: value::credits(open.limit),
+        next_expiry: value::optional_moment(wallet.next_expiry(open.now)),
+        status: value::text(&open.status),
     }
 }
 
@@ -340,21 +340,21 @@ pub fn wallet_row(open: &OpenWallet) -> Row {
 /// keep is NULL.
 pub fn open_grant_row(grant: &Grant) -> Row {
     row! {
-    id: value::uuid(grant.id),
-    customer: value::NULL,
-    asset: value::NULL,
-    kind: value::text(grant.kind.as_str()),
-    priority: value::int(grant.priority),
-    credits: value::NULL,
-    remaining: value::credits(grant.remaining),
-    held: value::credits(grant.held),
-    paid: value::NULL,
-    deferred: value::money(grant.deferred),
-    effective_at: value::moment(grant.effective_at),
-    expires_at: value::optional_moment(grant.expires_at),
-    applies_to: value::texts(grant.applies_to.as_deref()),
-    origin: value::NULL,
-    replayed: value::NULL,
+        id: value::uuid(grant.id),
+        customer: value::NULL,
+        asset: value::NULL,
+        kind: value::text(grant.kind.as_str()),
+        priority: value::int(grant.priority),
+        credits: value::NULL,
+        remaining: value::credits(grant.remaining),
+        held: value::credits(grant.held),
+        paid: value::NULL,
+        deferred: value::money(grant.deferred),
+        effective_at: value::moment(grant.effective_at),
+        expires_at: value::optional_moment(grant.expires_at),
+        applies_to: value::texts(grant.applies_to.as_deref()),
+        origin: value::NULL,
+        replayed: value::NULL,
     }
 }
 

@@ -44,10 +44,10 @@ pub fn revoke_grant(args: &Args) -> Result<Option<pg_sys::Datum>> {
 }
 
 fn read_revoke(args: &Args) -> Result<Revoke> {
-    let customer = args.name(0, "customer")?;
-    let grant_id = args.uuid(1, "grant_id")?;
-    let credits = args.optional_quantity(2, "credits")?;
-    let spent = args.name(3, "spent")?;
+    let customer = args.name("customer")?;
+    let grant_id = args.uuid("grant_id")?;
+    let credits = args.optional_quantity("credits")?;
+    let spent = args.name("spent")?;
     let owe_spent = owes(&spent)?;
     if credits.is_some_and(|credits| credits.is_zero()) {
         return Err(errors::invalid(
@@ -62,10 +62,10 @@ fn read_revoke(args: &Args) -> Result<Revoke> {
             ("spent", Some(spent)),
         ]
     };
-    let key_text = args.optional_name(5, "idempotency_key")?;
+    let key_text = args.optional_name("idempotency_key")?;
     Ok(Revoke {
         key: request::key(key_text, "revoke_grant", fields),
-        reason: args.text(4, "reason")?,
+        reason: args.text("reason")?,
         customer,
         grant_id,
         credits,

@@ -23,11 +23,11 @@ use crate::store::wallets::{self, WalletView};
 
 pub fn create_asset(args: &Args) -> Result<Option<pg_sys::Datum>> {
     let mut new = Definition {
-        asset: args.name(0, "asset")?,
-        scale: args.int(1, "scale")?,
-        rounding: args.name(2, "rounding")?,
-        currency: args.name(3, "currency")?,
-        timezone: args.name(4, "timezone")?,
+        asset: args.name("asset")?,
+        scale: args.int("scale")?,
+        rounding: args.name("rounding")?,
+        currency: args.name("currency")?,
+        timezone: args.name("timezone")?,
         created_at: Moment(0),
     };
     if !(0..=DECIMALS as i32).contains(&new.scale) {
@@ -53,28 +53,28 @@ pub fn create_asset(args: &Args) -> Result<Option<pg_sys::Datum>> {
         return Err(errors::asset_differs(&new.asset));
     }
     row! {
-    asset: value::text(&known.asset),
-    scale: value::int(known.scale),
-    rounding: value::text(&known.rounding),
-    currency: value::text(&known.currency),
-    timezone: value::text(&known.timezone),
-    created_at: value::moment(known.created_at),
+        asset: value::text(&known.asset),
+        scale: value::int(known.scale),
+        rounding: value::text(&known.rounding),
+        currency: value::text(&known.currency),
+        timezone: value::text(&known.timezone),
+        created_at: value::moment(known.created_at),
     }
     .datum(args)
 }
 
 pub fn set_price(args: &Args) -> Result<Option<pg_sys::Datum>> {
-    let action = args.name(0, "action")?;
-    let rule = args.optional_json(1, "price")?.ok_or_else(|| {
+    let action = args.name("action")?;
+    let rule = args.optional_json("price")?.ok_or_else(|| {
         errors::invalid(
             "price",
             "it may not be NULL; the JSON value null withdraws a price",
         )
     })?;
-    let asset = args.name(2, "asset")?;
-    let customer = args.optional_name(3, "customer")?;
-    let effective_at = args.optional_moment(4, "effective_at")?;
-    let price_list = args.optional_name(5, "price_list")?;
+    let asset = args.name("asset")?;
+    let customer = args.optional_name("customer")?;
+    let effective_at = args.optional_moment("effective_at")?;
+    let price_list = args.optional_name("price_list")?;
     if customer.is_some() && price_list.is_some() {
         return Err(errors::invalid(
             "price_list",
@@ -105,23 +105,23 @@ pub fn set_price(args: &Args) -> Result<Option<pg_sys::Datum>> {
         Ok((prices::set(store, &new, now)?, from, now))
     })?;
     row! {
-    asset: value::text(&asset),
-    action: value::text(&action),
-    version: value::int(version),
-    customer: value::optional_text(customer.as_deref()),
-    price_list: value::optional_text(price_list.as_deref()),
-    price: value::json("price", &rule)?,
-    effective_at: value::moment(effective_at),
-    created_at: value::moment(now),
+        asset: value::text(&asset),
+        action: value::text(&action),
+        version: value::int(version),
+        customer: value::optional_text(customer.as_deref()),
+        price_list: value::optional_text(price_list.as_deref()),
+        price: value::json("price", &rule)?,
+        effective_at: value::moment(effective_at),
+        created_at: value::moment(now),
     }
     .datum(args)
 }
 
 pub fn set_price_list(args: &Args) -> Result<Option<pg_sys::Datum>> {
-    let customer = args.name(0, "customer")?;
-    let price_list = args.optional_name(1, "price_list")?;
-    let as_of = args.optional_moment(2, "as_of")?;
-    let asset = args.name(3, "asset")?;
+    let customer = args.name("customer")?;
+    let price_list = args.optional_name("price_list")?;
+    let as_of = args.optional_moment("as_of")?;
+    let asset = args.name("asset")?;
     let set = Store::write(|store| {
         assets::asset(store, &asset)?;
         let now = assets::now(store)?;
@@ -134,23 +134,23 @@ pub fn set_price_list(args: &Args) -> Result<Option<pg_sys::Datum>> {
         price_lists::set(store, &customer, &asset, price_list.as_deref(), as_of, now)
     })?;
     row! {
-    customer: value::text(&customer),
-    asset: value::text(&asset),
-    version: value::int(set.version),
-    price_list: value::optional_text(set.price_list.as_deref()),
-    as_of: value::optional_moment(set.as_of),
-    effective_at: value::moment(set.effective_at),
+        customer: value::text(&customer),
+        asset: value::text(&asset),
+        version: value::int(set.version),
+        price_list: value::optional_text(set.price_list.as_deref()),
+        as_of: value::optional_moment(set.as_of),
+        effective_at: value::moment(set.effective_at),
     }
     .datum(args)
 }
 
 pub fn quote(args: &Args) -> Result<Option<pg_sys::Datum>> {
-    let action = args.name(0, "action")?;
-    let quantity = args.measure(1, "quantity", MEASURED_DECIMALS)?;
-    let asset = args.name(3, "asset")?;
-    let customer = args.optional_name(4, "customer")?;
+    let action = args.name("action")?;
+    let quantity = args.measure("quantity", MEASURED_DECIMALS)?;
+    let asset = args.name("asset")?;
+    let customer = args.optional_name("customer")?;
     let charge = Charge::read_quote(args)?;
-    let at = args.optional_moment(7, "at")?;
+    let at = args.optional_moment("at")?;
     let (credits, version, breakdown) = Store::read(|store| {
         let asset = assets::asset(store, &asset)?;
         let prices = prices::applicable(store, &asset, &action, customer.as_deref())?;
@@ -172,12 +172,12 @@ pub fn quote(args: &Args) -> Result<Option<pg_sys::Datum>> {
         Ok((credits, version, breakdown))
     })?;
     row! {
-    action: value::text(&action),
-    quantity: value::decimal(quantity),
-    asset: value::text(&asset),
-    credits: value::credits(credits),
-    price_version: value::int(version),
-    breakdown: value::json("breakdown", &breakdown)?,
+        action: value::text(&action),
+        quantity: value::decimal(quantity),
+        asset: value::text(&asset),
+        credits: value::credits(credits),
+        price_version: value::int(version),
+        breakdown: value::json("breakdown", &breakdown)?,
     }
     .datum(args)
 }
@@ -185,14 +185,14 @@ pub fn quote(args: &Args) -> Result<Option<pg_sys::Datum>> {
 impl Charge {
     /// The arguments of `quote`: what is priced is spread over the list.
     fn read_quote(args: &Args) -> Result<Charge> {
-        let quantity = args.optional_measure(1, "quantity", MEASURED_DECIMALS)?;
-        let dimensions = Some(args.object(2, "dimensions")?);
+        let quantity = args.optional_measure("quantity", MEASURED_DECIMALS)?;
+        let dimensions = Some(args.object("dimensions")?);
         Charge::checked(Charge {
             quantity,
             dimensions,
-            usage: args.optional_json(5, "usage")?,
+            usage: args.optional_json("usage")?,
             used: Vec::new(),
-            cost: read_cost(args, 6)?,
+            cost: read_cost(args)?,
             credits: None,
         })
     }

@@ -54,19 +54,19 @@ pub fn transfer(args: &Args) -> Result<Option<pg_sys::Datum>> {
 }
 
 fn read(args: &Args) -> Result<TransferRequest> {
-    let customer = args.name(0, "customer")?;
-    let to_customer = args.name(1, "to_customer")?;
+    let customer = args.name("customer")?;
+    let to_customer = args.name("to_customer")?;
     if to_customer == customer {
         return Err(errors::invalid(
             "to_customer",
             "a transfer goes to another customer",
         ));
     }
-    let credits = args.quantity(2, "credits")?;
+    let credits = args.quantity("credits")?;
     if credits.is_zero() {
         return Err(errors::invalid("credits", "a transfer of zero credits"));
     }
-    let asset = args.name(3, "asset")?;
+    let asset = args.name("asset")?;
     let fields = || {
         vec![
             ("to_customer", Some(to_customer.clone())),
@@ -74,10 +74,10 @@ fn read(args: &Args) -> Result<TransferRequest> {
             number("credits", Some(credits)),
         ]
     };
-    let key_text = args.optional_name(5, "idempotency_key")?;
+    let key_text = args.optional_name("idempotency_key")?;
     Ok(TransferRequest {
         key: request::key(key_text, "transfer", fields),
-        reason: args.text(4, "reason")?,
+        reason: args.text("reason")?,
         customer,
         to_customer,
         credits,
@@ -241,16 +241,16 @@ impl TransferResult {
 
     fn row(self) -> Row {
         row! {
-        id: value::uuid(self.id),
-        customer: value::text(&self.customer),
-        to_customer: value::text(&self.to_customer),
-        asset: value::text(&self.asset),
-        credits: value::credits(self.credits),
-        available: value::credits(self.available),
-        allocations: self.allocations,
-        reason: value::optional_text(self.reason.as_deref()),
-        replayed: value::bool(self.replayed),
-        created_at: value::moment(self.created_at),
+            id: value::uuid(self.id),
+            customer: value::text(&self.customer),
+            to_customer: value::text(&self.to_customer),
+            asset: value::text(&self.asset),
+            credits: value::credits(self.credits),
+            available: value::credits(self.available),
+            allocations: self.allocations,
+            reason: value::optional_text(self.reason.as_deref()),
+            replayed: value::bool(self.replayed),
+            created_at: value::moment(self.created_at),
         }
     }
 }
@@ -258,16 +258,16 @@ impl TransferResult {
 // ---- freeze, unfreeze and close -------------------------------------------------------------------
 
 pub fn freeze_wallet(args: &Args) -> Result<Option<pg_sys::Datum>> {
-    let customer = args.name(0, "customer")?;
-    let asset = args.name(1, "asset")?;
-    let reason = args.text(2, "reason")?;
+    let customer = args.name("customer")?;
+    let asset = args.name("asset")?;
+    let reason = args.text("reason")?;
     let open = set_status(&customer, &asset, "frozen", reason.as_deref())?;
     wallet_row(&open).datum(args)
 }
 
 pub fn unfreeze_wallet(args: &Args) -> Result<Option<pg_sys::Datum>> {
-    let customer = args.name(0, "customer")?;
-    let asset = args.name(1, "asset")?;
+    let customer = args.name("customer")?;
+    let asset = args.name("asset")?;
     let open = set_status(&customer, &asset, "active", None)?;
     wallet_row(&open).datum(args)
 }
@@ -292,9 +292,9 @@ fn set_status(
 
 /// Lets the rest expire, for good. A wallet that is closed is answered as it is.
 pub fn close_wallet(args: &Args) -> Result<Option<pg_sys::Datum>> {
-    let customer = args.name(0, "customer")?;
-    let asset = args.name(1, "asset")?;
-    let reason = args.text(2, "reason")?;
+    let customer = args.name("customer")?;
+    let asset = args.name("asset")?;
+    let reason = args.text("reason")?;
     let open = Store::write(|store| {
         let mut open = wallets::open(store, &customer, &asset)?;
         open.book_due_now(store)?;

@@ -68,18 +68,18 @@ impl Bucket {
 }
 
 pub fn usage(args: &Args) -> Result<Option<pg_sys::Datum>> {
-    let customer = args.name(0, "customer")?;
-    let since = args.optional_moment(1, "since")?;
-    let until = args.optional_moment(2, "until")?;
-    let bucket = args.name(3, "bucket")?;
+    let customer = args.name("customer")?;
+    let since = args.optional_moment("since")?;
+    let until = args.optional_moment("until")?;
+    let bucket = args.name("bucket")?;
     let bucket = Bucket::from_str(&bucket).map_err(|()| {
         errors::invalid(
             "bucket",
             format_args!("{bucket:?} is none of hour, day, week, month and all"),
         )
     })?;
-    let by = read_by(&required("by", args.names(4, "by")?)?)?;
-    let asset = args.name(5, "asset")?;
+    let by = read_by(&required("by", args.names("by")?)?)?;
+    let asset = args.name("asset")?;
     if let (Some(since), Some(until)) = (since, until)
         && since > until
     {
@@ -131,10 +131,10 @@ pub fn usage(args: &Args) -> Result<Option<pg_sys::Datum>> {
 const MAX_ROWS: i32 = 10_000;
 
 pub fn history(args: &Args) -> Result<Option<pg_sys::Datum>> {
-    let customer = args.name(0, "customer")?;
-    let asset = args.name(1, "asset")?;
-    let before = args.optional_uuid(2, "before")?;
-    let count = args.int(3, "count")?;
+    let customer = args.name("customer")?;
+    let asset = args.name("asset")?;
+    let before = args.optional_uuid("before")?;
+    let count = args.int("count")?;
     if count < 1 {
         return Err(errors::invalid(
             "count",

@@ -27,10 +27,10 @@ pub struct VaryRequest {
 
 impl VaryRequest {
     /// Reads vary, step and at_least, which stand side by side; `None` without vary.
-    pub fn read(args: &Args, first: usize, charge: &Charge) -> Result<Option<VaryRequest>> {
-        let what = args.optional_name(first, "vary")?;
-        let step = read_step(args, first + 1)?;
-        let at_least = args.optional_measure(first + 2, "at_least", MEASURED_DECIMALS)?;
+    pub fn read(args: &Args, charge: &Charge) -> Result<Option<VaryRequest>> {
+        let what = args.optional_name("vary")?;
+        let step = read_step(args)?;
+        let at_least = args.optional_measure("at_least", MEASURED_DECIMALS)?;
         if what.is_some() && charge.credits.is_some() {
             return Err(errors::invalid(
                 "vary",
@@ -82,8 +82,8 @@ impl VaryRequest {
     }
 }
 
-fn read_step(args: &Args, at: usize) -> Result<Decimal> {
-    let step = args.measure(at, "step", MEASURED_DECIMALS)?;
+fn read_step(args: &Args) -> Result<Decimal> {
+    let step = args.measure("step", MEASURED_DECIMALS)?;
     if step.is_zero() {
         return Err(errors::invalid("step", "it is zero"));
     }
@@ -129,13 +129,13 @@ impl Budget {
 }
 
 pub fn affordable(args: &Args) -> Result<Option<pg_sys::Datum>> {
-    let customer = args.name(0, "customer")?;
-    let action = args.name(1, "action")?;
-    let what = args.name(2, "vary")?;
-    let dimensions = args.object(3, "dimensions")?;
-    let step = read_step(args, 4)?;
-    let asset_name = args.name(5, "asset")?;
-    let scopes = args.names(6, "scopes")?;
+    let customer = args.name("customer")?;
+    let action = args.name("action")?;
+    let what = args.name("vary")?;
+    let dimensions = args.object("dimensions")?;
+    let step = read_step(args)?;
+    let asset_name = args.name("asset")?;
+    let scopes = args.names("scopes")?;
     let charge = Rc::new(Charge {
         quantity: Some(Decimal::ONE),
         dimensions: Some(dimensions),
@@ -186,10 +186,10 @@ pub fn affordable(args: &Args) -> Result<Option<pg_sys::Datum>> {
         Some(_) => "balance",
     };
     row! {
-    amount: amount.and_then(value::decimal),
-    credits: value::credits(Amount::from_units(units)),
-    available: value::credits(budget.available),
-    bound: value::text(bound),
+        amount: amount.and_then(value::decimal),
+        credits: value::credits(Amount::from_units(units)),
+        available: value::credits(budget.available),
+        bound: value::text(bound),
     }
     .datum(args)
 }

@@ -14,10 +14,10 @@ use crate::store::assets;
 use crate::store::vendors::{self, UsageToCost};
 
 pub fn import_vendor_rates(args: &Args) -> Result<Option<pg_sys::Datum>> {
-    let rates = required("rates", args.optional_json(0, "rates")?)?;
-    let format = args.name(1, "format")?;
-    let effective_at = args.optional_moment(2, "effective_at")?;
-    let dry_run = args.bool(3, "dry_run")?;
+    let rates = required("rates", args.optional_json("rates")?)?;
+    let format = args.name("format")?;
+    let effective_at = args.optional_moment("effective_at")?;
+    let dry_run = args.bool("dry_run")?;
     let import = read_import(&format, &rates).map_err(|why| match why {
         ImportError::Format => errors::invalid(
             "format",
@@ -35,11 +35,11 @@ pub fn import_vendor_rates(args: &Args) -> Result<Option<pg_sys::Datum>> {
         .map(|(field, count)| (field, json!(count)))
         .collect();
     row! {
-    added: value::int(imported.added),
-    changed: value::int(imported.changed),
-    unchanged: value::int(imported.unchanged),
-    skipped: value::int(import.skipped),
-    unrecognised: value::json("rates", &Json::Object(unrecognised))?,
+        added: value::int(imported.added),
+        changed: value::int(imported.changed),
+        unchanged: value::int(imported.unchanged),
+        skipped: value::int(import.skipped),
+        unrecognised: value::json("rates", &Json::Object(unrecognised))?,
     }
     .datum(args)
 }
@@ -50,15 +50,15 @@ fn shortened(why: &str) -> String {
 }
 
 pub fn set_vendor_rate(args: &Args) -> Result<Option<pg_sys::Datum>> {
-    let vendor = args.name(0, "vendor")?;
-    let model = args.name(1, "model")?;
-    let rates = args.optional_json(2, "rates")?.ok_or_else(|| {
+    let vendor = args.name("vendor")?;
+    let model = args.name("model")?;
+    let rates = args.optional_json("rates")?.ok_or_else(|| {
         errors::invalid(
             "rates",
             "it may not be NULL; the JSON value null withdraws the rate",
         )
     })?;
-    let effective_at = args.optional_moment(3, "effective_at")?;
+    let effective_at = args.optional_moment("effective_at")?;
     let refuse = |why: &str| {
         let why = shortened(why);
         errors::invalid("rates", format_args!("{vendor} {model}: {why}"))
@@ -84,27 +84,27 @@ pub fn set_vendor_rate(args: &Args) -> Result<Option<pg_sys::Datum>> {
         Ok((version, from, now))
     })?;
     row! {
-    vendor: value::text(&vendor),
-    model: value::text(&model),
-    version: value::int(version),
-    source: value::text("own"),
-    currency: value::text(&currency),
-    rates: value::json("rates", &stored)?,
-    effective_at: value::optional_moment(from),
-    created_at: value::moment(now),
+        vendor: value::text(&vendor),
+        model: value::text(&model),
+        version: value::int(version),
+        source: value::text("own"),
+        currency: value::text(&currency),
+        rates: value::json("rates", &stored)?,
+        effective_at: value::optional_moment(from),
+        created_at: value::moment(now),
     }
     .datum(args)
 }
 
 pub fn vendor_cost(args: &Args) -> Result<Option<pg_sys::Datum>> {
     let asked = UsageToCost {
-        vendor: args.name(0, "vendor")?,
-        model: args.optional_name(1, "model")?,
-        body: required("usage", args.optional_json(2, "usage")?)?,
-        api_flavor: args.optional_name(3, "api_flavor")?,
-        context: Json::Object(args.object(5, "context")?),
+        vendor: args.name("vendor")?,
+        model: args.optional_name("model")?,
+        body: required("usage", args.optional_json("usage")?)?,
+        api_flavor: args.optional_name("api_flavor")?,
+        context: Json::Object(args.object("context")?),
     };
-    let at = args.optional_moment(4, "at")?;
+    let at = args.optional_moment("at")?;
     // Nothing is written; but what is read by the latest snapshot may be kept for the next call.
     let costed = Store::write(|store| {
         let at = match at {
@@ -131,14 +131,14 @@ pub fn vendor_cost(args: &Args) -> Result<Option<pg_sys::Datum>> {
         })
         .collect();
     row! {
-    vendor: value::text(&costed.vendor),
-    model: value::optional_text(costed.model.as_deref()),
-    cost: cost.and_then(value::money_decimal),
-    currency: value::optional_text(costed.currency.as_deref()),
-    components: value::json("usage", &costed.components)?,
-    usage: value::json("usage", &Json::Object(usage))?,
-    rate_version: costed.rate_version.and_then(value::int),
-    reason: value::optional_text(reason.as_deref()),
+        vendor: value::text(&costed.vendor),
+        model: value::optional_text(costed.model.as_deref()),
+        cost: cost.and_then(value::money_decimal),
+        currency: value::optional_text(costed.currency.as_deref()),
+        components: value::json("usage", &costed.components)?,
+        usage: value::json("usage", &Json::Object(usage))?,
+        rate_version: costed.rate_version.and_then(value::int),
+        reason: value::optional_text(reason.as_deref()),
     }
     .datum(args)
 }

@@ -13,7 +13,7 @@ type DatumResult = Result<Option<pg_sys::Datum>>;
 
 /// The text form, read.
 pub fn input(args: &Args) -> DatumResult {
-    let wallet = text::parse(&args.cstring(0, "text")?).map_err(errors::not_a_wallet)?;
+    let wallet = text::parse(&args.cstring("text")?).map_err(errors::not_a_wallet)?;
     Ok(value::bytes(&packed::pack(&wallet)))
 }
 
@@ -28,7 +28,7 @@ pub fn output(args: &Args) -> DatumResult {
 pub fn receive(args: &Args) -> DatumResult {
     // SAFETY: a receive function gets a StringInfo with the message; all of it is taken.
     let bytes = unsafe {
-        let buffer = args.internal::<pg_sys::StringInfoData>(0)?;
+        let buffer = args.internal::<pg_sys::StringInfoData>("message")?;
         let length = (*buffer).len - (*buffer).cursor;
         let start = pg_sys::pq_getmsgbytes(buffer, length);
         std::slice::from_raw_parts(start.cast::<u8>(), length as usize)
@@ -39,12 +39,12 @@ pub fn receive(args: &Args) -> DatumResult {
 
 /// The binary form for a client: the packed bytes.
 pub fn send(args: &Args) -> DatumResult {
-    Ok(value::bytes(args.bytes(0, "wallet")?))
+    Ok(value::bytes(args.bytes("wallet")?))
 }
 
 /// The wallet of packed bytes, checked.
 pub fn pack(args: &Args) -> DatumResult {
-    let bytes = args.bytes(0, "bytes")?;
+    let bytes = args.bytes("bytes")?;
     packed::unpack(bytes).map_err(errors::not_a_wallet)?;
     Ok(value::bytes(bytes))
 }
@@ -67,7 +67,7 @@ pub fn next_due(args: &Args) -> DatumResult {
 }
 
 pub fn settled(args: &Args) -> DatumResult {
-    Ok(value::credits(state(args)?.settled(args.moment(1, "at")?)))
+    Ok(value::credits(state(args)?.settled(args.moment("at")?)))
 }
 
 pub fn held(args: &Args) -> DatumResult {
@@ -75,8 +75,8 @@ pub fn held(args: &Args) -> DatumResult {
 }
 
 pub fn available(args: &Args) -> DatumResult {
-    let limit = args.amount(1, "overdraft_limit", crate::ledger::amount::DECIMALS)?;
-    let available: Amount = state(args)?.available(args.moment(2, "at")?, None, limit);
+    let limit = args.amount("overdraft_limit", crate::ledger::amount::DECIMALS)?;
+    let available: Amount = state(args)?.available(args.moment("at")?, None, limit);
     Ok(value::credits(available))
 }
 
@@ -86,10 +86,10 @@ pub fn owed(args: &Args) -> DatumResult {
 
 pub fn next_expiry(args: &Args) -> DatumResult {
     Ok(value::optional_moment(
-        state(args)?.next_expiry(args.moment(1, "at")?),
+        state(args)?.next_expiry(args.moment("at")?),
     ))
 }
 
 fn state(args: &Args) -> Result<Wallet> {
-    read_state(args.bytes(0, "wallet")?)
+    read_state(args.bytes("state")?)
 }

@@ -13,9 +13,12 @@ use crate::errors::{self, Result};
 use crate::ledger::amount::{DECIMALS, NotAnAmount};
 use crate::ledger::number::{parse_decimal, parse_measured};
 use crate::ledger::{Amount, Moment};
+use crate::sql_types::argument_names::ArgumentNames;
 use crate::sql_types::document::{self, MAX_BYTES};
 use crate::sql_types::named::{Named, Signature, encoded_twice};
 use crate::sql_types::value::{self, Value};
+
+pub use crate::sql_types::named::required;
 
 /// Names and keys are indexed, so they are short.
 const MAX_NAME_BYTES: usize = 255;
@@ -34,10 +37,10 @@ const SUBJECTS: [&str; 10] = [
     "event_id",
 ];
 
-/// The arguments of one call: by position as Postgres passes them, or by name, of a JSON object. Every
-/// reader takes both the position and the name.
+/// The arguments of one call: as Postgres passes them, or those of a JSON object. Every reader takes their name.
 pub struct Args<'a> {
     fcinfo: pg_sys::FunctionCallInfo,
+    names: ArgumentNames,
     named: Option<Named<'a>>,
     /// Positions of jsonb arguments that were not read as they are stored, a bit each.
     decoded: Cell<u64>,
@@ -49,6 +52,8 @@ impl Args<'_> {
     pub unsafe fn new(fcinfo: pg_sys::FunctionCallInfo) -> Args<'static> {
         Args {
             fcinfo,
+            // SAFETY: as the caller promises.
+            names: unsafe { ArgumentNames::of(fcinfo) },
             named: None,
             decoded: Cell::new(0),
         }
@@ -62,18 +67,23 @@ impl Args<'_> {
     ) -> Result<Args<'a>> {
         Ok(Args {
             fcinfo: self.fcinfo,
+            names: self.names.clone(),
             named: Some(Named::new(given, signature)?),
             decoded: Cell::new(0),
         })
     }
 
     /// What the call is about, where the arguments can be read: it belongs into every error.
-    pub fn subject(&self, signature: &Signature) -> Vec<(&'static str, String)> {
+    pub fn subject(&self) -> Vec<(&'static str, String)> {
         let given = |name: &&'static str| {
-            let at = signature.position(name)?;
+            let is_there = match self.named {
+                Some(named) => named.declares(name),
+                None => self.names.contains(name),
+            };
             let value = match name.ends_with("_id") {
-                true => self.optional_uuid(at, name).ok()?.map(|id| id.to_string()),
-                false => self.optional_name(at, name).ok()?,
+                _ if !is_there => None,
+                true => self.optional_uuid(name).ok()?.map(|id| id.to_string()),
+                false => self.optional_name(name).ok()?,
             };
             Some((*name, value?))
         };
@@ -82,7 +92,7 @@ impl Args<'_> {
 
     /// The one argument of a jsonb form.
     pub fn request(&self) -> Result<Map<String, Json>> {
-        self.object(0, "request")
+        self.object("request")
     }
 
     /// For what only Postgres understands: the result type, set-returning machinery.
@@ -90,39 +100,47 @@ impl Args<'_> {
         self.fcinfo
     }
 
-    fn get<T: FromDatum>(&self, at: usize) -> Option<T> {
-        if self.named.is_some() {
-            return None;
-        }
-        // SAFETY: fcinfo is valid for as long as the call; the SQL declaration and the reader of an
-        // argument stand side by side in the tests, which call every function with every argument.
-        unsafe { fcinfo::pg_getarg(self.fcinfo, at) }
+    fn position(&self, name: &str) -> Result<usize> {
+        let missing = || errors::corrupted("the installation", format_args!("no argument {name}"));
+        self.names.position(name).ok_or_else(missing)
     }
 
-    fn datum(&self, at: usize) -> Option<pg_sys::Datum> {
+    /// `None`: it is NULL, or an object has the arguments.
+    fn get<T: FromDatum>(&self, name: &str) -> Result<Option<T>> {
         if self.named.is_some() {
-            return None;
+            return Ok(None);
         }
+        let at = self.position(name)?;
+        // SAFETY: fcinfo is valid for as long as the call; the SQL declaration and the reader of an
+        // argument stand side by side in the tests, which call every function with every argument.
+        Ok(unsafe { fcinfo::pg_getarg(self.fcinfo, at) })
+    }
+
+    fn datum(&self, name: &str) -> Result<Option<pg_sys::Datum>> {
+        if self.named.is_some() {
+            return Ok(None);
+        }
+        let at = self.position(name)?;
         // SAFETY: as above.
-        unsafe { fcinfo::pg_getarg_datum(self.fcinfo, at) }
+        Ok(unsafe { fcinfo::pg_getarg_datum(self.fcinfo, at) })
     }
 
     // ---- texts ------------------------------------------------------------------------------
 
     /// Any text, or NULL.
-    pub fn text(&self, at: usize, name: &str) -> Result<Option<String>> {
+    pub fn text(&self, name: &str) -> Result<Option<String>> {
         if let Some(named) = self.named {
             return named.text(name);
         }
-        let Some(bytes) = self.get::<&[u8]>(at) else {
+        let Some(bytes) = self.get::<&[u8]>(name)? else {
             return Ok(None);
         };
         utf8(name, bytes).map(|text| Some(text.to_owned()))
     }
 
     /// A name or a key: not empty, at most 255 bytes; or NULL.
-    pub fn optional_name(&self, at: usize, name: &str) -> Result<Option<String>> {
-        let text = self.text(at, name)?;
+    pub fn optional_name(&self, name: &str) -> Result<Option<String>> {
+        let text = self.text(name)?;
         if let Some(text) = &text {
             check_name(name, text)?;
             // An untyped literal is a text to Postgres: the jsonb form has to be asked for.
@@ -137,20 +155,20 @@ impl Args<'_> {
     }
 
     /// A name or an id: not NULL, not empty, at most 255 bytes.
-    pub fn name(&self, at: usize, name: &str) -> Result<String> {
-        required(name, self.optional_name(at, name)?)
+    pub fn name(&self, name: &str) -> Result<String> {
+        required(name, self.optional_name(name)?)
     }
 
     /// An identifier of Postgres: of type name, not NULL, not empty.
-    pub fn identifier(&self, at: usize, name: &str) -> Result<String> {
+    pub fn identifier(&self, name: &str) -> Result<String> {
         // A name is a C string in a field of fixed length.
-        let text = self.cstring(at, name)?;
+        let text = self.cstring(name)?;
         check_name(name, &text)?;
         Ok(text)
     }
 
     /// A list of texts without NULLs, at most 100; or NULL.
-    pub fn names(&self, at: usize, name: &str) -> Result<Option<Vec<String>>> {
+    pub fn names(&self, name: &str) -> Result<Option<Vec<String>>> {
         if let Some(named) = self.named {
             let Some(list) = named.texts(name)? else {
                 return Ok(None);
@@ -158,7 +176,7 @@ impl Args<'_> {
             let texts = list.iter().map(|text| text.as_deref().map(str::as_bytes));
             return read_names(name, list.len(), texts).map(Some);
         }
-        let Some(list) = self.get::<Array<&[u8]>>(at) else {
+        let Some(list) = self.get::<Array<&[u8]>>(name)? else {
             return Ok(None);
         };
         read_names(name, list.len(), list.iter()).map(Some)
@@ -166,71 +184,66 @@ impl Args<'_> {
 
     // ---- numbers ----------------------------------------------------------------------------
 
-    pub fn int(&self, at: usize, name: &str) -> Result<i32> {
-        required(name, self.optional_int(at, name)?)
+    pub fn int(&self, name: &str) -> Result<i32> {
+        required(name, self.optional_int(name)?)
     }
 
-    pub fn optional_int(&self, at: usize, name: &str) -> Result<Option<i32>> {
+    pub fn optional_int(&self, name: &str) -> Result<Option<i32>> {
         match self.named {
-            None => Ok(self.get(at)),
+            None => self.get(name),
             Some(named) => named.whole(name, 32),
         }
     }
 
-    pub fn optional_bigint(&self, at: usize, name: &str) -> Result<Option<i64>> {
+    pub fn optional_bigint(&self, name: &str) -> Result<Option<i64>> {
         match self.named {
-            None => Ok(self.get(at)),
+            None => self.get(name),
             Some(named) => named.whole(name, 64),
         }
     }
 
-    pub fn bool(&self, at: usize, name: &str) -> Result<bool> {
+    pub fn bool(&self, name: &str) -> Result<bool> {
         match self.named {
-            None => required(name, self.get(at)),
+            None => required(name, self.get(name)?),
             Some(named) => named.bool(name),
         }
     }
 
     /// A number that is not negative, read exactly; or NULL.
-    pub fn optional_quantity(&self, at: usize, name: &str) -> Result<Option<Decimal>> {
-        if let Some(number) = self.plain_number(at) {
+    pub fn optional_quantity(&self, name: &str) -> Result<Option<Decimal>> {
+        if let Some(number) = self.plain_number(name)? {
             return Ok(Some(number));
         }
-        let text = self.number(at, name)?;
+        let text = self.number(name)?;
         text.map(|text| quantity(name, &text, None)).transpose()
     }
 
     /// A measurement that is not negative, rounded half-even to a number of decimals; or NULL.
-    pub fn optional_measure(
-        &self,
-        at: usize,
-        name: &str,
-        decimals: u32,
-    ) -> Result<Option<Decimal>> {
-        if let Some(number) = self.plain_number(at).filter(|n| n.scale() <= decimals) {
+    pub fn optional_measure(&self, name: &str, decimals: u32) -> Result<Option<Decimal>> {
+        if let Some(number) = self.plain_number(name)?.filter(|n| n.scale() <= decimals) {
             return Ok(Some(number));
         }
-        let text = self.number(at, name)?;
+        let text = self.number(name)?;
         text.map(|text| quantity(name, &text, Some(decimals)))
             .transpose()
     }
 
-    pub fn measure(&self, at: usize, name: &str, decimals: u32) -> Result<Decimal> {
-        required(name, self.optional_measure(at, name, decimals)?)
+    pub fn measure(&self, name: &str, decimals: u32) -> Result<Decimal> {
+        required(name, self.optional_measure(name, decimals)?)
     }
 
     /// A number that is not negative and needs no text to be read.
-    fn plain_number(&self, at: usize) -> Option<Decimal> {
-        let number = value::read_decimal(self.datum(at)?)?;
-        (!number.is_sign_negative()).then_some(number)
+    fn plain_number(&self, name: &str) -> Result<Option<Decimal>> {
+        let number = self.datum(name)?.and_then(value::read_decimal);
+        Ok(number.filter(|number| !number.is_sign_negative()))
     }
 
     /// The text of a number.
-    fn number(&self, at: usize, name: &str) -> Result<Option<Cow<'_, str>>> {
+    fn number(&self, name: &str) -> Result<Option<Cow<'_, str>>> {
         if let Some(named) = self.named {
             return Ok(named.digits(name)?.map(Cow::Owned));
         }
-        let Some(datum) = self.datum(at) else {
+        let Some(datum) = self.datum(name)? else {
             return Ok(None);
         };
         // SAFETY: the argument is declared numeric; numeric_out returns a C string.
@@ -241,45 +254,44 @@ impl Args<'_> {
         required(name, text).map(Some)
     }
 
-    pub fn quantity(&self, at: usize, name: &str) -> Result<Decimal> {
-        required(name, self.optional_quantity(at, name)?)
+    pub fn quantity(&self, name: &str) -> Result<Decimal> {
+        required(name, self.optional_quantity(name)?)
     }
 
     /// An amount that is not negative, with at most `scale` decimals and below 1e15; or NULL.
-    pub fn optional_amount(&self, at: usize, name: &str, scale: u32) -> Result<Option<Amount>> {
-        match self.optional_quantity(at, name)? {
+    pub fn optional_amount(&self, name: &str, scale: u32) -> Result<Option<Amount>> {
+        match self.optional_quantity(name)? {
             None => Ok(None),
             Some(value) => amount(name, value, scale).map(Some),
         }
     }
 
-    pub fn amount(&self, at: usize, name: &str, scale: u32) -> Result<Amount> {
-        required(name, self.optional_amount(at, name, scale)?)
+    pub fn amount(&self, name: &str, scale: u32) -> Result<Amount> {
+        required(name, self.optional_amount(name, scale)?)
     }
 
     /// Money that was paid: not negative, rounded half-even to ten decimals, below 1e15.
-    pub fn paid(&self, at: usize, name: &str) -> Result<Amount> {
-        amount(name, self.measure(at, name, DECIMALS)?, DECIMALS)
+    pub fn paid(&self, name: &str) -> Result<Amount> {
+        amount(name, self.measure(name, DECIMALS)?, DECIMALS)
     }
 
     // ---- the rest ---------------------------------------------------------------------------
 
-    pub fn optional_uuid(&self, at: usize, name: &str) -> Result<Option<Uuid>> {
+    pub fn optional_uuid(&self, name: &str) -> Result<Option<Uuid>> {
         if let Some(named) = self.named {
             return named.uuid(name);
         }
-        let id = self.get::<pgrx::datum::Uuid>(at);
+        let id = self.get::<pgrx::datum::Uuid>(name)?;
         Ok(id.map(|id| Uuid::from_bytes(*id.as_bytes())))
     }
 
-    pub fn uuid(&self, at: usize, name: &str) -> Result<Uuid> {
-        required(name, self.optional_uuid(at, name)?)
+    pub fn uuid(&self, name: &str) -> Result<Uuid> {
+        required(name, self.optional_uuid(name)?)
     }
 
-    /// A list of ids without NULLs, not NULL itself.
     /// A list of numbers without NULLs; or NULL.
-    pub fn optional_ints(&self, at: usize, name: &str) -> Result<Option<Vec<i32>>> {
-        let Some(list) = self.get::<Vec<Option<i32>>>(at) else {
+    pub fn optional_ints(&self, name: &str) -> Result<Option<Vec<i32>>> {
+        let Some(list) = self.get::<Vec<Option<i32>>>(name)? else {
             return Ok(None);
         };
         let number =
@@ -290,8 +302,9 @@ impl Args<'_> {
             .map(Some)
     }
 
-    pub fn uuids(&self, at: usize, name: &str) -> Result<Vec<Uuid>> {
-        let list = required(name, self.get::<Vec<Option<pgrx::datum::Uuid>>>(at))?;
+    /// A list of ids without NULLs, not NULL itself.
+    pub fn uuids(&self, name: &str) -> Result<Vec<Uuid>> {
+        let list = required(name, self.get::<Vec<Option<pgrx::datum::Uuid>>>(name)?)?;
         list.into_iter()
             .map(|id| {
                 let id = id.ok_or_else(|| errors::invalid(name, "an element is NULL"))?;
@@ -301,9 +314,9 @@ impl Args<'_> {
     }
 
     /// A finite moment up to the year 9999; or NULL.
-    pub fn optional_moment(&self, at: usize, name: &str) -> Result<Option<Moment>> {
+    pub fn optional_moment(&self, name: &str) -> Result<Option<Moment>> {
         let datum = match self.named {
-            None => self.datum(at),
+            None => self.datum(name)?,
             Some(named) => named
                 .string(name, "it has to be a JSON string with a timestamp")?
                 .map(|text| timestamptz(name, text))
@@ -323,25 +336,26 @@ impl Args<'_> {
         }
     }
 
-    pub fn moment(&self, at: usize, name: &str) -> Result<Moment> {
-        required(name, self.optional_moment(at, name)?)
+    pub fn moment(&self, name: &str) -> Result<Moment> {
+        required(name, self.optional_moment(name)?)
     }
 
     /// Any JSON, its numbers exact; or NULL. What a client has encoded twice is read as what it meant.
-    pub fn optional_json(&self, at: usize, name: &str) -> Result<Option<Json>> {
+    pub fn optional_json(&self, name: &str) -> Result<Option<Json>> {
         let json = match self.named {
             Some(named) => named.json(name).cloned(),
-            None => self.json(at, name)?,
+            None => self.json(name)?,
         };
         let meant = json.as_ref().and_then(encoded_twice);
-        if meant.is_some() {
-            self.decoded.set(self.decoded.get() | 1 << at);
+        if meant.is_some() && self.named.is_none() {
+            self.decoded
+                .set(self.decoded.get() | 1 << self.position(name)?);
         }
         Ok(meant.or(json))
     }
 
-    fn json(&self, at: usize, name: &str) -> Result<Option<Json>> {
-        let Some(datum) = self.datum(at) else {
+    fn json(&self, name: &str) -> Result<Option<Json>> {
+        let Some(datum) = self.datum(name)? else {
             return Ok(None);
         };
         // SAFETY: the argument is declared jsonb.
@@ -351,17 +365,17 @@ impl Args<'_> {
 
     /// What was read of an argument of type jsonb, to be stored: as it was given, where Postgres has it
     /// already. NULL where there is nothing to store.
-    pub fn as_given(&self, at: usize, name: &str, read: Option<&Json>) -> Result<Value> {
-        let decoded = self.decoded.get() & 1 << at != 0;
-        match (read, self.datum(at)) {
-            (Some(_), Some(datum)) if !decoded => Ok(Some(datum)),
+    pub fn as_given(&self, name: &str, read: Option<&Json>) -> Result<Value> {
+        let is_decoded = || Ok(self.decoded.get() & 1 << self.position(name)? != 0);
+        match (read, self.datum(name)?) {
+            (Some(_), Some(datum)) if !is_decoded()? => Ok(Some(datum)),
             (read, _) => value::optional_json(name, read),
         }
     }
 
     /// A JSON object; or NULL. To languages that have one kind of array for both, `[]` is `{}`.
-    pub fn optional_object(&self, at: usize, name: &str) -> Result<Option<Map<String, Json>>> {
-        match self.optional_json(at, name)? {
+    pub fn optional_object(&self, name: &str) -> Result<Option<Map<String, Json>>> {
+        match self.optional_json(name)? {
             None => Ok(None),
             Some(Json::Object(object)) => Ok(Some(object)),
             Some(Json::Array(list)) if list.is_empty() => Ok(Some(Map::new())),
@@ -369,22 +383,22 @@ impl Args<'_> {
         }
     }
 
-    pub fn object(&self, at: usize, name: &str) -> Result<Map<String, Json>> {
-        required(name, self.optional_object(at, name)?)
+    pub fn object(&self, name: &str) -> Result<Map<String, Json>> {
+        required(name, self.optional_object(name)?)
     }
 
-    pub fn bytes(&self, at: usize, name: &str) -> Result<&[u8]> {
-        required(name, self.get::<&[u8]>(at))
+    pub fn bytes(&self, name: &str) -> Result<&[u8]> {
+        required(name, self.get::<&[u8]>(name)?)
     }
 
     /// The pointer of an argument of type internal.
-    pub fn internal<T>(&self, at: usize) -> Result<*mut T> {
-        required("internal", self.datum(at)).map(|datum| datum.cast_mut_ptr())
+    pub fn internal<T>(&self, name: &str) -> Result<*mut T> {
+        required(name, self.datum(name)?).map(|datum| datum.cast_mut_ptr())
     }
 
     /// The C string that a type's input function gets.
-    pub fn cstring(&self, at: usize, name: &str) -> Result<String> {
-        let text = required(name, self.get::<&CStr>(at))?;
+    pub fn cstring(&self, name: &str) -> Result<String> {
+        let text = required(name, self.get::<&CStr>(name)?)?;
         utf8(name, text.to_bytes()).map(str::to_owned)
     }
 }
@@ -445,10 +459,6 @@ pub fn amount(name: &str, value: Decimal, scale: u32) -> Result<Amount> {
             errors::out_of_range(name, format_args!("{value} is not below 1e15"))
         }
     })
-}
-
-pub fn required<T>(name: &str, value: Option<T>) -> Result<T> {
-    value.ok_or_else(|| errors::invalid(name, "it may not be NULL"))
 }
 
 /// A text that is not too long. The database is in UTF-8, which CREATE EXTENSION has seen to.

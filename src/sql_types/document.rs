@@ -9,7 +9,6 @@ use pgrx::pg_sys::JsonbIteratorToken as token;
 use pgrx::{direct_function_call_as_datum, pg_sys};
 use serde_json::{Map, Value as Json};
 
-use super::value::Value;
 use crate::errors::{self, Error};
 use crate::ledger::interrupt::check;
 
@@ -66,7 +65,7 @@ pub unsafe fn read(jsonb: pg_sys::Datum) -> Result<Json> {
             let copy = pg_sys::pg_detoast_datum(jsonb.cast_mut_ptr());
             return walk(copy.cast());
         }
-        let text = output(pg_sys::jsonb_out, Some(jsonb))?;
+        let text = output(pg_sys::jsonb_out, jsonb)?;
         if text.len() > MAX_BYTES {
             return Err(Unreadable::TooLong);
         }
@@ -206,11 +205,11 @@ unsafe fn string(text: &str) -> Option<pg_sys::JsonbValue> {
 /// What an output function makes of a value.
 unsafe fn output<'a>(
     function: unsafe fn(pg_sys::FunctionCallInfo) -> pg_sys::Datum,
-    value: Value,
+    value: pg_sys::Datum,
 ) -> Result<&'a [u8]> {
     // SAFETY: an output function takes a value of its type and returns a C string.
     unsafe {
-        let text = direct_function_call_as_datum(function, &[value]);
+        let text = direct_function_call_as_datum(function, &[Some(value)]);
         let text = text.map(|text| CStr::from_ptr(text.cast_mut_ptr()).to_bytes());
         text.ok_or_else(|| corrupted("it has no text"))
     }
@@ -314,7 +313,7 @@ unsafe fn scalar(part: &pg_sys::JsonbValue) -> Result<Json> {
             }
             pg_sys::jbvType::jbvNumeric => {
                 let number = pg_sys::Datum::from(part.val.numeric);
-                let text = output(pg_sys::numeric_out, Some(number))?;
+                let text = output(pg_sys::numeric_out, number)?;
                 let read = serde_json::from_slice(text).map(Json::Number);
                 pg_sys::pfree(text.as_ptr().cast::<c_char>().cast_mut().cast());
                 read.map_err(corrupted)

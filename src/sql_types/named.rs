@@ -7,7 +7,6 @@ use rust_decimal::Decimal;
 use serde_json::{Map, Value as Json};
 use uuid::Uuid;
 
-use super::args::required;
 use super::document::parsed;
 use crate::errors::{self, Result};
 use crate::ledger::number::parse_decimal;
@@ -23,12 +22,6 @@ pub struct Argument {
     pub name: String,
     /// None: it has to be given.
     pub default: Option<Json>,
-}
-
-impl Signature {
-    pub fn position(&self, name: &str) -> Option<usize> {
-        self.arguments.iter().position(|a| a.name == name)
-    }
 }
 
 /// The arguments of one call, by name.
@@ -66,6 +59,11 @@ impl<'a> Named<'a> {
             .get(name)
             .filter(some)
             .or_else(|| default().filter(some))
+    }
+
+    /// Whether the function has such an argument.
+    pub fn declares(self, name: &str) -> bool {
+        self.signature.arguments.iter().any(|a| a.name == name)
     }
 
     pub fn json(self, name: &str) -> Option<&'a Json> {
@@ -151,6 +149,11 @@ impl<'a> Named<'a> {
             }
         }
     }
+}
+
+/// What may not be NULL; 22023.
+pub fn required<T>(name: &str, value: Option<T>) -> Result<T> {
+    value.ok_or_else(|| errors::invalid(name, "it may not be NULL"))
 }
 
 fn text(name: &str, json: &Json) -> Result<String> {

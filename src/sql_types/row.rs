@@ -7,23 +7,16 @@ use super::{Args, Scratch};
 use crate::errors::{self, Result};
 use crate::ledger::interrupt::checked;
 
-/// The names of a row's columns.
-pub type Names = &'static [&'static str];
-
 /// A row of the composite type that the running function is declared to return. Its columns are found
 /// by name.
-pub struct Row {
-    names: Names,
-    values: Vec<Value>,
-}
+pub struct Row(Vec<(&'static str, Value)>);
 
 /// A row by its columns: `row! { customer: value::text(&customer), ... }`.
 macro_rules! row {
     ($($name:ident: $value:expr),* $(,)?) => {
-        $crate::sql_types::Row::new(
-            const { &[$($crate::sql_types::row::plain(stringify!($name))),*] },
-            vec![$($value),*],
-        )
+        $crate::sql_types::Row::new(vec![
+            $((const { $crate::sql_types::row::plain(stringify!($name)) }, $value)),*
+        ])
     };
 }
 
@@ -38,9 +31,14 @@ pub const fn plain(name: &'static str) -> &'static str {
 }
 
 impl Row {
-    /// There are as many names as values.
-    pub fn new(names: Names, values: Vec<Value>) -> Row {
-        Row { names, values }
+    pub fn new(columns: Vec<(&'static str, Value)>) -> Row {
+        Row(columns)
+    }
+
+    /// With the columns of another one.
+    pub fn and(mut self, other: Row) -> Row {
+        self.0.extend(other.0);
+        self
     }
 
     /// The datum to return from the function.
@@ -78,12 +76,12 @@ impl Row {
         // SAFETY: the caller's descriptor is there as long as this is.
         let desc = unsafe { PgTupleDesc::from_pg_unchecked(desc) };
         let is_at = |name: &str, at: usize| desc.get(at).is_some_and(|one| is_named(one, name));
-        if desc.len() != self.values.len() {
+        if desc.len() != self.0.len() {
             return Err(misfit());
         }
         let mut values = vec![pg_sys::Datum::from(0_usize); desc.len()];
         let mut nulls = vec![true; desc.len()];
-        for (at, (name, value)) in self.names.iter().zip(self.values).enumerate() {
+        for (at, (name, value)) in self.0.into_iter().enumerate() {
             let place = match is_at(name, at) {
                 true => at,
                 false => (0..desc.len())

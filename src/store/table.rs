@@ -160,10 +160,6 @@ macro_rules! table {
                 $($crate::store::table::column!($column as $sql),)*
                 $($($crate::store::table::column!($changing as $sql2),)*)?
             ];
-            const NAMES: $crate::sql_types::row::Names = &[
-                $($crate::sql_types::row::plain(stringify!($column)),)*
-                $($($crate::sql_types::row::plain(stringify!($changing)),)*)?
-            ];
             /// `customer, asset, ...`
             pub const COLUMNS: &'static str = $crate::store::table::fixed!($crate::store::table::listed(
                 $Row::DECLARED, $crate::store::table::ListEncoding::Name, 1
@@ -202,7 +198,8 @@ macro_rules! table {
 
             /// As a row that a function returns.
             pub fn into_row(self) -> $crate::errors::Result<$crate::sql_types::Row> {
-                Ok($crate::sql_types::Row::new($Row::NAMES, self.values()?))
+                let names = $Row::DECLARED.iter().map(|column| column.name);
+                Ok($crate::sql_types::Row::new(names.zip(self.values()?).collect()))
             }
 
             /// A row of the arrays for `UNNESTED`.
