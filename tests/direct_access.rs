@@ -78,6 +78,159 @@ fn warm(database: &Database) -> Client {
     client
 }
 
+/// No statement of a debit is planned, so the first one of a session costs little.
+#[test]
+fn the_first_call_of_a_session_goes_directly() {
+    if !is_tested() {
+        return;
+    }
+    let database = Database::new("first");
+    rows(
+        &mut database.connect(),
+        "SELECT credyt.grant_credits('ann', 100)",
+    );
+    assert_eq!(
+        all_ways(&mut database.connect(), DEBIT),
+        ["insert direct", "lock direct", "update direct"]
+    );
+}
+
+/// Assets, prices, price lists, notices and the clock as a session reads them first, with SQL and without.
+#[test]
+fn books_are_the_same_without_sql() {
+    if !is_tested() {
+        return;
+    }
+    let database = Database::new("books");
+    let mut admin = database.connect();
+    rows(
+        &mut admin,
+        "SELECT credyt.create_asset('tokens', 4, 'half_even', 'EUR', 'Europe/Berlin');
+         SELECT credyt.set_price('image', '3', asset => 'tokens');
+         SELECT credyt.set_price('image', '5', asset => 'tokens', effective_at => now() + interval '1 hour');
+         SELECT credyt.set_price('image', '7', asset => 'tokens', customer => 'own');
+         SELECT credyt.set_price('image', '11', asset => 'tokens', price_list => 'gold');
+         SELECT credyt.set_price_list('listed', 'gold', asset => 'tokens');
+         SELECT credyt.set_price('gone', '1', asset => 'tokens'), credyt.set_price('gone', 'null', asset => 'tokens');
+         SELECT credyt.grant_credits(c, 1000, asset => 'tokens', expires_at => now() + interval '3 days')
+         FROM unnest(ARRAY['ann', 'own', 'listed']) c",
+    );
+    // Each is asked for first in a session of its own.
+    let seen = |admin: &mut Client, change: &str, back: &str| {
+        rows(admin, change);
+        let seen = ["on", "off"].map(|setting| {
+            ["ann", "own", "listed"].map(|customer| {
+                let mut client = database.connect();
+                rows(&mut client, &format!("SET credyt.direct_access = {setting}; BEGIN"));
+                let debit = |action: &str| {
+                    format!(
+                        "SELECT credits FROM credyt.debit_credits('{customer}', '{action}', asset => 'tokens')"
+                    )
+                };
+                let charged = value(&mut client, &debit("image"));
+                let version = value(
+                    &mut client,
+                    &format!(
+                        "SELECT price_version FROM credyt.ledger WHERE customer = '{customer}' AND kind = 'debit'"
+                    ),
+                );
+                rows(&mut client, "SAVEPOINT s");
+                let gone = refusal(&mut client, &debit("gone")).code;
+                rows(&mut client, "ROLLBACK TO s");
+                let due = value(&mut client, &format!("SELECT next_due_at < now() + interval '2 days' FROM credyt.wallets WHERE customer = '{customer}'"));
+                rows(&mut client, "ROLLBACK");
+                format!("{charged} {version} {gone} {due}")
+            })
+        });
+        rows(admin, back);
+        assert_eq!(seen[0], seen[1], "{change}");
+        seen[0].join(", ")
+    };
+    let charged = seen(&mut admin, "", "");
+    assert!(charged.starts_with("3 1 WC003 "), "{charged}");
+    for (change, back) in [
+        (
+            "ALTER INDEX credyt.prices_customer RENAME TO other",
+            "ALTER INDEX credyt.other RENAME TO prices_customer",
+        ),
+        (
+            "ALTER INDEX credyt.prices_customer RENAME TO other; CREATE INDEX prices_customer ON credyt.prices (action, asset)",
+            "DROP INDEX credyt.prices_customer; ALTER INDEX credyt.other RENAME TO prices_customer",
+        ),
+        (
+            "ALTER TABLE credyt.prices ENABLE ROW LEVEL SECURITY",
+            "ALTER TABLE credyt.prices DISABLE ROW LEVEL SECURITY",
+        ),
+        (
+            "ALTER TABLE credyt.assets ADD COLUMN note text DEFAULT 'x'",
+            "",
+        ),
+    ] {
+        assert_eq!(seen(&mut admin, change, back), charged, "{change}");
+    }
+    let noticed = seen(
+        &mut admin,
+        "SELECT credyt.set_expiry_notice('{2}', asset => 'tokens')",
+        "",
+    );
+    assert_ne!(noticed, charged);
+    // What the transaction itself has written counts at once.
+    let mut client = database.connect();
+    rows(
+        &mut client,
+        "BEGIN; SELECT credyt.create_asset('new'); SELECT credyt.set_price('image', '2', asset => 'new');
+         SELECT credyt.grant_credits('ann', 10, asset => 'new')",
+    );
+    let debit = "SELECT credits FROM credyt.debit_credits('ann', 'image', asset => 'new')";
+    assert_eq!(value(&mut client, debit), "2");
+    rows(&mut client, "ROLLBACK");
+    assert_eq!(refusal(&mut client, debit).code, "WC009");
+}
+
+/// An index of the right name that is made otherwise.
+#[test]
+fn an_index_that_is_made_otherwise_goes_by_sql() {
+    if !is_tested() {
+        return;
+    }
+    let database = Database::new("otherwise");
+    let mut client = warm(&database);
+    let mut other = database.connect();
+    let (drop, made) = (
+        "DROP INDEX credyt.wallets_next_due_at",
+        "CREATE INDEX wallets_next_due_at ON credyt.wallets",
+    );
+    for how in [
+        "(next_due_at)",
+        "(next_due_at DESC) WHERE next_due_at IS NOT NULL",
+        "(next_due_at) INCLUDE (asset) WHERE next_due_at IS NOT NULL",
+        "(next_due_at, asset) WHERE next_due_at IS NOT NULL",
+        "(next_due_at) WHERE next_due_at > '2000-01-01Z'",
+        "(next_due_at) WHERE next_due_at IS NULL",
+        "((next_due_at + interval '1 hour' * 0)) WHERE next_due_at IS NOT NULL",
+        "USING hash (next_due_at) WHERE next_due_at IS NOT NULL",
+        "(created_at) WHERE next_due_at IS NOT NULL",
+        "(status text_pattern_ops) WHERE next_due_at IS NOT NULL",
+        "(status COLLATE \"C\") WHERE next_due_at IS NOT NULL",
+    ] {
+        if attempt(&mut other, &format!("{drop}; {made} {how}")).is_err() {
+            assert!(how.contains("interval"), "{how}");
+            continue;
+        }
+        assert_eq!(ways(&mut client, DEBIT), TABLE, "{how}");
+    }
+    rows(
+        &mut other,
+        &format!("{drop}; {made} (next_due_at) WHERE next_due_at IS NOT NULL"),
+    );
+    assert_eq!(ways(&mut client, DEBIT), DIRECT);
+    rows(
+        &mut other,
+        "ALTER TABLE credyt.ledger DROP CONSTRAINT ledger_pkey, ADD CONSTRAINT ledger_pkey PRIMARY KEY (id, customer)",
+    );
+    assert!(all_ways(&mut client, DEBIT).contains(&"insert table".to_owned()));
+}
+
 #[test]
 fn the_same_calls_leave_the_same_rows() {
     if !is_tested() {

@@ -8,11 +8,12 @@ use std::str::FromStr;
 
 use pgrx::pg_sys;
 
+use super::books::{self, Book, Is};
 use super::cache_epoch;
 use super::notices;
 use super::price_lists;
 use super::prices::PriceBook;
-use super::statement::{Statement, Store, TEXT};
+use super::statement::{INT, Statement, Store, TEXT, TIME};
 use super::table::{sql, table};
 use crate::errors::{self, Result};
 use crate::ledger::alerts::Notice;
@@ -80,6 +81,27 @@ static ASSET: Statement = Statement {
     args: &[TEXT],
 };
 
+static ASSETS_BOOK: Book = Book {
+    name: c"assets",
+    wanted: &[
+        ("asset", TEXT),
+        ("scale", INT),
+        ("rounding", TEXT),
+        ("currency", TEXT),
+        ("timezone", TEXT),
+        ("created_at", TIME),
+    ],
+    searched: &["asset"],
+    index: None,
+};
+
+static CLOCK_BOOK: Book = Book {
+    name: c"clock",
+    wanted: &[("now", TIME)],
+    searched: &[],
+    index: None,
+};
+
 static DEFINITION: Statement = Statement {
     sql: sql!(
         "SELECT ",
@@ -121,8 +143,10 @@ pub fn asset(store: &Store, name: &str) -> Result<Rc<Asset>> {
             return Ok(asset);
         }
     }
-    let rows = ASSET.run(store, &[value::text(name)])?;
-    let row: Option<(Definition, (bool, Option<Moment>))> = rows.read_first()?;
+    let row = match read_directly(store, name)? {
+        Some(found) => found,
+        None => ASSET.run(store, &[value::text(name)])?.read_first()?,
+    };
     let (definition, (any_price_list, stands_in)) =
         row.ok_or_else(|| errors::asset_not_found(name))?;
     let damaged = |why: &str| errors::corrupted("an asset", why);
@@ -148,6 +172,25 @@ pub fn asset(store: &Store, name: &str) -> Result<Rc<Asset>> {
         asset.price_lists.borrow_mut().any = Some(any_price_list);
     }
     Ok(asset)
+}
+
+/// An asset, whether any customer has a price list, and what stands in for the clock.
+type Read = (Definition, (bool, Option<Moment>));
+
+/// The same as `ASSET`. `None`: it has to be read by SQL.
+fn read_directly(store: &Store, name: &str) -> Result<Option<Option<Read>>> {
+    let Some(found) = books::find(store, &ASSETS_BOOK, &[Is::Text(name)], 1)? else {
+        return Ok(None);
+    };
+    let Some(definition) = found.into_iter().next() else {
+        return Ok(Some(None));
+    };
+    let lists: Option<Vec<i32>> = books::find(store, &price_lists::BOOK, &[], 1)?;
+    let clock: Option<Vec<Moment>> = books::find(store, &CLOCK_BOOK, &[], 1)?;
+    Ok(lists.zip(clock).map(|(lists, clock)| {
+        let read = (!lists.is_empty(), clock.into_iter().next());
+        Some((definition, read))
+    }))
 }
 
 /// Locks an asset's price book until the transaction ends, or WC009.

@@ -174,7 +174,7 @@ pub fn update(store: &Store, changed: &Authorization) -> Result<()> {
         let keys = [KeyPart::Text(&changed.customer), KeyPart::Id(changed.id)];
         let first = Authorization::DECLARED.len() - changes.len();
         let columns: Vec<(usize, Value)> = (first..).zip(changes.iter().copied()).collect();
-        if direct_access::update(store, &AUTHORIZATIONS, place, &keys, &columns)? {
+        if direct_access::update(&AUTHORIZATIONS, place, &keys, &columns) {
             return Ok(());
         }
     }
@@ -222,7 +222,7 @@ pub fn next_end(store: &Store, customer: &str, asset: &str, now: Moment) -> Resu
 /// this id.
 pub fn asset_of(store: &Store, customer: &str, id: Uuid) -> Result<Option<String>> {
     let keys = [KeyPart::Text(customer), KeyPart::Id(id)];
-    if let Some(row) = direct_access::read(store, &AUTHORIZATIONS, &keys, &[ASSET])? {
+    if let Some(row) = direct_access::read(&AUTHORIZATIONS, &keys, &[ASSET]) {
         return read_values(&row.values).map(Some);
     }
     let rows = ASSET_OF.run(store, &[value::text(customer), value::uuid(id)])?;
@@ -251,7 +251,7 @@ pub fn assets_of(store: &Store, ids: &[(&str, Uuid)]) -> Result<Vec<Option<Strin
 
 pub fn by_id(store: &Store, customer: &str, id: Uuid) -> Result<Option<Authorization>> {
     let keys = [KeyPart::Text(customer), KeyPart::Id(id)];
-    if let Some(row) = direct_access::read(store, &AUTHORIZATIONS, &keys, &ALL)? {
+    if let Some(row) = direct_access::read(&AUTHORIZATIONS, &keys, &ALL) {
         let read: Authorization = read_values(&row.values)?;
         return Ok(Some(Authorization {
             place: Some(row.place),

@@ -14,12 +14,13 @@ use pgrx::{GucContext, GucFlags, GucRegistry, GucSetting};
 use super::authorizations::Authorization;
 use super::direct_rows::{self, Inserted, KeyPart, Row};
 use super::ledger::Entry;
-use super::statement::{BOOL, Statement, Store, TEXT, TEXTS, WALLET};
+use super::shape;
+use super::statement::Store;
 use super::table::Column;
 use super::wallets::WalletRow;
 use crate::errors::{self, Result};
 use crate::ledger::interrupt;
-use crate::sql_types::value::{self, TablePlace, Value};
+use crate::sql_types::value::{TablePlace, Value};
 
 /// The setting `credyt.direct_access`.
 static ENABLED: GucSetting<bool> = GucSetting::<bool>::new(true);
@@ -27,20 +28,18 @@ static ENABLED: GucSetting<bool> = GucSetting::<bool>::new(true);
 /// Major versions of Postgres on which the tests of it pass.
 const TESTED: &[u32] = &[18];
 
-/// The first operations of a backend go by SQL, before it looks at the table: how many.
-const FIRST: u32 = 10;
-
-/// A table of which rows are reached directly.
+/// A table of which rows are reached directly, and what it has to be like.
 pub struct DirectTable {
     /// Its place among those that a backend remembers.
     nth: usize,
-    name: &'static str,
-    columns: &'static [Column],
-    types: &'static [Oid],
+    pub(super) name: &'static str,
+    pub(super) columns: &'static [Column],
+    pub(super) types: &'static [Oid],
+    pub(super) not_null: &'static [&'static str],
     /// A trigger that fires on an UPDATE matters, too.
-    is_updated: bool,
-    /// What else it is, as `SHAPE` prints it.
-    shape: &'static str,
+    pub(super) is_updated: bool,
+    /// In the order of their names, as `shape` prints them.
+    pub(super) indexes: &'static [&'static str],
 }
 
 pub static WALLETS: DirectTable = DirectTable {
@@ -48,13 +47,19 @@ pub static WALLETS: DirectTable = DirectTable {
     name: "wallets",
     columns: WalletRow::DECLARED,
     types: WalletRow::TYPES,
+    not_null: &[
+        "customer",
+        "asset",
+        "created_at",
+        "overdraft_limit",
+        "status",
+        "state",
+    ],
     is_updated: true,
-    shape: "\
-table r p heap plain
-not null asset, created_at, customer, overdraft_limit, state, status
-constraint wallets_pkey PRIMARY KEY (customer, asset)
-CREATE INDEX wallets_next_due_at ON credyt.wallets USING btree (next_due_at) WHERE (next_due_at IS NOT NULL)
-CREATE UNIQUE INDEX wallets_pkey ON credyt.wallets USING btree (customer, asset)",
+    indexes: &[
+        "wallets_next_due_at: next_due_at datetime_ops where (next_due_at IS NOT NULL)",
+        "wallets_pkey: primary key customer text_ops, asset text_ops",
+    ],
 };
 
 pub static LEDGER: DirectTable = DirectTable {
@@ -62,17 +67,28 @@ pub static LEDGER: DirectTable = DirectTable {
     name: "ledger",
     columns: Entry::DECLARED,
     types: Entry::TYPES,
+    not_null: &[
+        "customer",
+        "asset",
+        "id",
+        "seq",
+        "created_at",
+        "occurred_at",
+        "accounted_at",
+        "kind",
+        "credits",
+        "balance",
+        "revenue",
+        "allocations",
+    ],
     is_updated: false,
-    shape: "\
-table r p heap plain
-not null accounted_at, allocations, asset, balance, created_at, credits, customer, id, kind, occurred_at, revenue, seq
-constraint ledger_pkey PRIMARY KEY (customer, id)
-CREATE INDEX ledger_accounted_at ON credyt.ledger USING brin \
-(accounted_at timestamptz_minmax_multi_ops, created_at) WITH (pages_per_range='64', autosummarize='on')
-CREATE INDEX ledger_authorization ON credyt.ledger USING btree (customer, authorization_id) WHERE (authorization_id IS NOT NULL)
-CREATE UNIQUE INDEX ledger_key ON credyt.ledger USING btree (customer, idempotency_key) WHERE (idempotency_key IS NOT NULL)
-CREATE UNIQUE INDEX ledger_pkey ON credyt.ledger USING btree (customer, id)
-CREATE INDEX ledger_refers_to ON credyt.ledger USING btree (customer, refers_to) WHERE (refers_to IS NOT NULL)",
+    indexes: &[
+        "ledger_accounted_at: accounted_at datetime_minmax_multi_ops, created_at datetime_minmax_ops",
+        "ledger_authorization: customer text_ops, authorization_id uuid_ops where (authorization_id IS NOT NULL)",
+        "ledger_key: unique customer text_ops, idempotency_key text_ops where (idempotency_key IS NOT NULL)",
+        "ledger_pkey: primary key customer text_ops, id uuid_ops",
+        "ledger_refers_to: customer text_ops, refers_to uuid_ops where (refers_to IS NOT NULL)",
+    ],
 };
 
 pub static AUTHORIZATIONS: DirectTable = DirectTable {
@@ -80,59 +96,32 @@ pub static AUTHORIZATIONS: DirectTable = DirectTable {
     name: "authorizations",
     columns: Authorization::DECLARED,
     types: Authorization::TYPES,
+    not_null: &[
+        "customer",
+        "id",
+        "asset",
+        "action",
+        "overrun",
+        "quantity",
+        "credits",
+        "priced",
+        "created_at",
+        "expires_at",
+        "status",
+        "captured",
+        "forgiven",
+        "captured_quantity",
+        "pins",
+    ],
     is_updated: true,
-    shape: "\
-table r p heap plain
-not null action, asset, captured, captured_quantity, created_at, credits, customer, expires_at, forgiven, id, overrun, pins, \
-priced, quantity, status
-constraint authorizations_pkey PRIMARY KEY (customer, id)
-CREATE UNIQUE INDEX authorizations_key ON credyt.authorizations USING btree (customer, idempotency_key) \
-WHERE (idempotency_key IS NOT NULL)
-CREATE INDEX authorizations_open ON credyt.authorizations USING btree (customer, asset, expires_at) WHERE (status = 'open'::text)
-CREATE UNIQUE INDEX authorizations_pkey ON credyt.authorizations USING btree (customer, id)",
+    indexes: &[
+        "authorizations_key: unique customer text_ops, idempotency_key text_ops where (idempotency_key IS NOT NULL)",
+        "authorizations_open: customer text_ops, asset text_ops, expires_at datetime_ops where (status = 'open'::text)",
+        "authorizations_pkey: primary key customer text_ops, id uuid_ops",
+    ],
 };
 
 const TABLES: usize = 3;
-
-/// What `SHAPE` returns: of the indexes each where there is one.
-type Seen = (Oid, Option<Oid>, Option<Oid>, bool, String);
-
-/// The table of this name, its primary key, its index of idempotency keys; whether it has these columns and types
-/// ($2) and no others; and what else it is, as text. $3: what fires on an UPDATE matters, too.
-static SHAPE: Statement = Statement {
-    sql: "SELECT c.oid, k.indexrelid, to_regclass('credyt.' || $1 || '_key')::oid,
-              (SELECT array_agg(concat_ws(' ', a.attname, CASE WHEN a.atttypid = 'credyt.wallet'::regtype THEN -1
-                                                               ELSE a.atttypid::bigint END,
-                                          CASE WHEN a.atttypmod <> -1 OR a.attgenerated <> '' OR a.attidentity <> ''
-                                                    OR a.atthasdef OR a.attisdropped
-                                                    OR a.attcollation <> t.typcollation THEN 'other' END)
-                                ORDER BY a.attnum)
-               FROM pg_attribute a LEFT JOIN pg_type t ON t.oid = a.atttypid
-               WHERE a.attrelid = c.oid AND a.attnum > 0) = $2,
-              concat_ws(E'\\n',
-              (SELECT concat_ws(' ', 'table', c.relkind, c.relpersistence, m.amname,
-                   CASE WHEN c.relrowsecurity OR c.relforcerowsecurity OR c.relhasrules OR c.relhassubclass
-                             OR c.relispartition OR c.reloftype <> 0
-                             OR EXISTS (SELECT FROM pg_inherits i WHERE c.oid IN (i.inhrelid, i.inhparent))
-                             OR EXISTS (SELECT FROM pg_trigger t WHERE t.tgrelid = c.oid
-                                        AND (t.tgtype & 4 <> 0 OR $3 AND t.tgtype & 16 <> 0))
-                             OR current_setting('citus.version', true) IS NOT NULL
-                        THEN 'other' ELSE 'plain' END)
-               FROM pg_am m WHERE m.oid = c.relam),
-              (SELECT 'not null ' || string_agg(a.attname, ', ' ORDER BY a.attname)
-               FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0 AND a.attnotnull),
-              (SELECT string_agg(concat_ws(' ', 'constraint', o.conname, pg_get_constraintdef(o.oid)), E'\\n'
-                                 ORDER BY o.conname)
-               FROM pg_constraint o WHERE (o.conrelid = c.oid AND o.contype <> 'n') OR o.confrelid = c.oid),
-              (SELECT string_agg(concat_ws(' ', pg_get_indexdef(i.indexrelid),
-                                     CASE WHEN NOT (i.indisvalid AND i.indisready AND i.indislive
-                                                    AND i.indimmediate AND NOT i.indisexclusion)
-                                          THEN 'unusable' END), E'\\n' ORDER BY n.relname)
-               FROM pg_index i JOIN pg_class n ON n.oid = i.indexrelid WHERE i.indrelid = c.oid))
-          FROM pg_class c LEFT JOIN pg_index k ON k.indrelid = c.oid AND k.indisprimary
-          WHERE c.oid = to_regclass('credyt.' || $1)",
-    args: &[TEXT, TEXTS, BOOL],
-};
 
 /// What was done, or why it was left to SQL.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -153,8 +142,6 @@ pub enum Way {
     Parallel,
     /// An extension checks permissions.
     Hook,
-    /// The first operations of a backend: to look at the table takes longer than they would save.
-    First,
     /// The table is not as declared, or is changing.
     Table,
     /// The function's owner may not do all that it takes.
@@ -169,7 +156,7 @@ pub enum Way {
     Unexpected,
 }
 
-const WAYS: [&str; 15] = [
+const WAYS: [&str; 14] = [
     "direct",
     "setting",
     "version",
@@ -178,7 +165,6 @@ const WAYS: [&str; 15] = [
     "read_only",
     "parallel",
     "hook",
-    "first",
     "table",
     "permission",
     "missing",
@@ -220,31 +206,20 @@ thread_local! {
     static KNOWN: [Cell<Option<Table>>; TABLES] = const { [const { Cell::new(None) }; TABLES] };
     /// What the relation cache has heard.
     static CHANGES: Cell<u64> = const { Cell::new(0) };
-    static EARLY: Cell<u32> = const { Cell::new(0) };
     static FAILED: Cell<bool> = const { Cell::new(false) };
 }
 
 /// Locks the row of this primary key as it is now, and reads these columns. `None`: it has to be done by
 /// SQL, and nothing has been done.
-pub fn lock(
-    store: &Store,
-    table: &'static DirectTable,
-    keys: &[KeyPart; 2],
-    wanted: &[usize],
-) -> Result<Option<Row>> {
-    access(store, table, Operation::Lock, |table| {
+pub fn lock(table: &'static DirectTable, keys: &[KeyPart; 2], wanted: &[usize]) -> Option<Row> {
+    access(table, Operation::Lock, |table| {
         direct_rows::find(table, keys, wanted, true)
     })
 }
 
 /// Reads these columns of the row of this primary key. `None`: it has to be done by SQL.
-pub fn read(
-    store: &Store,
-    table: &'static DirectTable,
-    keys: &[KeyPart; 2],
-    wanted: &[usize],
-) -> Result<Option<Row>> {
-    access(store, table, Operation::Read, |table| {
+pub fn read(table: &'static DirectTable, keys: &[KeyPart; 2], wanted: &[usize]) -> Option<Row> {
+    access(table, Operation::Read, |table| {
         direct_rows::find(table, keys, wanted, false)
     })
 }
@@ -252,17 +227,16 @@ pub fn read(
 /// Writes columns of the row at this place, which this call has read and no other session may write. False: it
 /// has to be done by SQL, and nothing has been done.
 pub fn update(
-    store: &Store,
     table: &'static DirectTable,
     place: TablePlace,
     keys: &[KeyPart; 2],
     changes: &[(usize, Value)],
-) -> Result<bool> {
-    let done = access(store, table, Operation::Update, |table| {
+) -> bool {
+    let done = access(table, Operation::Update, |table| {
         let way = direct_rows::update(table, place, keys, changes);
         (way, (way == Way::Direct).then_some(()))
-    })?;
-    Ok(done.is_some())
+    });
+    done.is_some()
 }
 
 /// Inserts a row, all its columns in their order. False: its key is taken. `None`: it has to be done by SQL,
@@ -275,9 +249,9 @@ pub fn insert(
     key: Option<&str>,
 ) -> Result<Option<bool>> {
     let index = key.map(|key| [customer, key]);
-    let inserted = access(store, table, Operation::Insert, |table| {
+    let inserted = access(table, Operation::Insert, |table| {
         direct_rows::insert(table, row, index)
-    })?;
+    });
     match inserted {
         None => Ok(None),
         Some(Inserted::Done) => Ok(Some(true)),
@@ -332,13 +306,12 @@ pub fn changed(relation: Oid) {
 
 /// Does it where direct access is possible, and counts what came of it.
 fn access<R>(
-    store: &Store,
     table: &'static DirectTable,
     operation: Operation,
     section: impl FnOnce(Table) -> (Way, Option<R>),
-) -> Result<Option<R>> {
+) -> Option<R> {
     interrupt::check();
-    let (way, done) = match usable(store, table)? {
+    let (way, done) = match usable(table) {
         Ok(table) => section(table),
         Err(way) => (way, None),
     };
@@ -347,59 +320,47 @@ fn access<R>(
         errors::warn_direct_access_failed(OPERATIONS[operation as usize]);
     }
     COUNTS.with_borrow_mut(|counts| counts[operation as usize][way as usize] += 1);
-    Ok(done)
+    done
 }
 
 /// The table, where nothing speaks against direct access.
-fn usable(store: &Store, table: &'static DirectTable) -> Result<std::result::Result<Table, Way>> {
+fn usable(table: &'static DirectTable) -> std::result::Result<Table, Way> {
     if let Some(way) = obstacle() {
-        return Ok(Err(way));
+        return Err(way);
     }
     let known = || KNOWN.with(|known| known.get(table.nth).and_then(Cell::get));
     if known().is_none() {
-        let early = EARLY.get();
-        if early < FIRST {
-            EARLY.set(early + 1);
-            return Ok(Err(Way::First));
-        }
-        look(store, table)?;
+        look(table);
     }
-    Ok(known().filter(|table| table.plain).ok_or(Way::Table))
+    known().filter(|table| table.plain).ok_or(Way::Table)
 }
 
-/// Looks at what the table is like now. Where anything changes meanwhile, the next call looks again.
-fn look(store: &Store, table: &'static DirectTable) -> Result<()> {
+/// Looks at what the table is like now. Where an index changes meanwhile, the next call looks again.
+fn look(table: &'static DirectTable) {
     let changes = CHANGES.get();
-    let column = |(column, kind): (&Column, &Oid)| match *kind {
-        WALLET => format!("{} -1", column.name),
-        kind => format!("{} {}", column.name, kind.to_u32()),
-    };
-    let columns: Vec<String> = table.columns.iter().zip(table.types).map(column).collect();
-    let args = [
-        value::text(table.name),
-        value::texts(Some(&columns)),
-        value::bool(table.is_updated),
-    ];
-    let found: Option<Seen> = SHAPE.run(store, &args)?.read_first()?;
-    if let Some((relation, key, unique, has_columns, shape)) = found
+    if let Some(seen) = shape::look(table)
         && CHANGES.get() == changes
     {
         let found = Table {
-            relation,
-            key: key.unwrap_or(Oid::INVALID),
-            unique: unique.unwrap_or(Oid::INVALID),
+            relation: seen.relation,
+            key: seen.key,
+            unique: seen.unique,
             types: table.types,
             nth: table.nth,
-            plain: has_columns && shape == table.shape,
+            plain: seen.is_declared,
         };
         KNOWN.with(|known| known.get(table.nth).map(|known| known.set(Some(found))));
     }
-    Ok(())
 }
 
 /// Whether the table, now that it is locked, is still what it was when it was looked at.
 pub(super) fn still_plain(table: Table) -> bool {
     KNOWN.with(|known| known.get(table.nth).and_then(Cell::get)) == Some(table)
+}
+
+/// Whether it is done at all in this transaction, whatever a table is like.
+pub(super) fn is_possible() -> bool {
+    obstacle().is_none()
 }
 
 /// What speaks against direct access, whatever the table is like.

@@ -4,6 +4,7 @@
 //! notice was set are searched by `maintain`, in the order of their customers.
 
 use super::assets::{self, Asset};
+use super::books::{self, Book, Is};
 use super::statement::{INT, INTS, Statement, Store, TEXT, TEXTS, TIME};
 use super::wallets;
 use crate::errors::Result;
@@ -11,6 +12,13 @@ use crate::ledger::alerts::{Notice, TopUpTrigger};
 use crate::ledger::interrupt::checked;
 use crate::ledger::{Kind, Moment, Wallet};
 use crate::sql_types::value;
+
+static BOOK: Book = Book {
+    name: c"expiry_notices",
+    wanted: &[("days", INTS), ("kinds", TEXTS)],
+    searched: &["asset"],
+    index: None,
+};
 
 static OF: Statement = Statement {
     sql: "SELECT n.days, n.kinds FROM credyt.expiry_notices n WHERE n.asset = $1",
@@ -57,8 +65,11 @@ static SEARCHED_TO: Statement = Statement {
 
 /// The notice of an asset.
 pub(super) fn of(store: &Store, asset: &str) -> Result<Option<Notice>> {
-    let rows = OF.run(store, &[value::text(asset)])?;
-    let found: Option<(Vec<i32>, Vec<Kind>)> = rows.read_first()?;
+    type Found = (Vec<i32>, Vec<Kind>);
+    let found: Option<Found> = match books::find(store, &BOOK, &[Is::Text(asset)], 1)? {
+        Some(found) => found.into_iter().next(),
+        None => OF.run(store, &[value::text(asset)])?.read_first()?,
+    };
     Ok(found.map(|(days, kinds)| Notice { days, kinds }))
 }
 

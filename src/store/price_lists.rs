@@ -5,8 +5,9 @@ use std::collections::HashMap;
 use std::rc::Rc;
 
 use super::assets::Asset;
+use super::books::Book;
 use super::cache_epoch;
-use super::statement::{Statement, Store, TEXT, TIME};
+use super::statement::{INT, Statement, Store, TEXT, TIME};
 use super::table::{sql, table};
 use crate::errors::Result;
 use crate::ledger::Moment;
@@ -39,6 +40,14 @@ pub(super) struct PriceListCache {
     pub(super) any: Option<bool>,
     of: HashMap<String, Assignments>,
 }
+
+/// To see whether there is any.
+pub(super) static BOOK: Book = Book {
+    name: c"customer_price_lists",
+    wanted: &[("version", INT)],
+    searched: &[],
+    index: None,
+};
 
 static ANY: Statement = Statement {
     sql: "SELECT EXISTS (SELECT 1 FROM credyt.customer_price_lists)",

@@ -6,6 +6,7 @@ use std::rc::Rc;
 use serde_json::Value as Json;
 
 use super::assets::Asset;
+use super::books::{self, Book, Is};
 use super::cache_epoch;
 use super::price_lists::{self, Assignment};
 use super::statement::{FromRow, INT, JSONB, Reader, Statement, Store, TEXT, TIME};
@@ -13,7 +14,7 @@ use crate::errors::{self, Result};
 use crate::ledger::Moment;
 use crate::ledger::price::Price;
 use crate::ledger::price::book::{self, Layers};
-use crate::sql_types::value;
+use crate::sql_types::value::{self, Value};
 
 /// More customers' own prices of an action, or actions of an asset, are not kept compiled.
 const MAX_KEPT: usize = 1000;
@@ -93,6 +94,13 @@ static FOR_ALL: Statement = Statement {
               ON p.asset = $1 AND p.action = $2 AND p.customer IS NULL AND p.price_list IS NULL
           ORDER BY p.effective_at DESC, p.version DESC",
     args: &[TEXT, TEXT],
+};
+
+static BOOK: Book = Book {
+    name: c"prices",
+    wanted: &[("version", INT), ("effective_at", TIME), ("price", JSONB)],
+    searched: &["asset", "action", "customer", "price_list"],
+    index: Some(c"prices_customer"),
 };
 
 static LISTED: Statement = Statement {
@@ -180,16 +188,10 @@ fn read_applicable(
         value::text(action),
         value::optional_text(customer),
     ];
-    let rows = FOR_ALL.run(store, &args[..2])?;
-    let mut has_own = false;
-    let mut for_all = Vec::with_capacity(rows.count());
-    for row in rows.iter() {
-        let (own, version, effective_at, rule) = row.read()?;
-        has_own = own;
-        if let (Some(version), Some(effective_at), Some(rule)) = (version, effective_at, rule) {
-            for_all.push(Version::read((version, effective_at, rule))?);
-        }
-    }
+    let (has_own, for_all) = match read_for_all_directly(store, &asset.name, action)? {
+        Some(read) => read,
+        None => read_for_all(store, &args[..2])?,
+    };
     let for_all: Versions = for_all.into();
     let own: Option<Versions> = match customer.filter(|_| has_own) {
         Some(_) => Some(OWN.run(store, &args)?.read_all()?),
@@ -234,6 +236,36 @@ fn read_applicable(
         }
     }
     Ok(ApplicablePrices { own, kept, for_all })
+}
+
+/// Whether any customer has prices of his own, and those for all, the latest first.
+type ForAll = (bool, Vec<Version>);
+
+fn read_for_all(store: &Store, args: &[Value]) -> Result<ForAll> {
+    let rows = FOR_ALL.run(store, args)?;
+    let mut has_own = false;
+    let mut for_all = Vec::with_capacity(rows.count());
+    for row in rows.iter() {
+        let (own, version, effective_at, rule) = row.read()?;
+        has_own = own;
+        if let (Some(version), Some(effective_at), Some(rule)) = (version, effective_at, rule) {
+            for_all.push(Version::read((version, effective_at, rule))?);
+        }
+    }
+    Ok((has_own, for_all))
+}
+
+/// The same. `None`: it has to be read by SQL.
+fn read_for_all_directly(store: &Store, asset: &str, action: &str) -> Result<Option<ForAll>> {
+    let (asset, action) = (Is::Text(asset), Is::Text(action));
+    let own: Option<Vec<Version>> = books::find(store, &BOOK, &[asset, action, Is::NotNull], 1)?;
+    let all = [asset, action, Is::Null, Is::Null];
+    let for_all = books::find(store, &BOOK, &all, usize::MAX)?;
+    Ok(own.zip(for_all).map(|(own, mut for_all)| {
+        // The index has the latest last.
+        for_all.reverse();
+        (!own.is_empty(), for_all)
+    }))
 }
 
 /// One version of a price, whenever it counts.

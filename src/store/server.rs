@@ -11,6 +11,7 @@ unsafe extern "C-unwind" {
     pub fn CommandCounterIncrement();
     pub fn GetCurrentCommandId(used: bool) -> CommandId;
     pub fn IsInParallelMode() -> bool;
+    pub fn has_superclass(table: Oid) -> bool;
     pub fn GetUserId() -> Oid;
     pub fn pg_class_aclmask(table: Oid, role: Oid, mask: AclMode, how: AclMaskHow::Type)
     -> AclMode;

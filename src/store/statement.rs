@@ -330,7 +330,7 @@ impl Statement {
     }
 }
 
-fn wallet_type() -> Option<pg_sys::Oid> {
+pub(super) fn wallet_type() -> Option<pg_sys::Oid> {
     // SAFETY: looks up the schema and a type in it.
     unsafe {
         let schema = pg_sys::get_namespace_oid(c"credyt".as_ptr(), true);

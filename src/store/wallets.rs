@@ -376,7 +376,7 @@ fn find_at(
     at: Option<Moment>,
 ) -> Result<Option<OpenWallet>> {
     let keys = [KeyPart::Text(customer), KeyPart::Text(asset)];
-    let found = match direct_access::lock(store, &WALLETS, &keys, &FOUND)? {
+    let found = match direct_access::lock(&WALLETS, &keys, &FOUND) {
         Some(row) => {
             let place = value::table_place(&row.place);
             Some(read_values(&[row.values, vec![place]].concat())?)
@@ -1042,7 +1042,7 @@ impl OpenWallet {
                 (STATE, value::bytes(state)),
                 (NEXT_DUE_AT, value::optional_moment(self.due_in_row())),
             ];
-            if direct_access::update(store, &WALLETS, place, &keys, &changes)? {
+            if direct_access::update(&WALLETS, place, &keys, &changes) {
                 self.place = None;
                 return Ok(());
             }
