@@ -3,8 +3,8 @@
 use pgrx::pg_sys;
 
 use crate::errors::{self, Result};
+use crate::sql_types::Args;
 use crate::sql_types::args::required;
-use crate::sql_types::{Args, row, value};
 use crate::store::{Store, assets, erasure};
 
 pub fn erase_customer(args: &Args) -> Result<Option<pg_sys::Datum>> {
@@ -14,15 +14,7 @@ pub fn erase_customer(args: &Args) -> Result<Option<pg_sys::Datum>> {
         return Err(errors::invalid("reason", "it is empty"));
     }
     let erased = Store::write(|store| erasure::erase(store, &customer, &reason))?;
-    row! {
-        customer: value::text(&customer),
-        id: value::uuid(erased.id),
-        reason: value::text(&reason),
-        blanked: value::bigint(erased.blanked),
-        open_holds: value::int(erased.open_holds),
-        erased_at: value::moment(erased.erased_at),
-    }
-    .datum(args)
+    erased.into_row()?.datum(args)
 }
 
 pub fn ledger_hash(args: &Args) -> Result<Option<pg_sys::Datum>> {

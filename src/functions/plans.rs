@@ -22,7 +22,7 @@ use crate::store::Store;
 use crate::store::assets;
 use crate::store::ledger::Key;
 use crate::store::payments::{self, PaidPeriods};
-use crate::store::plans::{self, Change, StoredSubscription};
+use crate::store::plans::{self, PlanChange, StoredSubscription};
 use crate::store::wallets::{self, OpenWallet};
 
 /// The most periods that a subscription made late may have missed.
@@ -352,7 +352,7 @@ fn check_missed(plan: &Plan, start: Moment, zone: &TimeZone, now: Moment) -> Res
 }
 
 pub fn change_plan(args: &Args) -> Result<Option<pg_sys::Datum>> {
-    let change = PlanChange::read(args)?;
+    let change = ChangeRequest::read(args)?;
     let (customer, key) = (change.customer.clone(), change.key.clone());
     let answer = once_by(
         first_of(&customer, &key),
@@ -363,7 +363,7 @@ pub fn change_plan(args: &Args) -> Result<Option<pg_sys::Datum>> {
 }
 
 /// What `change_plan` is asked for.
-struct PlanChange {
+struct ChangeRequest {
     customer: String,
     plan: String,
     to_plan: Option<String>,
@@ -374,8 +374,8 @@ struct PlanChange {
     key: Option<Key>,
 }
 
-impl PlanChange {
-    fn read(args: &Args) -> Result<PlanChange> {
+impl ChangeRequest {
+    fn read(args: &Args) -> Result<ChangeRequest> {
         let customer = args.name("customer")?;
         let plan = args.name("plan")?;
         let to_plan = args.optional_name("to_plan")?;
@@ -409,7 +409,7 @@ impl PlanChange {
                 ("proration", Some(proration.clone())),
             ]
         });
-        Ok(PlanChange {
+        Ok(ChangeRequest {
             customer,
             plan,
             to_plan,
@@ -544,16 +544,21 @@ impl PlanChange {
         grant: Option<Uuid>,
         period_end: Option<Moment>,
     ) -> Result<()> {
-        let change = Change {
-            subscription,
-            from,
-            to,
-            at: if self.now.is_some() { "now" } else { "renewal" },
-            proration: self.now.map(|_| self.proration.as_str()),
-            grant,
+        let change = PlanChange {
+            customer: self.customer.clone(),
+            id: Uuid::now_v7(),
+            subscription_id: subscription,
+            from_plan: from.plan.plan.clone(),
+            from_quantity: from.quantity,
+            to_plan: to.plan.plan.clone(),
+            to_quantity: to.quantity,
+            at: if self.now.is_some() { "now" } else { "renewal" }.to_owned(),
+            proration: self.now.map(|_| self.proration.clone()),
+            grant_id: grant,
+            created_at: open.now,
             period_end,
         };
-        plans::insert_change(store, &self.customer, &change, open.now)
+        plans::insert_change(store, &change)
     }
 }
 

@@ -84,7 +84,7 @@ pub fn set_price(args: &Args) -> Result<Option<pg_sys::Datum>> {
     if rule != Json::Null {
         Price::parse(&rule).map_err(|why| errors::invalid("price", why))?;
     }
-    let (version, effective_at, now) = Store::write(|store| {
+    let (version, new) = Store::write(|store| {
         assets::lock(store, &asset)?;
         let now = assets::now(store)?;
         let from = effective_at.unwrap_or(now);
@@ -95,26 +95,18 @@ pub fn set_price(args: &Args) -> Result<Option<pg_sys::Datum>> {
             ));
         }
         let new = NewPrice {
-            asset: &asset,
-            action: &action,
-            customer: customer.as_deref(),
-            price_list: price_list.as_deref(),
-            price: &rule,
+            asset,
+            action,
+            customer,
+            price_list,
+            price: rule,
             effective_at: from,
+            created_at: now,
         };
-        Ok((prices::set(store, &new, now)?, from, now))
+        Ok((prices::set(store, &new)?, new))
     })?;
-    row! {
-        asset: value::text(&asset),
-        action: value::text(&action),
-        version: value::int(version),
-        customer: value::optional_text(customer.as_deref()),
-        price_list: value::optional_text(price_list.as_deref()),
-        price: value::json("price", &rule)?,
-        effective_at: value::moment(effective_at),
-        created_at: value::moment(now),
-    }
-    .datum(args)
+    let row = new.into_row()?.and(row! { version: value::int(version) });
+    row.datum(args)
 }
 
 pub fn set_price_list(args: &Args) -> Result<Option<pg_sys::Datum>> {

@@ -96,6 +96,7 @@ pub mod types {
         uuid = UUIDOID, UUIDARRAYOID;
         jsonb = JSONBOID, JSONBARRAYOID;
         bytea = BYTEAOID, BYTEAARRAYOID;
+        date = DATEOID, DATEARRAYOID;
         tid = TIDOID, TIDARRAYOID;
     }
 
@@ -167,6 +168,8 @@ written! {
     Vec<u8> as bytea: |bytes| value::bytes(bytes);
     pg_sys::Datum as jsonb: |jsonb| Some(*jsonb);
     pg_sys::Datum as numeric: |number| Some(*number);
+    pg_sys::Datum as date: |day| Some(*day);
+    pg_sys::Datum as timestamptz: |moment| Some(*moment);
 }
 
 impl Field<types::jsonb> for Json {

@@ -14,7 +14,7 @@ use super::notices;
 use super::price_lists;
 use super::prices::PriceBook;
 use super::statement::{INT, Statement, Store, TEXT, TIME};
-use super::table::{sql, table};
+use super::table::{insert, sql, table};
 use crate::errors::{self, Result};
 use crate::ledger::alerts::Notice;
 use crate::ledger::price::Rounding;
@@ -111,16 +111,7 @@ static DEFINITION: Statement = Statement {
     args: &[TEXT],
 };
 
-static INSERT: Statement = Statement {
-    sql: sql!(
-        "INSERT INTO credyt.assets (",
-        Definition::COLUMNS,
-        ") VALUES (",
-        Definition::PLACES,
-        ") ON CONFLICT (asset) DO NOTHING"
-    ),
-    args: Definition::TYPES,
-};
+static INSERT: Statement = insert!("assets", Definition, " ON CONFLICT (asset) DO NOTHING");
 
 /// Prices of one asset are set one after another. An update, though it changes nothing: a snapshot
 /// that is older than the last price is then refused with 40001, before its version is taken twice.

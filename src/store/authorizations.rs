@@ -9,7 +9,7 @@ use super::direct_access::{self, AUTHORIZATIONS};
 use super::direct_rows::KeyPart;
 use super::ledger::read_parts;
 use super::statement::{Columns, Statement, Store, TEXT, TEXTS, TIME, UUID, UUIDS, read_values};
-use super::table::{place, sql, table};
+use super::table::{insert, place, sql, table};
 use crate::errors::Result;
 use crate::ledger::interrupt::checked;
 use crate::ledger::margin::ModelCost;
@@ -81,16 +81,11 @@ const ALL: [usize; Authorization::DECLARED.len()] = {
     all
 };
 
-static INSERT: Statement = Statement {
-    sql: sql!(
-        "INSERT INTO credyt.authorizations (",
-        Authorization::COLUMNS,
-        ") VALUES (",
-        Authorization::PLACES,
-        ") ON CONFLICT (customer, idempotency_key) WHERE idempotency_key IS NOT NULL DO NOTHING"
-    ),
-    args: Authorization::TYPES,
-};
+static INSERT: Statement = insert!(
+    "authorizations",
+    Authorization,
+    " ON CONFLICT (customer, idempotency_key) WHERE idempotency_key IS NOT NULL DO NOTHING"
+);
 
 static UPDATE: Statement = Statement {
     sql: sql!(

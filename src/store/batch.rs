@@ -13,7 +13,7 @@ use super::cluster;
 use super::ledger::NewRows;
 use super::periods;
 use super::statement::{BYTES, BYTES_LIST, Columns, Statement, Store, TEXT, TEXTS, TIME, TIMES};
-use super::table::sql;
+use super::table::{insert_all, sql};
 use super::wallets::{self, Found, OpenWallet, WalletRow};
 use crate::errors::{self, Result};
 use crate::ledger::interrupt::checked;
@@ -41,16 +41,11 @@ static MISSING: Statement = Statement {
 };
 
 /// Those that are there are locked as they come, so that the order is kept.
-static OPEN_ALL: Statement = Statement {
-    sql: sql!(
-        "INSERT INTO credyt.wallets AS w (",
-        WalletRow::COLUMNS,
-        ") SELECT ",
-        WalletRow::UNNESTED,
-        " ON CONFLICT (customer, asset) DO UPDATE SET status = w.status WHERE false"
-    ),
-    args: WalletRow::LISTS,
-};
+static OPEN_ALL: Statement = insert_all!(
+    "wallets AS w",
+    WalletRow,
+    " ON CONFLICT (customer, asset) DO UPDATE SET status = w.status WHERE false"
+);
 
 static WRITE_ALL: Statement = Statement {
     sql: "UPDATE credyt.wallets w SET state = r.state::credyt.wallet, next_due_at = r.next_due_at

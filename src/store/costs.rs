@@ -9,7 +9,7 @@ use uuid::Uuid;
 use super::authorizations::{self, Authorization};
 use super::ledger::Entry;
 use super::statement::{FromRow, Reader, Statement, Store, TEXT, TIME, UUID};
-use super::table::{sql, table};
+use super::table::{insert, sql, table};
 use crate::errors::{self, Result};
 use crate::ledger::Moment;
 use crate::ledger::costing::{self, KnownCost, Source};
@@ -162,37 +162,28 @@ table! {
     }
 }
 
-static INSERT: Statement = Statement {
-    sql: sql!(
-        "INSERT INTO credyt.vendor_costs (",
-        CostRow::COLUMNS,
-        ") VALUES (",
-        CostRow::PLACES,
-        ")"
-    ),
-    args: CostRow::TYPES,
-};
+static INSERT: Statement = insert!("vendor_costs", CostRow);
 
-static POST: Statement = Statement {
-    sql: sql!(
-        "INSERT INTO credyt.cost_postings (",
-        Posting::COLUMNS,
-        ") VALUES (",
-        Posting::PLACES,
-        ")"
-    ),
-    args: Posting::TYPES,
-};
+static POST: Statement = insert!("cost_postings", Posting);
 
-static CLAIM: Statement = Statement {
-    sql: sql!(
-        "INSERT INTO credyt.vendor_requests (customer, vendor, vendor_request_id, source, ",
-        Claim::COLUMNS,
-        ") VALUES ($1, $2, $3, $4, $5, $6, $7)
-          ON CONFLICT (customer, vendor, vendor_request_id, source) DO NOTHING"
-    ),
-    args: &[TEXT, TEXT, TEXT, TEXT, UUID, UUID, UUID],
-};
+table! {
+    /// A vendor's request, and what stands for it.
+    struct VendorRequest {
+        customer: String as text,
+        vendor: String as text,
+        vendor_request_id: String as text,
+        source: String as text,
+        debit_id: Option<Uuid> as uuid,
+        authorization_id: Option<Uuid> as uuid,
+        cost_id: Option<Uuid> as uuid,
+    }
+}
+
+static CLAIM: Statement = insert!(
+    "vendor_requests",
+    VendorRequest,
+    " ON CONFLICT (customer, vendor, vendor_request_id, source) DO NOTHING"
+);
 
 static CLAIM_OF: Statement = Statement {
     sql: sql!(
@@ -340,16 +331,16 @@ pub fn claim(
     source: &str,
     claim: &Claim,
 ) -> Result<bool> {
-    let args = [
-        value::text(customer),
-        value::text(vendor),
-        value::text(request),
-        value::text(source),
-        value::optional_uuid(claim.debit_id),
-        value::optional_uuid(claim.authorization_id),
-        value::optional_uuid(claim.cost_id),
-    ];
-    let claimed = CLAIM.run(store, &args)?.count() > 0;
+    let row = VendorRequest {
+        customer: customer.to_owned(),
+        vendor: vendor.to_owned(),
+        vendor_request_id: request.to_owned(),
+        source: source.to_owned(),
+        debit_id: claim.debit_id,
+        authorization_id: claim.authorization_id,
+        cost_id: claim.cost_id,
+    };
+    let claimed = CLAIM.run(store, &row.values()?)?.count() > 0;
     if claimed && claim.cost_id.is_some() {
         store.keep_key();
     }

@@ -8,7 +8,8 @@ use std::cell::Cell;
 use uuid::Uuid;
 
 use super::rollups;
-use super::statement::{BIGINT, BOOL, INT, Statement, Store, TEXT, TIME, UUID};
+use super::statement::{BIGINT, BOOL, Statement, Store, TEXT, UUID};
+use super::table::{insert, table};
 use super::{assets, cluster, wallets};
 use crate::errors::{self, Result};
 use crate::ledger::{Moment, limit};
@@ -194,19 +195,20 @@ static OPEN_HOLDS: Statement = Statement {
     args: &[TEXT],
 };
 
-static TRACE: Statement = Statement {
-    sql: "INSERT INTO credyt.erasures (customer, id, reason, blanked, open_holds, erased_at)
-          VALUES ($1, $2, $3, $4, $5, $6)",
-    args: &[TEXT, UUID, TEXT, BIGINT, INT, TIME],
-};
-
-/// A row of `credyt.erasures`.
-pub struct Erasure {
-    pub id: Uuid,
-    pub blanked: i64,
-    pub open_holds: i32,
-    pub erased_at: Moment,
+table! {
+    /// A row of `credyt.erasures`.
+    pub struct Erasure {
+        customer: String as text,
+        id: Uuid as uuid,
+        reason: String as text,
+        /// How many values and rows.
+        blanked: i64 as bigint,
+        open_holds: i32 as int,
+        erased_at: Moment as timestamptz,
+    }
 }
+
+static TRACE: Statement = insert!("erasures", Erasure);
 
 /// Blanks what may say who a customer is, and leaves a trace of that. WC002 without any wallet.
 pub fn erase(store: &Store, customer: &str, reason: &str) -> Result<Erasure> {
@@ -235,20 +237,14 @@ pub fn erase(store: &Store, customer: &str, reason: &str) -> Result<Erasure> {
     }
     let holds = OPEN_HOLDS.run(store, &whom)?;
     let erasure = Erasure {
+        customer: customer.to_owned(),
         id: Uuid::now_v7(),
+        reason: reason.to_owned(),
         blanked: blanked as i64,
         open_holds: holds.read_one()?,
         erased_at: assets::now(store)?,
     };
-    let trace = [
-        value::text(customer),
-        value::uuid(erasure.id),
-        value::text(reason),
-        value::bigint(erasure.blanked),
-        value::int(erasure.open_holds),
-        value::moment(erasure.erased_at),
-    ];
-    TRACE.run(store, &trace)?;
+    TRACE.run(store, &erasure.values()?)?;
     Ok(erasure)
 }
 

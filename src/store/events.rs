@@ -16,7 +16,7 @@ use super::limits;
 use super::statement::{
     BIGINT, Columns, INT, ROWS_AT_ONCE, Rows, Statement, Store, TEXT, TIME, UUID, UUIDS,
 };
-use super::table::{sql, table};
+use super::table::{insert_all, sql, table};
 use super::wallets::OpenWallet;
 use crate::errors::Result;
 use crate::ledger::alerts::{ExpiringGrant, Signal};
@@ -56,15 +56,7 @@ struct Waiting {
     ids: Vec<Uuid>,
 }
 
-static INSERT: Statement = Statement {
-    sql: sql!(
-        "INSERT INTO credyt.events (",
-        Event::COLUMNS,
-        ") SELECT ",
-        Event::UNNESTED
-    ),
-    args: Event::LISTS,
-};
+static INSERT: Statement = insert_all!("events", Event);
 
 /// The first $2 events that are not acknowledged, and whether a worker has them.
 static FIRST: Statement = Statement {

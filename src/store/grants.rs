@@ -6,8 +6,8 @@ use rust_decimal::Decimal;
 use serde_json::Value as Json;
 use uuid::Uuid;
 
-use super::statement::{BOOL, Columns, Statement, Store, TEXT, TIME, UUID, UUIDS};
-use super::table::{sql, table};
+use super::statement::{Columns, Statement, Store, TEXT, TIME, UUID, UUIDS};
+use super::table::{insert, insert_all, sql, table};
 use crate::errors::Result;
 use crate::ledger::interrupt::checked;
 use crate::ledger::{Amount, Grant, Kind, Moment};
@@ -61,26 +61,9 @@ impl GrantTerms {
     }
 }
 
-static INSERT: Statement = Statement {
-    sql: sql!(
-        "INSERT INTO credyt.grants (",
-        GrantTerms::COLUMNS,
-        ") VALUES (",
-        GrantTerms::PLACES,
-        ")"
-    ),
-    args: GrantTerms::TYPES,
-};
+static INSERT: Statement = insert!("grants", GrantTerms);
 
-static INSERT_ALL: Statement = Statement {
-    sql: sql!(
-        "INSERT INTO credyt.grants (",
-        GrantTerms::COLUMNS,
-        ") SELECT ",
-        GrantTerms::UNNESTED
-    ),
-    args: GrantTerms::LISTS,
-};
+static INSERT_ALL: Statement = insert_all!("grants", GrantTerms);
 
 static BY_ID: Statement = Statement {
     sql: sql!(
@@ -103,11 +86,22 @@ static END: Statement = Statement {
     args: &[TEXT, UUIDS, TIME],
 };
 
-static REVOKE: Statement = Statement {
-    sql: "INSERT INTO credyt.revoked_grants (customer, grant_id, owed, revoked_at)
-          VALUES ($1, $2, $3, $4) ON CONFLICT (customer, grant_id, owed) DO NOTHING",
-    args: &[TEXT, UUID, BOOL, TIME],
-};
+table! {
+    /// A grant that was revoked as a whole.
+    struct Revocation {
+        customer: String as text,
+        grant_id: Uuid as uuid,
+        /// So was what of it is spent.
+        owed: bool as boolean,
+        revoked_at: Moment as timestamptz,
+    }
+}
+
+static REVOKE: Statement = insert!(
+    "revoked_grants",
+    Revocation,
+    " ON CONFLICT (customer, grant_id, owed) DO NOTHING"
+);
 
 static IS_REVOKED: Statement = Statement {
     sql: "SELECT 1 FROM credyt.revoked_grants r WHERE r.customer = $1 AND r.grant_id = $2",
@@ -181,13 +175,13 @@ pub fn end(
 
 /// Writes down that a grant is revoked as a whole, and whether what of it is spent is owed.
 pub fn revoke(store: &Store, customer: &str, id: Uuid, owed: bool, now: Moment) -> Result<()> {
-    let args = [
-        value::text(customer),
-        value::uuid(id),
-        value::bool(owed),
-        value::moment(now),
-    ];
-    REVOKE.run(store, &args)?;
+    let row = Revocation {
+        customer: customer.to_owned(),
+        grant_id: id,
+        owed,
+        revoked_at: now,
+    };
+    REVOKE.run(store, &row.values()?)?;
     Ok(())
 }
 

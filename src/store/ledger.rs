@@ -12,7 +12,7 @@ use super::cluster;
 use super::direct_access::{self, LEDGER};
 use super::periods;
 use super::statement::{BIGINT, Columns, Statement, Store, TEXT, TEXTS, UUID};
-use super::table::{sql, table};
+use super::table::{insert, insert_all, sql, table};
 use crate::errors::{self, Result};
 use crate::ledger::interrupt::checked;
 use crate::ledger::margin::{self, KindPayment, ModelCost};
@@ -380,41 +380,20 @@ pub fn given_back(backs: &[RefundPart]) -> String {
     Json::Array(parts.collect()).to_string()
 }
 
-static INSERT: Statement = Statement {
-    sql: sql!(
-        "INSERT INTO credyt.ledger (",
-        Entry::COLUMNS,
-        ") VALUES (",
-        Entry::PLACES,
-        ")"
-    ),
-    args: Entry::TYPES,
-};
+static INSERT: Statement = insert!("ledger", Entry);
 
-static INSERT_ONCE: Statement = Statement {
-    sql: sql!(
-        "INSERT INTO credyt.ledger (",
-        Entry::COLUMNS,
-        ") VALUES (",
-        Entry::PLACES,
-        ")
-         ON CONFLICT (customer, idempotency_key) WHERE idempotency_key IS NOT NULL DO NOTHING"
-    ),
-    args: Entry::TYPES,
-};
+static INSERT_ONCE: Statement = insert!(
+    "ledger",
+    Entry,
+    " ON CONFLICT (customer, idempotency_key) WHERE idempotency_key IS NOT NULL DO NOTHING"
+);
 
 /// In the list of columns the arrays are read in step, and none of them is copied.
-static INSERT_ALL: Statement = Statement {
-    sql: sql!(
-        "INSERT INTO credyt.ledger (",
-        Entry::COLUMNS,
-        ") SELECT ",
-        Entry::UNNESTED,
-        "
-         ON CONFLICT (customer, idempotency_key) WHERE idempotency_key IS NOT NULL DO NOTHING"
-    ),
-    args: Entry::LISTS,
-};
+static INSERT_ALL: Statement = insert_all!(
+    "ledger",
+    Entry,
+    " ON CONFLICT (customer, idempotency_key) WHERE idempotency_key IS NOT NULL DO NOTHING"
+);
 
 /// Books a numbered movement of a locked wallet. False, and nothing is written, when its key is taken.
 pub fn insert(store: &Store, entry: &mut Entry) -> Result<bool> {

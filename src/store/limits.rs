@@ -11,8 +11,8 @@ use uuid::Uuid;
 use super::cluster;
 use super::events::OutboxEvent;
 use super::ledger::{self, Entry};
-use super::statement::{BIGINT, INT, NUMERIC, Statement, Store, TEXT, TEXTS, TIME, UUID};
-use super::table::{sql, table};
+use super::statement::{INT, Statement, Store, TEXT, TIME, UUID};
+use super::table::{insert, query, sql, table};
 use super::wallets::OpenWallet;
 use crate::errors::{self, Result};
 use crate::ledger::limit::{
@@ -20,7 +20,7 @@ use crate::ledger::limit::{
     LimitPeriod, Start, Use,
 };
 use crate::ledger::{Amount, Limit, Moment};
-use crate::sql_types::value::{self, Value};
+use crate::sql_types::value;
 
 table! {
     /// What is counted in a row.
@@ -40,19 +40,9 @@ table! {
     }
 }
 
-static WRITE: Statement = Statement {
-    sql: sql!(
-        "INSERT INTO credyt.limit_uses AS u (",
-        LimitUse::COLUMNS,
-        ") VALUES (",
-        LimitUse::PLACES,
-        ")
-          ON CONFLICT (customer, asset, scope, every, counts) DO UPDATE
+static WRITE: Statement = insert!("limit_uses AS u", LimitUse, " ON CONFLICT (customer, asset, scope, every, counts) DO UPDATE
           SET period_start = EXCLUDED.period_start, period_end = EXCLUDED.period_end, after = EXCLUDED.after,
-              used = EXCLUDED.used, warned = EXCLUDED.warned, reached = EXCLUDED.reached, unopened = EXCLUDED.unopened"
-    ),
-    args: LimitUse::TYPES,
-};
+              used = EXCLUDED.used, warned = EXCLUDED.warned, reached = EXCLUDED.reached, unopened = EXCLUDED.unopened");
 
 static READ: Statement = Statement {
     sql: sql!(
@@ -80,19 +70,57 @@ static SPENT_BY: Statement = Statement {
     args: &[TEXT, UUID],
 };
 
-static FORGET: Statement = Statement {
-    sql: "DELETE FROM credyt.limit_uses u
-          WHERE u.customer = $1 AND u.asset = $2 AND u.every = $3 AND u.counts = $4
-            AND (u.scope = $5 OR starts_with(u.scope, $6))",
-    args: &[TEXT, TEXT, TEXT, TEXT, TEXT, TEXT],
-};
+table! {
+    /// The rows under a limit for each.
+    struct RowsQuery {
+        customer: String as text,
+        asset: String as text,
+        every: String as text,
+        counts: String as text,
+        /// One user or key,
+        scope: Option<String> as text,
+        /// or all that begin so.
+        each: Option<String> as text,
+        warning: Amount as credits,
+        cap: Amount as credits,
+    }
+}
+
+static FORGET: Statement = query!(RowsQuery:
+    "DELETE FROM credyt.limit_uses u
+     WHERE u.customer = :customer AND u.asset = :asset AND u.every = :every AND u.counts = :counts
+       AND (u.scope = :scope OR starts_with(u.scope, :each))"
+);
 
 /// What was told of the users or keys under a limit for each whose cap or warning is another one now.
-static RETELL: Statement = Statement {
-    sql: "UPDATE credyt.limit_uses u SET warned = u.warned AND u.used >= $6, reached = u.reached AND u.used >= $7
-          WHERE u.customer = $1 AND u.asset = $2 AND u.every = $3 AND u.counts = $4 AND starts_with(u.scope, $5)",
-    args: &[TEXT, TEXT, TEXT, TEXT, TEXT, NUMERIC, NUMERIC],
-};
+static RETELL: Statement = query!(RowsQuery:
+    "UPDATE credyt.limit_uses u SET warned = u.warned AND u.used >= :warning, reached = u.reached AND u.used >= :cap
+     WHERE u.customer = :customer AND u.asset = :asset AND u.every = :every AND u.counts = :counts
+       AND starts_with(u.scope, :each)"
+);
+
+table! {
+    /// What is asked of a period since it began.
+    struct CountedQuery {
+        customer: String as text,
+        asset: String as text,
+        counts: String as text,
+        /// No row of the period has a lower id.
+        first_id: Uuid as uuid,
+        /// The number of the last row before it.
+        after: u64 as bigint,
+        since: Moment as timestamptz,
+        /// One user or key,
+        scope: Option<String> as text,
+        /// or all that begin so, but for those with a limit of their own.
+        each: Option<String> as text,
+        own: Vec<String> as texts,
+        /// One action,
+        action: Option<String> as text,
+        /// or those that begin so.
+        actions: Option<String> as text,
+    }
+}
 
 /// What counts in a period: of credits what debits and captures spent, less their refunds; of calls
 /// the debits, and the authorizations instead of their captures.
@@ -102,39 +130,30 @@ macro_rules! counted {
                      SELECT sum(r.credits) FROM credyt.ledger r
                      WHERE r.customer = l.customer AND r.refers_to = l.id AND r.kind = 'refund'), 0) AS used
           FROM credyt.ledger l
-          WHERE $3 = 'credits' AND l.customer = $1 AND l.asset = $2 AND l.id >= $4 AND l.seq > $5 AND l.kind = 'debit'
+          WHERE :counts = 'credits' AND l.customer = :customer AND l.asset = :asset AND l.id >= :first_id AND l.seq > :after AND l.kind = 'debit'
           UNION ALL
           SELECT l.scopes, l.action, 1 FROM credyt.ledger l
-          WHERE $3 = 'calls' AND l.customer = $1 AND l.asset = $2 AND l.id >= $4 AND l.seq > $5 AND l.kind = 'debit'
+          WHERE :counts = 'calls' AND l.customer = :customer AND l.asset = :asset AND l.id >= :first_id AND l.seq > :after AND l.kind = 'debit'
             AND l.authorization_id IS NULL
           UNION ALL
           SELECT h.scopes, h.action, 1 FROM credyt.authorizations h
-          WHERE $3 = 'calls' AND h.customer = $1 AND h.asset = $2 AND h.created_at >= $6) c"
+          WHERE :counts = 'calls' AND h.customer = :customer AND h.asset = :asset AND h.created_at >= :since) c"
     };
 }
 
-/// By user or key: the one ($7), or all that begin so ($8) but for those with a limit of their own
-/// ($9). Who used most comes first.
-static USED_BY_EACH: Statement = Statement {
-    sql: concat!(
-        "SELECT s.scope, sum(c.used) FROM ",
-        counted!(),
-        " CROSS JOIN LATERAL (SELECT DISTINCT unnest(c.scopes)) AS s (scope)
-         WHERE (s.scope = $7 OR starts_with(s.scope, $8)) AND s.scope <> ALL ($9)
-         GROUP BY s.scope ORDER BY 2 DESC"
-    ),
-    args: &[TEXT, TEXT, TEXT, UUID, BIGINT, TIME, TEXT, TEXT, TEXTS],
-};
+/// By user or key; who used most comes first.
+static USED_BY_EACH: Statement = query!(CountedQuery:
+    "SELECT s.scope, sum(c.used) FROM ", counted!(), "
+     CROSS JOIN LATERAL (SELECT DISTINCT unnest(c.scopes)) AS s (scope)
+     WHERE (s.scope = :scope OR starts_with(s.scope, :each)) AND s.scope <> ALL (:own)
+     GROUP BY s.scope ORDER BY 2 DESC"
+);
 
-/// In the name of one user or key ($7), or on one action ($8) or those that begin so ($9).
-static USED_SINCE: Statement = Statement {
-    sql: concat!(
-        "SELECT coalesce(sum(c.used), 0) FROM ",
-        counted!(),
-        " WHERE $7 = ANY (c.scopes) OR c.action = $8 OR starts_with(c.action, $9)"
-    ),
-    args: &[TEXT, TEXT, TEXT, UUID, BIGINT, TIME, TEXT, TEXT, TEXT],
-};
+/// In the name of one user or key, or on actions.
+static USED_SINCE: Statement = query!(CountedQuery:
+    "SELECT coalesce(sum(c.used), 0) FROM ", counted!(), "
+     WHERE :scope = ANY (c.scopes) OR c.action = :action OR starts_with(c.action, :actions)"
+);
 
 static PRUNE: Statement = Statement {
     sql: "DELETE FROM credyt.limit_uses
@@ -639,17 +658,25 @@ fn retell(store: &Store, open: &OpenWallet, limit: &Limit) -> Result<()> {
     let Some(each) = limit.each() else {
         return Ok(());
     };
-    let args = [
-        value::text(&open.customer),
-        value::text(&open.asset.name),
-        value::text(&limit.every.to_string()),
-        value::text(limit.counts.as_str()),
-        value::text(each),
-        value::credits(limit.warning()),
-        value::credits(limit.cap),
-    ];
-    RETELL.run(store, &args)?;
+    let query = RowsQuery {
+        each: Some(each.to_owned()),
+        ..rows_of(open, limit)
+    };
+    RETELL.run(store, &query.values()?)?;
     Ok(())
+}
+
+fn rows_of(open: &OpenWallet, limit: &Limit) -> RowsQuery {
+    RowsQuery {
+        customer: open.customer.clone(),
+        asset: open.asset.name.clone(),
+        every: limit.every.to_string(),
+        counts: limit.counts.as_str().to_owned(),
+        scope: None,
+        each: None,
+        warning: limit.warning(),
+        cap: limit.cap,
+    }
 }
 
 /// A new limit, with what it counts already.
@@ -733,40 +760,43 @@ fn take_out(store: &Store, open: &mut OpenWallet, at: usize, scope: &str) -> Res
 
 /// Forgets the rows of one user or key, or of all.
 fn forget_rows(store: &Store, open: &OpenWallet, limit: &Limit, scope: &str) -> Result<()> {
-    let args = [
-        value::text(&open.customer),
-        value::text(&open.asset.name),
-        value::text(&limit.every.to_string()),
-        value::text(limit.counts.as_str()),
-        value::text(scope),
-        value::optional_text(Limit::each_of(scope)),
-    ];
-    FORGET.run(store, &args)?;
+    let query = RowsQuery {
+        scope: Some(scope.to_owned()),
+        each: Limit::each_of(scope).map(str::to_owned),
+        ..rows_of(open, limit)
+    };
+    FORGET.run(store, &query.values()?)?;
     Ok(())
 }
 
 /// What counts since the period began.
-fn counted_since(open: &OpenWallet, limit: &Limit, since: &Use) -> Vec<Value> {
-    vec![
-        value::text(&open.customer),
-        value::text(&open.asset.name),
-        value::text(limit.counts.as_str()),
-        value::uuid(ledger::first_id(since.since)),
-        value::bigint(since.after as i64),
-        value::moment(since.since),
-    ]
+fn counted_since(open: &OpenWallet, limit: &Limit, since: &Use) -> CountedQuery {
+    CountedQuery {
+        customer: open.customer.clone(),
+        asset: open.asset.name.clone(),
+        counts: limit.counts.as_str().to_owned(),
+        first_id: ledger::first_id(since.since),
+        after: since.after,
+        since: since.since,
+        scope: None,
+        each: None,
+        own: Vec::new(),
+        action: None,
+        actions: None,
+    }
 }
 
 fn used_since(store: &Store, open: &OpenWallet, limit: &Limit, since: &Use) -> Result<Amount> {
     let action = limit.scope.strip_prefix("action:");
-    let mut args = counted_since(open, limit, since);
-    args.extend([
-        value::optional_text(action.is_none().then_some(&limit.scope)),
-        value::optional_text(action),
-        value::optional_text(action.and_then(|pattern| pattern.strip_suffix('*'))),
-    ]);
-    let rows = USED_SINCE.run(store, &args)?;
-    rows.read_one()
+    let query = CountedQuery {
+        scope: action.is_none().then(|| limit.scope.clone()),
+        action: action.map(str::to_owned),
+        actions: action
+            .and_then(|pattern| pattern.strip_suffix('*'))
+            .map(str::to_owned),
+        ..counted_since(open, limit, since)
+    };
+    USED_SINCE.run(store, &query.values()?)?.read_one()
 }
 
 /// Counts one user or key, or all, under a limit for each.
@@ -779,15 +809,13 @@ fn recount_each(
     ends: Option<Moment>,
 ) -> Result<()> {
     let own = open.wallet.limits.iter().filter(|own| own.is_like(limit));
-    let own: Vec<String> = own.map(|own| own.scope.clone()).collect();
-    let each = limit.each().filter(|_| scope.is_none());
-    let mut args = counted_since(open, limit, fresh);
-    args.extend([
-        value::optional_text(scope),
-        value::optional_text(each),
-        value::texts(Some(&own)),
-    ]);
-    for row in USED_BY_EACH.run(store, &args)?.iter() {
+    let query = CountedQuery {
+        scope: scope.map(str::to_owned),
+        each: limit.each().filter(|_| scope.is_none()).map(str::to_owned),
+        own: own.map(|own| own.scope.clone()).collect(),
+        ..counted_since(open, limit, fresh)
+    };
+    for row in USED_BY_EACH.run(store, &query.values()?)?.iter() {
         let (scope, used) = row.read()?;
         let one = Use {
             scope,

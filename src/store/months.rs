@@ -2,25 +2,38 @@
 //! the wallet's state, so that a debit costs no further statement; others are summed from the ledger.
 
 use rust_decimal::Decimal;
+use uuid::Uuid;
 
 use super::ledger::{Entry, first_id};
 use super::limits;
-use super::statement::{Statement, Store, TEXT, TIME, UUID};
+use super::statement::{Statement, Store};
+use super::table::{query, table};
 use super::wallets::OpenWallet;
 use crate::errors::{self, Result};
 use crate::ledger::Moment;
 use crate::ledger::limit::{Calendar, CalendarPeriod};
 use crate::ledger::month::{Count, CountError, MonthUse};
-use crate::sql_types::value;
+
+table! {
+    /// What `USED` takes.
+    struct UsedQuery {
+        customer: String as text,
+        asset: String as text,
+        action: String as text,
+        /// No row of the month has a lower id.
+        first_id: Uuid as uuid,
+        since: Moment as timestamptz,
+        until: Moment as timestamptz,
+    }
+}
 
 /// Rows are booked after they happened, so none before the month's first id is of the month. What is out of
 /// range is told as the first count that is.
-static USED: Statement = Statement {
-    sql: "SELECT least(coalesce(sum(l.quantity), 0), 1e15) FROM credyt.ledger l
-          WHERE l.customer = $1 AND l.id >= $2 AND l.asset = $3 AND l.kind = 'debit' AND l.action = $4
-            AND l.occurred_at >= $5 AND l.occurred_at < $6",
-    args: &[TEXT, UUID, TEXT, TEXT, TIME, TIME],
-};
+static USED: Statement = query!(UsedQuery:
+    "SELECT least(coalesce(sum(l.quantity), 0), 1e15) FROM credyt.ledger l
+     WHERE l.customer = :customer AND l.id >= :first_id AND l.asset = :asset AND l.kind = 'debit' AND l.action = :action
+       AND l.occurred_at >= :since AND l.occurred_at < :until"
+);
 
 impl OpenWallet {
     /// What was used of an action in the month of a moment; `None`: `learn_used` has to ask the ledger.
@@ -38,15 +51,15 @@ impl OpenWallet {
             return Ok(known);
         }
         let month = month(self, at)?;
-        let args = [
-            value::text(&self.customer),
-            value::uuid(first_id(month.start)),
-            value::text(&self.asset.name),
-            value::text(action),
-            value::moment(month.start),
-            value::moment(month.end),
-        ];
-        let sum: Decimal = USED.run(store, &args)?.read_one()?;
+        let query = UsedQuery {
+            customer: self.customer.clone(),
+            asset: self.asset.name.clone(),
+            action: action.to_owned(),
+            first_id: first_id(month.start),
+            since: month.start,
+            until: month.end,
+        };
+        let sum: Decimal = USED.run(store, &query.values()?)?.read_one()?;
         let used = Count::of(sum).ok_or_else(|| uncounted(self, action, CountError::OutOfRange))?;
         if self.now < month.end {
             let uses = &mut self.wallet.month_uses;

@@ -5,6 +5,7 @@ use uuid::Uuid;
 
 use super::grants::{self, GrantTerms};
 use super::statement::{Statement, Store, TEXT, TIME, UUID};
+use super::table::{insert, table};
 use crate::errors::{self, Result};
 use crate::ledger::{Amount, Moment, plan};
 use crate::sql_types::value;
@@ -17,14 +18,24 @@ pub struct PaidPeriods {
     pub until: Option<Moment>,
 }
 
+table! {
+    /// A payment, and what it paid for.
+    struct SubscriptionPayment {
+        customer: String as text,
+        subscription_id: Uuid as uuid,
+        since: Moment as timestamptz,
+        until: Option<Moment> as timestamptz,
+        payment: String as text,
+        created_at: Moment as timestamptz,
+    }
+}
+
 /// The first payment that names a period counts.
-static NAME: Statement = Statement {
-    sql:
-        "INSERT INTO credyt.subscription_payments
-              (customer, subscription_id, since, until, payment, created_at)
-          VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (customer, subscription_id, since) DO NOTHING",
-    args: &[TEXT, UUID, TIME, TIME, TEXT, TIME],
-};
+static NAME: Statement = insert!(
+    "subscription_payments",
+    SubscriptionPayment,
+    " ON CONFLICT (customer, subscription_id, since) DO NOTHING"
+);
 
 static PERIODS: Statement = Statement {
     sql: "SELECT p.subscription_id, p.since, p.until FROM credyt.subscription_payments p
@@ -64,15 +75,15 @@ pub fn name_periods(
     payment: &str,
     now: Moment,
 ) -> Result<()> {
-    let args = [
-        value::text(customer),
-        value::uuid(periods.subscription),
-        value::moment(periods.since),
-        value::optional_moment(periods.until),
-        value::text(payment),
-        value::moment(now),
-    ];
-    NAME.run(store, &args)?;
+    let row = SubscriptionPayment {
+        customer: customer.to_owned(),
+        subscription_id: periods.subscription,
+        since: periods.since,
+        until: periods.until,
+        payment: payment.to_owned(),
+        created_at: now,
+    };
+    NAME.run(store, &row.values()?)?;
     Ok(())
 }
 

@@ -10,8 +10,8 @@ use super::assets;
 use super::cluster;
 use super::grants::{self, GrantTerms};
 use super::ledger::{self, Key};
-use super::statement::{BYTES, INT, ROWS_AT_ONCE, Statement, Store, TEXT, TIME, UUID};
-use super::table::{sql, table};
+use super::statement::{INT, ROWS_AT_ONCE, Statement, Store, TEXT, TIME, UUID};
+use super::table::{insert, sql, table};
 use crate::errors::{self, Result};
 use crate::ledger::period::{self, PeriodLength};
 use crate::ledger::plan::{
@@ -111,16 +111,8 @@ static VERSIONS: Statement = Statement {
     args: &[TEXT],
 };
 
-static INSERT_VERSION: Statement = Statement {
-    sql: sql!(
-        "INSERT INTO credyt.plans (",
-        PlanRow::COLUMNS,
-        ") VALUES (",
-        PlanRow::PLACES,
-        ") ON CONFLICT (plan, version) DO NOTHING"
-    ),
-    args: PlanRow::TYPES,
-};
+static INSERT_VERSION: Statement =
+    insert!("plans", PlanRow, " ON CONFLICT (plan, version) DO NOTHING");
 
 /// Those that this transaction has made.
 static COMMIT: Statement = Statement {
@@ -193,12 +185,29 @@ static RUNNING: Statement = Statement {
     args: &[TEXT, TEXT, TIME],
 };
 
-static INSERT: Statement = Statement {
-    sql: "INSERT INTO credyt.booked_subscriptions (customer, id, plan, asset, timezone, starts_at, anchor,
-              steps, next_renewal_at, paid_through, grants, moved, created_at, quantity, had_credits, had_paid)
-          VALUES ($1, $2, $3, $4, $5, $6, $6, 0, $6, $7, '{}', '{}', $8, $9, 0, 0)",
-    args: &[TEXT, UUID, TEXT, TEXT, TEXT, TIME, TIME, TIME, INT],
-};
+table! {
+    /// A subscription before its first period.
+    struct NewSubscription {
+        customer: String as text,
+        id: Uuid as uuid,
+        plan: String as text,
+        quantity: u32 as int,
+        asset: String as text,
+        timezone: String as text,
+        starts_at: Moment as timestamptz,
+        anchor: Moment as timestamptz,
+        steps: i32 as int,
+        next_renewal_at: Moment as timestamptz,
+        paid_through: Option<Moment> as timestamptz,
+        grants: Vec<Uuid> as uuids,
+        moved: Vec<i32> as ints,
+        had_credits: Amount as credits,
+        had_paid: Amount as money,
+        created_at: Moment as timestamptz,
+    }
+}
+
+static INSERT: Statement = insert!("booked_subscriptions", NewSubscription);
 
 static UPDATE: Statement = Statement {
     sql: sql!(
@@ -221,14 +230,27 @@ static SCHEDULE: Statement = Statement {
     args: &[TEXT, UUID, TEXT, INT],
 };
 
-static INSERT_CHANGE: Statement = Statement {
-    sql: "INSERT INTO credyt.plan_changes (customer, id, subscription_id, from_plan, from_quantity, to_plan,
-              to_quantity, at, proration, grant_id, created_at, period_end)
-          VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)",
-    args: &[
-        TEXT, UUID, UUID, TEXT, INT, TEXT, INT, TEXT, TEXT, UUID, TIME, TIME,
-    ],
-};
+table! {
+    /// A change of plan, as it was asked for.
+    pub struct PlanChange {
+        customer: String as text,
+        id: Uuid as uuid,
+        subscription_id: Uuid as uuid,
+        from_plan: String as text,
+        from_quantity: u32 as int,
+        to_plan: String as text,
+        to_quantity: u32 as int,
+        at: String as text,
+        proration: Option<String> as text,
+        /// What a difference granted.
+        grant_id: Option<Uuid> as uuid,
+        created_at: Moment as timestamptz,
+        /// When the period within which it comes was to end.
+        period_end: Option<Moment> as timestamptz,
+    }
+}
+
+static INSERT_CHANGE: Statement = insert!("plan_changes", PlanChange);
 
 /// A period that waits for a payment is not wanted any more either.
 static END_ALL: Statement = Statement {
@@ -238,12 +260,22 @@ static END_ALL: Statement = Statement {
     args: &[TEXT, TEXT, TIME],
 };
 
-static CLAIM: Statement = Statement {
-    sql: "INSERT INTO credyt.subscription_keys
-              (customer, idempotency_key, request, subscription_id, created_at)
-          VALUES ($1, $2, $3, $4, $5) ON CONFLICT (customer, idempotency_key) DO NOTHING",
-    args: &[TEXT, TEXT, BYTES, UUID, TIME],
-};
+table! {
+    /// The key of a call about a subscription.
+    struct SubscriptionKey {
+        customer: String as text,
+        idempotency_key: String as text,
+        request: Vec<u8> as bytea,
+        subscription_id: Uuid as uuid,
+        created_at: Moment as timestamptz,
+    }
+}
+
+static CLAIM: Statement = insert!(
+    "subscription_keys",
+    SubscriptionKey,
+    " ON CONFLICT (customer, idempotency_key) DO NOTHING"
+);
 
 static CLAIMED: Statement = Statement {
     sql: "SELECT k.request, k.subscription_id FROM credyt.subscription_keys k
@@ -433,18 +465,25 @@ pub fn check_room(store: &Store, customer: &str, asset: &str, now: Moment) -> Re
 
 /// Keeps a new subscription, before its first period.
 pub fn insert(store: &Store, customer: &str, new: &StoredSubscription) -> Result<()> {
-    let args = [
-        value::text(customer),
-        value::uuid(new.subscription.id),
-        value::text(&new.subscription.on.plan.plan),
-        value::text(&new.asset),
-        value::text(&new.timezone),
-        value::moment(new.starts_at),
-        value::optional_moment(new.subscription.paid_through),
-        value::moment(new.created_at),
-        seats(new.subscription.on.quantity),
-    ];
-    INSERT.run(store, &args)?;
+    let row = NewSubscription {
+        customer: customer.to_owned(),
+        id: new.subscription.id,
+        plan: new.subscription.on.plan.plan.clone(),
+        quantity: new.subscription.on.quantity,
+        asset: new.asset.clone(),
+        timezone: new.timezone.clone(),
+        starts_at: new.starts_at,
+        anchor: new.starts_at,
+        steps: 0,
+        next_renewal_at: new.starts_at,
+        paid_through: new.subscription.paid_through,
+        grants: Vec::new(),
+        moved: Vec::new(),
+        had_credits: Amount::ZERO,
+        had_paid: Amount::ZERO,
+        created_at: new.created_at,
+    };
+    INSERT.run(store, &row.values()?)?;
     Ok(())
 }
 
@@ -473,35 +512,9 @@ pub fn schedule(store: &Store, customer: &str, changed: &Subscription) -> Result
     Ok(())
 }
 
-/// A change of plan, as it was asked for.
-pub struct Change<'a> {
-    pub subscription: Uuid,
-    pub from: &'a Seats,
-    pub to: &'a Seats,
-    pub at: &'a str,
-    pub proration: Option<&'a str>,
-    /// What a difference granted.
-    pub grant: Option<Uuid>,
-    /// When the period within which it comes was to end.
-    pub period_end: Option<Moment>,
-}
-
-pub fn insert_change(store: &Store, customer: &str, change: &Change, now: Moment) -> Result<()> {
-    let args = [
-        value::text(customer),
-        value::uuid(Uuid::now_v7()),
-        value::uuid(change.subscription),
-        value::text(&change.from.plan.plan),
-        seats(change.from.quantity),
-        value::text(&change.to.plan.plan),
-        seats(change.to.quantity),
-        value::text(change.at),
-        value::optional_text(change.proration),
-        value::optional_uuid(change.grant),
-        value::moment(now),
-        value::optional_moment(change.period_end),
-    ];
-    INSERT_CHANGE.run(store, &args)?;
+/// Keeps a change of plan.
+pub fn insert_change(store: &Store, change: &PlanChange) -> Result<()> {
+    INSERT_CHANGE.run(store, &change.values()?)?;
     Ok(())
 }
 
@@ -524,14 +537,14 @@ pub fn end_all(store: &Store, customer: &str, asset: &str, now: Moment) -> Resul
 /// Lets a key stand for a request about a subscription, for ever. False when it is taken; WC005 when it
 /// stands for a movement.
 pub fn claim(store: &Store, customer: &str, key: &Key, id: Uuid, now: Moment) -> Result<bool> {
-    let args = [
-        value::text(customer),
-        value::text(&key.text),
-        value::bytes(&key.request),
-        value::uuid(id),
-        value::moment(now),
-    ];
-    if CLAIM.run(store, &args)?.count() == 0 {
+    let row = SubscriptionKey {
+        customer: customer.to_owned(),
+        idempotency_key: key.text.clone(),
+        request: key.request.clone(),
+        subscription_id: id,
+        created_at: now,
+    };
+    if CLAIM.run(store, &row.values()?)?.count() == 0 {
         return Ok(false);
     }
     store.keep_key();

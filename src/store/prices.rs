@@ -10,6 +10,7 @@ use super::books::{self, Book, Is};
 use super::cache_epoch;
 use super::price_lists::{self, Assignment};
 use super::statement::{FromRow, INT, JSONB, Reader, Statement, Store, TEXT, TIME};
+use super::table::{query, table};
 use crate::errors::{self, Result};
 use crate::ledger::Moment;
 use crate::ledger::price::Price;
@@ -123,13 +124,25 @@ static VERSION: Statement = Statement {
     args: &[TEXT, TEXT, INT],
 };
 
-static INSERT: Statement = Statement {
-    sql: "INSERT INTO credyt.prices (asset, action, version, customer, price_list, price, effective_at, created_at)
-          SELECT $1, $2, coalesce(max(p.version), 0) + 1, $3, $7, $4, $5, $6
-          FROM credyt.prices p WHERE p.asset = $1 AND p.action = $2
-          RETURNING version",
-    args: &[TEXT, TEXT, TEXT, JSONB, TIME, TIME, TEXT],
-};
+table! {
+    /// A price that is set: for one customer, for those on a price list, or for all.
+    pub struct NewPrice {
+        asset: String as text,
+        action: String as text,
+        customer: Option<String> as text,
+        price_list: Option<String> as text,
+        price: Json as jsonb,
+        effective_at: Moment as timestamptz,
+        created_at: Moment as timestamptz,
+    }
+}
+
+static INSERT: Statement = query!(NewPrice:
+    "INSERT INTO credyt.prices (version, ", NewPrice::COLUMNS, ")
+     SELECT coalesce(max(p.version), 0) + 1, ", NewPrice::PLACES, "
+     FROM credyt.prices p WHERE p.asset = :asset AND p.action = :action
+     RETURNING version"
+);
 
 /// The prices of an action that may apply to a customer.
 pub fn applicable(
@@ -287,31 +300,9 @@ pub fn version(
     VERSION.run(store, &args)?.read_first()
 }
 
-/// A price that is set: for one customer, for those on a price list, or for all.
-pub struct NewPrice<'a> {
-    pub asset: &'a str,
-    pub action: &'a str,
-    pub customer: Option<&'a str>,
-    pub price_list: Option<&'a str>,
-    pub price: &'a Json,
-    pub effective_at: Moment,
-}
-
 /// Sets a price; the version it became.
-pub fn set(store: &Store, new: &NewPrice, now: Moment) -> Result<i32> {
-    let rows = INSERT.run(
-        store,
-        &[
-            value::text(new.asset),
-            value::text(new.action),
-            value::optional_text(new.customer),
-            value::json("price", new.price)?,
-            value::moment(new.effective_at),
-            value::moment(now),
-            value::optional_text(new.price_list),
-        ],
-    )?;
-    rows.read_one()
+pub fn set(store: &Store, new: &NewPrice) -> Result<i32> {
+    INSERT.run(store, &new.values()?)?.read_one()
 }
 
 impl Version {

@@ -29,16 +29,19 @@ const fn same(a: &str, b: &str) -> bool {
     at == a.len() && at == b.len()
 }
 
+/// More than any text has.
+const SIZE: usize = 8192;
+
 /// SQL text that is put together by the compiler.
 pub struct Text {
-    bytes: [u8; 2048],
+    bytes: [u8; SIZE],
     pub length: usize,
 }
 
 impl Text {
     pub const fn new() -> Text {
         Text {
-            bytes: [0; 2048],
+            bytes: [0; SIZE],
             length: 0,
         }
     }
@@ -49,6 +52,27 @@ impl Text {
             self.bytes[self.length] = text.as_bytes()[at];
             self.length += 1;
             at += 1;
+        }
+        self
+    }
+
+    /// A text in which `:name` stands for the place of that column.
+    pub const fn with_named(mut self, text: &str, columns: &[Column]) -> Text {
+        let bytes = text.as_bytes();
+        let mut at = 0;
+        while at < bytes.len() {
+            let mut end = at + 1;
+            if bytes[at] == b':' && (at == 0 || bytes[at - 1] != b':') {
+                while end < bytes.len() && matches!(bytes[end], b'a'..=b'z' | b'_') {
+                    end += 1;
+                }
+            }
+            let piece = text.split_at(end).0.split_at(at).1;
+            self = match end - at {
+                1 => self.with(piece),
+                _ => self.with_place(1 + place(columns, piece.split_at(1).1)),
+            };
+            at = end;
         }
         self
     }
@@ -116,6 +140,42 @@ pub const fn listed(columns: &[Column], how: ListEncoding, first: usize) -> Text
 macro_rules! sql {
     ($($part:expr),+ $(,)?) => {
         $crate::store::table::fixed!($crate::store::table::Text::new()$(.with($part))+)
+    };
+}
+
+/// A statement that takes the columns of a declaration, each by its name: `:customer`.
+macro_rules! query {
+    ($Row:ident: $($part:expr),+ $(,)?) => {
+        $crate::store::statement::Statement {
+            sql: $crate::store::table::fixed!(
+                $crate::store::table::Text::new()$(.with_named($part, $Row::DECLARED))+
+            ),
+            args: $Row::TYPES,
+        }
+    };
+}
+
+/// The statement that inserts one row of a declared table, and how it ends.
+macro_rules! insert {
+    ($table:literal, $Row:ident $(, $end:literal)?) => {
+        $crate::store::statement::Statement {
+            sql: $crate::store::table::sql!(
+                "INSERT INTO credyt.", $table, " (", $Row::COLUMNS, ") VALUES (", $Row::PLACES, ")" $(, $end)?
+            ),
+            args: $Row::TYPES,
+        }
+    };
+}
+
+/// The one that inserts many, from an array for each column.
+macro_rules! insert_all {
+    ($table:literal, $Row:ident $(, $end:literal)?) => {
+        $crate::store::statement::Statement {
+            sql: $crate::store::table::sql!(
+                "INSERT INTO credyt.", $table, " (", $Row::COLUMNS, ") SELECT ", $Row::UNNESTED $(, $end)?
+            ),
+            args: $Row::LISTS,
+        }
     };
 }
 
@@ -259,4 +319,4 @@ macro_rules! column {
     };
 }
 
-pub(crate) use {column, fixed, sql, table};
+pub(crate) use {column, fixed, insert, insert_all, query, sql, table};

@@ -4,9 +4,10 @@
 //! first id on that can lie in it. Whole days are read from a rollup, as reports of margin do, and from the ledger what
 //! the rollup does not have yet.
 
-use super::ledger::first_id;
+use super::ledger;
 use super::rollups::{self, WholeDays};
-use super::statement::{BIGINT, BOOL, DATE, INT, Statement, Store, TEXT, TIME, UUID};
+use super::statement::{INT, Statement, Store, TEXT, UUID};
+use super::table::{query, table};
 use crate::errors::Result;
 use crate::ledger::Moment;
 use crate::sql_types::Args;
@@ -42,146 +43,210 @@ pub struct Range<'a> {
     pub until: Moment,
 }
 
+table! {
+    /// What `BACK` takes.
+    struct BucketsBack {
+        at: Moment as timestamptz,
+        unit: String as text,
+        timezone: String as text,
+        back: i32 as int,
+    }
+}
+
 /// The start of the bucket that lies a number of buckets before the one of a moment.
-static BACK: Statement = Statement {
-    sql: "SELECT CASE WHEN $2 = 'hour' THEN date_trunc($2, $1, $3) - $4 * interval '1 hour'
-                      ELSE (date_trunc($2, $1 AT TIME ZONE $3) - $4 * ('1 ' || $2)::interval) AT TIME ZONE $3
-                 END",
-    args: &[TIME, TEXT, TEXT, INT],
-};
+static BACK: Statement = query!(BucketsBack:
+    "SELECT CASE WHEN :unit = 'hour' THEN date_trunc(:unit, :at, :timezone) - :back * interval '1 hour'
+                 ELSE (date_trunc(:unit, :at AT TIME ZONE :timezone) - :back * ('1 ' || :unit)::interval)
+                      AT TIME ZONE :timezone
+            END"
+);
 
 /// The starts of the buckets from since to until. An hour is an hour of time, a day one of the calendar.
 macro_rules! buckets {
     () => {
-        "SELECT date_trunc('hour', h.at, $4) AS start
-         FROM generate_series(date_trunc('hour', $1, $4), $2, interval '1 hour') AS h (at)
-         WHERE $3 = 'hour' AND h.at < $2
+        "SELECT date_trunc('hour', h.at, :timezone) AS start
+         FROM generate_series(date_trunc('hour', :since, :timezone), :until, interval '1 hour') AS h (at)
+         WHERE :unit = 'hour' AND h.at < :until
          UNION ALL
-         SELECT d.at AT TIME ZONE $4
-         FROM generate_series(date_trunc($3, $1 AT TIME ZONE $4), $2 AT TIME ZONE $4,
-                              CASE $3 WHEN 'week' THEN interval '1 week' WHEN 'month' THEN interval '1 month'
+         SELECT d.at AT TIME ZONE :timezone
+         FROM generate_series(date_trunc(:unit, :since AT TIME ZONE :timezone), :until AT TIME ZONE :timezone,
+                              CASE :unit WHEN 'week' THEN interval '1 week' WHEN 'month' THEN interval '1 month'
                                       ELSE interval '1 day' END) AS d (at)
-         WHERE $3 <> 'hour' AND d.at AT TIME ZONE $4 < $2"
+         WHERE :unit <> 'hour' AND d.at AT TIME ZONE :timezone < :until"
     };
 }
 
-/// How many buckets there are, counted no further than one beyond $5.
-static COUNT: Statement = Statement {
-    sql: concat!(
-        "SELECT count(*)::int FROM (",
-        buckets!(),
-        " LIMIT $5 + 1) b"
-    ),
-    args: &[TIME, TIME, TEXT, TEXT, INT],
-};
+table! {
+    /// What `COUNT` takes.
+    struct BucketsCount {
+        since: Option<Moment> as timestamptz,
+        until: Moment as timestamptz,
+        unit: Option<String> as text,
+        timezone: String as text,
+        most: i32 as int,
+    }
+}
 
-/// $5 customer, $6 asset, $7 the first id to read, $8 to $11 by action, model, scope and kind, $12 a row for
-/// every bucket. A refund counts for what its debit was; the captures of an authorization are one call.
-static USAGE: Statement = Statement {
-    sql: concat!(
-        "WITH movements AS (
-             SELECT CASE WHEN $3 IS NULL THEN $1 ELSE date_trunc($3, u.occurred_at, $4) END AS start,
-                    CASE WHEN $8 THEN u.action END AS action,
-                    CASE WHEN $9 AND jsonb_typeof(u.dimensions->'model') = 'string' THEN u.dimensions->>'model' END AS model,
-                    u.scopes, u.allocations, u.credits, u.quantity, u.calls
-             FROM credyt.usage_lines u
-             WHERE u.customer = $5 AND u.asset = $6
-               AND ($7 IS NULL OR u.id >= $7) AND ($1 IS NULL OR u.occurred_at >= $1) AND u.occurred_at < $2
-         ),
-         lines AS (
-             SELECT m.start, m.action, m.model, s.scope, k.kind, m.calls, m.quantity,
-                    sign(m.credits) * k.credits AS credits
-             FROM movements m
-             CROSS JOIN LATERAL (
-                 SELECT NULL::text AS scope WHERE NOT $10 OR coalesce(cardinality(m.scopes), 0) = 0
-                 UNION ALL
-                 SELECT DISTINCT n.scope FROM unnest(m.scopes) AS n (scope) WHERE $10
-             ) s
-             CROSS JOIN LATERAL (
-                 SELECT NULL::text AS kind, abs(m.credits) AS credits
-                 WHERE NOT $11 OR jsonb_array_length(m.allocations) = 0
-                 UNION ALL
-                 SELECT a.part->>'kind', sum((a.part->>'credits')::numeric)
-                 FROM jsonb_array_elements(m.allocations) AS a (part) WHERE $11 GROUP BY 1
-             ) k
-             UNION ALL
-             SELECT b.start, NULL, NULL, NULL, NULL, 0, 0, 0 FROM (", buckets!(), ") b WHERE $12
-             UNION ALL
-             SELECT $1, NULL, NULL, NULL, NULL, 0, 0, 0 WHERE $12 AND $3 IS NULL
-         )
-         SELECT l.start, l.action, l.model, l.scope, l.kind, sum(l.calls)::bigint, trim_scale(sum(l.quantity)), trim_scale(sum(l.credits))
-         FROM lines l
-         GROUP BY 1, 2, 3, 4, 5
-         ORDER BY 1, 2 NULLS FIRST, 3 NULLS FIRST, 4 NULLS FIRST, 5 NULLS FIRST"
-    ),
-    args: &[
-        TIME, TIME, TEXT, TEXT, TEXT, TEXT, UUID, BOOL, BOOL, BOOL, BOOL, BOOL,
-    ],
-};
+/// How many buckets there are, counted no further than one beyond `most`.
+static COUNT: Statement = query!(BucketsCount:
+    "SELECT count(*)::int FROM (", buckets!(), " LIMIT :most + 1) b"
+);
 
-/// Up to which row a wallet is in the rollups, and the last row of the days around each end of a range. $3 time zone,
-/// $4 since, $5 until, $6 and $7 the first of its whole days and the one after the last. No row: nothing is rolled up.
-static ROLLED_UP: Statement = Statement {
-    sql: "SELECT p.seq, p.id,
-                 (SELECT d.last_id FROM credyt.usage_days d
-                  WHERE d.customer = $1 AND d.asset = $2 AND d.day >= ($4 AT TIME ZONE $3)::date - 1
-                    AND d.day < $6 AND d.day <= ($5 AT TIME ZONE $3)::date + 1
-                  ORDER BY d.last_id DESC LIMIT 1),
-                 (SELECT d.last_id FROM credyt.usage_days d
-                  WHERE d.customer = $1 AND d.asset = $2 AND d.day >= $7 AND d.day <= ($5 AT TIME ZONE $3)::date + 1
-                  ORDER BY d.last_id DESC LIMIT 1)
-          FROM credyt.rollup_progress p
-          WHERE p.customer = $1 AND p.asset = $2",
-    args: &[TEXT, TEXT, TEXT, TIME, TIME, DATE, DATE],
-};
+table! {
+    /// What `USAGE` takes.
+    struct UsageQuery {
+        since: Option<Moment> as timestamptz,
+        until: Moment as timestamptz,
+        unit: Option<String> as text,
+        timezone: String as text,
+        customer: String as text,
+        asset: String as text,
+        /// No row of the range has a lower id.
+        first_id: Option<Uuid> as uuid,
+        by_action: bool as boolean,
+        by_model: bool as boolean,
+        by_scope: bool as boolean,
+        by_kind: bool as boolean,
+        /// A row for every bucket.
+        every_bucket: bool as boolean,
+    }
+}
+
+/// A refund counts for what its debit was; the captures of an authorization are one call.
+static USAGE: Statement = query!(UsageQuery:
+    "WITH movements AS (
+         SELECT CASE WHEN :unit IS NULL THEN :since ELSE date_trunc(:unit, u.occurred_at, :timezone) END AS start,
+                CASE WHEN :by_action THEN u.action END AS action,
+                CASE WHEN :by_model AND jsonb_typeof(u.dimensions->'model') = 'string' THEN u.dimensions->>'model' END AS model,
+                u.scopes, u.allocations, u.credits, u.quantity, u.calls
+         FROM credyt.usage_lines u
+         WHERE u.customer = :customer AND u.asset = :asset
+           AND (:first_id IS NULL OR u.id >= :first_id) AND (:since IS NULL OR u.occurred_at >= :since) AND u.occurred_at < :until
+     ),
+     lines AS (
+         SELECT m.start, m.action, m.model, s.scope, k.kind, m.calls, m.quantity,
+                sign(m.credits) * k.credits AS credits
+         FROM movements m
+         CROSS JOIN LATERAL (
+             SELECT NULL::text AS scope WHERE NOT :by_scope OR coalesce(cardinality(m.scopes), 0) = 0
+             UNION ALL
+             SELECT DISTINCT n.scope FROM unnest(m.scopes) AS n (scope) WHERE :by_scope
+         ) s
+         CROSS JOIN LATERAL (
+             SELECT NULL::text AS kind, abs(m.credits) AS credits
+             WHERE NOT :by_kind OR jsonb_array_length(m.allocations) = 0
+             UNION ALL
+             SELECT a.part->>'kind', sum((a.part->>'credits')::numeric)
+             FROM jsonb_array_elements(m.allocations) AS a (part) WHERE :by_kind GROUP BY 1
+         ) k
+         UNION ALL
+         SELECT b.start, NULL, NULL, NULL, NULL, 0, 0, 0 FROM (", buckets!(), ") b WHERE :every_bucket
+         UNION ALL
+         SELECT :since, NULL, NULL, NULL, NULL, 0, 0, 0 WHERE :every_bucket AND :unit IS NULL
+     )
+     SELECT l.start, l.action, l.model, l.scope, l.kind, sum(l.calls)::bigint, trim_scale(sum(l.quantity)), trim_scale(sum(l.credits))
+     FROM lines l
+     GROUP BY 1, 2, 3, 4, 5
+     ORDER BY 1, 2 NULLS FIRST, 3 NULLS FIRST, 4 NULLS FIRST, 5 NULLS FIRST"
+);
+
+table! {
+    /// What `ROLLED_UP` takes.
+    struct RolledUpQuery {
+        customer: String as text,
+        asset: String as text,
+        timezone: String as text,
+        since: Option<Moment> as timestamptz,
+        until: Moment as timestamptz,
+        /// The first whole day, and the one after the last.
+        first_day: Value as date,
+        end_day: Value as date,
+    }
+}
+
+/// Up to which row a wallet is in the rollups, and the last row of the days around each end of a range. No row: nothing
+/// is rolled up.
+static ROLLED_UP: Statement = query!(RolledUpQuery:
+    "SELECT p.seq, p.id,
+            (SELECT d.last_id FROM credyt.usage_days d
+             WHERE d.customer = :customer AND d.asset = :asset AND d.day >= (:since AT TIME ZONE :timezone)::date - 1
+               AND d.day < :first_day AND d.day <= (:until AT TIME ZONE :timezone)::date + 1
+             ORDER BY d.last_id DESC LIMIT 1),
+            (SELECT d.last_id FROM credyt.usage_days d
+             WHERE d.customer = :customer AND d.asset = :asset AND d.day >= :end_day AND d.day <= (:until AT TIME ZONE :timezone)::date + 1
+             ORDER BY d.last_id DESC LIMIT 1)
+     FROM credyt.rollup_progress p
+     WHERE p.customer = :customer AND p.asset = :asset"
+);
 
 /// Debits and refunds that the sums of whole days do not have.
 macro_rules! not_in_days {
     ($condition:literal) => {
         concat!(
-            "SELECT CASE WHEN $3 IS NULL THEN $1 ELSE date_trunc($3, u.occurred_at, $4) END AS start,
-                    CASE WHEN $8 THEN u.action END AS action, u.calls, u.quantity, u.credits
+            "SELECT CASE WHEN :unit IS NULL THEN :since ELSE date_trunc(:unit, u.occurred_at, :timezone) END AS start,
+                    CASE WHEN :by_action THEN u.action END AS action, u.calls, u.quantity, u.credits
              FROM credyt.usage_lines u
-             CROSS JOIN LATERAL (SELECT (u.occurred_at AT TIME ZONE $4)::date AS day) d
-             WHERE u.customer = $5 AND u.asset = $6 AND ($1 IS NULL OR u.occurred_at >= $1) AND u.occurred_at < $2 AND ",
+             CROSS JOIN LATERAL (SELECT (u.occurred_at AT TIME ZONE :timezone)::date AS day) d
+             WHERE u.customer = :customer AND u.asset = :asset AND (:since IS NULL OR u.occurred_at >= :since) AND u.occurred_at < :until AND ",
             $condition
         )
     };
 }
 
+table! {
+    /// What `USAGE_BY_DAYS` takes.
+    struct DaysQuery {
+        since: Option<Moment> as timestamptz,
+        until: Moment as timestamptz,
+        unit: Option<String> as text,
+        timezone: String as text,
+        customer: String as text,
+        asset: String as text,
+        first_id: Option<Uuid> as uuid,
+        by_action: bool as boolean,
+        every_bucket: bool as boolean,
+        /// The first whole day, and the one after the last.
+        first_day: Value as date,
+        end_day: Value as date,
+        /// Before `head` and from `tail` on the moments are read one by one.
+        head: Value as timestamptz,
+        tail: Moment as timestamptz,
+        /// The last row in the rollup.
+        rolled_up_seq: i64 as bigint,
+        rolled_up_id: Uuid as uuid,
+        /// The last row of the days before the first whole one.
+        head_last_id: Option<Uuid> as uuid,
+        /// The first and the last row of the days after the last whole one.
+        tail_first_id: Uuid as uuid,
+        tail_last_id: Option<Uuid> as uuid,
+    }
+}
+
 /// By nothing or by action, and no finer than days: whole days from the rollup, and from the ledger what the rollup does
-/// not have yet and the parts of days at both ends. $1 to $7 as above, $8 by action, $9 a row for every bucket; $10 and
-/// $11 the first whole day and the one after the last; $12 and $13 head and tail; $14 and $15 the number and id of the
-/// last row in the rollup; $16 the last id of the days before the first whole one, $17 the first and $18 the last of
-/// those after the last.
-static USAGE_BY_DAYS: Statement = Statement {
-    sql: concat!(
-        "WITH lines AS (
-             SELECT CASE WHEN $3 IS NULL THEN $1 ELSE date_trunc($3, d.day::timestamp) AT TIME ZONE $4 END AS start,
-                    CASE WHEN $8 THEN d.action END AS action, d.calls, d.quantity, d.credits
-             FROM credyt.usage_days d
-             WHERE d.customer = $5 AND d.asset = $6 AND d.day >= $10 AND d.day < $11
-             UNION ALL ",
-        not_in_days!("u.seq > $14 AND u.id > $15 AND ($7 IS NULL OR u.id >= $7)"),
-        " UNION ALL ",
-        not_in_days!("u.seq <= $14 AND u.id >= $7 AND u.id <= $16 AND u.occurred_at < $12 AND d.day < $10"),
-        " UNION ALL ",
-        not_in_days!("u.seq <= $14 AND u.id >= $17 AND u.id <= $18 AND u.occurred_at >= $13 AND d.day >= $11"),
-        "    UNION ALL
-             SELECT b.start, NULL, 0, 0, 0 FROM (", buckets!(), ") b WHERE $9
-             UNION ALL
-             SELECT $1, NULL, 0, 0, 0 WHERE $9 AND $3 IS NULL
-         )
-         SELECT l.start, l.action, NULL::text, NULL::text, NULL::text, sum(l.calls)::bigint, trim_scale(sum(l.quantity)),
-                trim_scale(sum(l.credits))
-         FROM lines l
-         GROUP BY 1, 2
-         ORDER BY 1, 2 NULLS FIRST"
-    ),
-    args: &[
-        TIME, TIME, TEXT, TEXT, TEXT, TEXT, UUID, BOOL, BOOL, DATE, DATE, TIME, TIME, BIGINT, UUID, UUID, UUID, UUID,
-    ],
-};
+/// not have yet and the parts of days at both ends.
+static USAGE_BY_DAYS: Statement = query!(DaysQuery:
+    "WITH lines AS (
+         SELECT CASE WHEN :unit IS NULL THEN :since ELSE date_trunc(:unit, d.day::timestamp) AT TIME ZONE :timezone END AS start,
+                CASE WHEN :by_action THEN d.action END AS action, d.calls, d.quantity, d.credits
+         FROM credyt.usage_days d
+         WHERE d.customer = :customer AND d.asset = :asset AND d.day >= :first_day AND d.day < :end_day
+         UNION ALL ",
+    not_in_days!("u.seq > :rolled_up_seq AND u.id > :rolled_up_id AND (:first_id IS NULL OR u.id >= :first_id)"),
+    " UNION ALL ",
+    not_in_days!("u.seq <= :rolled_up_seq AND u.id >= :first_id AND u.id <= :head_last_id AND u.occurred_at < :head AND d.day < :first_day"),
+    " UNION ALL ",
+    not_in_days!("u.seq <= :rolled_up_seq AND u.id >= :tail_first_id AND u.id <= :tail_last_id AND u.occurred_at >= :tail AND d.day >= :end_day"),
+    "    UNION ALL
+         SELECT b.start, NULL, 0, 0, 0 FROM (", buckets!(), ") b WHERE :every_bucket
+         UNION ALL
+         SELECT :since, NULL, 0, 0, 0 WHERE :every_bucket AND :unit IS NULL
+     )
+     SELECT l.start, l.action, NULL::text, NULL::text, NULL::text, sum(l.calls)::bigint, trim_scale(sum(l.quantity)),
+            trim_scale(sum(l.credits))
+     FROM lines l
+     GROUP BY 1, 2
+     ORDER BY 1, 2 NULLS FIRST"
+);
 
 /// The start of the bucket that lies this many buckets before the one of a moment.
 pub fn bucket_before(
@@ -191,22 +256,25 @@ pub fn bucket_before(
     timezone: &str,
     back: i32,
 ) -> Result<Option<Moment>> {
-    let args = [
-        value::moment(at),
-        value::text(unit),
-        value::text(timezone),
-        value::int(back),
-    ];
-    let rows = BACK.run(store, &args)?;
-    rows.read_one()
+    let query = BucketsBack {
+        at,
+        unit: unit.to_owned(),
+        timezone: timezone.to_owned(),
+        back,
+    };
+    BACK.run(store, &query.values()?)?.read_one()
 }
 
 /// Whether a range has more buckets than these.
 pub fn has_more_buckets(store: &Store, range: &Range, most: i32) -> Result<bool> {
-    let mut args = range.args().to_vec();
-    args.push(value::int(most));
-    let rows = COUNT.run(store, &args)?;
-    Ok(rows.read_one::<i32>()? > most)
+    let query = BucketsCount {
+        since: range.since,
+        until: range.until,
+        unit: range.unit.map(str::to_owned),
+        timezone: range.timezone.to_owned(),
+        most,
+    };
+    Ok(COUNT.run(store, &query.values()?)?.read_one::<i32>()? > most)
 }
 
 /// The rows of `credyt.usage`, as the answer of the running function.
@@ -218,60 +286,62 @@ pub fn answer(
     by: Breakdown,
     function: &Args,
 ) -> Result<()> {
-    let mut args: Vec<Value> = range.args().to_vec();
-    args.extend([
-        value::text(customer),
-        value::text(asset),
-        value::optional_uuid(range.since.map(first_id)),
-        value::bool(by.action),
-    ]);
+    let (unit, timezone) = (range.unit.map(str::to_owned), range.timezone.to_owned());
+    let (customer, asset) = (customer.to_owned(), asset.to_owned());
+    let (since, until) = (range.since, range.until);
+    let first_id = since.map(ledger::first_id);
     if by.is_of_days() && range.unit != Some("hour") {
-        let WholeDays { days, head, tail } =
-            rollups::whole_days(store, asset, range.since, range.until)?;
-        let asked = [
-            value::text(customer),
-            value::text(asset),
-            value::text(range.timezone),
-            value::optional_moment(range.since),
-            value::moment(range.until),
-            days[0],
-            days[1],
-        ];
-        let rows = ROLLED_UP.run(store, &asked)?;
-        if let Some((seq, id, head_end, tail_end)) = rows.read_first()? {
-            args.extend([
-                value::bool(by.is_none()),
-                days[0],
-                days[1],
+        let WholeDays { days, head, tail } = rollups::whole_days(store, &asset, since, until)?;
+        let [first_day, end_day] = days;
+        let query = RolledUpQuery {
+            customer: customer.clone(),
+            asset: asset.clone(),
+            timezone: timezone.clone(),
+            since,
+            until,
+            first_day,
+            end_day,
+        };
+        let rows = ROLLED_UP.run(store, &query.values()?)?;
+        if let Some((seq, id, head_last_id, tail_last_id)) = rows.read_first()? {
+            let query = DaysQuery {
+                since,
+                until,
+                unit,
+                timezone,
+                customer,
+                asset,
+                first_id,
+                by_action: by.action,
+                every_bucket: by.is_none(),
+                first_day,
+                end_day,
                 head,
-                value::moment(tail),
-                value::bigint(seq),
-                value::uuid(id),
-                value::optional_uuid(head_end),
-                value::uuid(first_id(tail)),
-                value::optional_uuid(tail_end),
-            ]);
-            return USAGE_BY_DAYS.answer(store, &args, function);
+                tail,
+                rolled_up_seq: seq,
+                rolled_up_id: id,
+                head_last_id,
+                tail_first_id: ledger::first_id(tail),
+                tail_last_id,
+            };
+            return USAGE_BY_DAYS.answer(store, &query.values()?, function);
         }
     }
-    args.extend([
-        value::bool(by.model),
-        value::bool(by.scope),
-        value::bool(by.kind),
-        value::bool(by.is_none()),
-    ]);
-    USAGE.answer(store, &args, function)
-}
-
-impl Range<'_> {
-    fn args(&self) -> [Value; 4] {
-        [
-            value::optional_moment(self.since),
-            value::moment(self.until),
-            value::optional_text(self.unit),
-            value::text(self.timezone),
-        ]
-    }
+    let query = UsageQuery {
+        since,
+        until,
+        unit,
+        timezone,
+        customer,
+        asset,
+        first_id,
+        by_action: by.action,
+        by_model: by.model,
+        by_scope: by.scope,
+        by_kind: by.kind,
+        every_bucket: by.is_none(),
+    };
+    USAGE.answer(store, &query.values()?, function)
 }
 
 /// $3 the id that the page before ended with, $4 how many booked rows. What is due and not booked yet is the

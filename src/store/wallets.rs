@@ -22,7 +22,7 @@ use super::statement::{
     BIGINT, INT, JSONB, NUMERIC, ROWS_AT_ONCE, Statement, Store, TEXT, TID, TIME, UUID, WALLET,
     read_values,
 };
-use super::table::{place, sql, table};
+use super::table::{insert, place, sql, table};
 use crate::errors::{self, Result};
 use crate::ledger::alerts::TopUpTrigger;
 use crate::ledger::interrupt::checked;
@@ -192,16 +192,11 @@ static LOOK: Statement = Statement {
     args: &[TEXT, TEXT],
 };
 
-static OPEN: Statement = Statement {
-    sql: sql!(
-        "INSERT INTO credyt.wallets (",
-        WalletRow::COLUMNS,
-        ") VALUES (",
-        WalletRow::PLACES,
-        ") ON CONFLICT (customer, asset) DO NOTHING"
-    ),
-    args: WalletRow::TYPES,
-};
+static OPEN: Statement = insert!(
+    "wallets",
+    WalletRow,
+    " ON CONFLICT (customer, asset) DO NOTHING"
+);
 
 static WRITE: Statement = Statement {
     sql: "UPDATE credyt.wallets SET state = $3, next_due_at = $4
@@ -280,11 +275,21 @@ static DEBT: Statement = Statement {
     args: &[TEXT, TEXT, BIGINT],
 };
 
-static OWE: Statement = Statement {
-    sql: "INSERT INTO credyt.open_debts (customer, asset, seq, id, action, owed, returned)
-          VALUES ($1, $2, $3, $4, $5, $6, 0)",
-    args: &[TEXT, TEXT, BIGINT, UUID, TEXT, NUMERIC],
-};
+table! {
+    /// What a ledger row owes.
+    struct OpenDebt {
+        customer: String as text,
+        asset: String as text,
+        seq: u64 as bigint,
+        id: Uuid as uuid,
+        action: Option<String> as text,
+        owed: Amount as credits,
+        /// Of a revocation's debt: what refunds gave back.
+        returned: Amount as credits,
+    }
+}
+
+static OWE: Statement = insert!("open_debts", OpenDebt);
 
 static PAY: Statement = Statement {
     sql: "UPDATE credyt.open_debts SET owed = owed - $4, returned = returned + $5
@@ -1186,15 +1191,16 @@ impl OpenWallet {
         if entry.owed.is_zero() {
             return Ok(());
         }
-        let args = [
-            value::text(&self.customer),
-            value::text(&self.asset.name),
-            value::bigint(entry.seq as i64),
-            value::uuid(entry.id),
-            value::optional_text(entry.action.as_deref()),
-            value::credits(entry.owed),
-        ];
-        OWE.run(store, &args)?;
+        let row = OpenDebt {
+            customer: self.customer.clone(),
+            asset: self.asset.name.clone(),
+            seq: entry.seq,
+            id: entry.id,
+            action: entry.action.clone(),
+            owed: entry.owed,
+            returned: Amount::ZERO,
+        };
+        OWE.run(store, &row.values()?)?;
         Ok(())
     }
 
