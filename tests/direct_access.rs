@@ -265,6 +265,75 @@ fn the_same_calls_leave_the_same_rows() {
     }
 }
 
+/// Rows of a batch: the same as by SQL, in every index, and seen by a trigger of one's own.
+#[test]
+fn batches_leave_the_same_rows() {
+    if !is_tested() {
+        return;
+    }
+    let [direct, by_sql] = [true, false].map(|on| {
+        let database = Database::new(&format!("batches_{on}"));
+        let mut client = database.connect();
+        rows(
+            &mut client,
+            &format!(
+                r#"SET credyt.direct_access = {on};
+                CREATE EXTENSION IF NOT EXISTS amcheck;
+                INSERT INTO credyt.clock (now) VALUES ('2030-03-01Z');
+                SELECT credyt.grant_many((SELECT jsonb_agg(jsonb_build_object('customer', 'c' || n % 40, 'credits', n, 'paid', n,
+                    'idempotency_key', 'g' || n)) FROM generate_series(1, 200) n));
+                SELECT credyt.debit_many((SELECT jsonb_agg(jsonb_build_object('customer', 'c' || n % 40, 'action', 'image',
+                    'quantity', n % 3, 'idempotency_key', CASE WHEN n % 2 = 0 THEN 'd' || n END,
+                    'scopes', CASE n % 5 WHEN 0 THEN jsonb_build_array('user:a"b\c,{{', 'key:' || n) WHEN 1 THEN '[]' END,
+                    'dimensions', CASE n % 7 WHEN 0 THEN jsonb_build_object('size', repeat('4k', n)) END,
+                    'occurred_at', CASE n % 4 WHEN 0 THEN '2030-02-01Z' END)) FROM generate_series(1, 2000) n));
+                SELECT credyt.authorize('c' || n % 40, 'image', idempotency_key => 'h' || n) FROM generate_series(1, 60) n;
+                SELECT credyt.capture_many((SELECT jsonb_agg(jsonb_build_object('customer', customer, 'authorization_id', id) ORDER BY customer, id)
+                                            FROM credyt.authorizations))"#
+            ),
+        );
+        let many = |n: u32, key: &str| {
+            format!(
+                r#"SELECT credyt.debit_many('[{{"customer": "c{n}", "action": "image", "idempotency_key": "{key}"}}]')"#
+            )
+        };
+        // A key that stands for a call of before, and a new one.
+        let new = r#", {"customer": "c2", "action": "image", "idempotency_key": "new"}]'"#;
+        let again = many(22, "d22").replace("]'", new);
+        let again = format!(
+            "SELECT (d).replayed FROM ({} AS d) b ORDER BY 1",
+            again
+        );
+        assert_eq!(values(&mut client, &again), ["f", "t"]);
+        assert_eq!(refusal(&mut client, &many(3, "g3")).code, "WC005");
+        // In a savepoint that is rolled back.
+        rows(&mut client, &format!("BEGIN; SAVEPOINT s; {}; ROLLBACK TO s; COMMIT", many(5, "gone")));
+        let plain = counts(&mut client);
+        assert_eq!(plain.contains_key("insert_many direct"), on, "{plain:?}");
+        rows(
+            &mut client,
+            "SELECT bt_index_check(i.indexrelid, true) FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid
+             JOIN pg_am a ON a.oid = c.relam WHERE i.indrelid = 'credyt.ledger'::regclass AND a.amname = 'btree'",
+        );
+        // A trigger of one's own fires.
+        rows(
+            &mut client,
+            "CREATE TABLE seen (key text);
+             CREATE FUNCTION see() RETURNS trigger LANGUAGE plpgsql AS
+                 $$ BEGIN INSERT INTO public.seen VALUES (NEW.idempotency_key); RETURN NULL; END $$;
+             CREATE TRIGGER own AFTER INSERT ON credyt.ledger FOR EACH ROW EXECUTE FUNCTION see()",
+        );
+        assert_eq!(
+            all_ways(&mut client, &many(6, "seen")).contains(&"insert_many table".to_owned()),
+            on
+        );
+        assert_eq!(value(&mut client, "SELECT key FROM seen"), "seen");
+        assert_eq!(value(&mut client, "SELECT count(*) FROM credyt.verify()"), "0");
+        everything(&mut client)
+    });
+    assert_eq!(direct, by_sql);
+}
+
 /// What came of each of 400 calls, without ids.
 fn random_calls(client: &mut Client, seed: u64) -> Vec<String> {
     let mut random = StdRng::seed_from_u64(seed);

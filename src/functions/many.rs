@@ -25,7 +25,7 @@ use crate::store::Store;
 use crate::store::authorizations;
 use crate::store::batch::{Batch, WalletKeys};
 use crate::store::grants as grant_rows;
-use crate::store::ledger::{self, Entry, Key};
+use crate::store::ledger::{self, Entry, Key, TakenKey};
 use crate::store::signatures;
 use crate::store::wallets::OpenWallet;
 
@@ -346,8 +346,8 @@ fn answer<C: Call>(
     if let Some((place, error)) = refused {
         return Err(error.at_index(place));
     }
-    if !batch.write(store)? {
-        return Err(taken_meanwhile(store, calls)?);
+    if let Some(taken) = batch.write(store)? {
+        return Err(taken_meanwhile(store, calls, &taken)?);
     }
     let results: Option<Vec<C::Output>> = results.into_iter().collect();
     results.ok_or_else(missing_row)
@@ -355,13 +355,21 @@ fn answer<C: Call>(
 
 /// Since the keys were looked up another transaction took one of them, in another asset: a wallet of
 /// this one would have been locked. So it stands for another request.
-fn taken_meanwhile<C: Call>(store: &Store, calls: &[C]) -> Result<Error> {
-    let known = keys(store, calls)?;
-    let taken = calls.iter().enumerate().find(|(_, call)| {
-        let name = call.key().map(|key| (call.customer(), key.text.as_str()));
-        let first = name.and_then(|name| known.get(&name));
-        matches!(first, Some(KeyUse::Before(first)) if !stands_for(&**first, call.key()))
-    });
+fn taken_meanwhile<C: Call>(store: &Store, calls: &[C], taken: &TakenKey) -> Result<Error> {
+    let mut named = calls.iter().enumerate();
+    let taken = match taken {
+        TakenKey::Of { customer, key } => named.find(|(_, call)| {
+            call.customer() == customer && call.key().is_some_and(|one| one.text == *key)
+        }),
+        TakenKey::Unknown => {
+            let known = keys(store, calls)?;
+            named.find(|(_, call)| {
+                let name = call.key().map(|key| (call.customer(), key.text.as_str()));
+                let first = name.and_then(|name| known.get(&name));
+                matches!(first, Some(KeyUse::Before(first)) if !stands_for(&**first, call.key()))
+            })
+        }
+    };
     let (place, call) = taken.ok_or_else(missing_row)?;
     Ok(conflict(call.customer(), call.key())
         .about(call.subject())

@@ -10,7 +10,7 @@ use std::collections::{BTreeSet, HashMap};
 
 use super::assets;
 use super::cluster;
-use super::ledger::NewRows;
+use super::ledger::{NewRows, TakenKey};
 use super::periods;
 use super::statement::{BYTES, BYTES_LIST, Columns, Statement, Store, TEXT, TEXTS, TIME, TIMES};
 use super::table::{insert_all, sql};
@@ -176,11 +176,11 @@ impl Batch {
         self.rows.write(store)
     }
 
-    /// Writes what has been booked later, and the wallets of it. False when a key of it is taken: then
-    /// the call has to fail.
-    pub fn write(mut self, store: &Store) -> Result<bool> {
-        if !self.rows.insert(store)? {
-            return Ok(false);
+    /// Writes what has been booked later, and the wallets of it. Not where a key of it is taken: then the call has to
+    /// fail.
+    pub fn write(mut self, store: &Store) -> Result<Option<TakenKey>> {
+        if let Some(taken) = self.rows.insert_new(store)? {
+            return Ok(Some(taken));
         }
         let one_by_one = cluster::is_distributed();
         let mut columns = Columns::new(&[TEXT, TEXT, BYTES, TIME]);
@@ -200,13 +200,13 @@ impl Batch {
             }
         }
         if columns.is_empty() {
-            return Ok(true);
+            return Ok(None);
         }
         let written = WRITE_ALL.run(store, &columns.args())?.count();
         if written < columns.count() {
             return Err(errors::corrupted("the wallets", "one of them is lost"));
         }
-        Ok(true)
+        Ok(None)
     }
 }
 

@@ -181,9 +181,10 @@ enum Operation {
     Update,
     Read,
     Insert,
+    InsertMany,
 }
 
-const OPERATIONS: [&str; 4] = ["lock", "update", "read", "insert"];
+const OPERATIONS: [&str; 5] = ["lock", "update", "read", "insert", "insert_many"];
 
 /// A table as it was found.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -265,6 +266,34 @@ pub fn insert(
             ))
         }
     }
+}
+
+/// What came of many rows.
+pub enum InsertedRows {
+    Done,
+    /// Another transaction has taken the key of this row at the same moment: the call has to fail, and must not
+    /// write any more.
+    Conflict(usize),
+}
+
+/// Inserts rows whose keys, under the locks of all their wallets, no other row has. `None`: it has to be done by
+/// SQL, and nothing has been done.
+pub fn insert_all(
+    store: &Store,
+    table: &'static DirectTable,
+    rows: &[Vec<Value>],
+) -> Option<InsertedRows> {
+    let mut done = 0;
+    let inserted = access(table, Operation::InsertMany, |table| {
+        direct_rows::insert_all(table, rows, &mut done)
+    });
+    Some(match inserted? {
+        Inserted::Done => InsertedRows::Done,
+        Inserted::KeyTaken | Inserted::Conflict => {
+            store.keep_key();
+            InsertedRows::Conflict(done)
+        }
+    })
 }
 
 /// Called when the library is loaded.

@@ -125,6 +125,23 @@ pub fn insert(table: Table, row: &[Value], key: Option<[&str; 2]>) -> (Way, Opti
     (way, (way == Way::Direct).then_some(inserted))
 }
 
+/// Inserts rows of all columns, none of whose keys is known to be taken; `done` counts them as they are inserted.
+pub fn insert_all(table: Table, rows: &[Vec<Value>], done: &mut usize) -> (Way, Option<Inserted>) {
+    // SAFETY: a section, with as many values in each row as the table has columns.
+    let section = AssertUnwindSafe(|| unsafe {
+        Some(pg_sys::ffi::pg_guard_ffi_boundary(|| {
+            insert_rows(table, rows, done)
+        }))
+    });
+    let way = PgTryBuilder::new(section)
+        .catch_when(PgSqlErrorCode::ERRCODE_UNIQUE_VIOLATION, |_| None)
+        .execute();
+    match way {
+        None => (Way::Direct, Some(Inserted::Conflict)),
+        Some(way) => (way, (way == Way::Direct).then_some(Inserted::Done)),
+    }
+}
+
 const LOCK_MODE: i32 = pg_sys::RowExclusiveLock as i32;
 /// A lock is kept until the transaction ends.
 const KEEP: i32 = pg_sys::NoLock as i32;
@@ -469,6 +486,42 @@ unsafe fn insert_row(
         let executor = server::CreateExecutorState();
         let state = server::CatalogOpenIndexes(relation);
         server::ExecSimpleRelationInsert(state, executor, slot);
+        server::CatalogCloseIndexes(state);
+        server::FreeExecutorState(executor);
+        server::ExecDropSingleTupleTableSlot(slot);
+        close(relation);
+        server::CommandCounterIncrement();
+        Way::Direct
+    }
+}
+
+/// # Safety
+/// In a section; each row has as many values as the table has columns, of their types.
+unsafe fn insert_rows(table: Table, rows: &[Vec<Value>], done: &mut usize) -> Way {
+    // SAFETY: every call gets what the one before it made. The slot is cleared of one row before it gets the next.
+    unsafe {
+        let relation = match open(table, pg_sys::ACL_INSERT) {
+            Ok(relation) => relation,
+            Err(way) => return way,
+        };
+        let slot = server::table_slot_create(relation, null_mut());
+        let Some(clear) = (*(*slot).tts_ops).clear else {
+            server::ExecDropSingleTupleTableSlot(slot);
+            close(relation);
+            return Way::Unexpected;
+        };
+        let executor = server::CreateExecutorState();
+        let state = server::CatalogOpenIndexes(relation);
+        for row in rows {
+            for (at, value) in row.iter().enumerate() {
+                *(*slot).tts_values.add(at) = value.unwrap_or(Datum::null());
+                *(*slot).tts_isnull.add(at) = value.is_none();
+            }
+            server::ExecStoreVirtualTuple(slot);
+            server::ExecSimpleRelationInsert(state, executor, slot);
+            clear(slot);
+            *done += 1;
+        }
         server::CatalogCloseIndexes(state);
         server::FreeExecutorState(executor);
         server::ExecDropSingleTupleTableSlot(slot);

@@ -9,10 +9,12 @@ use serde_json::{Value as Json, json};
 use uuid::Uuid;
 
 use super::cluster;
-use super::direct_access::{self, LEDGER};
+use super::direct_access::{self, InsertedRows, LEDGER};
 use super::periods;
-use super::statement::{BIGINT, Columns, Statement, Store, TEXT, TEXTS, UUID};
-use super::table::{insert, insert_all, sql, table};
+use super::statement::{
+    BIGINT, Columns, ROWS_AT_ONCE, Statement, Store, TEXT, TEXTS, UUID, read_values,
+};
+use super::table::{insert, insert_all, place, sql, table};
 use crate::errors::{self, Result};
 use crate::ledger::interrupt::checked;
 use crate::ledger::margin::{self, KindPayment, ModelCost};
@@ -415,20 +417,26 @@ pub fn insert(store: &Store, entry: &mut Entry) -> Result<bool> {
 }
 
 /// Rows that are to be inserted together, while all their wallets are locked.
+#[derive(Default)]
 pub struct NewRows {
-    columns: Columns,
+    rows: Vec<Vec<Value>>,
     /// By asset. No period can be closed meanwhile.
     first_open: HashMap<String, Option<Moment>>,
 }
 
-impl Default for NewRows {
-    fn default() -> NewRows {
-        NewRows {
-            columns: Columns::new(Entry::ELEMENTS),
-            first_open: HashMap::new(),
-        }
-    }
+/// A key that another transaction has taken since the wallets were locked: in another asset, so the call has to
+/// fail.
+pub enum TakenKey {
+    /// Of this customer. Nothing may be read or written any more.
+    Of { customer: String, key: String },
+    /// It has to be looked for.
+    Unknown,
 }
+
+/// Columns of a row among many: what it is found by, and what arrays of many rows have as text.
+const CUSTOMER: usize = place(Entry::DECLARED, "customer");
+const SCOPES: usize = place(Entry::DECLARED, "scopes");
+const KEY: usize = place(Entry::DECLARED, "idempotency_key");
 
 impl NewRows {
     /// One more numbered movement.
@@ -440,7 +448,7 @@ impl NewRows {
             self.first_open(store, &entry.asset)?
                 .map_or(occurred_at, |first| first.max(occurred_at))
         };
-        self.columns.push(entry.elements()?);
+        self.rows.push(entry.values()?);
         Ok(())
     }
 
@@ -453,27 +461,61 @@ impl NewRows {
         Ok(first)
     }
 
+    /// Inserts them all, none of whose keys was there when the wallets had been locked.
+    pub fn insert_new(&mut self, store: &Store) -> Result<Option<TakenKey>> {
+        let rows = std::mem::take(&mut self.rows);
+        for some in rows.chunks(ROWS_AT_ONCE) {
+            match direct_access::insert_all(store, &LEDGER, some) {
+                Some(InsertedRows::Done) => {}
+                Some(InsertedRows::Conflict(at)) => {
+                    let column = |column: usize| *some.get(at)?.get(column)?;
+                    let (customer, key) = read_values(&[column(CUSTOMER), column(KEY)])?;
+                    return Ok(Some(TakenKey::Of { customer, key }));
+                }
+                None if insert_by_sql(store, some)? => {}
+                None => return Ok(Some(TakenKey::Unknown)),
+            }
+        }
+        Ok(None)
+    }
+
     /// Inserts those that there are, none of which has a key, for a call that reads them.
     pub fn write(&mut self, store: &Store) -> Result<()> {
-        let inserted = self.insert(store)?;
-        self.columns = Columns::new(Entry::ELEMENTS);
-        match inserted {
-            true => Ok(()),
-            false => Err(errors::corrupted("the ledger", "a row is there already")),
+        match self.insert_new(store)? {
+            None => Ok(()),
+            Some(_) => Err(errors::corrupted("the ledger", "a row is there already")),
         }
     }
 
     /// Inserts them all. False when one of their keys is taken: then the call has to fail.
     pub fn insert(&self, store: &Store) -> Result<bool> {
-        if self.columns.is_empty() {
-            return Ok(true);
-        }
-        let inserted = INSERT_ALL.run(store, &self.columns.args())?.count();
-        Ok(inserted == self.columns.count())
+        insert_by_sql(store, &self.rows)
     }
 }
 
-/// Allocations, or the pins of an authorization, read back: parts without money count as revenue
+fn insert_by_sql(store: &Store, rows: &[Vec<Value>]) -> Result<bool> {
+    if rows.is_empty() {
+        return Ok(true);
+    }
+    let mut columns = Columns::new(Entry::ELEMENTS);
+    for row in checked(rows) {
+        columns.push(elements(row)?);
+    }
+    let inserted = INSERT_ALL.run(store, &columns.args())?.count();
+    Ok(inserted == columns.count())
+}
+
+/// A row of the arrays that one statement inserts.
+fn elements(row: &[Value]) -> Result<Vec<Value>> {
+    let mut elements = row.to_vec();
+    if let Some(scopes) = elements.get_mut(SCOPES).filter(|scopes| scopes.is_some()) {
+        let names: Vec<String> = FromColumn::from_value(*scopes)?;
+        *scopes = value::printed_texts(Some(&names));
+    }
+    Ok(elements)
+}
+
+/// Allocations, or the pins of an authorization, read back: parts/// Allocations, or the pins of an authorization, read back: parts without money count as revenue
 /// zero.
 pub(super) fn read_parts(parts: &Json, what: &str) -> Result<Vec<Part>> {
     let damaged = || errors::corrupted(what, parts);
