@@ -25,9 +25,6 @@ use crate::sql_types::value::{TablePlace, Value};
 /// The setting `credyt.direct_access`.
 static ENABLED: GucSetting<bool> = GucSetting::<bool>::new(true);
 
-/// Major versions of Postgres on which the tests of it pass.
-const TESTED: &[u32] = &[18];
-
 /// A table of which rows are reached directly, and what it has to be like.
 pub struct DirectTable {
     /// Its place among those that a backend remembers.
@@ -130,8 +127,6 @@ pub enum Way {
     Direct,
     /// The setting is off.
     Off,
-    /// A version of Postgres that it was not tested on.
-    Version,
     /// An earlier call of this backend had an unexpected result.
     Failed,
     /// Above READ COMMITTED.
@@ -156,10 +151,9 @@ pub enum Way {
     Unexpected,
 }
 
-const WAYS: [&str; 14] = [
+const WAYS: [&str; 13] = [
     "direct",
     "setting",
-    "version",
     "failed",
     "isolation",
     "read_only",
@@ -404,8 +398,6 @@ fn obstacle() -> Option<Way> {
     };
     if !ENABLED.get() {
         Some(Way::Off)
-    } else if !TESTED.contains(&(pg_sys::PG_VERSION_NUM / 10_000)) {
-        Some(Way::Version)
     } else if FAILED.get() {
         Some(Way::Failed)
     } else if isolation > pg_sys::XACT_READ_COMMITTED as i32 {
