@@ -98,6 +98,10 @@ fn an_update_leads_to_what_a_fresh_install_has() {
     let debit = "SELECT credits, replayed FROM credyt.debit_credits('ann', 'image', 3, idempotency_key => 'k', scopes => '{user:x}',
                      usage => '{\"vendor\": \"acme\", \"model\": \"gpu\", \"body\": {\"gpu_second\": 3}}')";
     assert_eq!(value(&mut going_on, debit), "4.5 t");
+    let twelve = "BEGIN; SELECT count(credyt.debit_credits('ann', 'image')) FROM generate_series(1, 12); ROLLBACK";
+    rows(&mut going_on, twelve);
+    let direct = "SELECT calls FROM credyt.direct_access_counts() WHERE operation = 'lock' AND reason = 'direct'";
+    let direct_before: u64 = value(&mut going_on, direct).parse().expect("a number");
 
     rows(&mut updated, "ALTER EXTENSION credyt_pg UPDATE");
     let version = "SELECT extversion FROM pg_extension WHERE extname = 'credyt_pg'";
@@ -140,6 +144,9 @@ fn an_update_leads_to_what_a_fresh_install_has() {
             [""; 0]
         );
     }
+    rows(&mut going_on, twelve);
+    let direct_after: u64 = value(&mut going_on, direct).parse().expect("a number");
+    assert!(direct_after >= direct_before + 12);
     let capture =
         "SELECT c.credits FROM credyt.authorizations h, credyt.capture(h.customer, h.id) c";
     assert_eq!(value(&mut updated, capture), "3");

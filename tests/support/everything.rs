@@ -190,6 +190,13 @@ pub fn goes_on(client: &mut Client) {
     );
     rows(client, "SELECT credyt.maintain()");
     lawful(client);
+    // Rows are reached directly here, too.
+    rows(
+        client,
+        "BEGIN; SELECT count(credyt.debit_credits('ann', 'image')) FROM generate_series(1, 12); ROLLBACK",
+    );
+    let direct = "SELECT count(*) > 0 FROM credyt.direct_access_counts() WHERE reason = 'direct'";
+    assert_eq!(value(client, direct), "t");
 }
 
 /// `credyt.verify()` finds nothing.

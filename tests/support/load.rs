@@ -37,6 +37,8 @@ struct Shared {
     answers: Mutex<Vec<Answer>>,
     /// Calls that were answered by an error, by its code, and asked again.
     errors: Mutex<BTreeMap<String, usize>>,
+    /// The most rows that a connection has reached directly.
+    direct: AtomicUsize,
 }
 
 /// Clients at work until `stop`.
@@ -118,12 +120,14 @@ impl Load {
         self.shared.errors.lock().expect("errors").clone()
     }
 
-    /// Lets every client finish its round; all their answers, and the errors they saw.
+    /// Lets every client finish its round; all their answers, and the errors they saw. Some of what they did must have
+    /// been done by direct access to rows.
     pub fn stop(mut self) -> (Vec<Answer>, BTreeMap<String, usize>) {
         self.shared.stop.store(true, Relaxed);
         for client in self.clients.drain(..) {
             client.join().expect("a client");
         }
+        assert!(self.shared.direct.load(Relaxed) > 0, "all went by SQL");
         (self.answers(), self.errors())
     }
 }
@@ -209,6 +213,21 @@ impl Caller {
                 80..90 => self.refund(),
                 _ => self.two_at_once(quantity),
             }
+            self.look();
+        }
+    }
+
+    /// How many rows has this connection reached directly? Asked until one had some.
+    fn look(&mut self) {
+        let sql =
+            "SELECT sum(calls)::text FROM credyt.direct_access_counts() WHERE reason = 'direct'";
+        if self.shared.direct.load(Relaxed) == 0
+            && let Some(client) = self.client.as_mut()
+            && let Ok(messages) = client.simple_query(sql)
+        {
+            let direct = messages.into_iter().filter_map(line).collect::<String>();
+            let direct = direct.parse().unwrap_or(0);
+            self.shared.direct.fetch_max(direct, Relaxed);
         }
     }
 
