@@ -57,8 +57,8 @@ struct Function {
 
 /// Every function that people call, as the catalog has it. Left out are those of the type, of triggers and of views.
 fn functions(client: &mut Client) -> Vec<Function> {
-    let internal = "as_money keep_period limit_period matches_action old_snapshots posting_lines repriced rolled_up_to \
-                    rollup_backlog split_lines statement_time subscription_at uncosted_since";
+    let internal = "as_money keep_period known_cost limit_period matches_action old_snapshots posting_lines repriced rolled_up_to \
+                    rollup_backlog split_lines statement_time subscription_at total total_count uncosted_since";
     let sql = format!(
         "SELECT p.proname, coalesce(string_agg(format('%s:%s', a.name, format_type(a.type, NULL)), ';' ORDER BY a.nth)
                             FILTER (WHERE a.nth IS NOT NULL), '') AS arguments

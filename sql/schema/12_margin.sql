@@ -317,7 +317,19 @@ CREATE FUNCTION credyt.as_money(amount numeric) RETURNS numeric
     AS $$ SELECT pg_catalog.round(amount, greatest(2, pg_catalog.min_scale(amount))) $$;
 COMMENT ON FUNCTION credyt.as_money(numeric) IS 'Money as it is shown: at least two decimals, no trailing zeros beyond them.';
 
--- The plan is made for the question, with more memory for the groups than a small query needs.
+-- Where a group has one row or two, most of what sum() takes is the state that it allocates and makes a number of.
+CREATE AGGREGATE credyt.total(numeric) (
+    sfunc = pg_catalog.numeric_add, stype = numeric, combinefunc = pg_catalog.numeric_add, parallel = safe
+);
+COMMENT ON AGGREGATE credyt.total(numeric) IS 'The sum of a few numbers: the same as sum(), and faster for a few.';
+
+CREATE AGGREGATE credyt.total_count(bigint) (
+    sfunc = pg_catalog.int8pl, stype = bigint, combinefunc = pg_catalog.int8pl, parallel = safe
+);
+COMMENT ON AGGREGATE credyt.total_count(bigint) IS 'The sum of counts, as a bigint.';
+
+-- The plan is made for the question, with more memory for the groups than a small query needs. Without sorting, which the
+-- planner would take to be as fast: it expects far more rows that are newer than the rollups than there are.
 CREATE FUNCTION credyt.margin(
     "by"   text[],
     since  timestamptz DEFAULT NULL,
@@ -325,7 +337,7 @@ CREATE FUNCTION credyt.margin(
     asset  text DEFAULT NULL
 ) RETURNS SETOF credyt.margin_report
     AS 'MODULE_PATHNAME', 'credyt_margin' LANGUAGE c STABLE
-    SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET jit = off SET work_mem = '64MB';
+    SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET jit = off SET work_mem = '64MB' SET enable_sort = off;
 COMMENT ON FUNCTION credyt.margin(text[], timestamptz, timestamptz, text) IS
     'Revenue, vendor cost and margin by any of day, action, customer, vendor, model, kind and scope.';
 

@@ -33,6 +33,12 @@ CREATE FUNCTION credyt.repriced(price jsonb, scale int, rounding text, quantity 
 COMMENT ON FUNCTION credyt.repriced(jsonb, int, text, numeric, jsonb, jsonb, numeric, timestamptz, numeric) IS
     'The credits of a rule for what was used; NULL where it cannot price it.';
 
+-- Not a subquery, which would keep workers from helping to read the ledger.
+CREATE FUNCTION credyt.known_cost(parts jsonb) RETURNS numeric
+    AS 'MODULE_PATHNAME', 'credyt_known_cost' LANGUAGE c IMMUTABLE PARALLEL SAFE;
+COMMENT ON FUNCTION credyt.known_cost(jsonb) IS
+    'The sum of the costs in the costs of a ledger row, or in the lines of a cost posting; NULL: none is known.';
+
 CREATE TYPE credyt.simulated_price AS (
     asset              text,
     action             text,
@@ -63,12 +69,13 @@ COMMENT ON COLUMN credyt.simulated_price.margin_after IS 'Revenue less known cos
 COMMENT ON COLUMN credyt.simulated_price.customers IS 'How many customers did it.';
 COMMENT ON COLUMN credyt.simulated_price.customers_pay_more IS 'How many of them would have paid more.';
 
+-- All of the ledger is read for the debits of one action: workers help, although the planner does not know in how few groups they are.
 CREATE FUNCTION credyt.simulate_price(
     action  text,
     price   jsonb,
     since   timestamptz DEFAULT NULL
 ) RETURNS SETOF credyt.simulated_price
     AS 'MODULE_PATHNAME', 'credyt_simulate_price' LANGUAGE c STABLE
-    SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET jit = off SET work_mem = '64MB';
+    SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET jit = off SET work_mem = '64MB' SET parallel_tuple_cost = 0.01;
 COMMENT ON FUNCTION credyt.simulate_price(text, jsonb, timestamptz) IS
     'What the debits of an action since a moment would have cost under another price for all, by asset.';

@@ -107,6 +107,9 @@ FROM (VALUES
     -- What only the other functions and the triggers call, with the owner's rights.
     ('function', 'keep_period', '{}'),
     ('function', 'repriced', '{}'),
+    ('function', 'known_cost', '{}'),
+    ('function', 'total', '{}'),
+    ('function', 'total_count', '{}'),
     ('function', 'refuse_change', '{}'),
     ('function', 'announce_change', '{}'),
     ('function', 'commit_plans', '{}'),

@@ -94,6 +94,7 @@ exported::sql_functions! {
     "credyt_margin" => reports::margin;
     "credyt_split_lines" => reports::split_lines;
     "credyt_posting_lines" => reports::posting_lines;
+    "credyt_known_cost" => reports::known_cost;
     "credyt_suggest_price" => reports::suggest_price;
     "credyt_simulate_price" => reports::simulate_price;
     "credyt_repriced" => reports::repriced;

@@ -110,6 +110,16 @@ pub fn posting_lines(args: &Args) -> DatumResult {
     answer_lines(args, &lines, debits != 0)
 }
 
+/// `credyt.known_cost(parts)`: what is known of their costs, together.
+pub fn known_cost(args: &Args) -> DatumResult {
+    let Some(parts) = args.optional_json("parts")? else {
+        return Ok(value::NULL);
+    };
+    let cost = margin::known_cost(&parts)
+        .ok_or_else(|| errors::invalid("parts", "they have no costs of a ledger row"))?;
+    Ok(cost.and_then(value::decimal))
+}
+
 /// The lines, each with the reports in which it stands for the debit. Where no debit is to be counted, with all.
 fn answer_lines(args: &Args, lines: &[Line], is_debit: bool) -> DatumResult {
     let report_mask = if is_debit {

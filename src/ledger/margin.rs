@@ -288,6 +288,19 @@ pub fn split_cost(cost: Decimal, weights: &[Decimal]) -> Vec<Decimal> {
         .collect()
 }
 
+/// The sum of the costs that are known in `costs` of a ledger row or `lines` of a cost posting; `Some(None)`: none is.
+/// `None`: they are no such thing.
+pub fn known_cost(parts: &Json) -> Option<Option<Decimal>> {
+    let mut sum: Option<Decimal> = None;
+    for part in checked(parts.as_array()?) {
+        match part.as_object()?.get("cost") {
+            None | Some(Json::Null) => {}
+            Some(cost) => sum = Some(sum.unwrap_or_default().checked_add(read_cost(cost)?)?),
+        }
+    }
+    Some(sum)
+}
+
 /// A cost as it is stored; `None` where it is no number, or more than a row can cost.
 pub(super) fn read_cost(text: &Json) -> Option<Decimal> {
     let cost = parse_decimal(text.as_str()?).ok()?;
@@ -396,6 +409,23 @@ mod tests {
         };
         assert_eq!(ModelCost::read(&spent.json()), Some(spent));
         assert_eq!(ModelCost::read(&json!("no object")), None);
+    }
+
+    #[test]
+    fn costs_that_are_known_add_up() {
+        let sum = |parts| known_cost(&parts).map(|sum| sum.map(plain));
+        let costs = json!([{"cost": "0.1", "vendor": "a"}, {"cost": null}, {"model": "b"}, {"cost": "-0.025"}]);
+        assert_eq!(sum(costs), Some(Some("0.075".to_owned())));
+        assert_eq!(sum(json!([{"cost": null}, {}])), Some(None));
+        assert_eq!(sum(json!([])), Some(None));
+        for wrong in [
+            json!({}),
+            json!([1]),
+            json!([{"cost": 1}]),
+            json!([{"cost": "x"}]),
+        ] {
+            assert_eq!(sum(wrong.clone()), None, "{wrong}");
+        }
     }
 
     proptest! {

@@ -132,10 +132,34 @@ macro_rules! as_booked {
     };
 }
 
+/// What the rollups do not have.
+macro_rules! not_rolled_up {
+    () => {
+        concat!(
+            // Newer than the rollups.
+            as_booked!(
+                "JOIN credyt.margin_unrolled m ON m.asset = a.asset",
+                "d.day >= a.first AND d.day < a.last"
+            ),
+            " UNION ALL ",
+            // From since to the first whole day, and from the last one to until.
+            as_booked!(
+                "JOIN credyt.margin_lines m ON m.asset = a.asset",
+                "$7 > $9 AND m.accounted_at >= $9 AND m.accounted_at < least($7, $10) AND d.day < a.first"
+            ),
+            " UNION ALL ",
+            as_booked!(
+                "JOIN credyt.margin_lines m ON m.asset = a.asset",
+                "$8 < $10 AND m.accounted_at >= greatest($8, $9) AND m.accounted_at < $10 AND d.day >= a.last"
+            )
+        )
+    };
+}
+
 /// The sums of these rows, group by group. $11 to $17: what it is asked by; $18: the bit of
 /// rollup::report; $19: one action; $20: only debits whose cost is known.
 macro_rules! grouped {
-    ($($rows:expr),*) => {
+    ($sum:literal, $($rows:expr),+) => {
         concat!(
             "SELECT t.asset,
                     CASE WHEN $11 THEN t.day END AS day,
@@ -145,70 +169,69 @@ macro_rules! grouped {
                     CASE WHEN $15 THEN t.model END AS model,
                     CASE WHEN $16 THEN t.kind END AS kind,
                     CASE WHEN $17 THEN t.scope END AS scope,
-                    sum(t.debits) FILTER (WHERE t.report_mask & $18 <> 0) AS debits,
-                    sum(t.debits) FILTER (WHERE t.report_mask & $18 <> 0 AND t.costed) AS costed,
-                    sum(t.quantity) FILTER (WHERE t.report_mask & $18 <> 0) AS quantity,
-                    sum(t.credits) AS credits,
-                    sum(t.revenue) AS revenue,
-                    sum(t.cost) AS cost
-             FROM (", $($rows),*, ") t
+                    coalesce(credyt.total_count(t.debits) FILTER (WHERE t.report_mask & $18 <> 0), 0) AS debits,
+                    credyt.total_count(t.debits) FILTER (WHERE t.report_mask & $18 <> 0 AND t.costed) AS costed,
+                    coalesce(", $sum, "(t.quantity) FILTER (WHERE t.report_mask & $18 <> 0), 0) AS quantity,
+                    ", $sum, "(t.credits) AS credits,
+                    ", $sum, "(t.revenue) AS revenue,
+                    ", $sum, "(t.cost) AS cost
+             FROM (", $($rows),+, ") t
              WHERE ($19 IS NULL OR t.action = $19) AND (NOT $20 OR t.costed)
              GROUP BY 1, 2, 3, 4, 5, 6, 7, 8"
         )
     };
 }
 
+/// The sums of what is rolled up and of what is not, one by one, and then of both. So workers can take a part of the
+/// rollups. What is not asked by is a constant for the planner here too: the sums of an ordered rollup stay in its order.
+macro_rules! by_parts {
+    ($($rollup:expr),+) => {
+        concat!(
+            "SELECT u.asset,
+                    CASE WHEN $11 THEN u.day END AS day,
+                    CASE WHEN $12 THEN u.action END AS action,
+                    CASE WHEN $13 THEN u.customer END AS customer,
+                    CASE WHEN $14 THEN u.vendor END AS vendor,
+                    CASE WHEN $15 THEN u.model END AS model,
+                    CASE WHEN $16 THEN u.kind END AS kind,
+                    CASE WHEN $17 THEN u.scope END AS scope,
+                    credyt.total_count(u.debits) AS debits,
+                    credyt.total_count(u.costed) AS costed,
+                    credyt.total(u.quantity) AS quantity,
+                    credyt.total(u.credits) AS credits,
+                    credyt.total(u.revenue) AS revenue,
+                    credyt.total(u.cost) AS cost
+             FROM (",
+            grouped!("sum", $($rollup),+),
+            " UNION ALL ",
+            grouped!("sum", not_rolled_up!()),
+            ") u
+             GROUP BY 1, 2, 3, 4, 5, 6, 7, 8"
+        )
+    };
+}
+
+/// All together, for a report with hardly fewer rows than the rollup: there workers would not help.
+macro_rules! at_once {
+    ($rollup:expr) => {
+        grouped!("credyt.total", $rollup, " UNION ALL ", not_rolled_up!())
+    };
+}
+
 /// All that a report sums. $1 to $4: the assets, their time zones, first and last days; $5, $6: the
 /// first of the first days and the last of the last; $7, $8: head and tail; $9, $10: since and until;
 /// $21: the days are the same for all assets, so that the planner can tell how many there are.
-/// The rollups are summed by themselves, since only then can workers take a part of them. What is not
-/// asked by is a constant for the planner here too: the sums of an ordered rollup stay in its order.
 macro_rules! sums {
-    ($what:literal, $($rollup:expr),+) => {
+    ($what:literal, $groups:expr) => {
         concat!(
             "WITH asset AS NOT MATERIALIZED (
                  SELECT * FROM unnest($1, $2, $3, $4) AS a (asset, timezone, first, last)
              )
-             SELECT ", $what, "
-             FROM (
-                 SELECT u.asset,
-                        CASE WHEN $11 THEN u.day END AS day,
-                        CASE WHEN $12 THEN u.action END AS action,
-                        CASE WHEN $13 THEN u.customer END AS customer,
-                        CASE WHEN $14 THEN u.vendor END AS vendor,
-                        CASE WHEN $15 THEN u.model END AS model,
-                        CASE WHEN $16 THEN u.kind END AS kind,
-                        CASE WHEN $17 THEN u.scope END AS scope,
-                        coalesce(sum(u.debits), 0)::bigint AS debits,
-                        sum(u.costed) AS costed,
-                        coalesce(sum(u.quantity), 0) AS quantity,
-                        sum(u.credits) AS credits,
-                        sum(u.revenue) AS revenue,
-                        sum(u.cost) AS cost
-                 FROM (",
-            grouped!($($rollup),+),
-            " UNION ALL ",
-            grouped!(
-                // Newer than the rollups.
-                as_booked!(
-                    "JOIN credyt.margin_unrolled m ON m.asset = a.asset",
-                    "d.day >= a.first AND d.day < a.last"
-                ),
-                " UNION ALL ",
-                // From since to the first whole day, and from the last one to until.
-                as_booked!(
-                    "JOIN credyt.margin_lines m ON m.asset = a.asset",
-                    "$7 > $9 AND m.accounted_at >= $9 AND m.accounted_at < least($7, $10) AND d.day < a.first"
-                ),
-                " UNION ALL ",
-                as_booked!(
-                    "JOIN credyt.margin_lines m ON m.asset = a.asset",
-                    "$8 < $10 AND m.accounted_at >= greatest($8, $9) AND m.accounted_at < $10 AND d.day >= a.last"
-                )
-            ),
-            "    ) u
-                 GROUP BY 1, 2, 3, 4, 5, 6, 7, 8
-             ) s"
+             SELECT ",
+            $what,
+            " FROM (",
+            $groups,
+            ") s"
         )
     };
 }
@@ -221,7 +244,7 @@ macro_rules! args {
 }
 
 macro_rules! margin {
-    ($($rollup:expr),+) => {
+    ($groups:expr) => {
         Statement {
             // A debit that a late cost has moved to another model leaves zeros behind: no row, and no
             // cost of zero where none is known.
@@ -234,8 +257,8 @@ macro_rules! margin {
                      trim_scale((s.revenue - coalesce(s.cost, 0)) / nullif(s.revenue, 0)),
                      CASE WHEN s.debits = 0 THEN NULL
                           WHEN s.costed = s.debits THEN 1
-                          ELSE trim_scale(coalesce(s.costed, 0) / s.debits) END",
-                    $($rollup),+
+                          ELSE trim_scale(coalesce(s.costed, 0)::numeric / s.debits) END",
+                    $groups
                 ),
                 " WHERE s.debits <> 0 OR s.quantity <> 0 OR s.credits <> 0 OR s.revenue <> 0 OR s.cost <> 0"
             ),
@@ -244,22 +267,29 @@ macro_rules! margin {
     };
 }
 
-static MARGIN: Statement = margin!(rolled_up!(
+static MARGIN: Statement = margin!(by_parts!(rolled_up!(
     "margin_days",
     "NULL::text",
     "NULL::text",
     "true"
-));
+)));
 
-static MARGIN_BY_CUSTOMER: Statement = margin!(rolled_up!(
+static MARGIN_BY_CUSTOMER: Statement = margin!(by_parts!(rolled_up!(
     "margin_customers",
     "r.customer",
     "NULL::text",
     "true"
-));
+)));
+
+static MARGIN_BY_CUSTOMER_AND_DAY: Statement = margin!(at_once!(rolled_up!(
+    "margin_customers",
+    "r.customer",
+    "NULL::text",
+    "true"
+)));
 
 /// What has no scopes is in the other rollups only.
-static MARGIN_BY_SCOPE: Statement = margin!(
+static MARGIN_BY_SCOPE: Statement = margin!(by_parts!(
     rolled_up!(
         "margin_days",
         "NULL::text",
@@ -275,7 +305,7 @@ static MARGIN_BY_SCOPE: Statement = margin!(
     ),
     " UNION ALL ",
     rolled_up!("margin_scopes", "r.customer", "r.scope", "true")
-);
+));
 
 /// $22: the margin to reach. What a credit earned is revenue / credits, and the price the one at
 /// which price x quantity x revenue / credits x (1 - margin) = cost.
@@ -287,7 +317,7 @@ static SUGGEST: Statement = Statement {
              CASE WHEN s.revenue > 0 AND s.credits > 0 AND s.quantity > 0
                   THEN (SELECT trim_scale((div(p.num * 1e10, p.den) + sign(mod(p.num * 1e10, p.den))) * 0.0000000001)
                         FROM (SELECT s.cost * s.credits AS num, s.revenue * s.quantity * (1 - $22) AS den) p) END",
-            rolled_up!("margin_days", "NULL::text", "NULL::text", "true")
+            by_parts!(rolled_up!("margin_days", "NULL::text", "NULL::text", "true"))
         ),
         " WHERE s.debits > 0"
     ),
@@ -300,6 +330,11 @@ pub fn margin(store: &Store, by: GroupBy, period: &ReportRange, function: &Args)
         Some(values) => {
             let statement = match by {
                 GroupBy { scope: true, .. } => &MARGIN_BY_SCOPE,
+                GroupBy {
+                    customer: true,
+                    day: true,
+                    ..
+                } => &MARGIN_BY_CUSTOMER_AND_DAY,
                 GroupBy { customer: true, .. } => &MARGIN_BY_CUSTOMER,
                 _ => &MARGIN,
             };
@@ -407,7 +442,7 @@ macro_rules! costed {
                   SELECT l.asset, l.customer, l.id, l.seq, l.authorization_id, -l.credits AS before, l.revenue,
                          (l.cost IS NOT NULL)::int AS costed,
                          CASE WHEN l.cost IS NOT NULL OR l.costs IS NULL THEN l.cost
-                              ELSE (SELECT sum((e.part->>'cost')::numeric) FROM jsonb_array_elements(l.costs) AS e (part))
+                              ELSE credyt.known_cost(l.costs)
                          END AS given,
                          l.quantity, l.dimensions, l.usage, l.occurred_at,
                          -- A new price for all leaves these as they are: a customer's own, a list's, one that is kept.
@@ -425,7 +460,7 @@ macro_rules! costed {
                   SELECT v.customer, v.debit_id, sum(p.costed) AS costed, sum(p.cost) AS cost
                   FROM credyt.vendor_costs v
                   JOIN (SELECT p.customer, p.asset, p.seq, p.costed,
-                               (SELECT sum((e.line->>'cost')::numeric) FROM jsonb_array_elements(p.lines) AS e (line)) AS cost
+                               credyt.known_cost(p.lines) AS cost
                         FROM credyt.cost_postings p) p
                     ON p.customer = v.customer AND p.asset = v.asset AND p.seq = v.seq
                   WHERE v.debit_id IS NOT NULL
@@ -468,7 +503,7 @@ macro_rules! each {
 }
 
 /// Debits that a rule without costs and usage cannot tell apart, together: where prices are few, so are these. `times` is how
-/// many they are, `cost` is that of all. OFFSET 0 keeps columns from being unpacked for rows of other actions. A cost that came
+/// many they are, `cost` is that of all. OFFSET 0 keeps columns from being unpacked for rows of other actions, and what is in it is worked out by the workers. A cost that came
 /// later is a row of its own, of no debit.
 macro_rules! alike {
     () => {
@@ -478,15 +513,15 @@ macro_rules! alike {
             "
           ),
           alike AS (
-              SELECT l.asset, l.customer, l.price_version, l.quantity, l.dimensions, l.credits, l.revenue,
-                     CASE WHEN (l.customer, l.asset) IN (SELECT a.customer, a.asset FROM credyt.customer_price_lists a
-                                                         WHERE a.as_of IS NOT NULL)
-                          THEN l.occurred_at END AS occurred_at,
-                     count(*) AS debits,
-                     sum(CASE WHEN l.cost IS NOT NULL OR l.costs IS NULL THEN l.cost
-                              ELSE (SELECT sum((e.part->>'cost')::numeric) FROM jsonb_array_elements(l.costs) AS e (part))
-                         END) AS cost
-              FROM (SELECT * FROM credyt.ledger l
+              SELECT l.asset, l.customer, l.price_version, l.quantity, l.dimensions, l.credits, l.revenue, l.occurred_at,
+                     count(*) AS debits, sum(l.cost) AS cost
+              FROM (SELECT l.asset, l.customer, l.price_version, l.quantity, l.dimensions, l.credits, l.revenue,
+                           CASE WHEN (l.customer, l.asset) IN (SELECT a.customer, a.asset FROM credyt.customer_price_lists a
+                                                               WHERE a.as_of IS NOT NULL)
+                                THEN l.occurred_at END AS occurred_at,
+                           CASE WHEN l.cost IS NOT NULL OR l.costs IS NULL THEN l.cost ELSE credyt.known_cost(l.costs) END AS cost,
+                           l.authorization_id
+                    FROM credyt.ledger l
                     WHERE l.action = $1 AND l.kind = 'debit' AND ($3 IS NULL OR l.accounted_at >= $3)
                     OFFSET 0) l
               WHERE l.authorization_id IS NULL
