@@ -60,7 +60,7 @@ other_versions() { # major...
         sql_tests "$major" "$pg_config"
         rust_tests "$major" "$pg_config" --test dump --test moves --test concurrency --test sessions
         LOG_LINES=100 step "Direct access to rows on PostgreSQL $major" env CREDYT_PG_CONFIG="$pg_config" \
-            cargo test --test direct_access -- the_same_calls errors_within full_pages savepoints
+            cargo test --test direct_access -- the_same_calls errors_within batches
     done
 }
 
