@@ -20,12 +20,12 @@ use super::request::{Charge, hash};
 use super::results::DebitResult;
 use super::revoke::owe_captured;
 use crate::errors::{self, Result};
-use crate::ledger::Amount;
 use crate::ledger::alerts::TopUpTrigger;
 use crate::ledger::costing;
 use crate::ledger::margin::ModelCost;
 use crate::ledger::price::{Price, PriceError};
 use crate::ledger::wallet::{Overrun, Part, Pin, total};
+use crate::ledger::{Amount, Moment};
 use crate::sql_types::{Args, value};
 use crate::store::Store;
 use crate::store::authorizations::{self, Authorization};
@@ -67,7 +67,7 @@ pub fn read(args: &Args) -> Result<Capture> {
     })
 }
 
-/// What a capture tells.
+/// What a capture asks for.
 struct CaptureRequest {
     /// With what it leaves open from the authorization.
     charge: Charge,
@@ -84,6 +84,57 @@ struct Totals {
     reason: Option<&'static str>,
 }
 
+/// What the totals add to those of the captures before.
+struct Added {
+    credits: Amount,
+    quantity: Decimal,
+    cost: Option<Decimal>,
+    costs: Vec<ModelCost>,
+    /// Some usage has no cost, which was not so before.
+    uncosted: bool,
+}
+
+impl Added {
+    fn of(totals: &Totals, costing: &Costing, authorization: &Authorization) -> Added {
+        let settled = authorization.captured + authorization.forgiven;
+        let booked = authorization.captured_cost.unwrap_or_default();
+        let cost = costing.cost.map(|cost| (cost - booked).max(Decimal::ZERO));
+        let before = &authorization.captured_costs;
+        Added {
+            credits: (totals.credits - settled).or_zero(),
+            quantity: (totals.quantity - authorization.captured_quantity).max(Decimal::ZERO),
+            cost,
+            costs: costing::added(&costing.spent, before, cost),
+            uncosted: is_uncosted(&costing.spent) && !is_uncosted(before),
+        }
+    }
+
+    fn is_nothing(&self) -> bool {
+        !self.credits.is_positive()
+            && self.quantity.is_zero()
+            && self.cost.unwrap_or_default().is_zero()
+            && !self.uncosted
+    }
+}
+
+fn is_uncosted(spent: &[ModelCost]) -> bool {
+    spent.iter().any(|one| one.cost.is_none())
+}
+
+impl Authorization {
+    /// What was captured of it, with this.
+    fn add(&mut self, added: &Added, parts: &[Part], spent: &[ModelCost]) {
+        self.captured += total(parts);
+        self.forgiven += added.credits - total(parts);
+        self.captured_quantity += added.quantity;
+        let cost = added.cost.unwrap_or_else(|| costing::known(&added.costs));
+        self.captured_cost = Some(self.captured_cost.unwrap_or_default() + cost);
+        if !spent.is_empty() {
+            self.captured_costs = spent.to_vec();
+        }
+    }
+}
+
 /// The price that was in force when it was authorized.
 type Rule = Option<(i32, Rc<Price>)>;
 
@@ -98,91 +149,59 @@ impl Capture {
         mut later: Option<&mut NewRows>,
     ) -> Result<DebitResult> {
         let request = hash("capture", &self.charge.totals());
-        let again = authorization.last_request.as_ref() == Some(&request);
-        match authorization.status.as_str() {
-            "captured" if again => return last_capture(store, open, &authorization),
-            "captured" | "released" => {
-                return Err(closed(open, &authorization, "captured with other totals"));
-            }
-            _ => {}
-        }
-        if again && self.keep_open {
+        if self.is_repeated(open, &authorization, &request)? {
             return last_capture(store, open, &authorization);
         }
-
         let rule = rule(store, open, &authorization)?;
-        let told = self.told(store, open, &authorization, &rule)?;
-        let totals = self.totals(store, open, &authorization, &rule, &told)?;
-        let CaptureRequest {
-            charge, costing, ..
-        } = told;
-        let told = costing.counted_once(store, &open.customer, Some(authorization.id))?;
-
-        let settled = authorization.captured + authorization.forgiven;
-        let credits = (totals.credits - settled).or_zero();
-        let quantity = (totals.quantity - authorization.captured_quantity).max(Decimal::ZERO);
-        let booked_cost = authorization.captured_cost.unwrap_or_default();
-        let cost = told
-            .cost
-            .map(|cost| (cost - booked_cost).max(Decimal::ZERO));
-        let costs = costing::added(&told.spent, &authorization.captured_costs, cost);
-        let is_uncosted = |spent: &[ModelCost]| spent.iter().any(|one| one.cost.is_none());
-        let was_uncosted = is_uncosted(&authorization.captured_costs);
-        let adds = credits.is_positive()
-            || quantity > Decimal::ZERO
-            || cost.is_some_and(|cost| cost > Decimal::ZERO)
-            || is_uncosted(&told.spent) && !was_uncosted;
-        if self.keep_open && !adds && authorization.last_capture.is_some() {
+        let asked = self.completed(store, open, &authorization, &rule)?;
+        let totals = self.totals(store, open, &authorization, &rule, &asked)?;
+        let costing =
+            (asked.costing).counted_once(store, &open.customer, Some(authorization.id))?;
+        let added = Added::of(&totals, &costing, &authorization);
+        if self.keep_open && added.is_nothing() && authorization.last_capture.is_some() {
             return last_capture(store, open, &authorization);
         }
 
         open.asks = TopUpTrigger::Always;
         let late = authorization.status == "expired" || authorization.expires_at <= open.now;
-        let mut pins = if late {
-            Vec::new()
-        } else {
-            std::mem::take(&mut authorization.pins)
-        };
+        let mut pins = std::mem::take(&mut authorization.pins);
+        if late {
+            pins.clear();
+        }
         let revoked = pinned_in_revoked(open, &pins);
-        let parts = charge_wallet(store, open, &authorization, credits, &mut pins, &totals)?;
+        let parts = charge_wallet(
+            store,
+            open,
+            &authorization,
+            added.credits,
+            &mut pins,
+            &totals,
+        )?;
         if !self.keep_open {
             open.wallet.unhold(&pins);
             pins.clear();
         }
-        let mut entry = Entry {
-            action: Some(authorization.action.clone()),
-            quantity: Some(quantity),
-            cost,
-            costs,
-            price_version: totals.price_version,
-            authorization_id: Some(authorization.id),
-            scopes: authorization.scopes.clone(),
-            reason: if late { Some(LATE) } else { totals.reason }.map(str::to_owned),
-            dimensions: value::optional_json("dimensions", charge.stored_dimensions().as_ref())?,
-            usage: value::optional_json("usage", self.charge.usage.as_ref())?,
-            metadata: value::optional_json(
-                "metadata",
-                self.metadata.as_ref().or(authorization.metadata.as_ref()),
-            )?,
-            ..debit_entry(&parts, open.now)
-        };
-        authorization.captured += total(&parts);
-        authorization.forgiven += credits - total(&parts);
-        authorization.captured_quantity += quantity;
-        let added_cost = cost.unwrap_or_else(|| costing::known(&entry.costs));
-        authorization.captured_cost = Some(booked_cost + added_cost);
-        if !told.spent.is_empty() {
-            authorization.captured_costs = told.spent.clone();
-        }
-        authorization.last_request = Some(request);
+        open.still_held = pins.iter().map(|pin| pin.credits).sum();
         authorization.pins = pins;
+        let mut entry = Entry {
+            price_version: totals.price_version,
+            reason: if late { Some(LATE) } else { totals.reason }.map(str::to_owned),
+            dimensions: value::optional_json(
+                "dimensions",
+                asked.charge.stored_dimensions().as_ref(),
+            )?,
+            ..self.entry(&authorization, &added, &parts, open.now)?
+        };
+        let was_uncosted = is_uncosted(&authorization.captured_costs);
+        authorization.add(&added, &parts, &costing.spent);
+        authorization.last_request = Some(request);
         authorization.status = match (self.keep_open, late) {
             (false, _) => "captured",
             (true, true) => "expired",
             (true, false) => "open",
         }
         .to_owned();
-        open.still_held = authorization.pins.iter().map(|pin| pin.credits).sum();
+
         let recorded = RecordedCosts::take(store, open, &authorization, &mut entry)?;
         match &mut later {
             Some(rows) => open.book_later(store, &mut entry, Vec::new(), rows)?,
@@ -190,7 +209,7 @@ impl Capture {
             None => return Err(errors::corrupted("the ledger", "a capture was not booked")),
         }
         recorded.take_over(store, open, &entry)?;
-        told.claim(store, &open.customer, entry.id, Some(authorization.id))?;
+        costing.claim(store, &open.customer, entry.id, Some(authorization.id))?;
         authorization.first_capture = authorization.first_capture.or(Some(entry.id));
         authorization.last_capture = Some(entry.id);
         authorizations::update(store, &authorization)?;
@@ -200,14 +219,55 @@ impl Capture {
             rows.write(store)?;
         }
         owe_captured(store, open, &taken)?;
-        let answer = DebitResult::booked(open, entry.clone());
-        if was_uncosted && (told.cost.is_some() || !told.spent.is_empty()) {
-            costs::take_over_uncosted(store, open, authorization.id, entry.id)?;
+        let capture = entry.id;
+        let answer = DebitResult::booked(open, entry);
+        if was_uncosted && (costing.cost.is_some() || !costing.spent.is_empty()) {
+            costs::take_over_uncosted(store, open, authorization.id, capture)?;
         }
         Ok(answer)
     }
 
-    fn told(
+    /// Whether the last capture was of the same totals: then it is the answer. WC004 where it is closed.
+    fn is_repeated(
+        &self,
+        open: &OpenWallet,
+        authorization: &Authorization,
+        request: &[u8],
+    ) -> Result<bool> {
+        let again = authorization.last_request.as_deref() == Some(request);
+        match authorization.status.as_str() {
+            "captured" if again => Ok(true),
+            "captured" | "released" => {
+                Err(closed(open, authorization, "captured with other totals"))
+            }
+            _ => Ok(again && self.keep_open),
+        }
+    }
+
+    /// The row of a capture, as far as it is the authorization's and of what is added.
+    fn entry(
+        &self,
+        authorization: &Authorization,
+        added: &Added,
+        parts: &[Part],
+        now: Moment,
+    ) -> Result<Entry> {
+        let metadata = self.metadata.as_ref().or(authorization.metadata.as_ref());
+        Ok(Entry {
+            action: Some(authorization.action.clone()),
+            quantity: Some(added.quantity),
+            cost: added.cost,
+            costs: added.costs.clone(),
+            authorization_id: Some(authorization.id),
+            scopes: authorization.scopes.clone(),
+            usage: value::optional_json("usage", self.charge.usage.as_ref())?,
+            metadata: value::optional_json("metadata", metadata)?,
+            ..debit_entry(parts, now)
+        })
+    }
+
+    /// With what it leaves open, from the authorization.
+    fn completed(
         &self,
         store: &Store,
         open: &OpenWallet,
@@ -233,10 +293,10 @@ impl Capture {
         open: &OpenWallet,
         authorization: &Authorization,
         rule: &Rule,
-        told: &CaptureRequest,
+        asked: &CaptureRequest,
     ) -> Result<Totals> {
-        let charge = &told.charge;
-        let unread = told.costing.counts.unread.is_some();
+        let charge = &asked.charge;
+        let unread = asked.costing.counts.unread.is_some();
         let hold = Totals {
             credits: authorization.credits,
             quantity: charge.quantity.unwrap_or(Decimal::ONE),
@@ -276,7 +336,7 @@ impl Capture {
         let Some((version, price)) = rule else {
             return Ok(hold);
         };
-        let measured = measured(store, open, authorization, price, told)?;
+        let measured = measured(store, open, authorization, price, asked)?;
         let month_used = authorization.month_used;
         match charge.try_price(price, &open.asset, &measured, month_used) {
             Ok(credits) => Ok(Totals {
@@ -318,10 +378,10 @@ fn measured(
     open: &OpenWallet,
     authorization: &Authorization,
     price: &Price,
-    told: &CaptureRequest,
+    asked: &CaptureRequest,
 ) -> Result<Costing> {
-    let mut measured = told.costing.clone();
-    let guesses_counts = !told.tells_counts && price.needs_usage();
+    let mut measured = asked.costing.clone();
+    let guesses_counts = !asked.tells_counts && price.needs_usage();
     let guesses_cost = measured.cost.is_none() && price.needs_cost();
     if !guesses_counts && !guesses_cost {
         return Ok(measured);

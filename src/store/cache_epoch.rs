@@ -24,7 +24,7 @@ const ANNOUNCED: [&CStr; 7] = [
 ];
 
 thread_local! {
-    static EDITION: Cell<u64> = const { Cell::new(0) };
+    static CACHE_EPOCH: Cell<u64> = const { Cell::new(0) };
     static LISTENING: Cell<bool> = const { Cell::new(false) };
     /// The schema that plans were made for, and its announced tables.
     static SCHEMA: Cell<pg_sys::Oid> = const { Cell::new(pg_sys::Oid::INVALID) };
@@ -34,7 +34,7 @@ thread_local! {
 
 /// The cache epoch that counts now.
 pub fn current() -> u64 {
-    EDITION.get()
+    CACHE_EPOCH.get()
 }
 
 /// Whether what this transaction reads may be remembered, and what is remembered may be used.
@@ -63,7 +63,7 @@ pub fn listen() -> bool {
         }
         TABLES.set(ANNOUNCED.map(|table| pg_sys::get_relname_relid(table.as_ptr(), schema)));
     }
-    EDITION.set(EDITION.get() + 1);
+    CACHE_EPOCH.set(CACHE_EPOCH.get() + 1);
     true
 }
 
@@ -87,6 +87,6 @@ unsafe extern "C-unwind" fn announced(_: pg_sys::Datum, table: pg_sys::Oid) {
     direct_access::changed(table);
     let ours = TABLES.with(|tables| tables.try_borrow().is_ok_and(|ours| ours.contains(&table)));
     if ours || table == pg_sys::Oid::INVALID {
-        EDITION.set(EDITION.get() + 1);
+        CACHE_EPOCH.set(CACHE_EPOCH.get() + 1);
     }
 }
