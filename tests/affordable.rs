@@ -218,7 +218,7 @@ fn what_is_affordable_is_what_trying_every_amount_finds() {
         let step: Decimal = one(random, &["1", "1", "0.5", "0.25", "3", "7"])
             .parse()
             .expect("a number");
-        let told = format!("case {case}: {action} {price}, {dims}, {scopes}, step {step}");
+        let label = format!("case {case}: {action} {price}, {dims}, {scopes}, step {step}");
 
         // Every amount, by trying.
         let tried = |client: &mut Client, amounts: &str| -> Vec<(Decimal, Option<Decimal>)> {
@@ -247,13 +247,13 @@ fn what_is_affordable_is_what_trying_every_amount_finds() {
         );
         let parts: Vec<&str> = answer.split(' ').collect();
         let [amount, credits, bound] = parts[..] else {
-            panic!("{told}: {answer}");
+            panic!("{label}: {answer}");
         };
         let credits: Decimal = credits.parse().expect("credits");
         match (amount.parse::<Decimal>().ok(), payable.last()) {
             // No end: whatever is tried can be paid, at this price at most.
             (None, _) => {
-                assert_eq!(bound, "none", "{told}");
+                assert_eq!(bound, "none", "{label}");
                 let huge = tried(
                     &mut client,
                     &format!("unnest(ARRAY[{step} * 1000003, {step} * 1e13])"),
@@ -261,22 +261,22 @@ fn what_is_affordable_is_what_trying_every_amount_finds() {
                 assert!(
                     huge.iter()
                         .all(|(_, paid)| paid.is_some_and(|paid| paid <= credits)),
-                    "{told}: {huge:?}"
+                    "{label}: {huge:?}"
                 );
             }
-            (Some(amount), None) if amount.is_zero() => assert!(credits.is_zero(), "{told}"),
+            (Some(amount), None) if amount.is_zero() => assert!(credits.is_zero(), "{label}"),
             (Some(amount), Some(last)) if amount <= step * Decimal::from(STEPS) => {
-                assert_eq!((amount, credits), *last, "{told}");
+                assert_eq!((amount, credits), *last, "{label}");
             }
             (Some(amount), _) => {
                 let after = tried(
                     &mut client,
                     &format!("generate_series({amount}, {amount} + {step} * 40, {step})"),
                 );
-                assert_eq!(after[0], (amount, Some(credits)), "{told}");
+                assert_eq!(after[0], (amount, Some(credits)), "{label}");
                 assert!(
                     after[1..].iter().all(|(_, paid)| paid.is_none()),
-                    "{told}: {after:?}"
+                    "{label}: {after:?}"
                 );
             }
         }
@@ -318,19 +318,19 @@ fn what_is_affordable_is_what_trying_every_amount_finds() {
                 continue;
             }
         };
-        let told = format!("{told}, asked {asked}, at least {least:?}");
+        let label = format!("{label}, asked {asked}, at least {least:?}");
         match (
             expected,
             held.strip_prefix("t ")
                 .and_then(|held| held.split_once(' ')),
         ) {
             (Some((amount, paid)), Some((granted, credits))) => {
-                assert_eq!(granted.parse(), Ok(*amount), "{told}: {held}");
-                assert_eq!(credits.parse(), Ok(*paid), "{told}: {held}");
+                assert_eq!(granted.parse(), Ok(*amount), "{label}: {held}");
+                assert_eq!(credits.parse(), Ok(*paid), "{label}: {held}");
                 partly += u32::from(*amount + step <= asked);
             }
-            (None, None) => assert!(held.starts_with("f - "), "{told}: {held}"),
-            _ => panic!("{told}: {held}, expected {expected:?}"),
+            (None, None) => assert!(held.starts_with("f - "), "{label}: {held}"),
+            _ => panic!("{label}: {held}, expected {expected:?}"),
         }
     }
     println!(

@@ -373,7 +373,7 @@ fn the_past_is_the_same_before_and_after_it_is_booked() {
     ];
     // While time passes in steps of ten minutes, and one thing happens every so often, what is said
     // of a moment is noted then.
-    let mut told = Vec::new();
+    let mut seen = Vec::new();
     for step in 0..=72 {
         let minute = 8 * 60 + 10 * step;
         let now = format!("2100-01-01 {:02}:{:02}:00+00", minute / 60, minute % 60);
@@ -387,14 +387,14 @@ fn the_past_is_the_same_before_and_after_it_is_booked() {
             &mut client,
             "SELECT settled, owed FROM credyt.balance('ann')",
         );
-        told.push(format!("{now} {standing}"));
+        seen.push(format!("{now} {standing}"));
     }
     assert!(
-        told.iter().any(|line| !line.ends_with(" 0")),
-        "nothing was ever owed: {told:#?}"
+        seen.iter().any(|line| !line.ends_with(" 0")),
+        "nothing was ever owed: {seen:#?}"
     );
     let unbooked = past(&mut client);
-    assert_eq!(unbooked, told);
+    assert_eq!(unbooked, seen);
     let rows_before = value(&mut client, "SELECT count(*) FROM credyt.ledger");
     rows(
         &mut client,
@@ -405,7 +405,7 @@ fn the_past_is_the_same_before_and_after_it_is_booked() {
         rows_before,
         "nothing was due"
     );
-    assert_eq!(past(&mut client), told);
+    assert_eq!(past(&mut client), seen);
     let ahead = refusal(
         &mut client,
         "SELECT credyt.balance('ann', at => '2110-01-02 20:00:00Z')",

@@ -29,7 +29,7 @@ struct Call {
     debit: Option<usize>,
     /// By the debit's usage; `None`: it was not told there, or its rate was not known.
     given: Option<Decimal>,
-    told: bool,
+    with_debit: bool,
     recorded: BTreeMap<usize, Decimal>,
 }
 
@@ -151,7 +151,7 @@ fn one_life(seed: u64) {
                         units,
                         debit: Some(debits.len()),
                         given: known.then(|| rate(vendor, model) * Decimal::from(units)),
-                        told: true,
+                        with_debit: true,
                         recorded: BTreeMap::new(),
                     });
                 }
@@ -197,7 +197,7 @@ fn one_life(seed: u64) {
                     call.vendor, call.model, SOURCES[source], call.request
                 );
                 // What a debit told about its requests is its estimate of them.
-                let known = call.recorded.contains_key(&source) || call.told && source == 0;
+                let known = call.recorded.contains_key(&source) || call.with_debit && source == 0;
                 assert_eq!(value(client, &sql), if known { "t" } else { "f" });
                 if !known {
                     call.recorded.insert(source, cost);
@@ -220,7 +220,7 @@ fn one_life(seed: u64) {
                     units: 1,
                     debit: None,
                     given: None,
-                    told: false,
+                    with_debit: false,
                     recorded: BTreeMap::from([(source, cost)]),
                 });
             }
@@ -239,11 +239,11 @@ fn one_life(seed: u64) {
     // The missing rate becomes known, and another one turns out to be wrong.
     set_rate(client, "other", "new");
     let missing = values(client, "SELECT debit_id FROM credyt.uncosted_usage").len();
-    let unknown = |call: &&Call| call.told && call.best().is_none();
+    let unknown = |call: &&Call| call.with_debit && call.best().is_none();
     assert_eq!(missing, calls.iter().filter(unknown).count());
     rows(client, "SELECT * FROM credyt.recost('other')");
     for call in &mut calls {
-        if call.told && call.model == "new" {
+        if call.with_debit && call.model == "new" {
             call.given = Some(rate(call.vendor, call.model) * Decimal::from(call.units));
         }
     }
@@ -261,7 +261,7 @@ fn one_request_told_by_24_connections_counts_once() {
         &mut client,
         "SELECT id FROM credyt.debit_credits('ann', 'image')",
     );
-    let told = database.at_once(24, |nth, client| {
+    let answers = database.at_once(24, |nth, client| {
         value(
             client,
             &format!(
@@ -270,13 +270,13 @@ fn one_request_told_by_24_connections_counts_once() {
             ),
         )
     });
-    let first: Vec<&String> = told
+    let first: Vec<&String> = answers
         .iter()
         .filter(|answer| answer.ends_with(" f"))
         .collect();
     assert_eq!(first.len(), 1);
     let same = first[0].trim_end_matches(" f");
-    assert!(told.iter().all(|answer| answer.starts_with(same)));
+    assert!(answers.iter().all(|answer| answer.starts_with(same)));
     assert_eq!(
         value(&mut client, "SELECT count(*) FROM credyt.vendor_costs"),
         "1"

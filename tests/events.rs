@@ -21,9 +21,9 @@ fn one_top_up_is_asked_for_by_twenty_four_connections() {
         (0..20).filter(|_| attempt(client, debit).is_ok()).count()
     });
     assert_eq!(spent.iter().sum::<usize>(), 480);
-    let told = "SELECT type, payload->>'available' FROM credyt.events_pending ORDER BY id";
+    let events = "SELECT type, payload->>'available' FROM credyt.events_pending ORDER BY id";
     assert_eq!(
-        values(&mut client, told),
+        values(&mut client, events),
         [
             "topup.requested 240",
             "balance.low 100",
@@ -71,12 +71,12 @@ fn every_crossing_is_told_once_whatever_races() {
         FROM unnest('{50,30,10,0}'::numeric[]) AS a (threshold),
              (SELECT l.balance, lag(l.balance, 1, 0::numeric) OVER (ORDER BY l.seq) AS before FROM credyt.ledger l) m
         GROUP BY a.threshold";
-    let told = "SELECT coalesce((payload->>'threshold')::numeric, 0) AS threshold, count(*) AS told FROM credyt.events GROUP BY 1";
+    let written = "SELECT coalesce((payload->>'threshold')::numeric, 0) AS threshold, count(*) AS written FROM credyt.events GROUP BY 1";
     let wrong = format!(
-        "SELECT * FROM ({crossed}) c FULL JOIN ({told}) t USING (threshold) WHERE coalesce(c.crossed, 0) <> coalesce(t.told, 0)"
+        "SELECT * FROM ({crossed}) c FULL JOIN ({written}) t USING (threshold) WHERE coalesce(c.crossed, 0) <> coalesce(t.written, 0)"
     );
     assert_eq!(values(&mut client, &wrong), [""; 0]);
-    let many = format!("SELECT count(*) >= 3, sum(t.told) > 10 FROM ({told}) t");
+    let many = format!("SELECT count(*) >= 3, sum(t.written) > 10 FROM ({written}) t");
     assert_eq!(value(&mut client, &many), "t t");
 }
 
@@ -301,8 +301,8 @@ fn a_debit_is_two_writes_until_something_is_told() {
         assert_eq!(written(&mut client, &debit(4)), two);
     }
     // Two alerts and a top-up; then nothing until it recovers.
-    let told = written(&mut client, &debit(45));
-    assert_eq!(told, ["events 3", "ledger 1", "wallets 1"]);
+    let crossing = written(&mut client, &debit(45));
+    assert_eq!(crossing, ["events 3", "ledger 1", "wallets 1"]);
     assert_eq!(written(&mut client, &debit(4)), two);
     // In the cooldown, and beyond the cap.
     let fail = "credyt.topup_failed('acme', in_flight) FROM credyt.topups";

@@ -439,8 +439,8 @@ fn check(refused: &Refusal, call: &str) {
         "serde",
         "line 1 column",
     ] {
-        let told = format!("{} {} {}", refused.message, refused.detail, refused.hint);
-        assert!(!told.contains(trace), "{call}: {refused:?}");
+        let shown = format!("{} {} {}", refused.message, refused.detail, refused.hint);
+        assert!(!shown.contains(trace), "{call}: {refused:?}");
     }
     assert!(
         refused.message.len() < 2000 && refused.detail.len() < 2000,

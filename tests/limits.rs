@@ -317,16 +317,16 @@ fn each_event_is_written_once_whatever_races() {
     let twice = "SELECT type, payload->>'scope', payload->>'every', payload->>'counts', count(*) FROM credyt.events
                  WHERE type LIKE 'limit.%' GROUP BY 1, 2, 3, 4 HAVING count(*) <> 1";
     assert_eq!(values(&mut client, twice), [""; 0]);
-    let told = "SELECT type, payload->>'every', left(payload->>'scope', 5), count(*) > 10 FROM credyt.events
+    let events = "SELECT type, payload->>'every', left(payload->>'scope', 5), count(*) > 10 FROM credyt.events
                 WHERE type LIKE 'limit.%' GROUP BY 1, 2, 3 ORDER BY 1, 2, 3";
-    let told = values(&mut client, told);
+    let events = values(&mut client, events);
     assert!(
-        told.contains(&"limit.reached month user: t".to_owned()),
-        "{told:?}"
+        events.contains(&"limit.reached month user: t".to_owned()),
+        "{events:?}"
     );
     assert!(
-        told.contains(&"limit.warning ever key:k f".to_owned()),
-        "{told:?}"
+        events.contains(&"limit.warning ever key:k f".to_owned()),
+        "{events:?}"
     );
     // What is reached was told, and what was told is in the counts.
     let untold = "SELECT scope, every, counts FROM credyt.limits_used u WHERE used + held >= cap AND NOT EXISTS (
@@ -367,14 +367,14 @@ fn a_limit_costs_no_statement_until_it_tells() {
     // The warning is told: one row more.
     assert_eq!(written(&mut client, 6), 3);
     assert_eq!(written(&mut client, 1), 2);
-    let told = "SELECT type, payload->>'used' FROM credyt.events";
-    assert_eq!(values(&mut client, told), ["limit.warning 8"]);
+    let events = "SELECT type, payload->>'used' FROM credyt.events";
+    assert_eq!(values(&mut client, events), ["limit.warning 8"]);
     // A refusal that was told before writes nothing at all.
     let refused = "SELECT approved FROM credyt.authorize('acme', 'image', 5, scopes => '{user:a}')";
     assert_eq!(value(&mut client, refused), "f");
     assert_eq!(rows_written(&mut client, refused), 0);
     assert_eq!(
-        values(&mut client, told),
+        values(&mut client, events),
         ["limit.warning 8", "limit.reached 9"]
     );
 }

@@ -439,10 +439,10 @@ fn a_year_on_plans() {
     }
     year.compare_renewals();
     let client = &mut year.client;
-    let told = value(
+    let summary = value(
         client,
         "SELECT sum(n) || ' ledger rows: ' || string_agg(kind || ' ' || n, ', ' ORDER BY kind)
          FROM (SELECT kind, count(*) AS n FROM credyt.ledger GROUP BY kind) k",
     );
-    println!("{told}");
+    println!("{summary}");
 }

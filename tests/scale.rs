@@ -264,7 +264,7 @@ fn a_question_about_one_customer_reads_the_rows_of_one() {
     assert!(plan.contains("Hash Cond: "), "{plan}");
 
     let mut broken = Vec::new();
-    let mut told = |name: &str, cost: Result<Cost, Refusal>| match cost {
+    let mut report = |name: &str, cost: Result<Cost, Refusal>| match cost {
         Ok(Cost { read, most, took }) => {
             let took = took.as_secs_f64() * 1e3;
             println!("{name:24} {read:>9} rows, most of {most:20} {took:>10.2} ms");
@@ -282,14 +282,14 @@ fn a_question_about_one_customer_reads_the_rows_of_one() {
         Err(refusal) => broken.push(format!("{name}: {} {}", refusal.code, refusal.message)),
     };
     for (name, question) in &questions {
-        told(name, ask(&mut client, question));
+        report(name, ask(&mut client, question));
     }
     // All is in the rollups; nothing has fallen due.
     for _ in 0..2 {
         rows(&mut client, "SELECT credyt.maintain(1000000)");
     }
     for name in ["maintain()", "take_events()", "health"] {
-        told(
+        report(
             name,
             ask(&mut client, &format!("SELECT * FROM credyt.{name}")),
         );

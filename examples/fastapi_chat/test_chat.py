@@ -75,8 +75,8 @@ def events(response: httpx.Response) -> list[Json]:
     return [json.loads(line.removeprefix("data: ")) for line in response.text.splitlines() if line]
 
 
-def text(told: list[Json]) -> str:
-    return "".join(event.get("text", "") for event in told)
+def text(events: list[Json]) -> str:
+    return "".join(event.get("text", "") for event in events)
 
 
 def spent(db: psycopg.Connection[Json], customer: str) -> Json:

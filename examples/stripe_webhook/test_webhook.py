@@ -142,8 +142,8 @@ def test_packs_in_every_order(story: str, send: Callable[[Json], int], db: psyco
     events, expected = PACKS[story]
     for order in itertools.permutations(range(len(events("")))):
         customer = next(customers)
-        told = events(customer)
-        shuffled = [told[n] for n in order]
+        sent = events(customer)
+        shuffled = [sent[n] for n in order]
         deliver(send, shuffled + random.sample(shuffled, 1))
         assert wallet(db, customer) == expected, [f"{e['type']} {e['data']['object'].get('status')}" for e in shuffled]
 
@@ -156,8 +156,8 @@ def test_a_dispute_after_credits_were_spent(
         customer = next(customers)
         deliver(send, pack(customer))
         db.execute("SELECT credyt.debit_credits(%s, 'chat', credits => 2000)", [customer])
-        told = [disputed(customer, "created", "needs_response"), disputed(customer, "closed", status)]
-        deliver(send, [told[n] for n in order] * 2)
+        sent = [disputed(customer, "created", "needs_response"), disputed(customer, "closed", status)]
+        deliver(send, [sent[n] for n in order] * 2)
         settled, owed, _ = wallet(db, customer)
         assert (settled, owed) == expected[:2]
 
@@ -263,8 +263,8 @@ def test_plans_in_every_order(
 ) -> None:
     for order in itertools.permutations(range(len(story("")))):
         customer = next(customers)
-        told = story(customer)
-        events = [told[n] for n in order]
+        sent = story(customer)
+        events = [sent[n] for n in order]
         deliver(send, events + random.sample(events, 1))
         billed = db.execute("SELECT sum(paid) FROM credyt.grant_balances WHERE customer = %s", [customer]).fetchone()
         plans = db.execute("SELECT plan FROM credyt.renewals WHERE customer = %s", [customer]).fetchall()
@@ -290,8 +290,8 @@ def test_seats_in_every_order(send: Callable[[Json], int], db: psycopg.Connectio
     start, end = months(1)
     for order in itertools.permutations(range(5)):
         customer = next(customers)
-        told = seats_added(customer)
-        events = [told[n] for n in order]
+        sent = seats_added(customer)
+        events = [sent[n] for n in order]
         deliver(send, events + random.sample(events, 1))
         grants = db.execute(
             "SELECT credits, paid, effective_at FROM credyt.grant_balances WHERE customer = %s ORDER BY id", [customer]
@@ -322,13 +322,13 @@ def test_coming_back_within_a_period_in_every_order(
         ])  # fmt: skip
         now, month_later = NOW - 2, NOW + 30 * DAY
         bill = invoice(c, "price_pro", now, month_later, 2000 * seats, "subscription_create", seats=seats, again="_2")
-        told = [
+        sent = [
             subscribed(c, "deleted", now - 1, "price_pro", start, end, status="canceled"),
             subscribed(c, "created", now, "price_pro", now, month_later, seats=seats, again="_2"),
             subscribed(c, "updated", now + 1, "price_pro", now, month_later, seats=seats, again="_2"),
             event("invoice.paid", now, bill),
         ]
-        events = [told[n] for n in order]
+        events = [sent[n] for n in order]
         deliver(send, events + random.sample(events, 1))
         assert wallet(db, c) == (1000 * seats, 0, 20 * seats), [(e["type"], e["created"]) for e in events]
         seen = db.execute("SELECT quantity, status FROM credyt.subscriptions WHERE customer = %s", [c]).fetchall()

@@ -50,19 +50,19 @@ impl Server {
                 ("CREDYT_OWNER", std::process::id().to_string()),
             ],
         );
-        Server::told(&exports)
+        Server::from_exports(&exports)
     }
 
     /// A standby of this server, which follows it and takes reads only.
     pub fn standby(&self) -> Server {
         let owner = ("CREDYT_OWNER", std::process::id().to_string());
-        Server::told(&script(&["standby", &self.folder], &[owner]))
+        Server::from_exports(&script(&["standby", &self.folder], &[owner]))
     }
 
     /// A base backup of this server, not started, with these lines in its settings.
     pub fn copy(&self, settings: &[String]) -> Server {
         let owner = ("CREDYT_OWNER", std::process::id().to_string());
-        let copy = Server::told(&script(&["copy", &self.folder], &[owner]));
+        let copy = Server::from_exports(&script(&["copy", &self.folder], &[owner]));
         let mut file = std::fs::OpenOptions::new()
             .append(true)
             .open(copy.data_directory().join("postgresql.conf"))
@@ -76,10 +76,10 @@ impl Server {
     /// Moves this server, which is stopped, to another Postgres with pg_upgrade.
     pub fn upgraded(&self, pg_config: &str) -> Server {
         let owner = ("CREDYT_OWNER", std::process::id().to_string());
-        Server::told(&script(&["upgrade", &self.folder, pg_config], &[owner]))
+        Server::from_exports(&script(&["upgrade", &self.folder, pg_config], &[owner]))
     }
 
-    fn told(exports: &str) -> Server {
+    fn from_exports(exports: &str) -> Server {
         Server {
             folder: exported(exports, "CREDYT_SERVER"),
             connect: exported(exports, "CREDYT_URL"),
