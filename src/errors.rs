@@ -321,7 +321,7 @@ pub fn node_refused(node: &str, why: &str) -> Error {
 pub fn already_distributed() -> Error {
     not_ready(
         "the tables of credyt_pg are distributed already",
-        "SELECT * FROM citus_tables; shows how.",
+        "SELECT * FROM pg_dist_partition; shows how.",
     )
 }
 

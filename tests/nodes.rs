@@ -103,3 +103,133 @@ fn no_statement_that_updates_or_deletes_calls_a_volatile_function() {
     }
     assert!(changing > 20, "only {changing} statements were found");
 }
+
+/// Statements that lock rows of several customers at once. Each has another form for a cluster, which the code takes there.
+const LOCK_SEVERAL: &[&str] = &[
+    "e.id = ANY ($1) AND e.acknowledged_at IS NULL AND",
+    "l.id = ANY ($1) AND l.acknowledged_at IS NULL",
+    "e.acknowledged_at <= $1 - interval '1 day'",
+    "u.period_end <= $1 LIMIT $2",
+    "w.customer = r.customer AND w.asset = r.asset",
+];
+
+/// A row is locked on the node that has it.
+#[test]
+fn rows_are_locked_of_one_customer_or_of_the_books() {
+    let locks = |text: &str| {
+        [
+            "FOR UPDATE",
+            "FOR NO KEY UPDATE",
+            "FOR SHARE",
+            "FOR KEY SHARE",
+        ]
+        .iter()
+        .any(|lock| text.contains(lock))
+    };
+    let mut several = Vec::new();
+    let mut found = 0;
+    let texts = texts();
+    for (at, (file, text)) in texts
+        .iter()
+        .enumerate()
+        .filter(|(_, (_, text))| locks(text))
+    {
+        found += 1;
+        // A statement is put together of texts that follow one another.
+        let begin = texts[..at]
+            .iter()
+            .rposition(|(_, text)| text.contains("SELECT ") || text.contains("DELETE "));
+        let whole: String = match text.contains("SELECT ") {
+            true => text.clone(),
+            false => texts[begin.unwrap_or(at)..=at]
+                .iter()
+                .map(|(_, text)| text.as_str())
+                .collect(),
+        };
+        let of_one = whole.contains(".customer = $1") || whole.contains("credyt.expiry_notices");
+        // Made by a macro: of one wallet, or of what is due.
+        let by_macro = text.trim_start().starts_with("FOR ") && file == "wallets.rs";
+        if !of_one && !by_macro && !LOCK_SEVERAL.iter().any(|known| whole.contains(known)) {
+            several.push(format!("{file}: {whole}"));
+        }
+    }
+    assert_eq!(several, Vec::<String>::new());
+    assert!(found >= 8, "only {found} statements were found");
+}
+
+/// Citus takes no LATERAL without a FROM: what it is given in place of a view has none.
+#[test]
+fn no_view_of_a_cluster_has_a_lateral_without_from() {
+    let views = fs::read_to_string(concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/src/store/cluster_views.sql"
+    ))
+    .expect("the views");
+    for (at, _) in views.match_indices("LATERAL (") {
+        let mut depth = 0;
+        let inner: String = views[at + "LATERAL ".len()..]
+            .chars()
+            .take_while(|c| {
+                depth += i32::from(*c == '(') - i32::from(*c == ')');
+                depth > 0
+            })
+            .collect();
+        assert!(inner.contains("FROM "), "{inner}");
+    }
+}
+
+/// Each node runs an update by itself, after the coordinator's has changed its tables: every step is one that may be
+/// repeated.
+#[test]
+fn an_update_can_be_repeated() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/sql");
+    for file in fs::read_dir(folder).expect("sql") {
+        let path = file.expect("a file").path();
+        let name = path
+            .file_name()
+            .expect("a name")
+            .to_string_lossy()
+            .into_owned();
+        if !(name.starts_with("credyt_pg--") && name.ends_with(".sql")) {
+            continue;
+        }
+        let script = fs::read_to_string(&path).expect("UTF-8");
+        for step in not_repeatable(&script) {
+            panic!("{name}: {step}");
+        }
+    }
+    for step in [
+        "CREATE TABLE credyt.a (b int);",
+        "ALTER TABLE credyt.a ADD COLUMN b int;",
+        "CREATE INDEX a_b ON credyt.a (b);",
+        "ALTER TABLE credyt.a DROP COLUMN b;",
+    ] {
+        assert_eq!(not_repeatable(step).len(), 1, "{step}");
+    }
+    for step in [
+        "CREATE TABLE IF NOT EXISTS credyt.a (b int);",
+        "ALTER TABLE credyt.a ADD COLUMN IF NOT EXISTS b int;",
+        "CREATE OR REPLACE FUNCTION credyt.f() RETURNS int LANGUAGE sql AS $$ SELECT 1 $$;",
+    ] {
+        assert_eq!(not_repeatable(step), [""; 0], "{step}");
+    }
+}
+
+/// The lines that change tables or indexes and fail the second time.
+fn not_repeatable(script: &str) -> Vec<&str> {
+    let steps = [
+        ("CREATE TABLE ", "IF NOT EXISTS"),
+        ("CREATE INDEX ", "IF NOT EXISTS"),
+        ("CREATE UNIQUE INDEX ", "IF NOT EXISTS"),
+        ("ADD COLUMN ", "IF NOT EXISTS"),
+        ("DROP COLUMN ", "IF EXISTS"),
+        ("DROP TABLE ", "IF EXISTS"),
+        ("DROP INDEX ", "IF EXISTS"),
+    ];
+    let fails = |line: &&str| {
+        steps
+            .iter()
+            .any(|(step, guard)| line.contains(step) && !line.contains(&format!("{step}{guard}")))
+    };
+    script.lines().filter(fails).collect()
+}

@@ -29,6 +29,11 @@ CREATE FUNCTION credyt.distribute(shards int DEFAULT 32) RETURNS int
 COMMENT ON FUNCTION credyt.distribute(int) IS
     'Distributes the tables over the nodes of a Citus cluster, by customer; returns the number of tables.';
 
+CREATE FUNCTION credyt.keep_call_here(internal) RETURNS internal
+    AS 'MODULE_PATHNAME', 'credyt_keep_call_here' LANGUAGE c STRICT;
+COMMENT ON FUNCTION credyt.keep_call_here(internal) IS
+    'Planner support: keeps Citus from delegating a call about no customer, or of a role that cannot log in.';
+
 -- With the rights of the extension's owner: else pg_stat_activity hides other users' sessions. Texts of
 -- queries are not shown.
 CREATE FUNCTION credyt.old_snapshots()
@@ -189,14 +194,15 @@ FROM (
     GROUP BY u.vendor, u.model, u.reason
     UNION ALL
     -- A state of 900 grants is far longer than this: only long ones are opened and counted, and no wallet is
-    -- read where every state fits into its row.
+    -- read where every state fits into its row. (An empty table: its rows are in shards, if anywhere.)
     SELECT 'warning', 'many_grants',
            format('the wallet of %s (%s) has %s open grants; beyond 1000 it takes no more, and each slows down its debits',
                   w.customer, w.asset, g.grants),
            'give fewer and larger grants, or let them end (expires_at)', NULL
     FROM credyt.wallets w CROSS JOIN LATERAL (SELECT count(*) AS grants FROM credyt.grants(w.state) OFFSET 0) g
     WHERE pg_column_size(w.state) > 8000 AND g.grants >= 900
-      AND (SELECT pg_relation_size(c.reltoastrelid) FROM pg_class c WHERE c.oid = 'credyt.wallets'::regclass) > 0
+      AND (SELECT pg_relation_size(c.reltoastrelid) > 0 OR pg_relation_size(c.oid) = 0
+           FROM pg_class c WHERE c.oid = 'credyt.wallets'::regclass)
 ) f;
 COMMENT ON VIEW credyt.health IS
     'What is wrong, or soon will be? A row for each finding. Cheap enough to be read every minute.';

@@ -20,3 +20,18 @@ BEGIN
             format('credyt.%s, its arguments as the keys of a JSON object; a key with null is left out.', f.name));
     END LOOP;
 END $$;
+
+-- What a cluster delegates to the node of the customer: all of these that write no table of the books, and read or
+-- write nothing of another customer.
+DO $$
+DECLARE
+    f regprocedure;
+BEGIN
+    FOR f IN
+        SELECT p.oid FROM pg_proc p JOIN pg_proc r ON r.pronamespace = p.pronamespace AND r.proname = p.proname
+        WHERE p.pronamespace = 'credyt'::regnamespace AND p.proargnames[1] = 'customer' AND r.proargnames[1] = 'request'
+          AND p.proname NOT IN ('transfer', 'revoke_payment', 'erase_customer', 'set_price_list', 'verify')
+    LOOP
+        EXECUTE format('ALTER FUNCTION %s SUPPORT credyt.keep_call_here', f);
+    END LOOP;
+END $$;

@@ -106,6 +106,7 @@ FROM (VALUES
     ('function', 'distribute', '{}'),
     -- What only the other functions and the triggers call, with the owner's rights.
     ('function', 'keep_period', '{}'),
+    ('function', 'keep_call_here', '{}'),
     ('function', 'repriced', '{}'),
     ('function', 'known_cost', '{}'),
     ('function', 'total', '{}'),

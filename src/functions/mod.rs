@@ -110,6 +110,7 @@ exported::sql_functions! {
     "credyt_alert_rules" => events::alert_rules;
     "credyt_topup_rules" => events::topup_rules;
     "credyt_distribute" => cluster::distribute;
+    "credyt_keep_call_here" => cluster::keep_call_here;
     "credyt_allow" => access::allow;
     "credyt_disallow" => access::disallow;
     "credyt_wallet_in" => wallet_type::input;

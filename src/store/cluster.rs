@@ -58,11 +58,33 @@ pub(super) fn within_queries<R>(body: impl FnOnce() -> R) -> R {
 }
 
 /// Whether the table is there in which Citus keeps what it has distributed.
-fn has_citus() -> bool {
+pub fn has_citus() -> bool {
     let catalog = pg_sys::Oid::from(pg_sys::PG_CATALOG_NAMESPACE);
     // SAFETY: a lookup by name.
     let table = unsafe { pg_sys::get_relname_relid(c"pg_dist_partition".as_ptr(), catalog) };
     table != pg_sys::Oid::INVALID
+}
+
+/// Whether the current role is one that cannot log in.
+pub fn is_without_login() -> bool {
+    // SAFETY: a lookup by the role's id; the row is read before it is let go of.
+    unsafe {
+        let role = pg_sys::Datum::from(pg_sys::GetUserId());
+        let row = pg_sys::SearchSysCache1(pg_sys::SysCacheIdentifier::AUTHOID as i32, role);
+        if row.is_null() {
+            return true;
+        }
+        let login = pg_sys::Anum_pg_authid_rolcanlogin as pg_sys::AttrNumber;
+        let mut is_null = false;
+        let can = pg_sys::SysCacheGetAttr(
+            pg_sys::SysCacheIdentifier::AUTHOID as i32,
+            row,
+            login,
+            &mut is_null,
+        );
+        pg_sys::ReleaseSysCache(row);
+        is_null || can.value() == 0
+    }
 }
 
 fn asks(store: &Store) -> Result<bool> {
@@ -72,15 +94,32 @@ fn asks(store: &Store) -> Result<bool> {
     Ok(rows.count() > 0)
 }
 
-/// The tables of a customer's rows, wallets first, and those of the books, which every node has.
+/// Of the tables that are not distributed: those of a customer's rows, wallets first, and those of the books, which every
+/// node has.
 static TABLES: Statement = Statement {
     sql: "SELECT c.relname::text, coalesce(a.attnotnull AND c.relname <> 'customer_price_lists', false) AS is_customers
           FROM pg_catalog.pg_class c
           LEFT JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attname = 'customer' AND NOT a.attisdropped
           WHERE c.relnamespace = 'credyt'::regnamespace AND c.relkind = 'r'
+            AND NOT EXISTS (SELECT FROM pg_catalog.pg_dist_partition p WHERE p.logicalrelid = c.oid)
           ORDER BY is_customers, c.relname = 'wallets' DESC, c.relname",
     args: &[],
 };
+
+static HOLD_SHARD: Statement = Statement {
+    sql: "SELECT pg_catalog.lock_shard_metadata(5, ARRAY[
+              pg_catalog.get_shard_id_for_distribution_column('credyt.wallets', $1)])",
+    args: &[TEXT],
+};
+
+/// Keeps a customer's shard where it is until the transaction ends, for who is about to lock a row of it. Citus does so for
+/// writes only, and a row lock stays behind on the old node: two calls could each have locked the wallet.
+pub(super) fn hold_shard(store: &Store, customer: &str) -> Result<()> {
+    match is_distributed() {
+        true => HOLD_SHARD.run(store, &[value::text(customer)]).map(|_| ()),
+        false => Ok(()),
+    }
+}
 
 /// The functions whose rights Citus makes the same on every node.
 pub(super) fn distributed_functions(store: &Store) -> Result<Vec<String>> {
@@ -110,6 +149,14 @@ pub(super) fn run_on_workers(store: &Store, command: &str) -> Result<()> {
     }
 }
 
+/// What the tables were distributed for: an update of the extension may have put back objects of one server, or have brought
+/// new ones. A comment is in no dump of the extension, so it does not come back on one server.
+const NOTE_VERSION: &str = "DO $$ BEGIN EXECUTE pg_catalog.format('COMMENT ON FUNCTION credyt.distribute(int) IS %L',
+    'Distributed for version ' || (SELECT e.extversion FROM pg_catalog.pg_extension e WHERE e.extname = 'credyt_pg')); END $$";
+
+const IS_OF_THIS_VERSION: &str = "SELECT pg_catalog.obj_description('credyt.distribute(int)'::regprocedure, 'pg_proc')
+    = 'Distributed for version ' || e.extversion FROM pg_catalog.pg_extension e WHERE e.extname = 'credyt_pg'";
+
 /// Refuses (55000) a cluster that the tables cannot be distributed over as it is.
 pub fn check_cluster(store: &Store) -> Result<()> {
     let first = |sql: &str| -> Result<bool> {
@@ -119,14 +166,11 @@ pub fn check_cluster(store: &Store) -> Result<()> {
     if !has_citus() {
         return Err(errors::no_citus());
     }
-    if first(
-        "SELECT EXISTS (SELECT FROM pg_catalog.pg_dist_partition p JOIN pg_catalog.pg_class c ON c.oid = p.logicalrelid
-                        WHERE c.relnamespace = 'credyt'::regnamespace)",
-    )? {
-        return Err(errors::already_distributed());
-    }
     if !first("SELECT g.groupid = 0 FROM pg_catalog.pg_dist_local_group g")? {
         return Err(errors::not_the_coordinator());
+    }
+    if is_distributed() && first(IS_OF_THIS_VERSION)? {
+        return Err(errors::already_distributed());
     }
     if !first("SELECT EXISTS (SELECT FROM pg_catalog.pg_dist_node n WHERE n.groupid = 0)")? {
         return Err(errors::coordinator_not_in_cluster());
@@ -162,7 +206,7 @@ pub fn check_cluster(store: &Store) -> Result<()> {
     }
 }
 
-/// Distributes the tables over this many shards. How many tables.
+/// Distributes the tables over this many shards, those that are not yet distributed. How many tables.
 pub fn distribute(store: &Store, shards: i32) -> Result<usize> {
     // Reports read the ledger alone on a cluster.
     store.command("TRUNCATE credyt.rollup_progress, credyt.margin_days, credyt.margin_customers, credyt.margin_scopes,
@@ -187,5 +231,11 @@ pub fn distribute(store: &Store, shards: i32) -> Result<usize> {
         );
         erasure::with_permit(table, || store.command(&leftovers))?;
     }
+    // Whole calls go to the node of their customer, within transactions, too.
+    store.command(
+        "SELECT pg_catalog.create_distributed_function(p.oid, 'customer', colocate_with => 'credyt.wallets', force_delegation => true)
+         FROM pg_catalog.pg_proc p WHERE p.prosupport = 'credyt.keep_call_here'::regproc",
+    )?;
+    store.command(NOTE_VERSION)?;
     Ok(tables.len())
 }

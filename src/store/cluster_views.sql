@@ -171,8 +171,14 @@ WITH limited AS NOT MATERIALIZED (
     CROSS JOIN LATERAL credyt.limits(w.state) AS l
     CROSS JOIN LATERAL credyt.limit_period(l.every, a.timezone, w.at) AS p
 )
+-- A limit of a user or key of its own counts in place of that of user:* or key:*.
 SELECT u.customer, u.asset, u.scope,
-       coalesce(max(u.period_start), u.now_start) AS period_start, coalesce(max(u.period_end), u.now_end) AS period_end,
+       CASE WHEN bool_or(u.limited = u.scope)
+            THEN coalesce(max(u.period_start) FILTER (WHERE u.limited = u.scope), max(u.now_start) FILTER (WHERE u.limited = u.scope))
+            ELSE coalesce(max(u.period_start), max(u.now_start)) END AS period_start,
+       CASE WHEN bool_or(u.limited = u.scope)
+            THEN coalesce(max(u.period_end) FILTER (WHERE u.limited = u.scope), max(u.now_end) FILTER (WHERE u.limited = u.scope))
+            ELSE coalesce(max(u.period_end), max(u.now_end)) END AS period_end,
        coalesce(max(u.cap) FILTER (WHERE u.limited = u.scope), max(u.cap)) AS cap,
        coalesce(sum(u.used) FILTER (WHERE u.limited = u.scope), sum(u.used)) AS used,
        coalesce(sum(u.held) FILTER (WHERE u.limited = u.scope), sum(u.held)) AS held, u.every, u.counts
@@ -211,7 +217,7 @@ FROM (
                    ELSE l.limited = ANY (h.scopes) OR credyt.matches_action(l.limited, h.action) END
     ) h
 ) u
-GROUP BY u.customer, u.asset, u.scope, u.every, u.counts, u.now_start, u.now_end
+GROUP BY u.customer, u.asset, u.scope, u.every, u.counts
 HAVING bool_or(u.limited = u.scope) OR sum(u.used) <> 0 OR sum(u.held) <> 0;
 
 CREATE OR REPLACE FUNCTION credyt.uncosted_since(since timestamptz)

@@ -387,6 +387,7 @@ fn find_at(
             Some(read_values(&[row.values, vec![place]].concat())?)
         }
         None => {
+            cluster::hold_shard(store, customer)?;
             let rows = LOCK.run(store, &[value::text(customer), value::text(asset)])?;
             rows.read_first()?
         }
@@ -487,6 +488,7 @@ pub fn book_overdue(store: &Store, batch: i32) -> Result<usize> {
 
 /// Locks a wallet unless another session has locked it.
 pub(super) fn try_lock(store: &Store, customer: &str, asset: &str) -> Result<bool> {
+    cluster::hold_shard(store, customer)?;
     let rows = TRY_LOCK.run(store, &[value::text(customer), value::text(asset)])?;
     Ok(rows.count() > 0)
 }

@@ -68,7 +68,7 @@ SELECT seq, occurred_at::date, created_at::date, kind, credits, balance FROM cre
 
 -- Who is on which plan
 SELECT customer, plan, version, quantity, status, starts_at, period_start, period_end, paid_through, next_plan, grant_id IS NULL AS nothing FROM credyt.subscriptions ORDER BY customer;
-SELECT g.kind, g.credits, g.effective_at::date FROM credyt.subscriptions s JOIN credyt.grant_balances g ON g.id = s.grant_id;
+SELECT g.kind, g.credits, g.effective_at::date FROM credyt.grant_balances g WHERE (g.customer, g.id) IN (SELECT s.customer, s.grant_id FROM credyt.subscriptions s);
 \o /dev/null
 SELECT credyt.subscribe('later', 'pro', starts_at => '2027-01-31');
 SELECT credyt.subscribe('pays', 'pro', paid_through => '2026-12-01');
