@@ -2,7 +2,7 @@
 # scripts/build.sh <pg_config>            builds the extension for that Postgres
 # scripts/build.sh <pg_config> install    builds it and puts it into that Postgres; with DESTDIR=folder below that folder
 # scripts/build.sh <pg_config> uninstall  takes it out again
-# scripts/build.sh <pg_config> clippy     lints what is compiled for that Postgres
+# scripts/build.sh <pg_config> clippy     lints the extension (tests and programs are linted without Postgres)
 # There is one target folder for each major version, so that going from one to another rebuilds nothing.
 set -euo pipefail
 here=$(dirname "$0")/..
@@ -55,7 +55,7 @@ else
     exit 1
 fi
 if [ "${2:-}" = clippy ]; then
-    exec scripts/step.sh "Lints of the extension" cargo clippy --release --all-targets --features "pg$major" -- -D warnings
+    exec scripts/step.sh "Lints of the extension" cargo clippy --release --lib --features "pg$major" -- -D warnings
 fi
 what="Building for PostgreSQL $major"
 [ -f "$out/release/lib$name.so" ] || what+=" (minutes, the first time)"
