@@ -7,8 +7,8 @@ use std::mem::MaybeUninit;
 use pgrx::PgTupleDesc;
 use pgrx::pg_sys::{self, Datum, Oid};
 
-use super::direct_access;
 use super::statement::{FromRow, Store, read_values};
+use super::{cluster, direct_access};
 use crate::errors::Result;
 use crate::ledger::interrupt;
 use crate::sql_types::value::{self, Value};
@@ -40,7 +40,9 @@ pub fn find<T: FromRow>(
 ) -> Result<Option<Vec<T>>> {
     // SAFETY: what is opened here is closed again, by Postgres itself where an error ends it.
     unsafe {
-        if !direct_access::is_possible() || pg_sys::IsInParallelMode() {
+        // On a cluster the rows are in shards, and the table is empty.
+        let is_elsewhere = cluster::is_distributed() || pg_sys::IsInParallelMode();
+        if is_elsewhere || !direct_access::is_possible() {
             return Ok(None);
         }
         let schema = pg_sys::get_namespace_oid(c"credyt".as_ptr(), true);
@@ -113,21 +115,25 @@ unsafe fn index(
     let Some(name) = book.index else {
         return Ok(Oid::INVALID);
     };
-    // SAFETY: an index of an open table does not go away; the parts of it are there while it is open.
+    // SAFETY: parts of an open index. Its lock is kept, since it is opened again to be read.
     unsafe {
         let oid = pg_sys::get_relname_relid(name.as_ptr(), schema);
         if oid == Oid::INVALID || pg_sys::IndexGetRelation(oid, true) != table {
             return Err(NotAsDeclared);
         }
-        let index = pg_sys::index_open(oid, LOCK);
+        let index = pg_sys::try_relation_open(oid, LOCK);
+        if index.is_null() {
+            return Err(NotAsDeclared);
+        }
         let about = &*(*index).rd_index;
         let columns = about.indkey.values.as_slice(about.indnkeyatts as usize);
         let begins = columns.iter().map(|column| *column as usize);
         let is_declared = about.indisvalid
+            && !about.indcheckxmin
             && (*(*index).rd_rel).relam == pg_sys::BTREE_AM_OID
             && begins.take(searched.len()).eq(searched.iter().copied())
             && pg_sys::RelationGetIndexPredicate(index).is_null();
-        pg_sys::index_close(index, LOCK);
+        pg_sys::relation_close(index, pg_sys::NoLock as i32);
         match is_declared {
             true => Ok(oid),
             false => Err(NotAsDeclared),

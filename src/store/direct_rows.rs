@@ -513,6 +513,10 @@ unsafe fn insert_rows(table: Table, rows: &[Vec<Value>], done: &mut usize) -> Wa
         let executor = server::CreateExecutorState();
         let state = server::CatalogOpenIndexes(relation);
         for row in rows {
+            // By a jump, as every error in a section: `interrupt::check` would unwind.
+            if (&raw const pg_sys::InterruptPending).read_volatile() != 0 {
+                server::ProcessInterrupts();
+            }
             for (at, value) in row.iter().enumerate() {
                 *(*slot).tts_values.add(at) = value.unwrap_or(Datum::null());
                 *(*slot).tts_isnull.add(at) = value.is_none();

@@ -89,6 +89,7 @@ unsafe extern "C-unwind" {
         slot: *mut TupleTableSlot,
     );
     pub fn datumCopy(value: Datum, by_value: bool, length: i32) -> Datum;
+    pub fn ProcessInterrupts();
     pub fn CreateExecutorState() -> *mut EState;
     pub fn FreeExecutorState(state: *mut EState);
     pub fn CatalogOpenIndexes(table: Relation) -> CatalogIndexState;
