@@ -171,7 +171,9 @@ fn argument(kind: &str, wallet: &str) -> String {
 fn calls(client: &mut Client) -> Vec<(String, String)> {
     let wallet = value(client, "SELECT state::text FROM credyt.wallets LIMIT 1");
     let wallet = format!("{}::credyt.wallet", quoted(&wallet));
-    let sql = "SELECT p.oid::int8 || ' ' || p.proname FROM pg_proc p WHERE p.pronamespace = 'credyt'::regnamespace";
+    // SQL cannot call what returns `internal`.
+    let sql = "SELECT p.oid::int8 || ' ' || p.proname FROM pg_proc p
+               WHERE p.pronamespace = 'credyt'::regnamespace AND p.prorettype <> 'internal'::regtype";
     let functions = values(client, sql);
     let mut calls = Vec::new();
     for line in functions {
