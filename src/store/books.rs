@@ -40,9 +40,8 @@ pub fn find<T: FromRow>(
 ) -> Result<Option<Vec<T>>> {
     // SAFETY: what is opened here is closed again, by Postgres itself where an error ends it.
     unsafe {
-        // On a cluster the rows are in shards, and the table is empty.
-        let is_elsewhere = cluster::is_distributed() || pg_sys::IsInParallelMode();
-        if is_elsewhere || !direct_access::is_possible() {
+        if !direct_access::is_possible() || cluster::is_citus_loaded() || pg_sys::IsInParallelMode()
+        {
             return Ok(None);
         }
         let schema = pg_sys::get_namespace_oid(c"credyt".as_ptr(), true);

@@ -65,6 +65,12 @@ pub fn has_citus() -> bool {
     table != pg_sys::Oid::INVALID
 }
 
+/// Whether Citus is loaded: then any table may be an empty one whose rows are in shards, and become so at any moment.
+pub(super) fn is_citus_loaded() -> bool {
+    // SAFETY: reads a setting, if it is known.
+    unsafe { !pg_sys::GetConfigOption(c"citus.version".as_ptr(), true, false).is_null() }
+}
+
 /// Whether the current role is one that cannot log in.
 pub fn is_without_login() -> bool {
     // SAFETY: a lookup by the role's id; the row is read before it is let go of.

@@ -6,6 +6,7 @@ use std::ffi::{CStr, CString};
 use pgrx::PgTupleDesc;
 use pgrx::pg_sys::{self, Oid};
 
+use super::cluster;
 use super::direct_access::DirectTable;
 use super::server;
 use super::statement::{WALLET, wallet_type};
@@ -79,7 +80,7 @@ unsafe fn is_plain(table: pg_sys::Relation, is_updated: bool) -> bool {
             && !fires
             && constraints.is_none_or(|constraints| constraints.num_check == 0)
             && pg_sys::RelationGetFKeyList(table).is_null()
-            && pg_sys::GetConfigOption(c"citus.version".as_ptr(), true, false).is_null()
+            && !cluster::is_citus_loaded()
     }
 }
 
