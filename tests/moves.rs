@@ -101,6 +101,7 @@ fn calls(client: &mut Client, volatile: bool) -> Vec<(String, String)> {
                     WHEN p.proname = 'debit_many' THEN '''[{{"customer": "ann", "action": "image"}}]'''
                     WHEN p.proname = 'capture_many' THEN '(SELECT jsonb_build_array(jsonb_build_object(''customer'', customer, ''authorization_id'', id))
                         FROM credyt.authorizations WHERE customer = ''ann'' AND idempotency_key = ''hold'')'
+                    WHEN p.proname = 'known_cost' THEN '''[]'''
                     WHEN p.proname = 'grant_many' THEN '''[{{"customer": "ann", "credits": 1}}]'''
                     WHEN a.name = 'ids' THEN '(SELECT array_agg(id) FROM credyt.events)'
                     WHEN a.type = 'credyt.wallet'::regtype THEN '(SELECT state FROM credyt.wallets LIMIT 1)'
