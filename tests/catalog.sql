@@ -24,7 +24,9 @@ fact (what, name, says) AS (
     UNION ALL
     SELECT 'schema', n.nspname, n.nspowner::regrole::text FROM pg_namespace n WHERE n.nspname = 'credyt'
     UNION ALL
-    SELECT 'function', p.name, concat_ws(' ', p.proowner::regrole, p.prosupport, pg_get_functiondef(p.oid)) FROM routine p
+    SELECT 'function', p.name, concat_ws(' ', p.proowner::regrole, p.prosupport, CASE p.prokind WHEN 'a' THEN
+        (SELECT concat_ws(' ', p.proparallel, a.aggtransfn, a.aggcombinefn, a.aggtranstype::regtype, a.agginitval) FROM pg_aggregate a WHERE a.aggfnoid = p.oid)
+        ELSE pg_get_functiondef(p.oid) END) FROM routine p
     UNION ALL
     SELECT 'relation', c.name, concat_ws(' ', c.relkind, c.relowner::regrole, c.relpersistence, c.relreplident, c.relrowsecurity, c.relforcerowsecurity,
         (SELECT a.amname FROM pg_am a WHERE a.oid = c.relam), array_to_string(c.reloptions, ','),
