@@ -322,7 +322,10 @@ SELECT id AS held FROM credyt.authorize('{"customer": "j", "action": "image"}'::
 SELECT credyt.extend(jsonb_build_object('customer', 'j', 'authorization_id', :'hold', 'ttl_seconds', 600));
 SELECT credyt.capture(jsonb_build_object('customer', 'j', 'authorization_id', :'hold'));
 SELECT credyt.release(jsonb_build_object('customer', 'j', 'authorization_id', :'held'));
+SELECT id AS held FROM credyt.authorize('j', 'image') \gset
+SELECT credyt.capture_many(jsonb_build_array(jsonb_build_object('customer', 'j', 'authorization_id', :'held')));
 SELECT credyt.record_cost(jsonb_build_object('customer', 'j', 'debit_id', :'debit', 'vendor', 'acme', 'cost', 0.01));
+SELECT credyt.known_cost('[{"cost": "0.01"}]'), (SELECT count(*) FROM credyt.rolled_up_to()), (SELECT count(*) FROM credyt.direct_access_counts());
 SELECT credyt.refund(jsonb_build_object('customer', 'j', 'debit_id', :'debit'));
 SELECT credyt.revoke_grant(jsonb_build_object('customer', 'j', 'grant_id', :'given'));
 SELECT credyt.transfer('{"customer": "j", "to_customer": "k", "credits": 3}'::jsonb);

@@ -121,7 +121,7 @@ fn calls(client: &mut Client, volatile: bool) -> Vec<(String, String)> {
                               WHERE nth <= p.pronargs - p.pronargdefaults) a ON true
            WHERE p.pronamespace = 'credyt'::regnamespace AND (p.provolatile = 'v') = {volatile}
              AND p.prorettype NOT IN ('trigger'::regtype, 'cstring'::regtype) AND 'internal'::regtype <> ALL (p.proargtypes)
-             AND p.proname <> 'wallet_in' AND p.proargnames[1] IS DISTINCT FROM 'request'
+             AND p.prokind <> 'a' AND p.proname <> 'wallet_in' AND p.proargnames[1] IS DISTINCT FROM 'request'
            GROUP BY p.oid, p.proname, by_name ORDER BY 1"#
     );
     let lines = values(client, &sql);
