@@ -474,6 +474,7 @@ for at in 0 1 2; do
         echo "CREATE TABLE IF NOT EXISTS credyt.notes (customer text, id uuid, note text, PRIMARY KEY (customer, id));"
     } > "$script"
 done
+on 0 shop -c "COMMENT ON FUNCTION credyt.distribute(int) IS 'Distributed for version 0.0.9'"
 on 0 shop -c "ALTER EXTENSION credyt_pg UPDATE"
 for at in 0 1 2; do is "an update reaches node $at" "$(on $at shop -c "SELECT extversion FROM pg_extension WHERE extname = 'credyt_pg'")" "$version"; done
 is "and shards" "$(on 0 shop -c "SELECT count(*), count(note) FROM credyt.events")" "$(on 0 shop -c "SELECT count(*), 0 FROM credyt.events")"
