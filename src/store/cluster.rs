@@ -214,6 +214,10 @@ pub fn check_cluster(store: &Store) -> Result<()> {
 
 /// Distributes the tables over this many shards, those that are not yet distributed. How many tables.
 pub fn distribute(store: &Store, shards: i32) -> Result<usize> {
+    // One connection to each node: Citus demands it where tables and functions are distributed after an update.
+    store.command(
+        "SELECT pg_catalog.set_config('citus.multi_shard_modify_mode', 'sequential', true)",
+    )?;
     // Reports read the ledger alone on a cluster.
     store.command("TRUNCATE credyt.rollup_progress, credyt.margin_days, credyt.margin_customers, credyt.margin_scopes,
                    credyt.usage_days")?;
