@@ -128,7 +128,7 @@ static STANDS_IN: Statement = Statement {
 /// The asset, or WC009.
 pub fn asset(store: &Store, name: &str) -> Result<Rc<Asset>> {
     let cache_epoch = cache_epoch::current();
-    if cache_epoch::remembers() {
+    if cache_epoch::sees_commits() {
         let known = ASSETS.with_borrow(|assets| assets.get(name).cloned());
         if let Some(asset) = known.filter(|asset| asset.cache_epoch == cache_epoch) {
             return Ok(asset);
@@ -152,7 +152,7 @@ pub fn asset(store: &Store, name: &str) -> Result<Rc<Asset>> {
         prices: RefCell::default(),
         price_lists: RefCell::default(),
     });
-    if cache_epoch::remembers() {
+    if cache_epoch::sees_commits() {
         CLOCK.set((cache_epoch, stands_in));
         ASSETS.with_borrow_mut(|assets| {
             assets.retain(|_, asset| asset.cache_epoch == cache_epoch);
@@ -243,12 +243,12 @@ pub fn check_ahead(store: &Store, at: Moment, changed_at: Moment) -> Result<()> 
 pub fn stands_in(store: &Store) -> Result<Option<Moment>> {
     let cache_epoch = cache_epoch::current();
     let (seen_in, moment) = CLOCK.get();
-    if cache_epoch::remembers() && seen_in == cache_epoch {
+    if cache_epoch::sees_commits() && seen_in == cache_epoch {
         return Ok(moment);
     }
     let rows = STANDS_IN.run(store, &[])?;
     let moment = rows.read_first()?;
-    if cache_epoch::remembers() {
+    if cache_epoch::sees_commits() {
         CLOCK.set((cache_epoch, moment));
     }
     Ok(moment)

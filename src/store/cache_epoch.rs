@@ -37,12 +37,8 @@ pub fn current() -> u64 {
     CACHE_EPOCH.get()
 }
 
-/// Whether what this transaction reads may be remembered, and what is remembered may be used.
-pub fn remembers() -> bool {
-    sees_commits()
-}
-
-/// Whether every statement of this transaction sees what was committed before it (READ COMMITTED).
+/// Whether every statement of this transaction sees what was committed before it (READ COMMITTED): only then may what it
+/// reads be remembered, and what is remembered be used.
 pub fn sees_commits() -> bool {
     // SAFETY: reads a variable of the backend.
     unsafe { pg_sys::XactIsoLevel < pg_sys::XACT_REPEATABLE_READ as i32 }

@@ -487,7 +487,7 @@ fn remember(store: &Store, cache_epoch: u64, keep: impl FnOnce(&mut VendorCache)
 }
 
 fn may_remember(store: &Store, cache_epoch: u64) -> bool {
-    cache_epoch::remembers() && store.sees_latest() && cache_epoch == cache_epoch::current()
+    cache_epoch::sees_commits() && store.sees_latest() && cache_epoch == cache_epoch::current()
 }
 
 /// A bounded map: when it is full it is emptied.
@@ -499,7 +499,7 @@ fn keep<T>(map: &mut HashMap<String, T>, key: &str, value: T) {
 }
 
 fn vendor(store: &Store, name: &str) -> Result<Rc<Vendor>> {
-    if cache_epoch::remembers()
+    if cache_epoch::sees_commits()
         && let Some(vendor) = remembered(|known| known.vendors.get(name).cloned())
     {
         return Ok(vendor);
@@ -559,7 +559,7 @@ fn read_vendor(store: &Store, name: &str) -> Result<Vendor> {
 
 /// How a vendor's answers are read, if anything says so.
 fn definition(store: &Store, id: &str) -> Result<Option<Rc<Definition>>> {
-    if cache_epoch::remembers()
+    if cache_epoch::sees_commits()
         && let Some(definition) = remembered(|known| known.definitions.get(id).cloned())
     {
         return Ok(definition);
@@ -582,7 +582,7 @@ fn definition(store: &Store, id: &str) -> Result<Option<Rc<Definition>>> {
 }
 
 fn model(store: &Store, vendor: &Vendor, name: &str) -> Result<Rc<Model>> {
-    if cache_epoch::remembers()
+    if cache_epoch::sees_commits()
         && let Some(model) = vendor.models.borrow().get(name).cloned()
     {
         return Ok(model);
