@@ -64,7 +64,12 @@ copy_programs() { # folder of the programs: what the server's user cannot read i
     local root=${bin%/env/pg??/*} name
     [ "$root" != "$bin" ] || { say "The user that the server runs as cannot read $bin."; exit 1; }
     name=${bin#"$root"/env/}; name=${name%%/*}
-    cp -r "$root/env/$name" "$dir/$name"
+    # A test of upgrades may put a script there while another test copies, and take it away: cp ends with an error, and goes again.
+    local try
+    for try in 1 2 3 4 5 6 7 8; do
+        ! cp -r "$root/env/$name" "$dir" 2>"$dir/log" || break
+    done
+    [ -d "$dir/$name" ] && [ ! -s "$dir/log" ] || { cat "$dir/log" >&2; false; }
     echo "$dir/${bin#"$root"/env/}" > "$dir/bin"
 }
 

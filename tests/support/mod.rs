@@ -13,7 +13,7 @@ pub mod sql;
 use postgres::{Client, NoTls};
 use std::io::Write;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 /// A running server, stopped and removed when dropped.
 pub struct Server {
@@ -156,12 +156,12 @@ fn script(arguments: &[&str], environment: &[(&str, String)]) -> String {
     let output = Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/server.sh"))
         .args(arguments)
         .envs(environment.iter().map(|(name, value)| (name, value)))
-        .stderr(Stdio::inherit())
         .output()
         .expect("scripts/server.sh can be run");
     assert!(
         output.status.success() || std::thread::panicking(),
-        "scripts/server.sh {arguments:?} failed"
+        "scripts/server.sh {arguments:?} failed:\n{}",
+        String::from_utf8_lossy(&output.stderr)
     );
     String::from_utf8(output.stdout).expect("UTF-8")
 }
