@@ -75,6 +75,27 @@ fn nothing_counts_columns_by_hand() {
     }
 }
 
+/// The machinery in `table.rs` alone numbers arguments.
+#[test]
+fn arguments_are_given_by_name() {
+    let numbered = |line: &str| {
+        let mut after = line.split('$').skip(1);
+        after.any(|rest| {
+            let digits = rest.chars().take_while(char::is_ascii_digit).count();
+            rest[..digits].parse::<u32>().is_ok_and(|number| number > 2)
+        })
+    };
+    let found: Vec<String> = wrong(&["functions", "store"], numbered)
+        .into_iter()
+        .filter(|place| !place.starts_with("table.rs") && !place.starts_with("rollups.rs"))
+        .collect();
+    assert_eq!(
+        found, [""; 0],
+        "a statement of three or more arguments names them: declare it with query!, or the table with table! and insert!"
+    );
+    assert!(numbered("WHERE a = $1 AND b = $12") && !numbered("WHERE a = $2"));
+}
+
 /// A row read, or a list indexed, at a place that is written as a number.
 fn counts(line: &str) -> bool {
     let readers = [

@@ -146,7 +146,10 @@ fn rows_are_locked_of_one_customer_or_of_the_books() {
                 .map(|(_, text)| text.as_str())
                 .collect(),
         };
-        let of_one = whole.contains(".customer = $1") || whole.contains("credyt.expiry_notices");
+        let of_one = [".customer = $1", ".customer = :customer"]
+            .iter()
+            .any(|one| whole.contains(one))
+            || whole.contains("credyt.expiry_notices");
         // Made by a macro: of one wallet, or of what is due.
         let by_macro = text.trim_start().starts_with("FOR ") && file == "wallets.rs";
         if !of_one && !by_macro && !LOCK_SEVERAL.iter().any(|known| whole.contains(known)) {

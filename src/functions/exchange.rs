@@ -3,10 +3,10 @@
 use pgrx::pg_sys;
 
 use crate::errors::{self, Result};
-use crate::sql_types::{Args, row, value};
+use crate::sql_types::Args;
 use crate::store::Store;
 use crate::store::assets;
-use crate::store::exchange::{self, NewRate};
+use crate::store::exchange;
 
 pub fn set_exchange_rate(args: &Args) -> Result<Option<pg_sys::Datum>> {
     let currency = read_currency(args, "currency")?;
@@ -22,26 +22,11 @@ pub fn set_exchange_rate(args: &Args) -> Result<Option<pg_sys::Datum>> {
     if rate.is_zero() {
         return Err(errors::invalid("rate", "it is zero"));
     }
-    let new = NewRate {
-        currency: &currency,
-        to_currency: &to_currency,
-        rate,
-        effective_at,
-    };
-    let (version, from, now) = Store::write(|store| {
+    let new = Store::write(|store| {
         let now = assets::now(store)?;
-        let (version, from) = exchange::set(store, &new, now)?;
-        Ok((version, from, now))
+        exchange::set(store, &currency, &to_currency, rate, effective_at, now)
     })?;
-    row! {
-        currency: value::text(&currency),
-        to_currency: value::text(&to_currency),
-        version: value::int(version),
-        rate: value::decimal(rate),
-        effective_at: value::optional_moment(from),
-        created_at: value::moment(now),
-    }
-    .datum(args)
+    new.into_row()?.datum(args)
 }
 
 /// A code of three capital letters.

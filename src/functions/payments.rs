@@ -231,7 +231,7 @@ fn lock<'a>(
         .map(|grant| (grant.customer, grant.asset))
         .collect();
     for paid in periods {
-        if let Some(known) = plans::by_id(store, &request.customer, paid.subscription)? {
+        if let Some(known) = plans::by_id(store, &request.customer, paid.subscription_id)? {
             names.insert((request.customer.clone(), known.asset));
         }
     }
@@ -298,7 +298,7 @@ fn stop_periods(
     wallets: &mut Wallets,
 ) -> Result<()> {
     for paid in periods {
-        let Some(mut known) = plans::by_id(store, customer, paid.subscription)? else {
+        let Some(mut known) = plans::by_id(store, customer, paid.subscription_id)? else {
             continue;
         };
         let subscription = &mut known.subscription;

@@ -235,7 +235,7 @@ pub fn subscribe(args: &Args) -> Result<Option<pg_sys::Datum>> {
                 let first = running.subscription.started.or(running.subscription.next);
                 if let (Some(payment), Some(since)) = (&payment, first) {
                     let periods = PaidPeriods {
-                        subscription: id,
+                        subscription_id: id,
                         since,
                         until: None,
                     };
@@ -271,7 +271,7 @@ pub fn subscribe(args: &Args) -> Result<Option<pg_sys::Datum>> {
             if let Some(payment) = &payment {
                 // Without a gate it is the first period's.
                 let periods = PaidPeriods {
-                    subscription: id,
+                    subscription_id: id,
                     since: new.starts_at,
                     until: paid_through,
                 };
@@ -589,7 +589,7 @@ pub fn pay_subscription(args: &Args) -> Result<Option<pg_sys::Datum>> {
                 let running = subscription.started.or(subscription.next);
                 let since = before.filter(|before| *before < paid_through).or(running);
                 let periods = since.map(|since| PaidPeriods {
-                    subscription: id,
+                    subscription_id: id,
                     since,
                     until: Some(paid_through).filter(|until| *until > since),
                 });

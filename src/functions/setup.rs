@@ -84,7 +84,7 @@ pub fn set_price(args: &Args) -> Result<Option<pg_sys::Datum>> {
     if rule != Json::Null {
         Price::parse(&rule).map_err(|why| errors::invalid("price", why))?;
     }
-    let (version, new) = Store::write(|store| {
+    let new = Store::write(|store| {
         assets::lock(store, &asset)?;
         let now = assets::now(store)?;
         let from = effective_at.unwrap_or(now);
@@ -95,6 +95,7 @@ pub fn set_price(args: &Args) -> Result<Option<pg_sys::Datum>> {
             ));
         }
         let new = NewPrice {
+            version: prices::next_version(store, &asset, &action)?,
             asset,
             action,
             customer,
@@ -103,10 +104,10 @@ pub fn set_price(args: &Args) -> Result<Option<pg_sys::Datum>> {
             effective_at: from,
             created_at: now,
         };
-        Ok((prices::set(store, &new)?, new))
+        prices::set(store, &new)?;
+        Ok(new)
     })?;
-    let row = new.into_row()?.and(row! { version: value::int(version) });
-    row.datum(args)
+    new.into_row()?.datum(args)
 }
 
 pub fn set_price_list(args: &Args) -> Result<Option<pg_sys::Datum>> {
@@ -125,15 +126,7 @@ pub fn set_price_list(args: &Args) -> Result<Option<pg_sys::Datum>> {
         }
         price_lists::set(store, &customer, &asset, price_list.as_deref(), as_of, now)
     })?;
-    row! {
-        customer: value::text(&customer),
-        asset: value::text(&asset),
-        version: value::int(set.version),
-        price_list: value::optional_text(set.price_list.as_deref()),
-        as_of: value::optional_moment(set.as_of),
-        effective_at: value::moment(set.effective_at),
-    }
-    .datum(args)
+    set.into_row()?.datum(args)
 }
 
 pub fn quote(args: &Args) -> Result<Option<pg_sys::Datum>> {

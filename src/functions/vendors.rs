@@ -67,33 +67,14 @@ pub fn set_vendor_rate(args: &Args) -> Result<Option<pg_sys::Datum>> {
         Json::Null => (Json::Null, "USD".to_owned()),
         rates => read_own(&rates).map_err(|why| refuse(&why))?,
     };
-    let (version, from, now) = Store::write(|store| {
+    let new = Store::write(|store| {
         let now = assets::now(store)?;
         if stored == Json::Null && !vendors::has_own(store, &vendor, &model)? {
             return Err(refuse("there is no rate of yours to withdraw"));
         }
-        let (version, from) = vendors::set(
-            store,
-            &vendor,
-            &model,
-            &stored,
-            &currency,
-            effective_at,
-            now,
-        )?;
-        Ok((version, from, now))
+        vendors::set(store, &vendor, &model, stored, currency, effective_at, now)
     })?;
-    row! {
-        vendor: value::text(&vendor),
-        model: value::text(&model),
-        version: value::int(version),
-        source: value::text("own"),
-        currency: value::text(&currency),
-        rates: value::json("rates", &stored)?,
-        effective_at: value::optional_moment(from),
-        created_at: value::moment(now),
-    }
-    .datum(args)
+    new.into_row()?.datum(args)
 }
 
 pub fn vendor_cost(args: &Args) -> Result<Option<pg_sys::Datum>> {

@@ -57,6 +57,12 @@ impl<S: SqlType, T: Field<S>> Field<S> for Option<T> {
     }
 }
 
+impl<S: SqlType, T: Field<S>> Field<S> for &T {
+    fn value(&self, column: &str) -> Result<Value> {
+        (*self).value(column)
+    }
+}
+
 impl<T: FromColumn> FromColumn for Option<T> {
     fn from_value(value: Value) -> Result<Option<T>> {
         match value {
@@ -164,6 +170,7 @@ written! {
     Moment as timestamptz: |moment| value::moment(*moment);
     Uuid as uuid: |id| value::uuid(*id);
     Wallet as wallet: |wallet| value::bytes(&packed::pack(wallet));
+    &[u8] as wallet: |packed| value::bytes(packed);
     TablePlace as tid: |place| value::table_place(place);
     Vec<u8> as bytea: |bytes| value::bytes(bytes);
     pg_sys::Datum as jsonb: |jsonb| Some(*jsonb);
@@ -185,6 +192,13 @@ impl Field<types::texts> for Vec<String> {
 
     fn element(&self, _: &str) -> Result<Value> {
         Ok(value::printed_texts(Some(self)))
+    }
+}
+
+impl Field<types::texts> for Vec<Kind> {
+    fn value(&self, column: &str) -> Result<Value> {
+        let texts: Vec<String> = self.iter().map(Kind::to_string).collect();
+        texts.value(column)
     }
 }
 

@@ -4,7 +4,8 @@
 //! `credyt.capabilities`. So nothing else has to be kept, and a dump keeps it.
 
 use super::cluster;
-use super::statement::{BOOL, Statement, Store, TEXT, TEXTS};
+use super::statement::{Query, Statement, Store, TEXT};
+use super::table::query;
 use crate::errors::Result;
 use crate::sql_types::value;
 
@@ -69,33 +70,33 @@ static ALL_ALLOWED: Statement = Statement {
     args: &[],
 };
 
-/// What stands between GRANT and TO for all objects of a capability ($1) that are not part of others ($2), and whether
-/// other nodes have to be told. On a cluster ($3) a view's reader needs the rights of its tables, too; Citus itself tells
-/// the nodes of tables and of some functions ($4).
-static RIGHTS: Statement = Statement {
-    sql: "WITH object AS (
-              SELECT 'EXECUTE ON FUNCTION ' AS what, p.oid::regprocedure::text AS name, c.spend, c.events, c.operate, c.report
-              FROM credyt.capabilities c
-              JOIN pg_catalog.pg_proc p ON p.pronamespace = 'credyt'::regnamespace AND p.proname = c.name
-              WHERE c.kind = 'function'
-              UNION ALL
-              SELECT 'SELECT ON ', r.oid::regclass::text, c.spend, c.events, c.operate, c.report OR $3 AND c.kind = 'table'
-              FROM credyt.capabilities c
-              JOIN pg_catalog.pg_class r ON r.relnamespace = 'credyt'::regnamespace AND r.relname = c.name
-              WHERE c.kind IN ('view', 'table')
-          )
-          SELECT o.what || string_agg(o.name, ', ' ORDER BY o.name), n.is_alone
-          FROM object o
-          CROSS JOIN LATERAL (
-              SELECT coalesce(array_agg(g.what), '{}') AS given
-              FROM (VALUES ('spend', o.spend), ('events', o.events), ('operate', o.operate), ('report', o.report)) AS g (what, given)
-              WHERE g.given
-          ) g
-          CROSS JOIN LATERAL (SELECT $3 AND starts_with(o.what, 'EXECUTE') AND o.name <> ALL ($4) AS is_alone) n
-          WHERE $1 = ANY (g.given) AND NOT g.given && $2
-          GROUP BY o.what, n.is_alone",
-    args: &[TEXT, TEXTS, BOOL, TEXTS],
-};
+query! {
+    /// What stands between GRANT and TO for all objects of a capability that are not part of others, and whether
+    /// other nodes have to be told. On a cluster a view's reader needs the rights of its tables, too; Citus itself tells
+    /// the nodes of tables and of some functions, which are alike.
+    Rights(what: text, others: texts, on_cluster: boolean, alike: texts):
+    "WITH object AS (
+         SELECT 'EXECUTE ON FUNCTION ' AS what, p.oid::regprocedure::text AS name, c.spend, c.events, c.operate, c.report
+         FROM credyt.capabilities c
+         JOIN pg_catalog.pg_proc p ON p.pronamespace = 'credyt'::regnamespace AND p.proname = c.name
+         WHERE c.kind = 'function'
+         UNION ALL
+         SELECT 'SELECT ON ', r.oid::regclass::text, c.spend, c.events, c.operate, c.report OR :on_cluster AND c.kind = 'table'
+         FROM credyt.capabilities c
+         JOIN pg_catalog.pg_class r ON r.relnamespace = 'credyt'::regnamespace AND r.relname = c.name
+         WHERE c.kind IN ('view', 'table')
+     )
+     SELECT o.what || string_agg(o.name, ', ' ORDER BY o.name), n.is_alone
+     FROM object o
+     CROSS JOIN LATERAL (
+         SELECT coalesce(array_agg(g.what), '{}') AS given
+         FROM (VALUES ('spend', o.spend), ('events', o.events), ('operate', o.operate), ('report', o.report)) AS g (what, given)
+         WHERE g.given
+     ) g
+     CROSS JOIN LATERAL (SELECT :on_cluster AND starts_with(o.what, 'EXECUTE') AND o.name <> ALL (:alike) AS is_alone) n
+     WHERE :what = ANY (g.given) AND NOT g.given && :others
+     GROUP BY o.what, n.is_alone"
+}
 
 static GRANT: Statement = Statement {
     sql: "SELECT pg_catalog.format('GRANT %s TO %I', $1, $2)",
@@ -173,13 +174,13 @@ fn rights(
         true => cluster::distributed_functions(store)?,
         false => Vec::new(),
     };
-    let args = [
-        value::text(what.name()),
-        value::texts(Some(&others)),
-        value::bool(on_cluster),
-        value::texts(Some(&alike)),
-    ];
-    RIGHTS.run(store, &args)?.read_all()
+    let query = Rights {
+        what: what.name(),
+        others,
+        on_cluster,
+        alike,
+    };
+    query.run(store)?.read_all()
 }
 
 fn run(store: &Store, command: &Statement, role: &str, rights: &[(String, bool)]) -> Result<()> {

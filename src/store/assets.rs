@@ -13,8 +13,8 @@ use super::cache_epoch;
 use super::notices;
 use super::price_lists;
 use super::prices::PriceBook;
-use super::statement::{INT, Statement, Store, TEXT, TIME};
-use super::table::{insert, sql, table};
+use super::statement::{Statement, Store, TEXT};
+use super::table::{column, insert, sql, table};
 use crate::errors::{self, Result};
 use crate::ledger::alerts::Notice;
 use crate::ledger::price::Rounding;
@@ -83,21 +83,14 @@ static ASSET: Statement = Statement {
 
 static ASSETS_BOOK: Book = Book {
     name: c"assets",
-    wanted: &[
-        ("asset", TEXT),
-        ("scale", INT),
-        ("rounding", TEXT),
-        ("currency", TEXT),
-        ("timezone", TEXT),
-        ("created_at", TIME),
-    ],
+    wanted: Definition::DECLARED,
     searched: &["asset"],
     index: None,
 };
 
 static CLOCK_BOOK: Book = Book {
     name: c"clock",
-    wanted: &[("now", TIME)],
+    wanted: &[column!(now as timestamptz)],
     searched: &[],
     index: None,
 };

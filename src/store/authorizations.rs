@@ -8,8 +8,8 @@ use super::cluster;
 use super::direct_access::{self, AUTHORIZATIONS};
 use super::direct_rows::KeyPart;
 use super::ledger::read_parts;
-use super::statement::{Columns, Statement, Store, TEXT, TEXTS, TIME, UUID, UUIDS, read_values};
-use super::table::{insert, place, sql, table};
+use super::statement::{Columns, Query, Statement, Store, TEXT, TEXTS, UUID, UUIDS, read_values};
+use super::table::{insert, place, query, sql, table};
 use crate::errors::Result;
 use crate::ledger::interrupt::checked;
 use crate::ledger::margin::ModelCost;
@@ -102,18 +102,26 @@ static MARK_EXPIRED: Statement = Statement {
     args: &[TEXT, UUID],
 };
 
-static ENDED: Statement = Statement {
-    sql: "SELECT h.id, h.expires_at, h.pins FROM credyt.authorizations h
-          WHERE h.customer = $1 AND h.asset = $2 AND h.status = 'open' AND h.expires_at <= $3
-          ORDER BY h.expires_at, h.id",
-    args: &[TEXT, TEXT, TIME],
-};
+table! {
+    struct EndedRow {
+        id: Uuid as uuid,
+        expires_at: Moment as timestamptz,
+        pins: Vec<Pin> as jsonb,
+    }
+}
 
-static NEXT_END: Statement = Statement {
-    sql: "SELECT min(h.expires_at) FROM credyt.authorizations h
-          WHERE h.customer = $1 AND h.asset = $2 AND h.status = 'open' AND h.expires_at > $3",
-    args: &[TEXT, TEXT, TIME],
-};
+query! {
+    Ended(customer: text, asset: text, now: timestamptz):
+    "SELECT ", EndedRow::COLUMNS, " FROM credyt.authorizations h
+     WHERE h.customer = :customer AND h.asset = :asset AND h.status = 'open' AND h.expires_at <= :now
+     ORDER BY h.expires_at, h.id"
+}
+
+query! {
+    NextEnd(customer: text, asset: text, now: timestamptz):
+    "SELECT min(h.expires_at) FROM credyt.authorizations h
+     WHERE h.customer = :customer AND h.asset = :asset AND h.status = 'open' AND h.expires_at > :now"
+}
 
 static ASSETS_OF: Statement = Statement {
     sql: "SELECT h.asset, k.nth FROM unnest($1, $2) WITH ORDINALITY AS k (customer, id, nth)
@@ -189,28 +197,28 @@ pub fn mark_expired(store: &Store, customer: &str, ids: &[Uuid]) -> Result<()> {
 
 /// The holds of a wallet that have ended and still pin credits, the first to end first.
 pub fn ended(store: &Store, customer: &str, asset: &str, now: Moment) -> Result<Vec<EndedHold>> {
-    let args = [
-        value::text(customer),
-        value::text(asset),
-        value::moment(now),
-    ];
-    let rows = ENDED.run(store, &args)?;
-    rows.iter()
-        .map(|row| {
-            let (id, at, pins) = row.read()?;
-            Ok(EndedHold { id, at, pins })
-        })
-        .collect()
+    let query = Ended {
+        customer,
+        asset,
+        now,
+    };
+    let rows: Vec<EndedRow> = query.run(store)?.read_all()?;
+    let hold = |row: EndedRow| EndedHold {
+        id: row.id,
+        at: row.expires_at,
+        pins: row.pins,
+    };
+    Ok(rows.into_iter().map(hold).collect())
 }
 
 /// When the next open hold of a wallet ends.
 pub fn next_end(store: &Store, customer: &str, asset: &str, now: Moment) -> Result<Option<Moment>> {
-    let args = [
-        value::text(customer),
-        value::text(asset),
-        value::moment(now),
-    ];
-    NEXT_END.run(store, &args)?.read_one()
+    let query = NextEnd {
+        customer,
+        asset,
+        now,
+    };
+    query.run(store)?.read_one()
 }
 
 /// The asset of an authorization, which never changes; `None` where the customer has none with

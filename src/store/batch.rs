@@ -12,10 +12,11 @@ use super::assets;
 use super::cluster;
 use super::ledger::{NewRows, TakenKey};
 use super::periods;
-use super::statement::{BYTES, BYTES_LIST, Columns, Statement, Store, TEXT, TEXTS, TIME, TIMES};
-use super::table::{insert_all, sql};
+use super::statement::{Columns, Statement, Store, TEXT, TEXTS};
+use super::table::{insert_all, sql, table};
 use super::wallets::{self, Found, OpenWallet, WalletRow};
 use crate::errors::{self, Result};
+use crate::ledger::Moment;
 use crate::ledger::interrupt::checked;
 use crate::sql_types::field::Nth;
 use crate::sql_types::value;
@@ -47,11 +48,26 @@ static OPEN_ALL: Statement = insert_all!(
     " ON CONFLICT (customer, asset) DO UPDATE SET status = w.status WHERE false"
 );
 
+table! {
+    /// A wallet that is written back; its state is packed.
+    struct WrittenWallet {
+        customer: String as text,
+        asset: String as text,
+        state: Vec<u8> as bytea,
+        next_due_at: Option<Moment> as timestamptz,
+    }
+}
+
 static WRITE_ALL: Statement = Statement {
-    sql: "UPDATE credyt.wallets w SET state = r.state::credyt.wallet, next_due_at = r.next_due_at
-          FROM unnest($1, $2, $3, $4) AS r (customer, asset, state, next_due_at)
-          WHERE w.customer = r.customer AND w.asset = r.asset",
-    args: &[TEXTS, TEXTS, BYTES_LIST, TIMES],
+    sql: sql!(
+        "UPDATE credyt.wallets w SET state = r.state::credyt.wallet, next_due_at = r.next_due_at
+         FROM unnest(",
+        WrittenWallet::PLACES,
+        ") AS r (",
+        WrittenWallet::COLUMNS,
+        ") WHERE w.customer = r.customer AND w.asset = r.asset"
+    ),
+    args: WrittenWallet::LISTS,
 };
 
 /// Whose wallets, each in which asset, in the order in which they are locked.
@@ -183,7 +199,7 @@ impl Batch {
             return Ok(Some(taken));
         }
         let one_by_one = cluster::is_distributed();
-        let mut columns = Columns::new(&[TEXT, TEXT, BYTES, TIME]);
+        let mut columns = Columns::new(WrittenWallet::ELEMENTS);
         for (open, seq) in &mut self.wallets {
             if open.wallet.seq != *seq {
                 let state = open.state()?;
@@ -191,12 +207,13 @@ impl Batch {
                     open.write(store, &state)?;
                     continue;
                 }
-                columns.push(vec![
-                    value::text(&open.customer),
-                    value::text(&open.asset.name),
-                    value::bytes(&state),
-                    value::optional_moment(open.due_in_row()),
-                ]);
+                let row = WrittenWallet {
+                    customer: open.customer.clone(),
+                    asset: open.asset.name.clone(),
+                    state,
+                    next_due_at: open.due_in_row(),
+                };
+                columns.push(row.elements()?);
             }
         }
         if columns.is_empty() {

@@ -8,6 +8,7 @@ use pgrx::PgTupleDesc;
 use pgrx::pg_sys::{self, Datum, Oid};
 
 use super::statement::{FromRow, Store, read_values};
+use super::table::Column;
 use super::{cluster, direct_access};
 use crate::errors::Result;
 use crate::ledger::interrupt;
@@ -17,7 +18,7 @@ use crate::sql_types::value::{self, Value};
 pub struct Book {
     pub name: &'static CStr,
     /// The columns that are read, and those that are searched, the latter in the order of the index.
-    pub wanted: &'static [(&'static str, Oid)],
+    pub wanted: &'static [Column],
     pub searched: &'static [&'static str],
     /// The index that is searched by; without one the table has few rows.
     pub index: Option<&'static CStr>,
@@ -89,7 +90,7 @@ unsafe fn places(table: pg_sys::Relation, book: &Book) -> Option<(Vec<usize>, Ve
         let place = columns.iter().position(is_it)?;
         (columns.get(place)?.atttypid == kind).then_some(place + 1)
     };
-    let wanted = book.wanted.iter().map(|(name, kind)| place(name, *kind));
+    let wanted = book.wanted.iter().map(|one| place(one.name, one.kind));
     let searched = book
         .searched
         .iter()

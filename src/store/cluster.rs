@@ -188,7 +188,7 @@ pub fn check_cluster(store: &Store) -> Result<()> {
     }
     // The function loads the library, which compares its version with that of the SQL objects.
     let nodes = store.query(
-        "SELECT r.nodename || ':' || r.nodeport, r.success, r.result
+        "SELECT r.nodename || ':' || r.nodeport, CASE WHEN r.success THEN 'it has version ' ELSE '' END || r.result
          FROM (SELECT n.nodename, n.nodeport, a.success, a.result
                FROM pg_catalog.run_command_on_all_nodes(
                         $$SELECT e.extversion FROM pg_catalog.pg_extension e
@@ -198,16 +198,9 @@ pub fn check_cluster(store: &Store) -> Result<()> {
             OR r.result IS DISTINCT FROM (SELECT e.extversion FROM pg_catalog.pg_extension e WHERE e.extname = 'credyt_pg')
          ORDER BY 1",
     )?;
-    let first: Option<(String, bool, Option<String>)> = nodes.read_first()?;
+    let first: Option<(String, Option<String>)> = nodes.read_first()?;
     match first {
-        Some((node, answered, said)) => {
-            let said = said.unwrap_or_default();
-            let why = match answered {
-                true => format!("it has version {said}"),
-                false => said,
-            };
-            Err(errors::node_not_ready(&node, &why))
-        }
+        Some((node, why)) => Err(errors::node_not_ready(&node, &why.unwrap_or_default())),
         None => Ok(()),
     }
 }

@@ -8,8 +8,8 @@ use uuid::Uuid;
 
 use super::authorizations::{self, Authorization};
 use super::ledger::Entry;
-use super::statement::{FromRow, Reader, Statement, Store, TEXT, TIME, UUID};
-use super::table::{insert, sql, table};
+use super::statement::{FromRow, Query, Reader, Statement, Store, TEXT, UUID};
+use super::table::{insert, query, sql, table};
 use crate::errors::{self, Result};
 use crate::ledger::Moment;
 use crate::ledger::costing::{self, KnownCost, Source};
@@ -185,26 +185,18 @@ static CLAIM: Statement = insert!(
     " ON CONFLICT (customer, vendor, vendor_request_id, source) DO NOTHING"
 );
 
-static CLAIM_OF: Statement = Statement {
-    sql: sql!(
-        "SELECT ",
-        Claim::COLUMNS,
-        " FROM credyt.vendor_requests r
-          WHERE r.customer = $1 AND r.vendor = $2 AND r.vendor_request_id = $3 AND r.source = $4"
-    ),
-    args: &[TEXT, TEXT, TEXT, TEXT],
-};
+query! {
+    ClaimOf(customer: text, vendor: text, request: text, source: text):
+    "SELECT ", Claim::COLUMNS, " FROM credyt.vendor_requests r
+     WHERE r.customer = :customer AND r.vendor = :vendor AND r.vendor_request_id = :request AND r.source = :source"
+}
 
-static ANY_CLAIM: Statement = Statement {
-    sql: sql!(
-        "SELECT ",
-        Claim::COLUMNS,
-        " FROM credyt.vendor_requests r
-          WHERE r.customer = $1 AND r.vendor = $2 AND r.vendor_request_id = $3
-          ORDER BY r.debit_id IS NULL, r.authorization_id IS NULL"
-    ),
-    args: &[TEXT, TEXT, TEXT],
-};
+query! {
+    AnyClaimOf(customer: text, vendor: text, request: text):
+    "SELECT ", Claim::COLUMNS, " FROM credyt.vendor_requests r
+     WHERE r.customer = :customer AND r.vendor = :vendor AND r.vendor_request_id = :request
+     ORDER BY r.debit_id IS NULL, r.authorization_id IS NULL"
+}
 
 macro_rules! cost {
     ($condition:literal) => {
@@ -222,15 +214,14 @@ static BY_ID: Statement = Statement {
     args: &[TEXT, UUID],
 };
 
-/// Those of a debit; and those of its authorization, where $3 says which, that were recorded before
-/// it was captured.
-static OF_DEBIT: Statement = Statement {
-    sql: cost!(
-        "c.customer = $1 AND (c.debit_id = $2 OR c.authorization_id = $3 AND c.debit_id IS NULL)
+query! {
+    /// Those of a debit; and those of its authorization, where there is one, that were recorded before it was captured.
+    OfDebit(customer: text, debit: uuid, authorization: uuid):
+    cost!(
+        "c.customer = :customer AND (c.debit_id = :debit OR c.authorization_id = :authorization AND c.debit_id IS NULL)
          ORDER BY c.seq"
-    ),
-    args: &[TEXT, UUID, UUID],
-};
+    )
+}
 
 /// Most authorizations have none: to see that costs less than to select all columns of none.
 static ANY_OF_AUTHORIZATION: Statement = Statement {
@@ -239,40 +230,40 @@ static ANY_OF_AUTHORIZATION: Statement = Statement {
     args: &[TEXT, UUID],
 };
 
-static OF_REQUEST: Statement = Statement {
-    sql: cost!(
-        "c.customer = $1 AND c.asset = $2 AND coalesce(c.replaces, c.id) IN (
+query! {
+    OfRequest(customer: text, asset: text, vendor: text, request: text):
+    cost!(
+        "c.customer = :customer AND c.asset = :asset AND coalesce(c.replaces, c.id) IN (
              SELECT r.cost_id FROM credyt.vendor_requests r
-             WHERE r.customer = $1 AND r.vendor = $3 AND r.vendor_request_id = $4)
+             WHERE r.customer = :customer AND r.vendor = :vendor AND r.vendor_request_id = :request)
          ORDER BY c.seq"
-    ),
-    args: &[TEXT, TEXT, TEXT, TEXT],
-};
+    )
+}
 
 static ANEW: Statement = Statement {
     sql: cost!("c.customer = $1 AND c.replaces = $2 ORDER BY c.seq"),
     args: &[TEXT, UUID],
 };
 
-/// Debits whose usage names a vendor (and model), customer by customer.
-static DEBITS_OF: Statement = Statement {
-    sql: "SELECT l.customer, l.id FROM credyt.ledger l
-          WHERE l.kind = 'debit' AND ($3 IS NULL OR l.accounted_at >= $3)
-            AND EXISTS (SELECT FROM jsonb_array_elements(l.costs) AS c (part)
-                        WHERE c.part->>'vendor' = $1 AND ($2 IS NULL OR c.part->>'model' = $2))
-          ORDER BY l.customer, l.asset, l.seq",
-    args: &[TEXT, TEXT, TIME],
-};
+query! {
+    /// Debits whose usage names a vendor (and model), customer by customer.
+    DebitsOf(vendor: text, model: text, since: timestamptz):
+    "SELECT l.customer, l.id FROM credyt.ledger l
+     WHERE l.kind = 'debit' AND (:since IS NULL OR l.accounted_at >= :since)
+       AND EXISTS (SELECT FROM jsonb_array_elements(l.costs) AS c (part)
+                   WHERE c.part->>'vendor' = :vendor AND (:model IS NULL OR c.part->>'model' = :model))
+     ORDER BY l.customer, l.asset, l.seq"
+}
 
-/// Recorded costs of a vendor (and model) that were to be computed, customer by customer.
-static COSTS_OF: Statement = Statement {
-    sql: "SELECT c.customer, c.id FROM credyt.vendor_costs c
-          WHERE c.vendor = $1 AND ($2 IS NULL OR c.model = $2) AND ($3 IS NULL OR c.accounted_at >= $3)
-            AND c.replaces IS NULL AND c.usage IS NOT NULL
-            AND (c.rate_version IS NOT NULL OR c.reason IS NOT NULL)
-          ORDER BY c.customer, c.asset, c.seq",
-    args: &[TEXT, TEXT, TIME],
-};
+query! {
+    /// Recorded costs of a vendor (and model) that were to be computed, customer by customer.
+    CostsOf(vendor: text, model: text, since: timestamptz):
+    "SELECT c.customer, c.id FROM credyt.vendor_costs c
+     WHERE c.vendor = :vendor AND (:model IS NULL OR c.model = :model) AND (:since IS NULL OR c.accounted_at >= :since)
+       AND c.replaces IS NULL AND c.usage IS NOT NULL
+       AND (c.rate_version IS NOT NULL OR c.reason IS NOT NULL)
+     ORDER BY c.customer, c.asset, c.seq"
+}
 
 /// The assets in which a customer has a wallet; two are enough to know that it is not one.
 static ASSETS_OF: Statement = Statement {
@@ -355,13 +346,13 @@ pub fn claim_of(
     request: &str,
     source: &str,
 ) -> Result<Option<Claim>> {
-    let args = [
-        value::text(customer),
-        value::text(vendor),
-        value::text(request),
-        value::text(source),
-    ];
-    CLAIM_OF.run(store, &args)?.read_first()
+    let query = ClaimOf {
+        customer,
+        vendor,
+        request,
+        source,
+    };
+    query.run(store)?.read_first()
 }
 
 /// What stands for a vendor's request, by whatever source; the one with a debit first.
@@ -371,12 +362,12 @@ pub fn any_claim_of(
     vendor: &str,
     request: &str,
 ) -> Result<Option<Claim>> {
-    let args = [
-        value::text(customer),
-        value::text(vendor),
-        value::text(request),
-    ];
-    ANY_CLAIM.run(store, &args)?.read_first()
+    let query = AnyClaimOf {
+        customer,
+        vendor,
+        request,
+    };
+    query.run(store)?.read_first()
 }
 
 pub fn by_id(store: &Store, customer: &str, id: Uuid) -> Result<Option<Cost>> {
@@ -392,13 +383,12 @@ pub fn of_debit(
     debit: Uuid,
     authorization: Option<Uuid>,
 ) -> Result<Vec<Cost>> {
-    let args = [
-        value::text(customer),
-        value::uuid(debit),
-        value::optional_uuid(authorization),
-    ];
-    let rows = OF_DEBIT.run(store, &args)?;
-    rows.read_all()
+    let query = OfDebit {
+        customer,
+        debit,
+        authorization,
+    };
+    query.run(store)?.read_all()
 }
 
 /// The costs recorded for an authorization before it was captured.
@@ -418,14 +408,13 @@ pub fn of_request(
     vendor: &str,
     request: &str,
 ) -> Result<Vec<Cost>> {
-    let args = [
-        value::text(customer),
-        value::text(asset),
-        value::text(vendor),
-        value::text(request),
-    ];
-    let rows = OF_REQUEST.run(store, &args)?;
-    rows.read_all()
+    let query = OfRequest {
+        customer,
+        asset,
+        vendor,
+        request,
+    };
+    query.run(store)?.read_all()
 }
 
 /// Every cost that is known of a debit, in the order it became known: what came with it, and what
@@ -502,15 +491,20 @@ pub fn used(
     model: Option<&str>,
     since: Option<Moment>,
 ) -> Result<(Vec<RowKey>, Vec<RowKey>)> {
-    let args = [
-        value::text(vendor),
-        value::optional_text(model),
-        value::optional_moment(since),
-    ];
-    let places = |statement: &'static Statement| -> Result<Vec<RowKey>> {
-        statement.run(store, &args)?.read_all()
+    let debits = DebitsOf {
+        vendor,
+        model,
+        since,
     };
-    Ok((places(&DEBITS_OF)?, places(&COSTS_OF)?))
+    let costs = CostsOf {
+        vendor,
+        model,
+        since,
+    };
+    Ok((
+        debits.run(store)?.read_all()?,
+        costs.run(store)?.read_all()?,
+    ))
 }
 
 /// The asset of a customer's only wallet.

@@ -8,8 +8,8 @@ use std::cell::Cell;
 use uuid::Uuid;
 
 use super::rollups;
-use super::statement::{BIGINT, BOOL, Statement, Store, TEXT, UUID};
-use super::table::{insert, table};
+use super::statement::{Query, Statement, Store, TEXT};
+use super::table::{insert, query, sql, table};
 use super::{assets, cluster, wallets};
 use crate::errors::{self, Result};
 use crate::ledger::{Moment, limit};
@@ -157,20 +157,32 @@ static OTHERS: [Statement; 5] = [
     },
 ];
 
-/// The other side of each transfer, where it may be on another node: who, and both rows' ids.
+table! {
+    /// The other side of a transfer, where it may be on another node: who, and both rows' ids.
+    struct OtherSide {
+        other: String as text,
+        id: Uuid as uuid,
+        refers_to: Option<Uuid> as uuid,
+    }
+}
+
 static OTHER_SIDES: Statement = Statement {
-    sql: "SELECT DISTINCT coalesce(a.part->>'to_customer', a.part->>'from_customer'), m.id, m.refers_to
-          FROM credyt.ledger m CROSS JOIN LATERAL jsonb_array_elements(m.allocations) AS a (part)
-          WHERE m.customer = $1 AND m.kind = 'transfer'
-            AND coalesce(a.part->>'to_customer', a.part->>'from_customer') IS NOT NULL",
+    sql: sql!(
+        "SELECT DISTINCT ",
+        OtherSide::COLUMNS,
+        " FROM (SELECT coalesce(a.part->>'to_customer', a.part->>'from_customer') AS other, m.id, m.refers_to
+                FROM credyt.ledger m CROSS JOIN LATERAL jsonb_array_elements(m.allocations) AS a (part)
+                WHERE m.customer = $1 AND m.kind = 'transfer') m
+          WHERE m.other IS NOT NULL"
+    ),
     args: &[TEXT],
 };
 
-static FORGET_REASON: Statement = Statement {
-    sql: "UPDATE credyt.ledger o SET reason = NULL
-          WHERE o.customer = $1 AND (o.refers_to = $2 OR o.id = $3) AND o.kind = 'transfer' AND o.reason IS NOT NULL",
-    args: &[TEXT, UUID, UUID],
-};
+query! {
+    ForgetReason(other: text, id: uuid, refers_to: uuid):
+    "UPDATE credyt.ledger o SET reason = NULL
+     WHERE o.customer = :other AND (o.refers_to = :id OR o.id = :refers_to) AND o.kind = 'transfer' AND o.reason IS NOT NULL"
+}
 
 /// Which of FACTS is about other customers.
 const OTHER_SIDE: usize = 1;
@@ -178,13 +190,17 @@ const OTHER_SIDE: usize = 1;
 fn forget_other_sides(store: &Store, customer: &str) -> Result<usize> {
     let mut forgotten = 0;
     for row in OTHER_SIDES.run(store, &[value::text(customer)])?.iter() {
-        let (other, id, refers_to): (String, Uuid, Option<Uuid>) = row.read()?;
-        let args = [
-            value::text(&other),
-            value::uuid(id),
-            refers_to.and_then(value::uuid),
-        ];
-        forgotten += FORGET_REASON.run(store, &args)?.count();
+        let OtherSide {
+            other,
+            id,
+            refers_to,
+        } = row.read()?;
+        let query = ForgetReason {
+            other,
+            id,
+            refers_to,
+        };
+        forgotten += query.run(store)?.count();
     }
     Ok(forgotten)
 }
@@ -248,19 +264,20 @@ pub fn erase(store: &Store, customer: &str, reason: &str) -> Result<Erasure> {
     Ok(erasure)
 }
 
-/// Row by row the text of what is covered, which the settings of `credyt.ledger_hash` make the same
-/// everywhere. Each has a hash, a block of 4096 numbers has one of theirs, a wallet of its blocks'. A
-/// ledger row goes with the grants that it issued, a recorded cost with what it changed in the reports.
-/// $4: with what an erasure blanks.
-static HASH: Statement = Statement {
-    sql: r#"WITH
+query! {
+    /// Row by row the text of what is covered, which the settings of `credyt.ledger_hash` make the same
+    /// everywhere. Each has a hash, a block of 4096 numbers has one of theirs, a wallet of its blocks'. A
+    /// ledger row goes with the grants that it issued, a recorded cost with what it changed in the reports.
+    /// `contents`: with what an erasure blanks.
+    Hash(customer: text, asset: text, through: bigint, contents: boolean):
+    r#"WITH
         fact AS (
             SELECT l.asset, l.seq, 1 AS rows, ROW(
                        'ledger', l.id, l.seq, l.created_at, l.occurred_at, l.accounted_at, l.price_version, l.kind,
                        l.action, l.quantity, l.credits, l.balance, l.revenue, l.cost, l.costs, l.allocations, l.authorization_id,
                        l.refers_to, l.dimensions, l.idempotency_key, l.request,
-                       CASE WHEN $4 OR l.kind IN ('grant', 'debit') THEN l.reason END,
-                       CASE WHEN $4 THEN ROW(l.metadata, l.scopes, l.usage)::text END,
+                       CASE WHEN :contents OR l.kind IN ('grant', 'debit') THEN l.reason END,
+                       CASE WHEN :contents THEN ROW(l.metadata, l.scopes, l.usage)::text END,
                        CASE WHEN l.kind IN ('grant', 'transfer') THEN (
                            SELECT array_agg(g.text ORDER BY a.nth)
                            FROM jsonb_array_elements(l.allocations) WITH ORDINALITY AS a (part, nth)
@@ -268,35 +285,35 @@ static HASH: Statement = Statement {
                                SELECT ROW(g.id, g.asset, g.kind, g.priority, g.credits, g.paid, g.settled,
                                           g.debt_revenue, g.effective_at, g.expires_at, g.applies_to, g.origin,
                                           g.created_at, g.currency, g.currency_paid, g.exchange_rate,
-                                          CASE WHEN $4 THEN ROW(g.metadata, g.payment)::text END)::text AS text
+                                          CASE WHEN :contents THEN ROW(g.metadata, g.payment)::text END)::text AS text
                                FROM credyt.grants g
-                               WHERE g.customer = $1
+                               WHERE g.customer = :customer
                                  AND g.id = CASE WHEN l.kind = 'grant' OR a.part ? 'from' THEN a.part->>'grant'
                                                  WHEN NOT a.part ? 'to_customer' THEN a.part->>'to' END::uuid
                                OFFSET 0
                            ) g) END
                    )::text AS text
             FROM credyt.ledger l
-            WHERE l.customer = $1
+            WHERE l.customer = :customer
             UNION ALL
             SELECT c.asset, c.seq, 1, ROW(
                        'cost', c.id, c.seq, c.vendor, c.model, c.vendor_request_id, c.source, c.cost, c.reason,
                        c.rate_version, c.currency, c.exchange_rate, c.api_flavor, c.debit_id, c.authorization_id, c.replaces, c.part,
                        c.occurred_at, c.accounted_at, c.created_at,
-                       CASE WHEN $4 THEN ROW(c.usage, c.context, c.metadata)::text END)::text
+                       CASE WHEN :contents THEN ROW(c.usage, c.context, c.metadata)::text END)::text
             FROM credyt.vendor_costs c
-            WHERE c.customer = $1
+            WHERE c.customer = :customer
             UNION ALL
             SELECT p.asset, p.seq, 0, ROW(
                        'posting', p.seq, p.nth, p.accounted_at, p.action, p.debits, p.costed, p.quantity, p.lines,
-                       CASE WHEN $4 THEN p.scopes END)::text
+                       CASE WHEN :contents THEN p.scopes END)::text
             FROM credyt.cost_postings p
-            WHERE p.customer = $1
+            WHERE p.customer = :customer
         ),
         hashed AS MATERIALIZED (
             SELECT f.asset, f.seq, f.rows, sha256(convert_to(f.text, 'UTF8')) AS hash
             FROM fact f
-            WHERE ($2 IS NULL OR f.asset = $2) AND ($3 IS NULL OR f.seq <= $3)
+            WHERE (:asset IS NULL OR f.asset = :asset) AND (:through IS NULL OR f.seq <= :through)
         ),
         block AS (
             SELECT h.asset, h.seq / 4096 AS nth, sum(h.rows) AS rows, max(h.seq) AS through,
@@ -305,15 +322,14 @@ static HASH: Statement = Statement {
             GROUP BY h.asset, h.seq / 4096
         )
         SELECT w.customer, w.asset, coalesce(sum(b.rows), 0)::bigint, coalesce(max(b.through), 0),
-               encode(sha256(convert_to(ROW('credyt', 1, $4, w.customer, w.asset)::text, 'UTF8')
+               encode(sha256(convert_to(ROW('credyt', 1, :contents, w.customer, w.asset)::text, 'UTF8')
                              || coalesce(string_agg(b.hash, '' ORDER BY b.nth), '')), 'hex')
         FROM credyt.wallets w
         LEFT JOIN block b ON b.asset = w.asset
-        WHERE w.customer = $1 AND ($2 IS NULL OR w.asset = $2)
+        WHERE w.customer = :customer AND (:asset IS NULL OR w.asset = :asset)
         GROUP BY w.customer, w.asset
-        ORDER BY w.asset"#,
-    args: &[TEXT, TEXT, BIGINT, BOOL],
-};
+        ORDER BY w.asset"#
+}
 
 /// Answers `credyt.ledger_hash`.
 pub fn hash(
@@ -324,11 +340,11 @@ pub fn hash(
     contents: bool,
     function: &Args,
 ) -> Result<()> {
-    let args = [
-        value::text(customer),
-        value::optional_text(asset),
-        through.and_then(value::bigint),
-        value::bool(contents),
-    ];
-    HASH.answer(store, &args, function)
+    let query = Hash {
+        customer,
+        asset,
+        through,
+        contents,
+    };
+    query.answer(store, function)
 }

@@ -14,9 +14,9 @@ use super::cluster;
 use super::ledger;
 use super::limits;
 use super::statement::{
-    BIGINT, Columns, INT, ROWS_AT_ONCE, Rows, Statement, Store, TEXT, TIME, UUID, UUIDS,
+    BIGINT, Columns, INT, Query, ROWS_AT_ONCE, Statement, Store, TEXT, TIME, UUID, UUIDS,
 };
-use super::table::{insert_all, sql, table};
+use super::table::{insert_all, query, sql, table};
 use super::wallets::OpenWallet;
 use crate::errors::Result;
 use crate::ledger::alerts::{ExpiringGrant, Signal};
@@ -58,11 +58,21 @@ struct Waiting {
 
 static INSERT: Statement = insert_all!("events", Event);
 
-/// The first $2 events that are not acknowledged, and whether a worker has them.
+table! {
+    struct FirstEvent {
+        customer: String as text,
+        id: Uuid as uuid,
+        leased_until: Option<Moment> as timestamptz,
+    }
+}
+
 static FIRST: Statement = Statement {
-    sql: "SELECT e.customer, e.id, e.leased_until IS NOT NULL AND e.leased_until > $1
-          FROM credyt.events e WHERE e.acknowledged_at IS NULL ORDER BY e.id LIMIT $2",
-    args: &[TIME, BIGINT],
+    sql: sql!(
+        "SELECT ",
+        FirstEvent::COLUMNS,
+        " FROM credyt.events e WHERE e.acknowledged_at IS NULL ORDER BY e.id LIMIT $1"
+    ),
+    args: &[BIGINT],
 };
 
 /// Those of these events that nobody takes, has or acknowledges just now. By id alone, as they are acknowledged:
@@ -83,24 +93,20 @@ static LEASE: Statement = Statement {
     args: &[UUIDS, TIME],
 };
 
-/// The same on several nodes, one customer at a time.
-static LOCK_OF: Statement = Statement {
-    sql: sql!(
-        "SELECT ",
-        Event::COLUMNS,
-        " FROM credyt.events e
-          WHERE e.customer = $1 AND e.id = ANY ($2) AND e.acknowledged_at IS NULL
-            AND (e.leased_until IS NULL OR e.leased_until <= $3)
-          FOR UPDATE SKIP LOCKED"
-    ),
-    args: &[TEXT, UUIDS, TIME],
-};
+query! {
+    /// The same on several nodes, one customer at a time.
+    LockOf(customer: text, ids: uuids, now: timestamptz):
+    "SELECT ", Event::COLUMNS, " FROM credyt.events e
+     WHERE e.customer = :customer AND e.id = ANY (:ids) AND e.acknowledged_at IS NULL
+       AND (e.leased_until IS NULL OR e.leased_until <= :now)
+     FOR UPDATE SKIP LOCKED"
+}
 
-static ACKNOWLEDGE_OF: Statement = Statement {
-    sql: "UPDATE credyt.events e SET acknowledged_at = $3
-          WHERE e.customer = $1 AND e.id = ANY ($2) AND e.acknowledged_at IS NULL",
-    args: &[TEXT, UUIDS, TIME],
-};
+query! {
+    AcknowledgeOf(customer: text, ids: uuids, now: timestamptz):
+    "UPDATE credyt.events e SET acknowledged_at = :now
+     WHERE e.customer = :customer AND e.id = ANY (:ids) AND e.acknowledged_at IS NULL"
+}
 
 static CUSTOMERS_OF: Statement = Statement {
     sql: "SELECT e.id, e.customer FROM credyt.events e WHERE e.id = ANY ($1)",
@@ -123,26 +129,40 @@ static UNKNOWN: Statement = Statement {
     args: &[UUIDS],
 };
 
+table! {
+    /// A request for a top-up.
+    pub struct TopUpRequest {
+        asset: String as text,
+        credits: Amount as credits,
+        created_at: Moment as timestamptz,
+        failed_at: Option<Moment> as timestamptz,
+    }
+}
+
 static REQUEST: Statement = Statement {
-    sql: "SELECT e.asset, (e.payload->>'credits')::numeric, e.created_at, e.failed_at
-          FROM credyt.events e
-          WHERE e.customer = $1 AND e.id = $2 AND e.type = 'topup.requested'",
+    sql: sql!(
+        "SELECT ",
+        TopUpRequest::COLUMNS,
+        " FROM (SELECT e.asset, (e.payload->>'credits')::numeric AS credits, e.created_at, e.failed_at
+                FROM credyt.events e
+                WHERE e.customer = $1 AND e.id = $2 AND e.type = 'topup.requested') e"
+    ),
     args: &[TEXT, UUID],
 };
 
-static FAIL: Statement = Statement {
-    sql: "UPDATE credyt.events e SET failed_at = coalesce(e.failed_at, $3), failure = coalesce($4, e.failure)
-          WHERE e.customer = $1 AND e.id = $2",
-    args: &[TEXT, UUID, TIME, TEXT],
-};
+query! {
+    Fail(customer: text, id: uuid, now: timestamptz, reason: text):
+    "UPDATE credyt.events e SET failed_at = coalesce(e.failed_at, :now), failure = coalesce(:reason, e.failure)
+     WHERE e.customer = :customer AND e.id = :id"
+}
 
-/// What a customer was asked to pay for since a moment, but for what has failed.
-static ASKED: Statement = Statement {
-    sql: "SELECT coalesce(sum((e.payload->>'credits')::numeric), 0) FROM credyt.events e
-          WHERE e.customer = $1 AND e.asset = $2 AND e.type = 'topup.requested'
-            AND e.created_at >= $3 AND e.failed_at IS NULL",
-    args: &[TEXT, TEXT, TIME],
-};
+query! {
+    /// What a customer was asked to pay for since a moment, but for what has failed.
+    AskedSince(customer: text, asset: text, since: timestamptz):
+    "SELECT coalesce(sum((e.payload->>'credits')::numeric), 0) FROM credyt.events e
+     WHERE e.customer = :customer AND e.asset = :asset AND e.type = 'topup.requested'
+       AND e.created_at >= :since AND e.failed_at IS NULL"
+}
 
 /// Kept for a day, so that a worker may acknowledge again; requests for longer than a month, so that a
 /// failure that is told late finds them, and a new rule what was asked for in the month.
@@ -402,12 +422,16 @@ pub fn take(
 /// Those of the first events that wait, by customer: only of customers none of whose events is with a
 /// worker. And whether these are all that there are.
 fn waiting(store: &Store, now: Moment, among: i64) -> Result<(Vec<Waiting>, bool)> {
-    let rows = FIRST.run(store, &[value::moment(now), value::bigint(among)])?;
+    let rows = FIRST.run(store, &[value::bigint(among)])?;
     let mut waiting: Vec<Waiting> = Vec::new();
     let mut places: HashMap<String, usize> = HashMap::new();
     let mut served: HashSet<usize> = HashSet::new();
     for row in rows.iter() {
-        let (customer, id, served_now): (String, Uuid, bool) = row.read()?;
+        let FirstEvent {
+            customer,
+            id,
+            leased_until,
+        } = row.read()?;
         let place = *places.entry(customer).or_insert_with_key(|customer| {
             waiting.push(Waiting {
                 customer: customer.clone(),
@@ -415,7 +439,7 @@ fn waiting(store: &Store, now: Moment, among: i64) -> Result<(Vec<Waiting>, bool
             });
             waiting.len() - 1
         });
-        if served_now {
+        if leased_until.is_some_and(|until| until > now) {
             served.insert(place);
         }
         if let Some(waiting) = waiting.get_mut(place) {
@@ -470,8 +494,9 @@ fn lock(
     if cluster::is_distributed() {
         let found = customers_of(store, &ids)?;
         let mut locked = HashMap::new();
-        for rows in run_by_customer(store, &LOCK_OF, &found, now)? {
-            let events: Vec<Event> = rows.read_all()?;
+        for (customer, ids) in by_customer(&found) {
+            let query = LockOf { customer, ids, now };
+            let events: Vec<Event> = query.run(store)?.read_all()?;
             locked.extend(events.into_iter().map(|event| (event.id, event)));
         }
         return Ok(locked);
@@ -491,22 +516,13 @@ fn customers_of(store: &Store, ids: &[Uuid]) -> Result<Vec<(Uuid, String)>> {
     CUSTOMERS_OF.run(store, &[list])?.read_all()
 }
 
-/// Runs a statement for the events of each customer, in one order.
-fn run_by_customer(
-    store: &Store,
-    statement: &Statement,
-    events: &[(Uuid, String)],
-    moment: Moment,
-) -> Result<Vec<Rows>> {
+/// The events of each customer, in one order.
+fn by_customer(events: &[(Uuid, String)]) -> BTreeMap<&str, Vec<Uuid>> {
     let mut of: BTreeMap<&str, Vec<Uuid>> = BTreeMap::new();
     for (id, customer) in checked(events) {
         of.entry(customer).or_default().push(*id);
     }
-    let run = |(customer, ids): (&str, Vec<Uuid>)| {
-        let ids = value::uuids(ids.into_iter());
-        statement.run(store, &[value::text(customer), ids, value::moment(moment)])
-    };
-    of.into_iter().map(run).collect()
+    of
 }
 
 /// Acknowledges events that have not been yet. How many; or an id that is no event's.
@@ -522,8 +538,12 @@ pub fn acknowledge(
         if let Some(unknown) = ids.iter().find(|id| !known.contains(id)) {
             return Ok(Err(*unknown));
         }
-        let done = run_by_customer(store, &ACKNOWLEDGE_OF, &found, now)?;
-        return Ok(Ok(done.iter().map(Rows::count).sum()));
+        let mut done = 0;
+        for (customer, ids) in by_customer(&found) {
+            let query = AcknowledgeOf { customer, ids, now };
+            done += query.run(store)?.count();
+        }
+        return Ok(Ok(done));
     }
     let done = ACKNOWLEDGE.run(store, &[list, value::moment(now)])?.count();
     if done < ids.len() {
@@ -533,16 +553,6 @@ pub fn acknowledge(
         }
     }
     Ok(Ok(done))
-}
-
-table! {
-    /// A request for a top-up.
-    pub struct TopUpRequest {
-        asset: String as text,
-        credits: Amount as credits,
-        created_at: Moment as timestamptz,
-        failed_at: Option<Moment> as timestamptz,
-    }
 }
 
 /// A customer's request for a top-up.
@@ -559,25 +569,24 @@ pub fn fail(
     now: Moment,
     reason: Option<&str>,
 ) -> Result<()> {
-    let args = [
-        value::text(customer),
-        value::uuid(id),
-        value::moment(now),
-        value::optional_text(reason),
-    ];
-    FAIL.run(store, &args)?;
+    let query = Fail {
+        customer,
+        id,
+        now,
+        reason,
+    };
+    query.run(store)?;
     Ok(())
 }
 
 /// What a wallet has asked for since a moment, as far as its events are kept.
 pub fn asked_since(store: &Store, open: &OpenWallet, since: Moment) -> Result<Amount> {
-    let args = [
-        value::text(&open.customer),
-        value::text(&open.asset.name),
-        value::moment(since),
-    ];
-    let rows = ASKED.run(store, &args)?;
-    rows.read_one()
+    let query = AskedSince {
+        customer: &open.customer,
+        asset: &open.asset.name,
+        since,
+    };
+    query.run(store)?.read_one()
 }
 
 /// Deletes acknowledged events, at most `batch`: `maintain`'s share. How many.

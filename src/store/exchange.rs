@@ -2,10 +2,24 @@
 
 use rust_decimal::Decimal;
 
-use super::statement::{NUMERIC, Statement, Store, TEXT, TIME};
+use super::statement::{Query, Statement, Store, TEXT};
+use super::table::{insert, query, table};
 use crate::errors::{self, Result};
 use crate::ledger::Moment;
 use crate::sql_types::value;
+
+table! {
+    /// A rate between two currencies, one after the other.
+    pub struct ExchangeRate {
+        currency: String as text,
+        to_currency: String as text,
+        version: i32 as int,
+        rate: Decimal as numeric,
+        /// `None`: from the beginning.
+        effective_at: Option<Moment> as timestamptz,
+        created_at: Moment as timestamptz,
+    }
+}
 
 /// Two who set rates wait for each other, so that versions count up by one.
 static LOCK: Statement = Statement {
@@ -13,44 +27,45 @@ static LOCK: Statement = Statement {
     args: &[],
 };
 
-/// The first rate of two currencies holds from the beginning: its effective_at is NULL.
-static ADD: Statement = Statement {
-    sql: "INSERT INTO credyt.exchange_rates (currency, to_currency, version, rate, effective_at, created_at)
-          SELECT $1, $2, coalesce(max(r.version), 0) + 1, $3, CASE WHEN count(*) > 0 THEN $4 END, $5
-          FROM credyt.exchange_rates r WHERE r.currency = $1 AND r.to_currency = $2
-          ON CONFLICT DO NOTHING
-          RETURNING version, effective_at",
-    args: &[TEXT, TEXT, NUMERIC, TIME, TIME],
+static LAST_VERSION: Statement = Statement {
+    sql: "SELECT max(r.version) FROM credyt.exchange_rates r WHERE r.currency = $1 AND r.to_currency = $2",
+    args: &[TEXT, TEXT],
 };
 
-static IN_FORCE: Statement = Statement {
-    sql: "SELECT r.rate FROM credyt.exchange_rates r
-          WHERE r.currency = $1 AND r.to_currency = $2 AND (r.effective_at IS NULL OR r.effective_at <= $3)
-          ORDER BY r.effective_at DESC NULLS LAST, r.version DESC LIMIT 1",
-    args: &[TEXT, TEXT, TIME],
-};
+/// An older snapshot does not see the version that another transaction has added.
+static ADD: Statement = insert!("exchange_rates", ExchangeRate, " ON CONFLICT DO NOTHING");
 
-/// A rate between two currencies, one after the other.
-pub struct NewRate<'a> {
-    pub currency: &'a str,
-    pub to_currency: &'a str,
-    pub rate: Decimal,
-    pub effective_at: Option<Moment>,
+query! {
+    InForce(currency: text, to_currency: text, at: timestamptz):
+    "SELECT r.rate FROM credyt.exchange_rates r
+     WHERE r.currency = :currency AND r.to_currency = :to_currency AND (r.effective_at IS NULL OR r.effective_at <= :at)
+     ORDER BY r.effective_at DESC NULLS LAST, r.version DESC LIMIT 1"
 }
 
-/// Adds a rate: the version it became, and from when it counts (`None`: from the beginning).
-pub fn set(store: &Store, new: &NewRate, now: Moment) -> Result<(i32, Option<Moment>)> {
+/// Adds a rate. The first one of two currencies holds from the beginning.
+pub fn set(
+    store: &Store,
+    currency: &str,
+    to_currency: &str,
+    rate: Decimal,
+    effective_at: Option<Moment>,
+    now: Moment,
+) -> Result<ExchangeRate> {
     LOCK.run(store, &[])?;
-    let args = [
-        value::text(new.currency),
-        value::text(new.to_currency),
-        value::decimal(new.rate),
-        value::moment(new.effective_at.unwrap_or(now)),
-        value::moment(now),
-    ];
-    let rows = ADD.run(store, &args)?;
-    // An older snapshot does not see the version that another transaction has added.
-    rows.read_first()?.ok_or_else(errors::rates_changed)
+    let rows = LAST_VERSION.run(store, &[value::text(currency), value::text(to_currency)])?;
+    let last: Option<i32> = rows.read_one()?;
+    let new = ExchangeRate {
+        currency: currency.to_owned(),
+        to_currency: to_currency.to_owned(),
+        version: last.unwrap_or_default().saturating_add(1),
+        rate,
+        effective_at: last.map(|_| effective_at.unwrap_or(now)),
+        created_at: now,
+    };
+    match ADD.run(store, &new.values()?)?.count() {
+        0 => Err(errors::rates_changed()),
+        _ => Ok(new),
+    }
 }
 
 /// What one of a currency is in another at a moment; `None` where no rate is known.
@@ -60,11 +75,10 @@ pub fn rate(
     to_currency: &str,
     at: Moment,
 ) -> Result<Option<Decimal>> {
-    let args = [
-        value::text(currency),
-        value::text(to_currency),
-        value::moment(at),
-    ];
-    let rows = IN_FORCE.run(store, &args)?;
-    rows.read_first()
+    let query = InForce {
+        currency,
+        to_currency,
+        at,
+    };
+    query.run(store)?.read_first()
 }

@@ -6,7 +6,7 @@ use rust_decimal::Decimal;
 use serde_json::Value as Json;
 use uuid::Uuid;
 
-use super::statement::{Columns, Statement, Store, TEXT, TIME, UUID, UUIDS};
+use super::statement::{Columns, Statement, Store, TEXT, UUID};
 use super::table::{insert, insert_all, sql, table};
 use crate::errors::Result;
 use crate::ledger::interrupt::checked;
@@ -79,12 +79,20 @@ static ENDED: Statement = Statement {
     args: &[TEXT, UUID],
 };
 
-static END: Statement = Statement {
-    sql:
-        "INSERT INTO credyt.ended_grants (customer, grant_id, ended_at)
-          SELECT $1, g.id, $3 FROM unnest($2) AS g (id) ON CONFLICT (customer, grant_id) DO NOTHING",
-    args: &[TEXT, UUIDS, TIME],
-};
+table! {
+    /// A grant that ended before its time.
+    struct EndedGrant {
+        customer: String as text,
+        grant_id: Uuid as uuid,
+        ended_at: Moment as timestamptz,
+    }
+}
+
+static END: Statement = insert_all!(
+    "ended_grants",
+    EndedGrant,
+    " ON CONFLICT (customer, grant_id) DO NOTHING"
+);
 
 table! {
     /// A grant that was revoked as a whole.
@@ -168,8 +176,18 @@ pub fn end(
     ids: impl Iterator<Item = Uuid>,
     now: Moment,
 ) -> Result<()> {
-    let args = [value::text(customer), value::uuids(ids), value::moment(now)];
-    END.run(store, &args)?;
+    let mut columns = Columns::new(EndedGrant::ELEMENTS);
+    for grant_id in ids {
+        let row = EndedGrant {
+            customer: customer.to_owned(),
+            grant_id,
+            ended_at: now,
+        };
+        columns.push(row.elements()?);
+    }
+    if !columns.is_empty() {
+        END.run(store, &columns.args())?;
+    }
     Ok(())
 }
 

@@ -12,9 +12,9 @@ use super::cluster;
 use super::direct_access::{self, InsertedRows, LEDGER};
 use super::periods;
 use super::statement::{
-    BIGINT, Columns, ROWS_AT_ONCE, Statement, Store, TEXT, TEXTS, UUID, read_values,
+    Columns, Query, ROWS_AT_ONCE, Statement, Store, TEXT, TEXTS, UUID, read_values,
 };
-use super::table::{insert, insert_all, place, sql, table};
+use super::table::{insert, insert_all, place, query, sql, table};
 use crate::errors::{self, Result};
 use crate::ledger::interrupt::checked;
 use crate::ledger::margin::{self, KindPayment, ModelCost};
@@ -632,12 +632,12 @@ pub fn captures_of(store: &Store, customer: &str, authorization: Uuid) -> Result
     rows.read_all()
 }
 
-static USAGE_BEFORE: Statement = Statement {
-    sql: "SELECT l.usage FROM credyt.ledger l
-          WHERE l.customer = $1 AND l.authorization_id = $2 AND l.kind = 'debit' AND l.seq < $3
-          ORDER BY l.seq DESC LIMIT 1",
-    args: &[TEXT, UUID, BIGINT],
-};
+query! {
+    UsageBefore(customer: text, authorization: uuid, seq: bigint):
+    "SELECT l.usage FROM credyt.ledger l
+     WHERE l.customer = :customer AND l.authorization_id = :authorization AND l.kind = 'debit' AND l.seq < :seq
+     ORDER BY l.seq DESC LIMIT 1"
+}
 
 /// The usage of the capture before this row.
 pub fn usage_before(
@@ -646,10 +646,10 @@ pub fn usage_before(
     authorization: Uuid,
     seq: u64,
 ) -> Result<Option<Json>> {
-    let args = [
-        value::text(customer),
-        value::uuid(authorization),
-        value::bigint(seq as i64),
-    ];
-    Ok(USAGE_BEFORE.run(store, &args)?.read_first()?.flatten())
+    let query = UsageBefore {
+        customer,
+        authorization,
+        seq,
+    };
+    Ok(query.run(store)?.read_first()?.flatten())
 }

@@ -11,7 +11,7 @@ use uuid::Uuid;
 use super::cluster;
 use super::events::OutboxEvent;
 use super::ledger::{self, Entry};
-use super::statement::{INT, Statement, Store, TEXT, TIME, UUID};
+use super::statement::{INT, Query, Statement, Store, TEXT, TIME, UUID};
 use super::table::{insert, query, sql, table};
 use super::wallets::OpenWallet;
 use crate::errors::{self, Result};
@@ -44,82 +44,64 @@ static WRITE: Statement = insert!("limit_uses AS u", LimitUse, " ON CONFLICT (cu
           SET period_start = EXCLUDED.period_start, period_end = EXCLUDED.period_end, after = EXCLUDED.after,
               used = EXCLUDED.used, warned = EXCLUDED.warned, reached = EXCLUDED.reached, unopened = EXCLUDED.unopened");
 
-static READ: Statement = Statement {
-    sql: sql!(
-        "SELECT ",
-        LimitUse::COLUMNS,
-        " FROM credyt.limit_uses u
-          WHERE u.customer = $1 AND u.asset = $2 AND u.scope = $3 AND u.every = $4 AND u.counts = $5"
-    ),
-    args: &[TEXT, TEXT, TEXT, TEXT, TEXT],
-};
-
-/// Of another authorization than $4.
-static HELD: Statement = Statement {
-    sql: "SELECT h.action, h.scopes,
-              (SELECT coalesce(sum((a.pin->>'credits')::numeric), 0) FROM jsonb_array_elements(h.pins) AS a (pin))
-          FROM credyt.authorizations h
-          WHERE h.customer = $1 AND h.asset = $2 AND h.status = 'open' AND h.expires_at > $3
-            AND h.id IS DISTINCT FROM $4",
-    args: &[TEXT, TEXT, TIME, UUID],
-};
-
-static SPENT_BY: Statement = Statement {
-    sql: "SELECT l.action, l.scopes, l.created_at, l.seq FROM credyt.ledger l
-          WHERE l.customer = $1 AND l.id = $2",
-    args: &[TEXT, UUID],
-};
+query! {
+    Read(customer: text, asset: text, scope: text, every: text, counts: text):
+    "SELECT ", LimitUse::COLUMNS, " FROM credyt.limit_uses u
+     WHERE u.customer = :customer AND u.asset = :asset AND u.scope = :scope AND u.every = :every AND u.counts = :counts"
+}
 
 table! {
-    /// The rows under a limit for each.
-    struct RowsQuery {
-        customer: String as text,
-        asset: String as text,
-        every: String as text,
-        counts: String as text,
-        /// One user or key,
-        scope: Option<String> as text,
-        /// or all that begin so.
-        each: Option<String> as text,
-        warning: Amount as credits,
-        cap: Amount as credits,
+    /// What an open authorization holds.
+    struct Held {
+        action: String as text,
+        scopes: Option<Vec<String>> as texts,
+        pinned: Amount as credits,
     }
 }
 
-static FORGET: Statement = query!(RowsQuery:
+query! {
+    HeldBut(customer: text, asset: text, now: timestamptz, authorization: uuid):
+    "SELECT ", Held::COLUMNS, "
+     FROM (SELECT h.action, h.scopes,
+                  (SELECT coalesce(sum((a.pin->>'credits')::numeric), 0) FROM jsonb_array_elements(h.pins) AS a (pin)) AS pinned
+           FROM credyt.authorizations h
+           WHERE h.customer = :customer AND h.asset = :asset AND h.status = 'open' AND h.expires_at > :now
+             AND h.id IS DISTINCT FROM :authorization) h"
+}
+
+table! {
+    /// What a debit counts under.
+    struct Spent {
+        action: Option<String> as text,
+        scopes: Option<Vec<String>> as texts,
+        created_at: Moment as timestamptz,
+        seq: u64 as bigint,
+    }
+}
+
+static SPENT_BY: Statement = Statement {
+    sql: sql!(
+        "SELECT ",
+        Spent::COLUMNS,
+        " FROM credyt.ledger l WHERE l.customer = $1 AND l.id = $2"
+    ),
+    args: &[TEXT, UUID],
+};
+
+query! {
+    /// The rows of one user or key, or of all that begin so.
+    Forget(customer: text, asset: text, every: text, counts: text, scope: text, each: text):
     "DELETE FROM credyt.limit_uses u
      WHERE u.customer = :customer AND u.asset = :asset AND u.every = :every AND u.counts = :counts
        AND (u.scope = :scope OR starts_with(u.scope, :each))"
-);
+}
 
-/// What was told of the users or keys under a limit for each whose cap or warning is another one now.
-static RETELL: Statement = query!(RowsQuery:
+query! {
+    /// What was told of the users or keys under a limit for each whose cap or warning is another one now.
+    Retell(customer: text, asset: text, every: text, counts: text, each: text, warning: credits, cap: credits):
     "UPDATE credyt.limit_uses u SET warned = u.warned AND u.used >= :warning, reached = u.reached AND u.used >= :cap
      WHERE u.customer = :customer AND u.asset = :asset AND u.every = :every AND u.counts = :counts
        AND starts_with(u.scope, :each)"
-);
-
-table! {
-    /// What is asked of a period since it began.
-    struct CountedQuery {
-        customer: String as text,
-        asset: String as text,
-        counts: String as text,
-        /// No row of the period has a lower id.
-        first_id: Uuid as uuid,
-        /// The number of the last row before it.
-        after: u64 as bigint,
-        since: Moment as timestamptz,
-        /// One user or key,
-        scope: Option<String> as text,
-        /// or all that begin so, but for those with a limit of their own.
-        each: Option<String> as text,
-        own: Vec<String> as texts,
-        /// One action,
-        action: Option<String> as text,
-        /// or those that begin so.
-        actions: Option<String> as text,
-    }
 }
 
 /// What counts in a period: of credits what debits and captures spent, less their refunds; of calls
@@ -141,19 +123,33 @@ macro_rules! counted {
     };
 }
 
-/// By user or key; who used most comes first.
-static USED_BY_EACH: Statement = query!(CountedQuery:
+/// What is asked of a period since it began: no row of it has a lower id than `first_id`, `after` is the number of the
+/// last row before it.
+macro_rules! counted_query {
+    ($(#[$meta:meta])* $Query:ident($($arg:ident: $sql:ident),+): $($part:expr),+) => {
+        query! {
+            $(#[$meta])*
+            $Query(customer: text, asset: text, counts: text, first_id: uuid, after: bigint, since: timestamptz, $($arg: $sql),+):
+            $($part),+
+        }
+    };
+}
+
+counted_query! {
+    /// By user or key, one or all that begin so, but for those with a limit of their own; who used most comes first.
+    UsedByEach(scope: text, each: text, own: texts):
     "SELECT s.scope, sum(c.used) FROM ", counted!(), "
      CROSS JOIN LATERAL (SELECT DISTINCT unnest(c.scopes)) AS s (scope)
      WHERE (s.scope = :scope OR starts_with(s.scope, :each)) AND s.scope <> ALL (:own)
      GROUP BY s.scope ORDER BY 2 DESC"
-);
+}
 
-/// In the name of one user or key, or on actions.
-static USED_SINCE: Statement = query!(CountedQuery:
+counted_query! {
+    /// In the name of one user or key, on one action, or on those that begin so.
+    UsedSince(scope: text, action: text, actions: text):
     "SELECT coalesce(sum(c.used), 0) FROM ", counted!(), "
      WHERE :scope = ANY (c.scopes) OR c.action = :action OR starts_with(c.action, :actions)"
-);
+}
 
 static PRUNE: Statement = Statement {
     sql: "DELETE FROM credyt.limit_uses
@@ -251,18 +247,18 @@ impl LimitCheck {
 
     /// What open authorizations hold under each of the limits.
     fn ask_held(&mut self, store: &Store, open: &OpenWallet, but: Option<Uuid>) -> Result<()> {
-        let args = [
-            value::text(&open.customer),
-            value::text(&open.asset.name),
-            value::moment(open.now),
-            value::optional_uuid(but),
-        ];
-        for row in HELD.run(store, &args)?.iter() {
-            let (action, scopes, pinned): (String, Option<Vec<String>>, Amount) = row.read()?;
-            let scopes = scopes.unwrap_or_default();
+        let query = HeldBut {
+            customer: &open.customer,
+            asset: &open.asset.name,
+            now: open.now,
+            authorization: but,
+        };
+        for row in query.run(store)?.iter() {
+            let held: Held = row.read()?;
+            let scopes = held.scopes.unwrap_or_default();
             for place in &mut self.places {
-                if place.counts == Counts::Credits && place.limit.counts(&action, &scopes) {
-                    place.held += pinned;
+                if place.counts == Counts::Credits && place.limit.counts(&held.action, &scopes) {
+                    place.held += held.pinned;
                 }
             }
         }
@@ -498,15 +494,14 @@ fn no_period(open: &OpenWallet, every: Every) -> errors::Error {
 
 /// What is counted in a row.
 fn read_row(store: &Store, open: &OpenWallet, limit: &Limit, scope: &str) -> Result<Option<Use>> {
-    let every = limit.every.to_string();
-    let args = [
-        value::text(&open.customer),
-        value::text(&open.asset.name),
-        value::text(scope),
-        value::text(&every),
-        value::text(limit.counts.as_str()),
-    ];
-    let rows = READ.run(store, &args)?;
+    let query = Read {
+        customer: &open.customer,
+        asset: &open.asset.name,
+        scope,
+        every: limit.every.to_string(),
+        counts: limit.counts.as_str(),
+    };
+    let rows = query.run(store)?;
     Ok(rows.read_first()?.map(|row: LimitUse| Use {
         scope: row.scope,
         since: row.period_start,
@@ -562,12 +557,12 @@ fn count_back(
 ) -> Result<LimitRows> {
     let mut counted = LimitRows::default();
     let rows = SPENT_BY.run(store, &[value::text(&open.customer), value::uuid(debit)])?;
-    let Some((action, scopes, spent_at, seq)) = rows.read_first()? else {
+    let Some(spent) = rows.read_first::<Spent>()? else {
         return Ok(counted);
     };
-    let (action, scopes): (Option<String>, Option<Vec<String>>) = (action, scopes);
     let zone = open.asset.timezone.clone();
-    let (action, scopes) = (action.unwrap_or_default(), scopes.unwrap_or_default());
+    let action = spent.action.unwrap_or_default();
+    let scopes = spent.scopes.unwrap_or_default();
     for applying in limit::applying(&open.wallet.limits, &action, &scopes) {
         let Some(limit) = open.wallet.limits.get(applying.place) else {
             continue;
@@ -575,7 +570,7 @@ fn count_back(
         if limit.counts == Counts::Calls {
             continue;
         }
-        let counts = |kept: &Use| limit.counted(kept, &zone, spent_at, seq);
+        let counts = |kept: &Use| limit.counted(kept, &zone, spent.created_at, spent.seq);
         let here = limit.use_of(&applying.scope).cloned().filter(counts);
         // A row may be of an earlier period than what the state counts.
         let (kept, in_row) = match (here, limit.each()) {
@@ -658,25 +653,17 @@ fn retell(store: &Store, open: &OpenWallet, limit: &Limit) -> Result<()> {
     let Some(each) = limit.each() else {
         return Ok(());
     };
-    let query = RowsQuery {
-        each: Some(each.to_owned()),
-        ..rows_of(open, limit)
-    };
-    RETELL.run(store, &query.values()?)?;
-    Ok(())
-}
-
-fn rows_of(open: &OpenWallet, limit: &Limit) -> RowsQuery {
-    RowsQuery {
-        customer: open.customer.clone(),
-        asset: open.asset.name.clone(),
+    let query = Retell {
+        customer: &open.customer,
+        asset: &open.asset.name,
         every: limit.every.to_string(),
-        counts: limit.counts.as_str().to_owned(),
-        scope: None,
-        each: None,
+        counts: limit.counts.as_str(),
+        each,
         warning: limit.warning(),
         cap: limit.cap,
-    }
+    };
+    query.run(store)?;
+    Ok(())
 }
 
 /// A new limit, with what it counts already.
@@ -760,43 +747,32 @@ fn take_out(store: &Store, open: &mut OpenWallet, at: usize, scope: &str) -> Res
 
 /// Forgets the rows of one user or key, or of all.
 fn forget_rows(store: &Store, open: &OpenWallet, limit: &Limit, scope: &str) -> Result<()> {
-    let query = RowsQuery {
-        scope: Some(scope.to_owned()),
-        each: Limit::each_of(scope).map(str::to_owned),
-        ..rows_of(open, limit)
+    let query = Forget {
+        customer: &open.customer,
+        asset: &open.asset.name,
+        every: limit.every.to_string(),
+        counts: limit.counts.as_str(),
+        scope,
+        each: Limit::each_of(scope),
     };
-    FORGET.run(store, &query.values()?)?;
+    query.run(store)?;
     Ok(())
-}
-
-/// What counts since the period began.
-fn counted_since(open: &OpenWallet, limit: &Limit, since: &Use) -> CountedQuery {
-    CountedQuery {
-        customer: open.customer.clone(),
-        asset: open.asset.name.clone(),
-        counts: limit.counts.as_str().to_owned(),
-        first_id: ledger::first_id(since.since),
-        after: since.after,
-        since: since.since,
-        scope: None,
-        each: None,
-        own: Vec::new(),
-        action: None,
-        actions: None,
-    }
 }
 
 fn used_since(store: &Store, open: &OpenWallet, limit: &Limit, since: &Use) -> Result<Amount> {
     let action = limit.scope.strip_prefix("action:");
-    let query = CountedQuery {
-        scope: action.is_none().then(|| limit.scope.clone()),
-        action: action.map(str::to_owned),
-        actions: action
-            .and_then(|pattern| pattern.strip_suffix('*'))
-            .map(str::to_owned),
-        ..counted_since(open, limit, since)
+    let query = UsedSince {
+        customer: &open.customer,
+        asset: &open.asset.name,
+        counts: limit.counts.as_str(),
+        first_id: ledger::first_id(since.since),
+        after: since.after,
+        since: since.since,
+        scope: action.is_none().then_some(&limit.scope),
+        action,
+        actions: action.and_then(|pattern| pattern.strip_suffix('*')),
     };
-    USED_SINCE.run(store, &query.values()?)?.read_one()
+    query.run(store)?.read_one()
 }
 
 /// Counts one user or key, or all, under a limit for each.
@@ -809,13 +785,19 @@ fn recount_each(
     ends: Option<Moment>,
 ) -> Result<()> {
     let own = open.wallet.limits.iter().filter(|own| own.is_like(limit));
-    let query = CountedQuery {
-        scope: scope.map(str::to_owned),
-        each: limit.each().filter(|_| scope.is_none()).map(str::to_owned),
-        own: own.map(|own| own.scope.clone()).collect(),
-        ..counted_since(open, limit, fresh)
+    let own: Vec<String> = own.map(|own| own.scope.clone()).collect();
+    let query = UsedByEach {
+        customer: &open.customer,
+        asset: &open.asset.name,
+        counts: limit.counts.as_str(),
+        first_id: ledger::first_id(fresh.since),
+        after: fresh.after,
+        since: fresh.since,
+        scope,
+        each: limit.each().filter(|_| scope.is_none()),
+        own,
     };
-    for row in USED_BY_EACH.run(store, &query.values()?)?.iter() {
+    for row in query.run(store)?.iter() {
         let (scope, used) = row.read()?;
         let one = Use {
             scope,

@@ -2,38 +2,25 @@
 //! the wallet's state, so that a debit costs no further statement; others are summed from the ledger.
 
 use rust_decimal::Decimal;
-use uuid::Uuid;
 
 use super::ledger::{Entry, first_id};
 use super::limits;
-use super::statement::{Statement, Store};
-use super::table::{query, table};
+use super::statement::{Query, Store};
+use super::table::query;
 use super::wallets::OpenWallet;
 use crate::errors::{self, Result};
 use crate::ledger::Moment;
 use crate::ledger::limit::{Calendar, CalendarPeriod};
 use crate::ledger::month::{Count, CountError, MonthUse};
 
-table! {
-    /// What `USED` takes.
-    struct UsedQuery {
-        customer: String as text,
-        asset: String as text,
-        action: String as text,
-        /// No row of the month has a lower id.
-        first_id: Uuid as uuid,
-        since: Moment as timestamptz,
-        until: Moment as timestamptz,
-    }
-}
-
-/// Rows are booked after they happened, so none before the month's first id is of the month. What is out of
-/// range is told as the first count that is.
-static USED: Statement = query!(UsedQuery:
+query! {
+    /// Rows are booked after they happened, so none before the month's first id is of the month. What is out of
+    /// range is told as the first count that is.
+    Used(customer: text, asset: text, action: text, first_id: uuid, since: timestamptz, until: timestamptz):
     "SELECT least(coalesce(sum(l.quantity), 0), 1e15) FROM credyt.ledger l
      WHERE l.customer = :customer AND l.id >= :first_id AND l.asset = :asset AND l.kind = 'debit' AND l.action = :action
        AND l.occurred_at >= :since AND l.occurred_at < :until"
-);
+}
 
 impl OpenWallet {
     /// What was used of an action in the month of a moment; `None`: `learn_used` has to ask the ledger.
@@ -51,15 +38,15 @@ impl OpenWallet {
             return Ok(known);
         }
         let month = month(self, at)?;
-        let query = UsedQuery {
-            customer: self.customer.clone(),
-            asset: self.asset.name.clone(),
-            action: action.to_owned(),
+        let query = Used {
+            customer: &self.customer,
+            asset: &self.asset.name,
+            action,
             first_id: first_id(month.start),
             since: month.start,
             until: month.end,
         };
-        let sum: Decimal = USED.run(store, &query.values()?)?.read_one()?;
+        let sum: Decimal = query.run(store)?.read_one()?;
         let used = Count::of(sum).ok_or_else(|| uncounted(self, action, CountError::OutOfRange))?;
         if self.now < month.end {
             let uses = &mut self.wallet.month_uses;

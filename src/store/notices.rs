@@ -5,7 +5,8 @@
 
 use super::assets::{self, Asset};
 use super::books::{self, Book, Is};
-use super::statement::{INT, INTS, Statement, Store, TEXT, TEXTS, TIME};
+use super::statement::{Query, Statement, Store, TEXT};
+use super::table::{query, sql, table};
 use super::wallets;
 use crate::errors::Result;
 use crate::ledger::alerts::{Notice, TopUpTrigger};
@@ -13,25 +14,36 @@ use crate::ledger::interrupt::checked;
 use crate::ledger::{Kind, Moment, Wallet};
 use crate::sql_types::value;
 
+table! {
+    struct NoticeRow {
+        days: Vec<i32> as ints,
+        kinds: Vec<Kind> as texts,
+    }
+}
+
 static BOOK: Book = Book {
     name: c"expiry_notices",
-    wanted: &[("days", INTS), ("kinds", TEXTS)],
+    wanted: NoticeRow::DECLARED,
     searched: &["asset"],
     index: None,
 };
 
 static OF: Statement = Statement {
-    sql: "SELECT n.days, n.kinds FROM credyt.expiry_notices n WHERE n.asset = $1",
+    sql: sql!(
+        "SELECT ",
+        NoticeRow::COLUMNS,
+        " FROM credyt.expiry_notices n WHERE n.asset = $1"
+    ),
     args: &[TEXT],
 };
 
-/// `set_at` is compared with what the server says of sessions: it is the server's clock, not a test's.
-static SET: Statement = Statement {
-    sql: "INSERT INTO credyt.expiry_notices AS n (asset, days, kinds, set_at, searched_to)
-          VALUES ($1, $2, $3, $4, '')
-          ON CONFLICT (asset) DO UPDATE SET days = $2, kinds = $3, set_at = $4, searched_to = ''",
-    args: &[TEXT, INTS, TEXTS, TIME],
-};
+query! {
+    /// `set_at` is compared with what the server says of sessions: it is the server's clock, not a test's.
+    Set(asset: text, days: ints, kinds: texts, set_at: timestamptz):
+    "INSERT INTO credyt.expiry_notices AS n (asset, days, kinds, set_at, searched_to)
+     VALUES (:asset, :days, :kinds, :set_at, '')
+     ON CONFLICT (asset) DO UPDATE SET days = :days, kinds = :kinds, set_at = :set_at, searched_to = ''"
+}
 
 static REMOVE: Statement = Statement {
     sql: "DELETE FROM credyt.expiry_notices n WHERE n.asset = $1",
@@ -52,11 +64,19 @@ static SEARCHED: Statement = Statement {
     args: &[],
 };
 
-static PAGE: Statement = Statement {
-    sql: "SELECT w.customer, w.state::bytea, w.next_due_at FROM credyt.wallets w
-          WHERE w.customer > $2 AND w.asset = $1 ORDER BY w.customer LIMIT $3",
-    args: &[TEXT, TEXT, INT],
-};
+table! {
+    struct SearchedWallet {
+        customer: String as text,
+        state: Wallet as wallet,
+        next_due_at: Option<Moment> as timestamptz,
+    }
+}
+
+query! {
+    Page(asset: text, searched_to: text, count: int):
+    "SELECT ", SearchedWallet::COLUMNS, " FROM credyt.wallets w
+     WHERE w.customer > :searched_to AND w.asset = :asset ORDER BY w.customer LIMIT :count"
+}
 
 static SEARCHED_TO: Statement = Statement {
     sql: "UPDATE credyt.expiry_notices n SET searched_to = $2 WHERE n.asset = $1",
@@ -65,12 +85,11 @@ static SEARCHED_TO: Statement = Statement {
 
 /// The notice of an asset.
 pub(super) fn of(store: &Store, asset: &str) -> Result<Option<Notice>> {
-    type Found = (Vec<i32>, Vec<Kind>);
-    let found: Option<Found> = match books::find(store, &BOOK, &[Is::Text(asset)], 1)? {
+    let found: Option<NoticeRow> = match books::find(store, &BOOK, &[Is::Text(asset)], 1)? {
         Some(found) => found.into_iter().next(),
         None => OF.run(store, &[value::text(asset)])?.read_first()?,
     };
-    Ok(found.map(|(days, kinds)| Notice { days, kinds }))
+    Ok(found.map(|NoticeRow { days, kinds }| Notice { days, kinds }))
 }
 
 /// Sets the notice of an asset; without days it is removed.
@@ -79,14 +98,13 @@ pub fn set(store: &Store, asset: &Asset, notice: &Notice) -> Result<()> {
         REMOVE.run(store, &[value::text(&asset.name)])?;
         return Ok(());
     }
-    let kinds: Vec<String> = notice.kinds.iter().map(Kind::to_string).collect();
-    let args = [
-        value::text(&asset.name),
-        value::ints(notice.days.iter().copied()),
-        value::texts(Some(&kinds)),
-        value::moment(assets::wall_clock()),
-    ];
-    SET.run(store, &args)?;
+    let set = Set {
+        asset: &asset.name,
+        days: &notice.days,
+        kinds: &notice.kinds,
+        set_at: assets::wall_clock(),
+    };
+    set.run(store)?;
     Ok(())
 }
 
@@ -98,16 +116,20 @@ pub fn search(store: &Store, batch: i32) -> Result<usize> {
         return Ok(0);
     };
     let notice = of(store, &asset)?;
-    let args = [
-        value::text(&asset),
-        value::text(&searched_to),
-        value::int(batch),
-    ];
-    let page = PAGE.run(store, &args)?;
+    let page = Page {
+        asset: &asset,
+        searched_to: &searched_to,
+        count: batch,
+    };
+    let page = page.run(store)?;
     let mut written = 0;
     let mut ends = page.count() < usize::try_from(batch).unwrap_or(usize::MAX);
     for row in checked(page.iter()) {
-        let (customer, wallet, noted): (String, Wallet, Option<Moment>) = row.read()?;
+        let SearchedWallet {
+            customer,
+            state: wallet,
+            next_due_at: noted,
+        } = row.read()?;
         let next = wallet.next_notice(wallet.changed_at, notice.as_ref());
         // Who has written it since the notice was set has noted it.
         if next.is_some_and(|next| noted.is_none_or(|noted| noted > next)) {

@@ -4,18 +4,20 @@
 use uuid::Uuid;
 
 use super::grants::{self, GrantTerms};
-use super::statement::{Statement, Store, TEXT, TIME, UUID};
-use super::table::{insert, table};
+use super::statement::{Query, Statement, Store, TEXT, UUID};
+use super::table::{insert, query, sql, table};
 use crate::errors::{self, Result};
 use crate::ledger::{Amount, Moment, plan};
 use crate::sql_types::value;
 
-/// The periods of a subscription that a payment paid for: those that start in `[since, until)`, or with
-/// `None` the one that starts at `since`.
-pub struct PaidPeriods {
-    pub subscription: Uuid,
-    pub since: Moment,
-    pub until: Option<Moment>,
+table! {
+    /// The periods of a subscription that a payment paid for: those that start in `[since, until)`, or with
+    /// `None` the one that starts at `since`.
+    pub struct PaidPeriods {
+        subscription_id: Uuid as uuid,
+        since: Moment as timestamptz,
+        until: Option<Moment> as timestamptz,
+    }
 }
 
 table! {
@@ -38,8 +40,12 @@ static NAME: Statement = insert!(
 );
 
 static PERIODS: Statement = Statement {
-    sql: "SELECT p.subscription_id, p.since, p.until FROM credyt.subscription_payments p
-          WHERE p.customer = $1 AND p.payment = $2 ORDER BY p.since, p.subscription_id",
+    sql: sql!(
+        "SELECT ",
+        PaidPeriods::COLUMNS,
+        " FROM credyt.subscription_payments p
+          WHERE p.customer = $1 AND p.payment = $2 ORDER BY p.since, p.subscription_id"
+    ),
     args: &[TEXT, TEXT],
 };
 
@@ -48,22 +54,34 @@ static GRANTS: Statement = Statement {
     args: &[TEXT, TEXT],
 };
 
-/// What plans granted in periods that start then.
-static PERIOD_GRANTS: Statement = Statement {
-    sql: "SELECT g.id, g.effective_at FROM credyt.grants g
-          WHERE g.customer = $1 AND g.kind = 'included' AND g.origin IS NULL AND g.effective_at >= $2
-            AND (g.effective_at = $2 OR g.effective_at < $3) ORDER BY g.effective_at",
-    args: &[TEXT, TIME, TIME],
-};
+query! {
+    /// What plans granted in periods that start then.
+    PeriodGrants(customer: text, since: timestamptz, until: timestamptz):
+    "SELECT g.id, g.effective_at FROM credyt.grants g
+     WHERE g.customer = :customer AND g.kind = 'included' AND g.origin IS NULL AND g.effective_at >= :since
+       AND (g.effective_at = :since OR g.effective_at < :until) ORDER BY g.effective_at"
+}
+
+table! {
+    struct Move {
+        customer: String as text,
+        grant_id: Uuid as uuid,
+        credits: Amount as credits,
+    }
+}
 
 /// Where credits of a grant went: to other grants of the wallet or of another customer's.
 static MOVES: Statement = Statement {
-    sql: "SELECT coalesce(a.part->>'to_customer', l.customer), (a.part->>'to')::uuid,
-              sum((a.part->>'credits')::numeric)
-          FROM credyt.ledger l CROSS JOIN LATERAL jsonb_array_elements(l.allocations) AS a (part)
-          WHERE l.customer = $1 AND l.kind = 'transfer' AND (l.refers_to = $2 OR l.refers_to IS NULL)
-            AND a.part->>'grant' = $2::text AND a.part ? 'to'
-          GROUP BY 1, 2 ORDER BY 2",
+    sql: sql!(
+        "SELECT ",
+        Move::COLUMNS,
+        " FROM (SELECT coalesce(a.part->>'to_customer', l.customer) AS customer, (a.part->>'to')::uuid AS grant_id,
+                       sum((a.part->>'credits')::numeric) AS credits
+                FROM credyt.ledger l CROSS JOIN LATERAL jsonb_array_elements(l.allocations) AS a (part)
+                WHERE l.customer = $1 AND l.kind = 'transfer' AND (l.refers_to = $2 OR l.refers_to IS NULL)
+                  AND a.part->>'grant' = $2::text AND a.part ? 'to'
+                GROUP BY 1, 2) m ORDER BY m.grant_id"
+    ),
     args: &[TEXT, UUID],
 };
 
@@ -77,7 +95,7 @@ pub fn name_periods(
 ) -> Result<()> {
     let row = SubscriptionPayment {
         customer: customer.to_owned(),
-        subscription_id: periods.subscription,
+        subscription_id: periods.subscription_id,
         since: periods.since,
         until: periods.until,
         payment: payment.to_owned(),
@@ -89,16 +107,7 @@ pub fn name_periods(
 
 pub fn periods(store: &Store, customer: &str, payment: &str) -> Result<Vec<PaidPeriods>> {
     let rows = PERIODS.run(store, &[value::text(customer), value::text(payment)])?;
-    rows.iter()
-        .map(|row| {
-            let (subscription, since, until) = row.read()?;
-            Ok(PaidPeriods {
-                subscription,
-                since,
-                until,
-            })
-        })
-        .collect()
+    rows.read_all()
 }
 
 /// The grants that came with a payment: those that name it, and those of the periods it paid for.
@@ -111,14 +120,14 @@ pub fn grants(
     let rows = GRANTS.run(store, &[value::text(customer), value::text(payment)])?;
     let mut ids: Vec<Uuid> = rows.read_all()?;
     for paid in periods {
-        let args = [
-            value::text(customer),
-            value::moment(paid.since),
-            value::optional_moment(paid.until),
-        ];
-        for row in PERIOD_GRANTS.run(store, &args)?.iter() {
+        let query = PeriodGrants {
+            customer,
+            since: paid.since,
+            until: paid.until,
+        };
+        for row in query.run(store)?.iter() {
             let (id, starts): (Uuid, Moment) = row.read()?;
-            if id == plan::grant_id(paid.subscription, starts, plan::OWN) && !ids.contains(&id) {
+            if id == plan::grant_id(paid.subscription_id, starts, plan::OWN) && !ids.contains(&id) {
                 ids.push(id);
             }
         }
@@ -133,8 +142,8 @@ pub fn moves(store: &Store, customer: &str, id: Uuid) -> Result<Vec<(GrantTerms,
     let rows = MOVES.run(store, &[value::text(customer), value::uuid(id)])?;
     rows.iter()
         .map(|row| {
-            let (customer, id, credits): (String, Uuid, Amount) = row.read()?;
-            Ok((issued(store, &customer, id)?, credits))
+            let to: Move = row.read()?;
+            Ok((issued(store, &to.customer, to.grant_id)?, to.credits))
         })
         .collect()
 }

@@ -23,8 +23,8 @@ use pgrx::pg_sys;
 
 use super::assets;
 use super::cache_epoch;
-use super::statement::{Statement, Store, TEXT, TIME};
-use super::table::{sql, table};
+use super::statement::{Query, Statement, Store, TEXT, TIME};
+use super::table::{query, sql, table};
 use crate::errors::{self, Result};
 use crate::ledger::Moment;
 use crate::sql_types::value;
@@ -99,89 +99,94 @@ static CLOSED: Statement = Statement {
     args: &[TEXT, TIME],
 };
 
-static KEEP: Statement = Statement {
-    sql: sql!(
-        "SELECT ",
-        Period::COLUMNS,
-        " FROM credyt.keep_period($1, $2, $3, $4) p"
-    ),
-    args: &[TEXT, TIME, TIME, TIME],
-};
+query! {
+    Keep(asset: text, last: timestamptz, through: timestamptz, closed_at: timestamptz):
+    "SELECT ", Period::COLUMNS, " FROM credyt.keep_period(:asset, :last, :through, :closed_at) p"
+}
 
 /// From the last close before a moment, and what is accounted since.
 static DEFERRED: Statement = Statement {
-    sql: "WITH base AS MATERIALIZED (
+    sql: sql!(
+        "WITH base AS MATERIALIZED (
               SELECT a.asset, coalesce((SELECT max(p.through) FROM credyt.periods p
                                         WHERE p.asset = a.asset AND p.through <= $1), '-infinity') AS through
               FROM credyt.assets a
               WHERE $2 IS NULL OR a.asset = $2
+          ),
+          total AS (
+              SELECT m.asset, m.kind, trim_scale(sum(m.credits)) AS credits, credyt.as_money(sum(m.deferred)) AS revenue
+              FROM (SELECT g.asset, g.kind, g.remaining AS credits, g.deferred
+                    FROM base b
+                    JOIN credyt.period_grants g ON g.asset = b.asset AND g.through = b.through
+                    UNION ALL
+                    SELECT m.asset, m.kind, m.credits, m.deferred
+                    FROM base b
+                    JOIN credyt.grant_movements m ON m.asset = b.asset AND m.accounted_at >= b.through
+                    WHERE m.accounted_at >= (SELECT min(b.through) FROM base b) AND m.accounted_at < $1) m
+              GROUP BY m.asset, m.kind
+              HAVING sum(m.credits) <> 0 OR sum(m.deferred) <> 0
           )
-          SELECT m.asset, m.kind, trim_scale(sum(m.credits)), credyt.as_money(sum(m.deferred))
-          FROM (SELECT g.asset, g.kind, g.remaining AS credits, g.deferred
-                FROM base b
-                JOIN credyt.period_grants g ON g.asset = b.asset AND g.through = b.through
-                UNION ALL
-                SELECT m.asset, m.kind, m.credits, m.deferred
-                FROM base b
-                JOIN credyt.grant_movements m ON m.asset = b.asset AND m.accounted_at >= b.through
-                WHERE m.accounted_at >= (SELECT min(b.through) FROM base b) AND m.accounted_at < $1) m
-          GROUP BY m.asset, m.kind
-          HAVING sum(m.credits) <> 0 OR sum(m.deferred) <> 0
-          ORDER BY m.asset, m.kind",
+          SELECT ",
+        Deferred::COLUMNS,
+        " FROM total t ORDER BY t.asset, t.kind"
+    ),
     args: &[TIME, TEXT],
 };
 
-/// Opening and closing are each summed from the last close before them, the rest from the movements
-/// of the period. Only what moves unearned money has to be opened: the revenue of a debit is its row's.
-static ROLLFORWARD: Statement = Statement {
-    sql: "WITH base AS MATERIALIZED (
-              SELECT a.asset,
-                     coalesce((SELECT max(p.through) FROM credyt.periods p
-                               WHERE p.asset = a.asset AND p.through <= $1), '-infinity') AS opened,
-                     coalesce((SELECT max(p.through) FROM credyt.periods p
-                               WHERE p.asset = a.asset AND p.through <= $2), '-infinity') AS closed
-              FROM credyt.assets a
-              WHERE $3 IS NULL OR a.asset = $3
-          ),
-          moved AS (
-              SELECT m.asset, m.kind, m.accounted_at < $1 AS before, m.accounted_at >= b.closed AS after,
-                     sum(m.revenue) AS revenue,
-                     coalesce(sum(CASE WHEN m.kind IN ('grant', 'expiry', 'revocation')
-                                  THEN (SELECT sum((a.part->>'deferred')::numeric)
-                                        FROM jsonb_array_elements(m.allocations) AS a (part)) END), 0) AS deferred
-              FROM base b
-              JOIN credyt.movements m ON m.asset = b.asset AND m.accounted_at >= b.opened
-              WHERE m.accounted_at >= (SELECT min(b.opened) FROM base b) AND m.accounted_at < $2
-              GROUP BY 1, 2, 3, 4
-          ),
-          flow AS (
-              SELECT m.asset, m.before, m.after, m.revenue AS earned,
-                     CASE WHEN m.kind = 'grant' THEN m.deferred ELSE 0 END AS billed,
-                     CASE WHEN m.kind = 'expiry' THEN m.deferred ELSE 0 END AS breakage,
-                     CASE WHEN m.kind = 'revocation' THEN m.deferred - m.revenue ELSE 0 END AS returned
-              FROM moved m
-          ),
-          total AS (
-              SELECT b.asset,
-                     coalesce(o.deferred, 0)
-                         + coalesce(sum(f.billed - f.earned - f.breakage - f.returned) FILTER (WHERE f.before), 0) AS opening,
-                     coalesce(sum(f.billed) FILTER (WHERE NOT f.before), 0) AS billed,
-                     coalesce(sum(f.earned) FILTER (WHERE NOT f.before), 0) AS earned,
-                     coalesce(sum(f.breakage) FILTER (WHERE NOT f.before), 0) AS breakage,
-                     coalesce(sum(f.returned) FILTER (WHERE NOT f.before), 0) AS returned,
-                     coalesce(c.deferred, 0)
-                         + coalesce(sum(f.billed - f.earned - f.breakage - f.returned) FILTER (WHERE f.after), 0) AS closing
-              FROM base b
-              LEFT JOIN credyt.periods o ON o.asset = b.asset AND o.through = b.opened
-              LEFT JOIN credyt.periods c ON c.asset = b.asset AND c.through = b.closed
-              LEFT JOIN flow f ON f.asset = b.asset
-              GROUP BY b.asset, o.deferred, c.deferred
-          )
-          SELECT t.asset, credyt.as_money(t.opening), credyt.as_money(t.billed), credyt.as_money(t.earned),
-                 credyt.as_money(t.breakage), credyt.as_money(t.returned), credyt.as_money(t.closing)
-          FROM total t ORDER BY t.asset",
-    args: &[TIME, TIME, TEXT],
-};
+query! {
+    /// Opening and closing are each summed from the last close before them, the rest from the movements
+    /// of the period. Only what moves unearned money has to be opened: the revenue of a debit is its row's.
+    RollforwardOf(since: timestamptz, until: timestamptz, asset: text):
+    "WITH base AS MATERIALIZED (
+         SELECT a.asset,
+                coalesce((SELECT max(p.through) FROM credyt.periods p
+                          WHERE p.asset = a.asset AND p.through <= :since), '-infinity') AS opened,
+                coalesce((SELECT max(p.through) FROM credyt.periods p
+                          WHERE p.asset = a.asset AND p.through <= :until), '-infinity') AS closed
+         FROM credyt.assets a
+         WHERE :asset IS NULL OR a.asset = :asset
+     ),
+     moved AS (
+         SELECT m.asset, m.kind, m.accounted_at < :since AS before, m.accounted_at >= b.closed AS after,
+                sum(m.revenue) AS revenue,
+                coalesce(sum(CASE WHEN m.kind IN ('grant', 'expiry', 'revocation')
+                             THEN (SELECT sum((a.part->>'deferred')::numeric)
+                                   FROM jsonb_array_elements(m.allocations) AS a (part)) END), 0) AS deferred
+         FROM base b
+         JOIN credyt.movements m ON m.asset = b.asset AND m.accounted_at >= b.opened
+         WHERE m.accounted_at >= (SELECT min(b.opened) FROM base b) AND m.accounted_at < :until
+         GROUP BY 1, 2, 3, 4
+     ),
+     flow AS (
+         SELECT m.asset, m.before, m.after, m.revenue AS earned,
+                CASE WHEN m.kind = 'grant' THEN m.deferred ELSE 0 END AS billed,
+                CASE WHEN m.kind = 'expiry' THEN m.deferred ELSE 0 END AS breakage,
+                CASE WHEN m.kind = 'revocation' THEN m.deferred - m.revenue ELSE 0 END AS returned
+         FROM moved m
+     ),
+     total AS (
+         SELECT b.asset,
+                coalesce(o.deferred, 0)
+                    + coalesce(sum(f.billed - f.earned - f.breakage - f.returned) FILTER (WHERE f.before), 0) AS opening,
+                coalesce(sum(f.billed) FILTER (WHERE NOT f.before), 0) AS billed,
+                coalesce(sum(f.earned) FILTER (WHERE NOT f.before), 0) AS earned,
+                coalesce(sum(f.breakage) FILTER (WHERE NOT f.before), 0) AS breakage,
+                coalesce(sum(f.returned) FILTER (WHERE NOT f.before), 0) AS returned,
+                coalesce(c.deferred, 0)
+                    + coalesce(sum(f.billed - f.earned - f.breakage - f.returned) FILTER (WHERE f.after), 0) AS closing
+         FROM base b
+         LEFT JOIN credyt.periods o ON o.asset = b.asset AND o.through = b.opened
+         LEFT JOIN credyt.periods c ON c.asset = b.asset AND c.through = b.closed
+         LEFT JOIN flow f ON f.asset = b.asset
+         GROUP BY b.asset, o.deferred, c.deferred
+     )
+     SELECT ", Rollforward::COLUMNS, "
+     FROM (SELECT t.asset, credyt.as_money(t.opening) AS opening, credyt.as_money(t.billed) AS billed,
+                  credyt.as_money(t.earned) AS earned, credyt.as_money(t.breakage) AS breakage,
+                  credyt.as_money(t.returned) AS returned, credyt.as_money(t.closing) AS closing
+           FROM total t) t
+     ORDER BY t.asset"
+}
 
 /// The first moment of the first open period; `None` where no period was closed. What is done with
 /// it needs the lock of the wallet it is about, taken before.
@@ -272,13 +277,13 @@ pub fn keep(
     through: Moment,
     closed_at: Moment,
 ) -> Result<Period> {
-    let args = [
-        value::text(asset),
-        value::moment(last.unwrap_or(BEGINNING)),
-        value::moment(through),
-        value::moment(closed_at),
-    ];
-    KEEP.run(store, &args)?.read_one()
+    let query = Keep {
+        asset,
+        last: last.unwrap_or(BEGINNING),
+        through,
+        closed_at,
+    };
+    query.run(store)?.read_one()
 }
 
 /// What was deferred at a moment, itself included: asset, kind, credits and money.
@@ -298,13 +303,12 @@ pub fn rollforward(
     asset: Option<&str>,
 ) -> Result<Vec<Rollforward>> {
     known(store, asset)?;
-    let args = [
-        value::moment(since.unwrap_or(BEGINNING)),
-        value::moment(until.unwrap_or(END)),
-        value::optional_text(asset),
-    ];
-    let rows = ROLLFORWARD.run(store, &args)?;
-    rows.read_all()
+    let query = RollforwardOf {
+        since: since.unwrap_or(BEGINNING),
+        until: until.unwrap_or(END),
+        asset,
+    };
+    query.run(store)?.read_all()
 }
 
 /// WC009 for an asset that is not there.

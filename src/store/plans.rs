@@ -10,8 +10,8 @@ use super::assets;
 use super::cluster;
 use super::grants::{self, GrantTerms};
 use super::ledger::{self, Key};
-use super::statement::{INT, ROWS_AT_ONCE, Statement, Store, TEXT, TIME, UUID};
-use super::table::{insert, sql, table};
+use super::statement::{Query, ROWS_AT_ONCE, Statement, Store, TEXT, TIME};
+use super::table::{insert, query, sql, table};
 use crate::errors::{self, Result};
 use crate::ledger::period::{self, PeriodLength};
 use crate::ledger::plan::{
@@ -122,68 +122,64 @@ static COMMIT: Statement = Statement {
 
 macro_rules! subscriptions {
     ($condition:literal) => {
-        subscriptions!("", $condition)
-    };
-    ($more:literal, $condition:literal) => {
         sql!(
             "SELECT ",
             SubscriptionRow::COLUMNS,
             ", ",
             Progress::COLUMNS,
-            $more,
-            " FROM credyt.booked_subscriptions s WHERE s.customer = $1 AND ",
+            " FROM credyt.booked_subscriptions s WHERE s.customer = :customer AND ",
             $condition
         )
     };
 }
 
-/// Those that renew without a further payment, or whose credits may wait for one; with when that is.
-static RENEWABLE: Statement = Statement {
-    sql: subscriptions!(
-        ", CASE WHEN s.paid_through IS NULL OR s.next_renewal_at < s.paid_through
-                THEN s.next_renewal_at
-                ELSE least(coalesce(s.waits_until, s.next_renewal_at), s.ends_at) END",
-        "s.asset = $2 AND s.next_renewal_at IS NOT NULL
-             AND (s.paid_through IS NULL OR s.next_renewal_at < s.paid_through OR s.grants <> '{}')
-             AND (s.ends_at IS NULL OR s.next_renewal_at < s.ends_at)
-         ORDER BY s.id"
-    ),
-    args: &[TEXT, TEXT],
-};
+query! {
+    /// Those that renew without a further payment, or whose credits may wait for one; with when that is.
+    Renewable(customer: text, asset: text):
+    "SELECT ", SubscriptionRow::COLUMNS, ", ", Progress::COLUMNS, ",
+            CASE WHEN s.paid_through IS NULL OR s.next_renewal_at < s.paid_through
+                 THEN s.next_renewal_at
+                 ELSE least(coalesce(s.waits_until, s.next_renewal_at), s.ends_at) END
+     FROM credyt.booked_subscriptions s
+     WHERE s.customer = :customer AND s.asset = :asset AND s.next_renewal_at IS NOT NULL
+       AND (s.paid_through IS NULL OR s.next_renewal_at < s.paid_through OR s.grants <> '{}')
+       AND (s.ends_at IS NULL OR s.next_renewal_at < s.ends_at)
+     ORDER BY s.id"
+}
 
-static ALL: Statement = Statement {
-    sql: subscriptions!("(s.plan = $2 OR s.next_plan = $2) ORDER BY s.id DESC"),
-    args: &[TEXT, TEXT],
-};
+query! {
+    All(customer: text, plan: text):
+    subscriptions!("(s.plan = :plan OR s.next_plan = :plan) ORDER BY s.id DESC")
+}
 
-static FORMER: Statement = Statement {
-    sql: subscriptions!(
-        "s.plan <> $2 AND s.id IN (SELECT c.subscription_id FROM credyt.plan_changes c
-                                   WHERE c.customer = $1 AND c.from_plan = $2) ORDER BY s.id DESC"
-    ),
-    args: &[TEXT, TEXT],
-};
+query! {
+    Former(customer: text, plan: text):
+    subscriptions!(
+        "s.plan <> :plan AND s.id IN (SELECT c.subscription_id FROM credyt.plan_changes c
+                                      WHERE c.customer = :customer AND c.from_plan = :plan) ORDER BY s.id DESC"
+    )
+}
 
-/// Those that are on another plan, and left this one within a period that was to end after $3.
-static MOVED_WITHIN: Statement = Statement {
-    sql: subscriptions!(
-        "s.plan <> $2 AND s.id IN (SELECT c.subscription_id FROM credyt.plan_changes c
-                                   WHERE c.customer = $1 AND c.from_plan = $2 AND c.period_end > $3)
+query! {
+    /// Those that are on another plan, and left this one within a period that was to end after that moment.
+    MovedWithin(customer: text, plan: text, at: timestamptz):
+    subscriptions!(
+        "s.plan <> :plan AND s.id IN (SELECT c.subscription_id FROM credyt.plan_changes c
+                                      WHERE c.customer = :customer AND c.from_plan = :plan AND c.period_end > :at)
          ORDER BY s.id DESC"
-    ),
-    args: &[TEXT, TEXT, TIME],
-};
+    )
+}
 
-static BY_ID: Statement = Statement {
-    sql: subscriptions!("s.id = $2"),
-    args: &[TEXT, UUID],
-};
+query! {
+    ById(customer: text, id: uuid):
+    subscriptions!("s.id = :id")
+}
 
-static RUNNING: Statement = Statement {
-    sql: "SELECT 1 FROM credyt.booked_subscriptions s
-          WHERE s.customer = $1 AND s.asset = $2 AND (s.ends_at IS NULL OR s.ends_at > $3)",
-    args: &[TEXT, TEXT, TIME],
-};
+query! {
+    Running(customer: text, asset: text, now: timestamptz):
+    "SELECT 1 FROM credyt.booked_subscriptions s
+     WHERE s.customer = :customer AND s.asset = :asset AND (s.ends_at IS NULL OR s.ends_at > :now)"
+}
 
 table! {
     /// A subscription before its first period.
@@ -218,17 +214,17 @@ static UPDATE: Statement = Statement {
     args: Progress::CHANGE_TYPES,
 };
 
-static SET_ENDS: Statement = Statement {
-    sql: "UPDATE credyt.booked_subscriptions SET paid_through = $3, ends_at = $4
-          WHERE customer = $1 AND id = $2",
-    args: &[TEXT, UUID, TIME, TIME],
-};
+query! {
+    SetEnds(customer: text, id: uuid, paid_through: timestamptz, ends_at: timestamptz):
+    "UPDATE credyt.booked_subscriptions SET paid_through = :paid_through, ends_at = :ends_at
+     WHERE customer = :customer AND id = :id"
+}
 
-static SCHEDULE: Statement = Statement {
-    sql: "UPDATE credyt.booked_subscriptions SET next_plan = $3, next_quantity = $4
-          WHERE customer = $1 AND id = $2",
-    args: &[TEXT, UUID, TEXT, INT],
-};
+query! {
+    Schedule(customer: text, id: uuid, next_plan: text, next_quantity: int):
+    "UPDATE credyt.booked_subscriptions SET next_plan = :next_plan, next_quantity = :next_quantity
+     WHERE customer = :customer AND id = :id"
+}
 
 table! {
     /// A change of plan, as it was asked for.
@@ -252,13 +248,13 @@ table! {
 
 static INSERT_CHANGE: Statement = insert!("plan_changes", PlanChange);
 
-/// A period that waits for a payment is not wanted any more either.
-static END_ALL: Statement = Statement {
-    sql: "UPDATE credyt.booked_subscriptions SET ends_at = least($3, next_renewal_at)
-          WHERE customer = $1 AND asset = $2
-            AND (ends_at IS NULL OR ends_at > least($3, next_renewal_at))",
-    args: &[TEXT, TEXT, TIME],
-};
+query! {
+    /// A period that waits for a payment is not wanted any more either.
+    EndAll(customer: text, asset: text, now: timestamptz):
+    "UPDATE credyt.booked_subscriptions SET ends_at = least(:now, next_renewal_at)
+     WHERE customer = :customer AND asset = :asset
+       AND (ends_at IS NULL OR ends_at > least(:now, next_renewal_at))"
+}
 
 table! {
     /// The key of a call about a subscription.
@@ -376,13 +372,13 @@ fn commit(store: &Store) -> Result<()> {
 
 /// The customer's subscriptions that are on a plan, or will be; the latest first.
 pub fn all(store: &Store, customer: &str, plan: &str) -> Result<Vec<StoredSubscription>> {
-    let rows = ALL.run(store, &[value::text(customer), value::text(plan)])?;
+    let rows = All { customer, plan }.run(store)?;
     rows.iter().map(|row| read(store, row.read()?)).collect()
 }
 
 /// Those that were on the plan once and are on another one; the latest first.
 pub fn former(store: &Store, customer: &str, plan: &str) -> Result<Vec<StoredSubscription>> {
-    let rows = FORMER.run(store, &[value::text(customer), value::text(plan)])?;
+    let rows = Former { customer, plan }.run(store)?;
     rows.iter().map(|row| read(store, row.read()?)).collect()
 }
 
@@ -393,18 +389,18 @@ pub fn moved_within(
     plan: &str,
     at: Moment,
 ) -> Result<Vec<StoredSubscription>> {
-    let args = [value::text(customer), value::text(plan), value::moment(at)];
-    let rows = MOVED_WITHIN.run(store, &args)?;
+    let rows = MovedWithin { customer, plan, at }.run(store)?;
     rows.iter().map(|row| read(store, row.read()?)).collect()
 }
 
 pub fn by_id(store: &Store, customer: &str, id: Uuid) -> Result<Option<StoredSubscription>> {
-    let rows = BY_ID.run(store, &[value::text(customer), value::uuid(id)])?;
-    let found = rows.read_first()?;
+    let found = ById { customer, id }.run(store)?.read_first()?;
     found.map(|row| read(store, row)).transpose()
 }
 
-fn read(store: &Store, (row, at): (SubscriptionRow, Progress)) -> Result<StoredSubscription> {
+type StoredRow = (SubscriptionRow, Progress);
+
+fn read(store: &Store, (row, at): StoredRow) -> Result<StoredSubscription> {
     let seats = |plan: &str, quantity: u32| {
         let plan = Rc::new(self::plan(store, plan)?);
         Ok::<Seats, errors::Error>(Seats { plan, quantity })
@@ -452,12 +448,12 @@ fn read(store: &Store, (row, at): (SubscriptionRow, Progress)) -> Result<StoredS
 
 /// Refuses one more subscription (54000) on a wallet that has too many.
 pub fn check_room(store: &Store, customer: &str, asset: &str, now: Moment) -> Result<()> {
-    let args = [
-        value::text(customer),
-        value::text(asset),
-        value::moment(now),
-    ];
-    if RUNNING.run(store, &args)?.count() >= MAX_RUNNING {
+    let running = Running {
+        customer,
+        asset,
+        now,
+    };
+    if running.run(store)?.count() >= MAX_RUNNING {
         return Err(errors::too_many_subscriptions(customer, asset, MAX_RUNNING));
     }
     Ok(())
@@ -489,26 +485,26 @@ pub fn insert(store: &Store, customer: &str, new: &StoredSubscription) -> Result
 
 /// Writes down until when it is paid for, and until when it goes on.
 pub fn set_ends(store: &Store, customer: &str, changed: &Subscription) -> Result<()> {
-    let args = [
-        value::text(customer),
-        value::uuid(changed.id),
-        value::optional_moment(changed.paid_through),
-        value::optional_moment(changed.ends_at),
-    ];
-    SET_ENDS.run(store, &args)?;
+    let query = SetEnds {
+        customer,
+        id: changed.id,
+        paid_through: changed.paid_through,
+        ends_at: changed.ends_at,
+    };
+    query.run(store)?;
     Ok(())
 }
 
 /// Writes down what it is on from its next period on.
 pub fn schedule(store: &Store, customer: &str, changed: &Subscription) -> Result<()> {
     let scheduled = changed.scheduled.as_ref();
-    let args = [
-        value::text(customer),
-        value::uuid(changed.id),
-        value::optional_text(scheduled.map(|next| next.plan.plan.as_str())),
-        scheduled.and_then(|next| seats(next.quantity)),
-    ];
-    SCHEDULE.run(store, &args)?;
+    let query = Schedule {
+        customer,
+        id: changed.id,
+        next_plan: scheduled.map(|next| &next.plan.plan),
+        next_quantity: scheduled.map(|next| next.quantity),
+    };
+    query.run(store)?;
     Ok(())
 }
 
@@ -525,12 +521,12 @@ pub fn seats(quantity: u32) -> Value {
 
 /// Ends all subscriptions of a wallet in which all that was due is booked: no period begins any more.
 pub fn end_all(store: &Store, customer: &str, asset: &str, now: Moment) -> Result<()> {
-    let args = [
-        value::text(customer),
-        value::text(asset),
-        value::moment(now),
-    ];
-    END_ALL.run(store, &args)?;
+    let query = EndAll {
+        customer,
+        asset,
+        now,
+    };
+    query.run(store)?;
     Ok(())
 }
 
@@ -580,11 +576,11 @@ pub struct Renewals {
 /// Works through the subscriptions of a wallet, in memory.
 pub fn renew(store: &Store, customer: &str, asset: &str, now: Moment) -> Result<Renewals> {
     let mut renewals = Renewals::default();
-    let rows = RENEWABLE.run(store, &[value::text(customer), value::text(asset)])?;
+    let rows = Renewable { customer, asset }.run(store)?;
     for row in rows.iter() {
-        let (row, progress, turns_at) = row.read()?;
+        let (stored, turns_at) = row.read()?;
         if turns_at <= now {
-            let mut subscription = read(store, (row, progress))?.subscription;
+            let mut subscription = read(store, stored)?.subscription;
             let renewing = subscription.renew(now);
             renewals.renewing.push(renewing);
             renewals.changed.push(subscription);
@@ -634,9 +630,9 @@ pub fn changed(
     renewing: Renewal,
 ) -> Result<Renewals> {
     let mut renewals = Renewals::default();
-    let rows = RENEWABLE.run(store, &[value::text(customer), value::text(asset)])?;
+    let rows = Renewable { customer, asset }.run(store)?;
     for row in rows.iter() {
-        let (row, _, turns_at): (SubscriptionRow, Progress, Moment) = row.read()?;
+        let ((row, _), turns_at): (StoredRow, Moment) = row.read()?;
         if row.id != subscription.id {
             renewals.wait_for(turns_at);
         }

@@ -7,8 +7,8 @@ use std::rc::Rc;
 use super::assets::Asset;
 use super::books::Book;
 use super::cache_epoch;
-use super::statement::{INT, Statement, Store, TEXT, TIME};
-use super::table::{sql, table};
+use super::statement::{Statement, Store, TEXT};
+use super::table::{column, insert, sql, table};
 use crate::errors::Result;
 use crate::ledger::Moment;
 use crate::ledger::interrupt;
@@ -21,11 +21,13 @@ table! {
     /// From `effective_at` on a customer has the prices of this list, and what prices there were at `as_of`.
     #[derive(Clone, Debug, PartialEq, Eq)]
     pub struct Assignment {
+        customer: String as text,
+        asset: String as text,
+        version: i32 as int,
         /// `None`: no list but that for all.
         price_list: Option<String> as text,
         /// `None`: the prices of now.
         as_of: Option<Moment> as timestamptz,
-        version: i32 as int,
         effective_at: Moment as timestamptz,
     }
 }
@@ -44,7 +46,7 @@ pub(super) struct PriceListCache {
 /// To see whether there is any.
 pub(super) static BOOK: Book = Book {
     name: c"customer_price_lists",
-    wanted: &[("version", INT)],
+    wanted: &[column!(version as int)],
     searched: &[],
     index: None,
 };
@@ -65,17 +67,11 @@ static OF_CUSTOMER: Statement = Statement {
 };
 
 /// Who sets one at the same moment makes the version that this one would be: then nothing is added.
-static ADD: Statement = Statement {
-    sql: sql!(
-        "INSERT INTO credyt.customer_price_lists (customer, asset, version, price_list, as_of, effective_at)
-          SELECT $1, $2, coalesce(max(l.version), 0) + 1, $3, $4, greatest(max(l.effective_at), $5)
-          FROM credyt.customer_price_lists l WHERE l.customer = $1 AND l.asset = $2
-          ON CONFLICT DO NOTHING
-          RETURNING ",
-        Assignment::COLUMNS
-    ),
-    args: &[TEXT, TEXT, TEXT, TIME, TIME],
-};
+static ADD: Statement = insert!(
+    "customer_price_lists",
+    Assignment,
+    " ON CONFLICT DO NOTHING"
+);
 
 /// The assignments of a customer; `None` where no customer has any.
 pub(super) fn of(store: &Store, asset: &Asset, customer: &str) -> Result<Option<Assignments>> {
@@ -119,22 +115,26 @@ pub fn set(
     as_of: Option<Moment>,
     now: Moment,
 ) -> Result<Assignment> {
-    let args = [
-        value::text(customer),
-        value::text(asset),
-        value::optional_text(price_list),
-        value::optional_moment(as_of),
-        value::moment(now),
-    ];
     loop {
         interrupt::check();
         let latest = read(store, customer, asset)?.first().cloned();
-        let same = |one: &Assignment| one.price_list.as_deref() == price_list && one.as_of == as_of;
-        if let Some(latest) = latest.filter(same) {
-            return Ok(latest);
+        let same =
+            |one: &&Assignment| one.price_list.as_deref() == price_list && one.as_of == as_of;
+        if let Some(latest) = latest.as_ref().filter(same) {
+            return Ok(latest.clone());
         }
-        if let Some(added) = ADD.run(store, &args)?.read_first()? {
-            return Ok(added);
+        let new = Assignment {
+            customer: customer.to_owned(),
+            asset: asset.to_owned(),
+            version: latest
+                .as_ref()
+                .map_or(1, |latest| latest.version.saturating_add(1)),
+            price_list: price_list.map(str::to_owned),
+            as_of,
+            effective_at: latest.map_or(now, |latest| latest.effective_at.max(now)),
+        };
+        if ADD.run(store, &new.values()?)?.count() > 0 {
+            return Ok(new);
         }
     }
 }

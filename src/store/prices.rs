@@ -9,13 +9,13 @@ use super::assets::Asset;
 use super::books::{self, Book, Is};
 use super::cache_epoch;
 use super::price_lists::{self, Assignment};
-use super::statement::{FromRow, INT, JSONB, Reader, Statement, Store, TEXT, TIME};
-use super::table::{query, table};
+use super::statement::{FromRow, Query, Reader, Statement, Store, TEXT};
+use super::table::{insert, query, sql, table};
 use crate::errors::{self, Result};
 use crate::ledger::Moment;
 use crate::ledger::price::Price;
 use crate::ledger::price::book::{self, Layers};
-use crate::sql_types::value::{self, Value};
+use crate::sql_types::value;
 
 /// More customers' own prices of an action, or actions of an asset, are not kept compiled.
 const MAX_KEPT: usize = 1000;
@@ -86,49 +86,78 @@ impl ApplicablePrices {
     }
 }
 
-/// Beside each whether any customer has prices of his own; one row without a price where there is none.
+table! {
+    struct VersionRow {
+        version: i32 as int,
+        effective_at: Moment as timestamptz,
+        /// JSON null: withdrawn.
+        price: Json as jsonb,
+    }
+}
+
+table! {
+    /// A price for all, or none where there is none; and whether any customer has prices of his own.
+    struct ForAllRow {
+        has_own: bool as boolean,
+        version: Option<i32> as int,
+        effective_at: Option<Moment> as timestamptz,
+        price: Option<Json> as jsonb,
+    }
+}
+
 static FOR_ALL: Statement = Statement {
-    sql: "SELECT o.has_own, p.version, p.effective_at, p.price
-          FROM (SELECT EXISTS (SELECT 1 FROM credyt.prices o
+    sql: sql!(
+        "SELECT ",
+        ForAllRow::COLUMNS,
+        " FROM (SELECT EXISTS (SELECT 1 FROM credyt.prices o
                                WHERE o.asset = $1 AND o.action = $2 AND o.customer IS NOT NULL) AS has_own) o
           LEFT JOIN credyt.prices p
               ON p.asset = $1 AND p.action = $2 AND p.customer IS NULL AND p.price_list IS NULL
-          ORDER BY p.effective_at DESC, p.version DESC",
+          ORDER BY p.effective_at DESC, p.version DESC"
+    ),
     args: &[TEXT, TEXT],
 };
 
 static BOOK: Book = Book {
     name: c"prices",
-    wanted: &[("version", INT), ("effective_at", TIME), ("price", JSONB)],
+    wanted: VersionRow::DECLARED,
     searched: &["asset", "action", "customer", "price_list"],
     index: Some(c"prices_customer"),
 };
 
-static LISTED: Statement = Statement {
-    sql: "SELECT p.version, p.effective_at, p.price FROM credyt.prices p
-          WHERE p.asset = $1 AND p.action = $2 AND p.customer IS NULL AND p.price_list = $3
-          ORDER BY p.effective_at DESC, p.version DESC",
-    args: &[TEXT, TEXT, TEXT],
-};
+macro_rules! versions {
+    ($condition:literal) => {
+        sql!(
+            "SELECT ",
+            VersionRow::COLUMNS,
+            " FROM credyt.prices p WHERE p.asset = :asset AND p.action = :action AND ",
+            $condition,
+            " ORDER BY p.effective_at DESC, p.version DESC"
+        )
+    };
+}
 
-static OWN: Statement = Statement {
-    sql: "SELECT p.version, p.effective_at, p.price FROM credyt.prices p
-          WHERE p.asset = $1 AND p.action = $2 AND p.customer = $3
-          ORDER BY p.effective_at DESC, p.version DESC",
-    args: &[TEXT, TEXT, TEXT],
-};
+query! {
+    Listed(asset: text, action: text, price_list: text):
+    versions!("p.customer IS NULL AND p.price_list = :price_list")
+}
 
-static VERSION: Statement = Statement {
-    sql: "SELECT p.version, p.effective_at, p.price FROM credyt.prices p
-          WHERE p.asset = $1 AND p.action = $2 AND p.version = $3",
-    args: &[TEXT, TEXT, INT],
-};
+query! {
+    Own(asset: text, action: text, customer: text):
+    versions!("p.customer = :customer")
+}
+
+query! {
+    OneVersion(asset: text, action: text, version: int):
+    versions!("p.version = :version")
+}
 
 table! {
     /// A price that is set: for one customer, for those on a price list, or for all.
     pub struct NewPrice {
         asset: String as text,
         action: String as text,
+        version: i32 as int,
         customer: Option<String> as text,
         price_list: Option<String> as text,
         price: Json as jsonb,
@@ -137,12 +166,12 @@ table! {
     }
 }
 
-static INSERT: Statement = query!(NewPrice:
-    "INSERT INTO credyt.prices (version, ", NewPrice::COLUMNS, ")
-     SELECT coalesce(max(p.version), 0) + 1, ", NewPrice::PLACES, "
-     FROM credyt.prices p WHERE p.asset = :asset AND p.action = :action
-     RETURNING version"
-);
+static LAST_VERSION: Statement = Statement {
+    sql: "SELECT coalesce(max(p.version), 0) FROM credyt.prices p WHERE p.asset = $1 AND p.action = $2",
+    args: &[TEXT, TEXT],
+};
+
+static INSERT: Statement = insert!("prices", NewPrice);
 
 /// The prices of an action that may apply to a customer.
 pub fn applicable(
@@ -196,27 +225,30 @@ fn read_applicable(
     customer: Option<&str>,
     assignments: &[Assignment],
 ) -> Result<ApplicablePrices> {
-    let args = [
-        value::text(&asset.name),
-        value::text(action),
-        value::optional_text(customer),
-    ];
-    let (has_own, for_all) = match read_for_all_directly(store, &asset.name, action)? {
+    let asset_name = &asset.name;
+    let (has_own, for_all) = match read_for_all_directly(store, asset_name, action)? {
         Some(read) => read,
-        None => read_for_all(store, &args[..2])?,
+        None => read_for_all(store, asset_name, action)?,
     };
     let for_all: Versions = for_all.into();
     let own: Option<Versions> = match customer.filter(|_| has_own) {
-        Some(_) => Some(OWN.run(store, &args)?.read_all()?),
+        Some(customer) => {
+            let own = Own {
+                asset: asset_name,
+                action,
+                customer,
+            };
+            Some(own.run(store)?.read_all()?)
+        }
         None => None,
     };
-    let kept = kept(assignments, |list| {
-        let args = [
-            value::text(&asset.name),
-            value::text(action),
-            value::text(list),
-        ];
-        LISTED.run(store, &args)?.read_all()
+    let kept = kept(assignments, |price_list| {
+        let listed = Listed {
+            asset: asset_name,
+            action,
+            price_list,
+        };
+        listed.run(store)?.read_all()
     })?;
     // What was announced while it was read, or since the reader's snapshot was taken, may or may not
     // be in it: then it is used once.
@@ -254,15 +286,21 @@ fn read_applicable(
 /// Whether any customer has prices of his own, and those for all, the latest first.
 type ForAll = (bool, Vec<Version>);
 
-fn read_for_all(store: &Store, args: &[Value]) -> Result<ForAll> {
-    let rows = FOR_ALL.run(store, args)?;
+fn read_for_all(store: &Store, asset: &str, action: &str) -> Result<ForAll> {
+    let rows = FOR_ALL.run(store, &[value::text(asset), value::text(action)])?;
     let mut has_own = false;
     let mut for_all = Vec::with_capacity(rows.count());
     for row in rows.iter() {
-        let (own, version, effective_at, rule) = row.read()?;
-        has_own = own;
-        if let (Some(version), Some(effective_at), Some(rule)) = (version, effective_at, rule) {
-            for_all.push(Version::read((version, effective_at, rule))?);
+        let row: ForAllRow = row.read()?;
+        has_own = row.has_own;
+        if let (Some(version), Some(effective_at), Some(price)) =
+            (row.version, row.effective_at, row.price)
+        {
+            for_all.push(Version::of(VersionRow {
+                version,
+                effective_at,
+                price,
+            })?);
         }
     }
     Ok((has_own, for_all))
@@ -292,22 +330,29 @@ pub fn version(
     if let Some(found) = for_all.iter().find(|v| v.version == version) {
         return Ok(Some(found.clone()));
     }
-    let args = [
-        value::text(&asset.name),
-        value::text(action),
-        value::int(version),
-    ];
-    VERSION.run(store, &args)?.read_first()
+    let query = OneVersion {
+        asset: &asset.name,
+        action,
+        version,
+    };
+    query.run(store)?.read_first()
 }
 
-/// Sets a price; the version it became.
-pub fn set(store: &Store, new: &NewPrice) -> Result<i32> {
-    INSERT.run(store, &new.values()?)?.read_one()
+/// The version that the next price of an action is, under the lock of its asset.
+pub fn next_version(store: &Store, asset: &str, action: &str) -> Result<i32> {
+    let rows = LAST_VERSION.run(store, &[value::text(asset), value::text(action)])?;
+    Ok(rows.read_one::<i32>()?.saturating_add(1))
+}
+
+/// Sets a price.
+pub fn set(store: &Store, new: &NewPrice) -> Result<()> {
+    INSERT.run(store, &new.values()?)?;
+    Ok(())
 }
 
 impl Version {
-    fn read((version, effective_at, rule): (i32, Moment, Json)) -> Result<Version> {
-        let price = match &rule {
+    fn of(row: VersionRow) -> Result<Version> {
+        let price = match &row.price {
             Json::Null => None,
             rule => {
                 let price = Price::parse(rule);
@@ -317,8 +362,8 @@ impl Version {
             }
         };
         Ok(Version {
-            version,
-            effective_at,
+            version: row.version,
+            effective_at: row.effective_at,
             price,
         })
     }
@@ -326,6 +371,6 @@ impl Version {
 
 impl FromRow for Version {
     fn from_row(row: &mut Reader) -> Result<Version> {
-        Version::read(FromRow::from_row(row)?)
+        Version::of(FromRow::from_row(row)?)
     }
 }

@@ -22,14 +22,9 @@ pub const BIGINT: pg_sys::Oid = pg_sys::INT8OID;
 pub const BOOL: pg_sys::Oid = pg_sys::BOOLOID;
 pub const TIME: pg_sys::Oid = pg_sys::TIMESTAMPTZOID;
 pub const UUID: pg_sys::Oid = pg_sys::UUIDOID;
-pub const INTS: pg_sys::Oid = pg_sys::INT4ARRAYOID;
 pub const UUIDS: pg_sys::Oid = pg_sys::UUIDARRAYOID;
 pub const JSONB: pg_sys::Oid = pg_sys::JSONBOID;
-pub const BYTES: pg_sys::Oid = pg_sys::BYTEAOID;
-pub const TIMES: pg_sys::Oid = pg_sys::TIMESTAMPTZARRAYOID;
-pub const BYTES_LIST: pg_sys::Oid = pg_sys::BYTEAARRAYOID;
 pub use crate::sql_types::field::WALLET;
-pub const TID: pg_sys::Oid = pg_sys::TIDOID;
 pub const DATE: pg_sys::Oid = pg_sys::DATEOID;
 pub const DATES: pg_sys::Oid = pg_sys::DATEARRAYOID;
 
@@ -330,6 +325,25 @@ impl Statement {
     }
 }
 
+/// A statement that `query!` declares, with its arguments.
+pub trait Query {
+    type Values: AsRef<[Value]>;
+
+    fn statement(&self) -> &'static Statement;
+
+    fn values(&self) -> Result<Self::Values>;
+
+    fn run(&self, store: &Store) -> Result<Rows> {
+        self.statement().run(store, self.values()?.as_ref())
+    }
+
+    /// As `Statement::answer`.
+    fn answer(&self, store: &Store, function: &Args) -> Result<()> {
+        let values = self.values()?;
+        self.statement().answer(store, values.as_ref(), function)
+    }
+}
+
 pub(super) fn wallet_type() -> Option<pg_sys::Oid> {
     // SAFETY: looks up the schema and a type in it.
     unsafe {
@@ -506,22 +520,8 @@ impl<T: FromColumn> FromRow for T {
     }
 }
 
-macro_rules! tuples {
-    ($(($($part:ident)+))*) => {
-        $(
-            impl<$($part: FromRow),+> FromRow for ($($part,)+) {
-                fn from_row(row: &mut Reader) -> Result<Self> {
-                    Ok(($($part::from_row(row)?,)+))
-                }
-            }
-        )*
-    };
-}
-
-tuples! {
-    (A B)
-    (A B C)
-    (A B C D)
-    (A B C D E)
-    (A B C D E F)
+impl<A: FromRow, B: FromRow> FromRow for (A, B) {
+    fn from_row(row: &mut Reader) -> Result<(A, B)> {
+        Ok((A::from_row(row)?, B::from_row(row)?))
+    }
 }

@@ -4,6 +4,7 @@
 /// A column of a declared table.
 pub struct Column {
     pub name: &'static str,
+    pub kind: pgrx::pg_sys::Oid,
     /// What makes a value of it of an element of an array.
     pub cast: &'static str,
 }
@@ -143,14 +144,41 @@ macro_rules! sql {
     };
 }
 
-/// A statement that takes the columns of a declaration, each by its name: `:customer`.
+/// Declares a statement with its arguments, `name: SQL type`, which its text takes as `:name`. Where it is run
+/// they are given by name: `Held { customer, asset, now }.run(store)`.
 macro_rules! query {
-    ($Row:ident: $($part:expr),+ $(,)?) => {
-        $crate::store::statement::Statement {
-            sql: $crate::store::table::fixed!(
-                $crate::store::table::Text::new()$(.with_named($part, $Row::DECLARED))+
-            ),
-            args: $Row::TYPES,
+    (
+        $(#[$meta:meta])*
+        $pub:vis $Query:ident($($arg:ident: $sql:ident),+ $(,)?):
+        $($part:expr),+ $(,)?
+    ) => {
+        $(#[$meta])*
+        #[allow(non_camel_case_types)]
+        $pub struct $Query<$($arg),+> {
+            $($pub $arg: $arg,)+
+        }
+
+        #[allow(non_camel_case_types)]
+        impl<$($arg: $crate::sql_types::field::Field<$crate::sql_types::field::types::$sql>),+>
+            $crate::store::statement::Query for $Query<$($arg),+>
+        {
+            type Values = [$crate::sql_types::value::Value; [$(stringify!($arg)),+].len()];
+
+            fn statement(&self) -> &'static $crate::store::statement::Statement {
+                const ARGUMENTS: &[$crate::store::table::Column] =
+                    &[$($crate::store::table::column!($arg as $sql)),+];
+                static STATEMENT: $crate::store::statement::Statement = $crate::store::statement::Statement {
+                    sql: $crate::store::table::fixed!(
+                        $crate::store::table::Text::new()$(.with_named($part, ARGUMENTS))+
+                    ),
+                    args: &[$(<$crate::sql_types::field::types::$sql as $crate::sql_types::field::SqlType>::OID),+],
+                };
+                &STATEMENT
+            }
+
+            fn values(&self) -> $crate::errors::Result<Self::Values> {
+                Ok([$(self.$arg.value(stringify!($arg))?),+])
+            }
         }
     };
 }
@@ -313,6 +341,7 @@ macro_rules! column {
     ($name:ident as $sql:ident) => {
         $crate::store::table::Column {
             name: $crate::sql_types::row::plain(stringify!($name)),
+            kind: <$crate::sql_types::field::types::$sql as $crate::sql_types::field::SqlType>::OID,
             cast:
                 <$crate::sql_types::field::types::$sql as $crate::sql_types::field::SqlType>::CAST,
         }

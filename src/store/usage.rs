@@ -6,12 +6,11 @@
 
 use super::ledger;
 use super::rollups::{self, WholeDays};
-use super::statement::{INT, Statement, Store, TEXT, UUID};
+use super::statement::{Query, Store};
 use super::table::{query, table};
 use crate::errors::Result;
 use crate::ledger::Moment;
 use crate::sql_types::Args;
-use crate::sql_types::value::{self, Value};
 use uuid::Uuid;
 
 /// What usage is broken down by.
@@ -43,23 +42,14 @@ pub struct Range<'a> {
     pub until: Moment,
 }
 
-table! {
-    /// What `BACK` takes.
-    struct BucketsBack {
-        at: Moment as timestamptz,
-        unit: String as text,
-        timezone: String as text,
-        back: i32 as int,
-    }
-}
-
-/// The start of the bucket that lies a number of buckets before the one of a moment.
-static BACK: Statement = query!(BucketsBack:
+query! {
+    /// The start of the bucket that lies a number of buckets before the one of a moment.
+    BucketBefore(at: timestamptz, unit: text, timezone: text, back: int):
     "SELECT CASE WHEN :unit = 'hour' THEN date_trunc(:unit, :at, :timezone) - :back * interval '1 hour'
                  ELSE (date_trunc(:unit, :at AT TIME ZONE :timezone) - :back * ('1 ' || :unit)::interval)
                       AT TIME ZONE :timezone
             END"
-);
+}
 
 /// The starts of the buckets from since to until. An hour is an hour of time, a day one of the calendar.
 macro_rules! buckets {
@@ -76,44 +66,30 @@ macro_rules! buckets {
     };
 }
 
-table! {
-    /// What `COUNT` takes.
-    struct BucketsCount {
-        since: Option<Moment> as timestamptz,
-        until: Moment as timestamptz,
-        unit: Option<String> as text,
-        timezone: String as text,
-        most: i32 as int,
-    }
-}
-
-/// How many buckets there are, counted no further than one beyond `most`.
-static COUNT: Statement = query!(BucketsCount:
+query! {
+    /// How many buckets there are, counted no further than one beyond `most`.
+    CountBuckets(since: timestamptz, until: timestamptz, unit: text, timezone: text, most: int):
     "SELECT count(*)::int FROM (", buckets!(), " LIMIT :most + 1) b"
-);
-
-table! {
-    /// What `USAGE` takes.
-    struct UsageQuery {
-        since: Option<Moment> as timestamptz,
-        until: Moment as timestamptz,
-        unit: Option<String> as text,
-        timezone: String as text,
-        customer: String as text,
-        asset: String as text,
-        /// No row of the range has a lower id.
-        first_id: Option<Uuid> as uuid,
-        by_action: bool as boolean,
-        by_model: bool as boolean,
-        by_scope: bool as boolean,
-        by_kind: bool as boolean,
-        /// A row for every bucket.
-        every_bucket: bool as boolean,
-    }
 }
 
-/// A refund counts for what its debit was; the captures of an authorization are one call.
-static USAGE: Statement = query!(UsageQuery:
+/// What sums of usage take: those of a wallet in a range. No row of the range has an id below `first_id`; with
+/// `every_bucket` there is a row for each.
+macro_rules! usage_query {
+    ($(#[$meta:meta])* $Query:ident($($arg:ident: $sql:ident),+): $($part:expr),+) => {
+        query! {
+            $(#[$meta])*
+            $Query(
+                customer: text, asset: text, since: timestamptz, until: timestamptz, unit: text, timezone: text, first_id: uuid,
+                by_action: boolean, every_bucket: boolean, $($arg: $sql),+
+            ):
+            $($part),+
+        }
+    };
+}
+
+usage_query! {
+    /// A refund counts for what its debit was; the captures of an authorization are one call.
+    Usage(by_model: boolean, by_scope: boolean, by_kind: boolean):
     "WITH movements AS (
          SELECT CASE WHEN :unit IS NULL THEN :since ELSE date_trunc(:unit, u.occurred_at, :timezone) END AS start,
                 CASE WHEN :by_action THEN u.action END AS action,
@@ -148,36 +124,33 @@ static USAGE: Statement = query!(UsageQuery:
      FROM lines l
      GROUP BY 1, 2, 3, 4, 5
      ORDER BY 1, 2 NULLS FIRST, 3 NULLS FIRST, 4 NULLS FIRST, 5 NULLS FIRST"
-);
+}
 
 table! {
-    /// What `ROLLED_UP` takes.
-    struct RolledUpQuery {
-        customer: String as text,
-        asset: String as text,
-        timezone: String as text,
-        since: Option<Moment> as timestamptz,
-        until: Moment as timestamptz,
-        /// The first whole day, and the one after the last.
-        first_day: Value as date,
-        end_day: Value as date,
+    /// Up to which row a wallet is in the rollups, and the last row of the days around each end of a range.
+    struct RolledUp {
+        seq: i64 as bigint,
+        id: Uuid as uuid,
+        head_last_id: Option<Uuid> as uuid,
+        tail_last_id: Option<Uuid> as uuid,
     }
 }
 
-/// Up to which row a wallet is in the rollups, and the last row of the days around each end of a range. No row: nothing
-/// is rolled up.
-static ROLLED_UP: Statement = query!(RolledUpQuery:
-    "SELECT p.seq, p.id,
-            (SELECT d.last_id FROM credyt.usage_days d
-             WHERE d.customer = :customer AND d.asset = :asset AND d.day >= (:since AT TIME ZONE :timezone)::date - 1
-               AND d.day < :first_day AND d.day <= (:until AT TIME ZONE :timezone)::date + 1
-             ORDER BY d.last_id DESC LIMIT 1),
-            (SELECT d.last_id FROM credyt.usage_days d
-             WHERE d.customer = :customer AND d.asset = :asset AND d.day >= :end_day AND d.day <= (:until AT TIME ZONE :timezone)::date + 1
-             ORDER BY d.last_id DESC LIMIT 1)
-     FROM credyt.rollup_progress p
-     WHERE p.customer = :customer AND p.asset = :asset"
-);
+query! {
+    /// No row: nothing is rolled up. `first_day` is the first whole day, `end_day` the one after the last.
+    RolledUpOf(customer: text, asset: text, timezone: text, since: timestamptz, until: timestamptz, first_day: date, end_day: date):
+    "SELECT ", RolledUp::COLUMNS, "
+     FROM (SELECT p.seq, p.id,
+                  (SELECT d.last_id FROM credyt.usage_days d
+                   WHERE d.customer = :customer AND d.asset = :asset AND d.day >= (:since AT TIME ZONE :timezone)::date - 1
+                     AND d.day < :first_day AND d.day <= (:until AT TIME ZONE :timezone)::date + 1
+                   ORDER BY d.last_id DESC LIMIT 1) AS head_last_id,
+                  (SELECT d.last_id FROM credyt.usage_days d
+                   WHERE d.customer = :customer AND d.asset = :asset AND d.day >= :end_day AND d.day <= (:until AT TIME ZONE :timezone)::date + 1
+                   ORDER BY d.last_id DESC LIMIT 1) AS tail_last_id
+           FROM credyt.rollup_progress p
+           WHERE p.customer = :customer AND p.asset = :asset) r"
+}
 
 /// Debits and refunds that the sums of whole days do not have.
 macro_rules! not_in_days {
@@ -193,38 +166,13 @@ macro_rules! not_in_days {
     };
 }
 
-table! {
-    /// What `USAGE_BY_DAYS` takes.
-    struct DaysQuery {
-        since: Option<Moment> as timestamptz,
-        until: Moment as timestamptz,
-        unit: Option<String> as text,
-        timezone: String as text,
-        customer: String as text,
-        asset: String as text,
-        first_id: Option<Uuid> as uuid,
-        by_action: bool as boolean,
-        every_bucket: bool as boolean,
-        /// The first whole day, and the one after the last.
-        first_day: Value as date,
-        end_day: Value as date,
-        /// Before `head` and from `tail` on the moments are read one by one.
-        head: Value as timestamptz,
-        tail: Moment as timestamptz,
-        /// The last row in the rollup.
-        rolled_up_seq: i64 as bigint,
-        rolled_up_id: Uuid as uuid,
-        /// The last row of the days before the first whole one.
-        head_last_id: Option<Uuid> as uuid,
-        /// The first and the last row of the days after the last whole one.
-        tail_first_id: Uuid as uuid,
-        tail_last_id: Option<Uuid> as uuid,
-    }
-}
-
-/// By nothing or by action, and no finer than days: whole days from the rollup, and from the ledger what the rollup does
-/// not have yet and the parts of days at both ends.
-static USAGE_BY_DAYS: Statement = query!(DaysQuery:
+usage_query! {
+    /// By nothing or by action, and no finer than days: whole days from the rollup, and from the ledger what the rollup does
+    /// not have yet and the parts of days at both ends: before `head` and from `tail` on, between the ids that can lie there.
+    UsageByDays(
+        first_day: date, end_day: date, rolled_up_seq: bigint, rolled_up_id: uuid, head: timestamptz, head_last_id: uuid,
+        tail: timestamptz, tail_first_id: uuid, tail_last_id: uuid
+    ):
     "WITH lines AS (
          SELECT CASE WHEN :unit IS NULL THEN :since ELSE date_trunc(:unit, d.day::timestamp) AT TIME ZONE :timezone END AS start,
                 CASE WHEN :by_action THEN d.action END AS action, d.calls, d.quantity, d.credits
@@ -246,7 +194,7 @@ static USAGE_BY_DAYS: Statement = query!(DaysQuery:
      FROM lines l
      GROUP BY 1, 2
      ORDER BY 1, 2 NULLS FIRST"
-);
+}
 
 /// The start of the bucket that lies this many buckets before the one of a moment.
 pub fn bucket_before(
@@ -256,25 +204,31 @@ pub fn bucket_before(
     timezone: &str,
     back: i32,
 ) -> Result<Option<Moment>> {
-    let query = BucketsBack {
+    let query = BucketBefore {
         at,
-        unit: unit.to_owned(),
-        timezone: timezone.to_owned(),
+        unit,
+        timezone,
         back,
     };
-    BACK.run(store, &query.values()?)?.read_one()
+    query.run(store)?.read_one()
 }
 
 /// Whether a range has more buckets than these.
 pub fn has_more_buckets(store: &Store, range: &Range, most: i32) -> Result<bool> {
-    let query = BucketsCount {
-        since: range.since,
-        until: range.until,
-        unit: range.unit.map(str::to_owned),
-        timezone: range.timezone.to_owned(),
+    let &Range {
+        unit,
+        timezone,
+        since,
+        until,
+    } = range;
+    let query = CountBuckets {
+        since,
+        until,
+        unit,
+        timezone,
         most,
     };
-    Ok(COUNT.run(store, &query.values()?)?.read_one::<i32>()? > most)
+    Ok(query.run(store)?.read_one::<i32>()? > most)
 }
 
 /// The rows of `credyt.usage`, as the answer of the running function.
@@ -286,82 +240,85 @@ pub fn answer(
     by: Breakdown,
     function: &Args,
 ) -> Result<()> {
-    let (unit, timezone) = (range.unit.map(str::to_owned), range.timezone.to_owned());
-    let (customer, asset) = (customer.to_owned(), asset.to_owned());
-    let (since, until) = (range.since, range.until);
+    let &Range {
+        unit,
+        timezone,
+        since,
+        until,
+    } = range;
+    let (by_action, every_bucket) = (by.action, by.is_none());
     let first_id = since.map(ledger::first_id);
-    if by.is_of_days() && range.unit != Some("hour") {
-        let WholeDays { days, head, tail } = rollups::whole_days(store, &asset, since, until)?;
+    if by.is_of_days() && unit != Some("hour") {
+        let WholeDays { days, head, tail } = rollups::whole_days(store, asset, since, until)?;
         let [first_day, end_day] = days;
-        let query = RolledUpQuery {
-            customer: customer.clone(),
-            asset: asset.clone(),
-            timezone: timezone.clone(),
+        let query = RolledUpOf {
+            customer,
+            asset,
+            timezone,
             since,
             until,
             first_day,
             end_day,
         };
-        let rows = ROLLED_UP.run(store, &query.values()?)?;
-        if let Some((seq, id, head_last_id, tail_last_id)) = rows.read_first()? {
-            let query = DaysQuery {
+        if let Some(rolled_up) = query.run(store)?.read_first::<RolledUp>()? {
+            let query = UsageByDays {
+                customer,
+                asset,
                 since,
                 until,
                 unit,
                 timezone,
-                customer,
-                asset,
                 first_id,
-                by_action: by.action,
-                every_bucket: by.is_none(),
+                by_action,
+                every_bucket,
                 first_day,
                 end_day,
+                rolled_up_seq: rolled_up.seq,
+                rolled_up_id: rolled_up.id,
                 head,
+                head_last_id: rolled_up.head_last_id,
                 tail,
-                rolled_up_seq: seq,
-                rolled_up_id: id,
-                head_last_id,
                 tail_first_id: ledger::first_id(tail),
-                tail_last_id,
+                tail_last_id: rolled_up.tail_last_id,
             };
-            return USAGE_BY_DAYS.answer(store, &query.values()?, function);
+            return query.answer(store, function);
         }
     }
-    let query = UsageQuery {
+    let query = Usage {
+        customer,
+        asset,
         since,
         until,
         unit,
         timezone,
-        customer,
-        asset,
         first_id,
-        by_action: by.action,
+        by_action,
+        every_bucket,
         by_model: by.model,
         by_scope: by.scope,
         by_kind: by.kind,
-        every_bucket: by.is_none(),
     };
-    USAGE.answer(store, &query.values()?, function)
+    query.answer(store, function)
 }
 
-/// $3 the id that the page before ended with, $4 how many booked rows. What is due and not booked yet is the
-/// newest and comes with the first page, all of it, so that a page that is not the last ends with an id.
-static HISTORY: Statement = Statement {
-    sql: "SELECT h.id, h.occurred_at, h.kind, h.action, h.quantity, h.credits, h.balance, h.reason
-          FROM (
-              SELECT NULL::uuid AS id, p.occurred_at, p.kind, p.action, NULL::numeric AS quantity, p.credits, p.balance,
-                     p.reason, row_number() OVER () AS place
-              FROM credyt.pending_entries p
-              WHERE $3 IS NULL AND p.customer = $1 AND p.asset = $2
-              UNION ALL
-              (SELECT l.id, l.occurred_at, l.kind, l.action, l.quantity, l.credits, l.balance, l.reason, NULL
-               FROM credyt.ledger l
-               WHERE l.customer = $1 AND l.asset = $2 AND ($3 IS NULL OR l.id < $3)
-               ORDER BY l.id DESC LIMIT $4)
-          ) h
-          ORDER BY h.place DESC NULLS LAST, h.id DESC",
-    args: &[TEXT, TEXT, UUID, INT],
-};
+query! {
+    /// The last `count` rows before the id that the page before ended with. What is due and not booked yet is the
+    /// newest and comes with the first page, all of it, so that a page that is not the last ends with an id.
+    History(customer: text, asset: text, before: uuid, count: int):
+    "SELECT h.id, h.occurred_at, h.kind, h.action, h.quantity, h.credits, h.balance, h.reason
+     FROM (
+         SELECT NULL::uuid AS id, p.occurred_at, p.kind, p.action, NULL::numeric AS quantity, p.credits, p.balance,
+                p.reason, row_number() OVER () AS place
+         FROM credyt.pending_entries p
+         WHERE :before IS NULL AND p.customer = :customer AND p.asset = :asset
+         UNION ALL
+         (SELECT l.id, l.occurred_at, l.kind, l.action, l.quantity, l.credits, l.balance, l.reason, NULL
+          FROM credyt.ledger l
+          WHERE l.customer = :customer AND l.asset = :asset AND (:before IS NULL OR l.id < :before)
+          ORDER BY l.id DESC LIMIT :count)
+     ) h
+     ORDER BY h.place DESC NULLS LAST, h.id DESC"
+}
 
 /// The rows of `credyt.history`, as the answer of the running function.
 pub fn history(
@@ -372,11 +329,11 @@ pub fn history(
     count: i32,
     function: &Args,
 ) -> Result<()> {
-    let args = [
-        value::text(customer),
-        value::text(asset),
-        value::optional_uuid(before),
-        value::int(count),
-    ];
-    HISTORY.answer(store, &args, function)
+    let query = History {
+        customer,
+        asset,
+        before,
+        count,
+    };
+    query.answer(store, function)
 }

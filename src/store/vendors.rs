@@ -10,8 +10,8 @@ use serde_json::{Value as Json, json};
 
 use super::cache_epoch;
 use super::exchange;
-use super::statement::{JSONB, Statement, Store, TEXT, TEXTS, TIME};
-use super::table::{sql, table};
+use super::statement::{Columns, Statement, Store, TEXT, TEXTS, TIME};
+use super::table::{insert, insert_all, sql, table};
 use crate::errors::{self, Error, Result};
 use crate::ledger::Moment;
 use crate::ledger::exchange::{Conversion, convert};
@@ -214,15 +214,28 @@ thread_local! {
 
 table! {
     /// A version of a model's rates.
-    struct RateRow {
+    pub struct RateRow {
         vendor: String as text,
         model: String as text,
-        source: String as text,
         version: i32 as int,
-        effective_at: Option<Moment> as timestamptz,
+        source: String as text,
         currency: String as text,
         /// JSON null: withdrawn.
         rates: Json as jsonb,
+        /// `None`: from the beginning.
+        effective_at: Option<Moment> as timestamptz,
+        created_at: Moment as timestamptz,
+    }
+}
+
+table! {
+    /// A version of a vendor's definition.
+    struct DefinitionRow {
+        vendor: String as text,
+        version: i32 as int,
+        source: String as text,
+        definition: Json as jsonb,
+        created_at: Moment as timestamptz,
     }
 }
 
@@ -242,8 +255,11 @@ static MATCHES: Statement = Statement {
 };
 
 static DEFINITIONS: Statement = Statement {
-    sql: "SELECT DISTINCT ON (v.vendor) v.vendor, v.version, v.definition
-          FROM credyt.vendors v ORDER BY v.vendor, v.version DESC",
+    sql: sql!(
+        "SELECT DISTINCT ON (v.vendor) ",
+        DefinitionRow::COLUMNS,
+        " FROM credyt.vendors v ORDER BY v.vendor, v.version DESC"
+    ),
     args: &[],
 };
 
@@ -263,16 +279,29 @@ static RATES: Statement = Statement {
     args: &[TEXTS, TEXTS],
 };
 
-/// Every model's last version, and what a source says of it at a moment.
+table! {
+    /// A model's last version, and what a source says of it at a moment.
+    struct LastRates {
+        vendor: String as text,
+        model: String as text,
+        version: i32 as int,
+        is_of_source: bool as boolean,
+        rates: Option<Json> as jsonb,
+    }
+}
+
 static IN_FORCE: Statement = Statement {
-    sql: "SELECT v.vendor, v.model, v.version, v.is_of_source, r.rates
-          FROM (SELECT v.vendor, v.model, max(v.version) AS version, bool_or(v.source = $1) AS is_of_source
+    sql: sql!(
+        "SELECT ",
+        LastRates::COLUMNS,
+        " FROM (SELECT v.vendor, v.model, max(v.version) AS version, bool_or(v.source = $1) AS is_of_source
                 FROM credyt.vendor_rates v GROUP BY v.vendor, v.model) v
           LEFT JOIN (SELECT DISTINCT ON (r.vendor, r.model) r.vendor, r.model, r.rates
                      FROM credyt.vendor_rates r
                      WHERE r.source = $1 AND (r.effective_at IS NULL OR r.effective_at <= $2)
                      ORDER BY r.vendor, r.model, r.effective_at DESC NULLS LAST, r.version DESC) r
-            ON r.vendor = v.vendor AND r.model = v.model",
+            USING (vendor, model)"
+    ),
     args: &[TEXT, TIME],
 };
 
@@ -282,30 +311,17 @@ static LOCK: Statement = Statement {
     args: &[],
 };
 
-static ADD_RATES: Statement = Statement {
-    sql: "INSERT INTO credyt.vendor_rates (vendor, model, version, source, currency, rates, effective_at, created_at)
-          SELECT r.vendor, r.model, r.version, $2, $3, r.rates, CASE WHEN NOT r.first THEN $4 END, $5
-          FROM jsonb_to_recordset($1) AS r (vendor text, model text, version int, first boolean, rates jsonb)
-          ON CONFLICT DO NOTHING",
-    args: &[JSONB, TEXT, TEXT, TIME, TIME],
+static LAST_VERSION: Statement = Statement {
+    sql: "SELECT coalesce(max(r.version), 0) FROM credyt.vendor_rates r WHERE r.vendor = $1 AND r.model = $2",
+    args: &[TEXT, TEXT],
 };
 
-static ADD_DEFINITIONS: Statement = Statement {
-    sql: "INSERT INTO credyt.vendors (vendor, version, source, definition, created_at)
-          SELECT v.vendor, v.version, $2, v.definition, $3
-          FROM jsonb_to_recordset($1) AS v (vendor text, version int, definition jsonb)
-          ON CONFLICT DO NOTHING",
-    args: &[JSONB, TEXT, TIME],
-};
+static ADD_RATE: Statement = insert!("vendor_rates", RateRow, " ON CONFLICT DO NOTHING");
 
-static ADD_OWN: Statement = Statement {
-    sql: "INSERT INTO credyt.vendor_rates (vendor, model, version, source, currency, rates, effective_at, created_at)
-          SELECT $1, $2, coalesce(max(r.version), 0) + 1, $3, $4, $5, $6, $7
-          FROM credyt.vendor_rates r WHERE r.vendor = $1 AND r.model = $2
-          ON CONFLICT DO NOTHING
-          RETURNING version",
-    args: &[TEXT, TEXT, TEXT, TEXT, JSONB, TIME, TIME],
-};
+static ADD_RATES: Statement = insert_all!("vendor_rates", RateRow, " ON CONFLICT DO NOTHING");
+
+static ADD_DEFINITIONS: Statement =
+    insert_all!("vendors", DefinitionRow, " ON CONFLICT DO NOTHING");
 
 // ---- costing ------------------------------------------------------------------------------------
 
@@ -637,6 +653,7 @@ fn read_model(store: &Store, vendor: &Vendor, name: &str) -> Result<Model> {
             effective_at,
             currency,
             rates,
+            created_at: _,
         } = row.read()?;
         let is_meant = meant == Some((&of, &id));
         let is_named = vendor.names.contains(&of);
@@ -709,69 +726,66 @@ pub fn import(
     }
     let from = effective_at.unwrap_or(now);
     let rows = IN_FORCE.run(store, &[value::text(source), value::moment(from)])?;
-    let mut known: HashMap<(String, String), (i32, bool, Option<Json>)> = HashMap::new();
+    let mut known: HashMap<(String, String), LastRates> = HashMap::new();
     for row in rows.iter() {
-        let (vendor, model, found) = row.read()?;
-        known.insert((vendor, model), found);
+        let last: LastRates = row.read()?;
+        known.insert((last.vendor.clone(), last.model.clone()), last);
     }
     let definitions = known_definitions(store)?;
     let mut rules = HashMap::new();
     for one in &import.vendors {
-        let known = definitions.get(&one.vendor).map(|(_, known)| known);
+        let known = definitions.get(&one.vendor);
         rules.insert(
             one.vendor.as_str(),
-            known.map(|known| reading_changed(known, &one.definition)),
+            known.map(|known| reading_changed(&known.definition, &one.definition)),
         );
     }
     let mut imported = ImportCounts::default();
-    let mut new = Vec::new();
+    let mut new = Columns::new(RateRow::ELEMENTS);
     for one in &import.models {
-        let key = (one.vendor.clone(), one.model.clone());
-        let (version, first) = match known.get(&key) {
-            Some((_, _, Some(rates))) if *rates == one.rates => {
-                // The same price of counts that are read otherwise is another price.
-                let changed = rules.get(one.vendor.as_str()).and_then(Option::as_ref);
-                match changed.is_some_and(|changed| changed.has(&one.model)) {
-                    true => imported.changed += 1,
-                    false => imported.unchanged += 1,
-                }
-                continue;
+        let last = known.get(&(one.vendor.clone(), one.model.clone()));
+        let stands = |last: &&LastRates| last.rates.as_ref() == Some(&one.rates);
+        if last.is_some_and(|last| stands(&last)) {
+            // The same price of counts that are read otherwise is another price.
+            let changed = rules.get(one.vendor.as_str()).and_then(Option::as_ref);
+            match changed.is_some_and(|changed| changed.has(&one.model)) {
+                true => imported.changed += 1,
+                false => imported.unchanged += 1,
             }
-            Some((version, of_source, _)) => {
-                match of_source {
-                    true => imported.changed += 1,
-                    false => imported.added += 1,
-                }
-                (version.saturating_add(1), false)
-            }
-            None => {
-                imported.added += 1;
-                (1, true)
-            }
+            continue;
+        }
+        match last.is_some_and(|last| last.is_of_source) {
+            true => imported.changed += 1,
+            false => imported.added += 1,
+        }
+        if dry_run {
+            continue;
+        }
+        let row = RateRow {
+            vendor: one.vendor.clone(),
+            model: one.model.clone(),
+            version: last.map_or(1, |last| last.version.saturating_add(1)),
+            source: source.to_owned(),
+            currency: "USD".to_owned(),
+            rates: one.rates.clone(),
+            effective_at: last.map(|_| from),
+            created_at: now,
         };
-        new.push(json!({"vendor": one.vendor, "model": one.model, "version": version, "first": first, "rates": one.rates}));
+        new.push(row.elements()?);
     }
     if dry_run {
         return Ok(imported);
     }
-    if !new.is_empty() {
-        let count = new.len();
-        let added = ADD_RATES.run(
-            store,
-            &[
-                value::json("rates", &Json::Array(new))?,
-                value::text(source),
-                value::text("USD"),
-                value::moment(from),
-                value::moment(now),
-            ],
-        )?;
-        if added.count() != count {
-            return Err(errors::rates_changed());
-        }
-    }
+    add_all(store, &ADD_RATES, &new)?;
     add_definitions(store, source, import, &definitions, now)?;
     Ok(imported)
+}
+
+fn add_all(store: &Store, statement: &Statement, new: &Columns) -> Result<()> {
+    if new.is_empty() || statement.run(store, &new.args())?.count() == new.count() {
+        return Ok(());
+    }
+    Err(errors::rates_changed())
 }
 
 /// The models of a vendor that are read or recognised otherwise than before.
@@ -811,56 +825,51 @@ fn reading_changed(known: &Json, new: &Json) -> ChangedModels {
     ChangedModels::Models(changed.map(|(id, _)| id).collect())
 }
 
-/// Every vendor's last definition and its version.
-fn known_definitions(store: &Store) -> Result<HashMap<String, (i32, Json)>> {
-    DEFINITIONS.run(store, &[])?.read_all()
+/// Every vendor's last definition.
+fn known_definitions(store: &Store) -> Result<HashMap<String, DefinitionRow>> {
+    let rows = DEFINITIONS.run(store, &[])?;
+    let known = rows.iter().map(|row| {
+        let row: DefinitionRow = row.read()?;
+        Ok((row.vendor.clone(), row))
+    });
+    known.collect()
 }
 
 fn add_definitions(
     store: &Store,
     source: &str,
     import: &Import,
-    known: &HashMap<String, (i32, Json)>,
+    known: &HashMap<String, DefinitionRow>,
     now: Moment,
 ) -> Result<()> {
-    let mut new = Vec::new();
+    let mut new = Columns::new(DefinitionRow::ELEMENTS);
     for one in &import.vendors {
-        let version = match known.get(&one.vendor) {
-            Some((_, definition)) if *definition == one.definition => continue,
-            Some((version, _)) => version.saturating_add(1),
-            None => 1,
+        let known = known.get(&one.vendor);
+        if known.is_some_and(|known| known.definition == one.definition) {
+            continue;
+        }
+        let row = DefinitionRow {
+            vendor: one.vendor.clone(),
+            version: known.map_or(1, |known| known.version.saturating_add(1)),
+            source: source.to_owned(),
+            definition: one.definition.clone(),
+            created_at: now,
         };
-        new.push(json!({"vendor": one.vendor, "version": version, "definition": one.definition}));
+        new.push(row.elements()?);
     }
-    if new.is_empty() {
-        return Ok(());
-    }
-    let count = new.len();
-    let added = ADD_DEFINITIONS.run(
-        store,
-        &[
-            value::json("rates", &Json::Array(new))?,
-            value::text(source),
-            value::moment(now),
-        ],
-    )?;
-    if added.count() != count {
-        return Err(errors::rates_changed());
-    }
-    Ok(())
+    add_all(store, &ADD_DEFINITIONS, &new)
 }
 
-/// Sets an own rate: the version it became, and from when it counts (`None`: from the
-/// beginning, as the first rate of a model does).
+/// Sets an own rate. The first rate of a model holds from the beginning.
 pub fn set(
     store: &Store,
     vendor: &str,
     model: &str,
-    rates: &Json,
-    currency: &str,
+    rates: Json,
+    currency: String,
     effective_at: Option<Moment>,
     now: Moment,
-) -> Result<(i32, Option<Moment>)> {
+) -> Result<RateRow> {
     LOCK.run(store, &[])?;
     // Looked up again: while the lock was waited for, others may have set rates.
     let known = read_model(store, &read_vendor(store, vendor)?, model)?;
@@ -868,20 +877,21 @@ pub fn set(
         true => None,
         false => Some(effective_at.unwrap_or(now)),
     };
-    let rows = ADD_OWN.run(
-        store,
-        &[
-            value::text(vendor),
-            value::text(model),
-            value::text(OWN),
-            value::text(currency),
-            value::json("rates", rates)?,
-            value::optional_moment(from),
-            value::moment(now),
-        ],
-    )?;
-    let version = rows.read_first()?.ok_or_else(errors::rates_changed)?;
-    Ok((version, from))
+    let rows = LAST_VERSION.run(store, &[value::text(vendor), value::text(model)])?;
+    let new = RateRow {
+        vendor: vendor.to_owned(),
+        model: model.to_owned(),
+        version: rows.read_one::<i32>()?.saturating_add(1),
+        source: OWN.to_owned(),
+        currency,
+        rates,
+        effective_at: from,
+        created_at: now,
+    };
+    match ADD_RATE.run(store, &new.values()?)?.count() {
+        0 => Err(errors::rates_changed()),
+        _ => Ok(new),
+    }
 }
 
 /// Whether this model has a rate that JSON null could withdraw.

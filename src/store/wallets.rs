@@ -18,11 +18,8 @@ use super::ledger::{self, Entry, Key, NewRows};
 use super::limits::{self, LimitRows};
 use super::periods;
 use super::plans::{self, Renewals};
-use super::statement::{
-    BIGINT, INT, JSONB, NUMERIC, ROWS_AT_ONCE, Statement, Store, TEXT, TID, TIME, UUID, WALLET,
-    read_values,
-};
-use super::table::{insert, place, sql, table};
+use super::statement::{INT, Query, ROWS_AT_ONCE, Statement, Store, TEXT, TIME, read_values};
+use super::table::{insert, place, query, sql, table};
 use crate::errors::{self, Result};
 use crate::ledger::alerts::TopUpTrigger;
 use crate::ledger::interrupt::checked;
@@ -198,18 +195,18 @@ static OPEN: Statement = insert!(
     " ON CONFLICT (customer, asset) DO NOTHING"
 );
 
-static WRITE: Statement = Statement {
-    sql: "UPDATE credyt.wallets SET state = $3, next_due_at = $4
-          WHERE customer = $1 AND asset = $2",
-    args: &[TEXT, TEXT, WALLET, TIME],
-};
+query! {
+    Write(customer: text, asset: text, state: wallet, next_due_at: timestamptz):
+    "UPDATE credyt.wallets SET state = :state, next_due_at = :next_due_at
+     WHERE customer = :customer AND asset = :asset"
+}
 
-/// The same where the row is known to be, as it was locked.
-static WRITE_IN_PLACE: Statement = Statement {
-    sql: "UPDATE credyt.wallets SET state = $3, next_due_at = $4
-          WHERE customer = $1 AND asset = $2 AND ctid = $5",
-    args: &[TEXT, TEXT, WALLET, TIME, TID],
-};
+query! {
+    /// The same where the row is known to be, as it was locked.
+    WriteInPlace(customer: text, asset: text, state: wallet, next_due_at: timestamptz, place: tid):
+    "UPDATE credyt.wallets SET state = :state, next_due_at = :next_due_at
+     WHERE customer = :customer AND asset = :asset AND ctid = :place"
+}
 
 macro_rules! overdue {
     ($lock:literal) => {
@@ -250,30 +247,18 @@ static ASSETS: Statement = Statement {
     args: &[TEXT],
 };
 
-static SET_TERMS: Statement = Statement {
-    sql: "UPDATE credyt.wallets
-          SET overdraft_limit = coalesce($3, overdraft_limit), metadata = coalesce($4, metadata)
-          WHERE customer = $1 AND asset = $2",
-    args: &[TEXT, TEXT, NUMERIC, JSONB],
-};
+query! {
+    SetTerms(customer: text, asset: text, overdraft_limit: credits, metadata: jsonb):
+    "UPDATE credyt.wallets
+     SET overdraft_limit = coalesce(:overdraft_limit, overdraft_limit), metadata = coalesce(:metadata, metadata)
+     WHERE customer = :customer AND asset = :asset"
+}
 
-static SET_STATUS: Statement = Statement {
-    sql: "UPDATE credyt.wallets SET status = $3, status_reason = $4
-          WHERE customer = $1 AND asset = $2",
-    args: &[TEXT, TEXT, TEXT, TEXT],
-};
-
-static DEBTS: Statement = Statement {
-    sql: "SELECT d.id, d.action, d.owed FROM credyt.open_debts d
-          WHERE d.customer = $1 AND d.asset = $2 AND d.owed > 0 ORDER BY d.seq",
-    args: &[TEXT, TEXT],
-};
-
-static DEBT: Statement = Statement {
-    sql: "SELECT d.owed, d.returned FROM credyt.open_debts d
-          WHERE d.customer = $1 AND d.asset = $2 AND d.seq = $3",
-    args: &[TEXT, TEXT, BIGINT],
-};
+query! {
+    SetStatus(customer: text, asset: text, status: text, reason: text):
+    "UPDATE credyt.wallets SET status = :status, status_reason = :reason
+     WHERE customer = :customer AND asset = :asset"
+}
 
 table! {
     /// What a ledger row owes.
@@ -291,11 +276,26 @@ table! {
 
 static OWE: Statement = insert!("open_debts", OpenDebt);
 
-static PAY: Statement = Statement {
-    sql: "UPDATE credyt.open_debts SET owed = owed - $4, returned = returned + $5
-          WHERE customer = $1 AND asset = $2 AND id = $3",
-    args: &[TEXT, TEXT, UUID, NUMERIC, NUMERIC],
+static DEBTS: Statement = Statement {
+    sql: sql!(
+        "SELECT ",
+        OpenDebt::COLUMNS,
+        " FROM credyt.open_debts d WHERE d.customer = $1 AND d.asset = $2 AND d.owed > 0 ORDER BY d.seq"
+    ),
+    args: &[TEXT, TEXT],
 };
+
+query! {
+    DebtOf(customer: text, asset: text, seq: bigint):
+    "SELECT ", OpenDebt::COLUMNS, " FROM credyt.open_debts d
+     WHERE d.customer = :customer AND d.asset = :asset AND d.seq = :seq"
+}
+
+query! {
+    Pay(customer: text, asset: text, debt: uuid, credits: credits, returned: credits):
+    "UPDATE credyt.open_debts SET owed = owed - :credits, returned = returned + :returned
+     WHERE customer = :customer AND asset = :asset AND id = :debt"
+}
 
 /// A revocation's stay: what refunds give back of them counts.
 static FORGET_PAID: Statement = Statement {
@@ -588,12 +588,12 @@ fn debts_of(store: &Store, customer: &str, asset: &str, wallet: &Wallet) -> Resu
         return Ok(Vec::new());
     }
     let rows = DEBTS.run(store, &[value::text(customer), value::text(asset)])?;
-    rows.iter()
-        .map(|row| {
-            let (id, action, owed) = row.read()?;
-            Ok(Debt { id, action, owed })
-        })
-        .collect()
+    let debt = |row: OpenDebt| Debt {
+        id: row.id,
+        action: row.action,
+        owed: row.owed,
+    };
+    rows.iter().map(|row| row.read().map(debt)).collect()
 }
 
 /// The entry of what is due, as it will be booked: that of a settlement is shared over the models of
@@ -900,22 +900,25 @@ impl OpenWallet {
             if owed.is_zero() {
                 continue;
             }
-            let args = [
-                value::text(&self.customer),
-                value::text(&self.asset.name),
-                value::bigint(row.seq as i64),
-            ];
-            let rows = DEBT.run(store, &args)?;
-            let debt = rows.read_first()?;
-            let (left, returned) =
+            let query = DebtOf {
+                customer: &self.customer,
+                asset: &self.asset.name,
+                seq: row.seq,
+            };
+            let debt: Option<OpenDebt> = query.run(store)?.read_first()?;
+            let debt =
                 debt.ok_or_else(|| errors::corrupted("the debts", "a revocation's is not there"))?;
             let mut settled = Vec::new();
             for settlement in ledger::referring_to(store, &self.customer, row.id)? {
                 settled.extend(settlement.parts()?.into_iter().filter_map(GrantPayment::of));
             }
-            revoked
-                .debts
-                .push(RevokedDebt::new(row.id, owed, left, returned, settled));
+            revoked.debts.push(RevokedDebt::new(
+                row.id,
+                owed,
+                debt.owed,
+                debt.returned,
+                settled,
+            ));
         }
         if revoked.reclaimed {
             (revoked.spent, revoked.earned) = grants::spent(store, &self.customer, grant)?;
@@ -1054,21 +1057,29 @@ impl OpenWallet {
                 return Ok(());
             }
         }
-        let mut args = vec![
-            value::text(&self.customer),
-            value::text(&self.asset.name),
-            value::bytes(state),
-            value::optional_moment(self.due_in_row()),
-        ];
-        if let Some(place) = self.place.take() {
-            args.push(value::table_place(&place));
-            if WRITE_IN_PLACE.run(store, &args)?.count() > 0 {
+        let next_due_at = self.due_in_row();
+        let place = self.place.take();
+        let (customer, asset) = (&self.customer, &self.asset.name);
+        if let Some(place) = place {
+            let query = WriteInPlace {
+                customer,
+                asset,
+                state,
+                next_due_at,
+                place,
+            };
+            if query.run(store)?.count() > 0 {
                 return Ok(());
             }
             // Something else of this call has written it.
-            args.pop();
         }
-        match WRITE.run(store, &args)?.count() {
+        let query = Write {
+            customer,
+            asset,
+            state,
+            next_due_at,
+        };
+        match query.run(store)?.count() {
             0 => Err(errors::corrupted("the wallets", "one of them is lost")),
             _ => Ok(()),
         }
@@ -1082,26 +1093,26 @@ impl OpenWallet {
         metadata: Option<&Json>,
     ) -> Result<()> {
         self.limit = limit.unwrap_or(self.limit);
-        let args = [
-            value::text(&self.customer),
-            value::text(&self.asset.name),
-            limit.and_then(value::credits),
-            value::optional_json("metadata", metadata)?,
-        ];
-        SET_TERMS.run(store, &args)?;
+        let query = SetTerms {
+            customer: &self.customer,
+            asset: &self.asset.name,
+            overdraft_limit: limit,
+            metadata,
+        };
+        query.run(store)?;
         Ok(())
     }
 
     /// Sets the status, and why.
     pub fn set_status(&mut self, store: &Store, status: &str, reason: Option<&str>) -> Result<()> {
         self.status = status.to_owned();
-        let args = [
-            value::text(&self.customer),
-            value::text(&self.asset.name),
-            value::text(status),
-            value::optional_text(reason),
-        ];
-        SET_STATUS.run(store, &args)?;
+        let query = SetStatus {
+            customer: &self.customer,
+            asset: &self.asset.name,
+            status,
+            reason,
+        };
+        query.run(store)?;
         Ok(())
     }
 
@@ -1207,14 +1218,14 @@ impl OpenWallet {
     }
 
     fn pay(&self, store: &Store, debt: Uuid, credits: Amount, returned: Amount) -> Result<()> {
-        let args = [
-            value::text(&self.customer),
-            value::text(&self.asset.name),
-            value::uuid(debt),
-            value::credits(credits),
-            value::credits(returned),
-        ];
-        PAY.run(store, &args)?;
+        let query = Pay {
+            customer: &self.customer,
+            asset: &self.asset.name,
+            debt,
+            credits,
+            returned,
+        };
+        query.run(store)?;
         Ok(())
     }
 
