@@ -245,13 +245,13 @@ pub fn insert(
 ) -> Result<Option<bool>> {
     let index = key.map(|key| [customer, key]);
     let inserted = access(table, Operation::Insert, |table| {
-        direct_rows::insert(table, row, index)
+        direct_rows::insert(table, &[row], index)
     });
     match inserted {
         None => Ok(None),
         Some(Inserted::Done) => Ok(Some(true)),
         Some(Inserted::KeyTaken) => Ok(Some(false)),
-        Some(Inserted::Conflict) => {
+        Some(Inserted::Conflict(_)) => {
             // No replay: requests of one wallet come one after another, so the other one was about another wallet.
             store.keep_key();
             Err(errors::idempotency_conflict(
@@ -262,30 +262,23 @@ pub fn insert(
     }
 }
 
-/// What came of many rows.
-pub enum InsertedRows {
-    Done,
-    /// Another transaction has taken the key of this row at the same moment: the call has to fail, and must not
-    /// write any more.
-    Conflict(usize),
-}
-
-/// Inserts rows whose keys, under the locks of all their wallets, no other row has. `None`: it has to be done by
-/// SQL, and nothing has been done.
+/// Inserts rows whose keys, under the locks of all their wallets, no other row has: how many. Fewer than there are:
+/// another transaction has taken the key of the next one at the same moment, so the call has to fail, and must not
+/// write any more. `None`: it has to be done by SQL, and nothing has been done.
 pub fn insert_all(
     store: &Store,
     table: &'static DirectTable,
     rows: &[Vec<Value>],
-) -> Option<InsertedRows> {
-    let mut done = 0;
+) -> Option<usize> {
     let inserted = access(table, Operation::InsertMany, |table| {
-        direct_rows::insert_all(table, rows, &mut done)
+        direct_rows::insert(table, rows, None)
     });
     Some(match inserted? {
-        Inserted::Done => InsertedRows::Done,
-        Inserted::KeyTaken | Inserted::Conflict => {
+        Inserted::Done => rows.len(),
+        Inserted::KeyTaken => 0,
+        Inserted::Conflict(at) => {
             store.keep_key();
-            InsertedRows::Conflict(done)
+            at
         }
     })
 }

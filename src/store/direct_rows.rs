@@ -47,15 +47,15 @@ pub struct Row {
     pub place: TablePlace,
 }
 
-/// What came of an INSERT.
+/// What came of inserting rows.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Inserted {
     Done,
     /// The key is taken, and nothing was written.
     KeyTaken,
-    /// Another transaction took the key at the same moment. Postgres has raised this: the call has to fail,
-    /// and must not write any more.
-    Conflict,
+    /// Another transaction took the key of the row at this place at the same moment. Postgres has raised this:
+    /// the call has to fail, and must not write any more.
+    Conflict(usize),
 }
 
 /// Finds a row as it is now by the two columns of the primary key, the first of the table. `lock`: where no
@@ -103,43 +103,24 @@ pub fn update(
     unsafe { pg_sys::ffi::pg_guard_ffi_boundary(|| update_row(table, place, keys, &new)) }
 }
 
-/// Inserts a row of all columns. `key`: the two columns of the unique index of keys, for a row that has one.
-pub fn insert(table: Table, row: &[Value], key: Option<[&str; 2]>) -> (Way, Option<Inserted>) {
-    let datum = |value: &Value| value.unwrap_or(Datum::null());
-    let values: Vec<Datum> = row.iter().map(datum).collect();
+/// Inserts rows of all columns. `key`: the two columns of the unique index of keys, which are looked up first; without
+/// it no key of the rows is known to be taken.
+pub fn insert(
+    table: Table,
+    rows: &[impl AsRef<[Value]>],
+    key: Option<[&str; 2]>,
+) -> (Way, Option<Inserted>) {
     let key = key.map(|key| key.map(|text| (KeyPart::Text(text), KeyPart::Text(text).datum())));
-    let mut inserted = Inserted::Done;
-    // SAFETY: a section, with as many values as the table has columns.
-    let section = AssertUnwindSafe(|| unsafe {
-        let way = pg_sys::ffi::pg_guard_ffi_boundary(|| {
-            insert_row(table, row, &values, key.as_ref(), &mut inserted)
-        });
-        Some(way)
-    });
-    let way = PgTryBuilder::new(section)
-        .catch_when(PgSqlErrorCode::ERRCODE_UNIQUE_VIOLATION, |_| None)
-        .execute();
-    let Some(way) = way else {
-        return (Way::Direct, Some(Inserted::Conflict));
-    };
-    (way, (way == Way::Direct).then_some(inserted))
-}
-
-/// Inserts rows of all columns, none of whose keys is known to be taken; `done` counts them as they are inserted.
-pub fn insert_all(table: Table, rows: &[Vec<Value>], done: &mut usize) -> (Way, Option<Inserted>) {
+    let mut done = 0;
     // SAFETY: a section, with as many values in each row as the table has columns.
     let section = AssertUnwindSafe(|| unsafe {
-        Some(pg_sys::ffi::pg_guard_ffi_boundary(|| {
-            insert_rows(table, rows, done)
-        }))
+        let section = || insert_rows(table, rows, key.as_ref(), &mut done);
+        Some(pg_sys::ffi::pg_guard_ffi_boundary(section))
     });
-    let way = PgTryBuilder::new(section)
+    let inserted = PgTryBuilder::new(section)
         .catch_when(PgSqlErrorCode::ERRCODE_UNIQUE_VIOLATION, |_| None)
         .execute();
-    match way {
-        None => (Way::Direct, Some(Inserted::Conflict)),
-        Some(way) => (way, (way == Way::Direct).then_some(Inserted::Done)),
-    }
+    inserted.unwrap_or((Way::Direct, Some(Inserted::Conflict(done))))
 }
 
 const LOCK_MODE: i32 = pg_sys::RowExclusiveLock as i32;
@@ -456,59 +437,30 @@ unsafe fn update_in(
 }
 
 /// # Safety
-/// In a section; there are as many values as the table has columns, of their types.
-unsafe fn insert_row(
+/// In a section; each row has as many values as the table has columns, of their types.
+unsafe fn insert_rows(
     table: Table,
-    row: &[Value],
-    values: &[Datum],
+    rows: &[impl AsRef<[Value]>],
     key: Option<&[ScanPart; 2]>,
-    inserted: &mut Inserted,
-) -> Way {
+    done: &mut usize,
+) -> (Way, Option<Inserted>) {
     // SAFETY: every call gets what the one before it made. The server checks constraints, and makes the entries
-    // in indexes.
+    // in indexes. The slot is cleared of one row before it gets the next.
     unsafe {
         let relation = match open(table, pg_sys::ACL_INSERT) {
             Ok(relation) => relation,
-            Err(way) => return way,
+            Err(way) => return (way, None),
         };
         let taken = |key| search(relation, table.unique, key, |_| Way::Direct) == Way::Direct;
         if key.is_some_and(taken) {
             close(relation);
-            *inserted = Inserted::KeyTaken;
-            return Way::Direct;
+            return (Way::Direct, Some(Inserted::KeyTaken));
         }
-        let slot = server::table_slot_create(relation, null_mut());
-        for (at, value) in values.iter().enumerate() {
-            *(*slot).tts_values.add(at) = *value;
-            *(*slot).tts_isnull.add(at) = row[at].is_none();
-        }
-        server::ExecStoreVirtualTuple(slot);
-        let executor = server::CreateExecutorState();
-        let state = server::CatalogOpenIndexes(relation);
-        server::ExecSimpleRelationInsert(state, executor, slot);
-        server::CatalogCloseIndexes(state);
-        server::FreeExecutorState(executor);
-        server::ExecDropSingleTupleTableSlot(slot);
-        close(relation);
-        server::CommandCounterIncrement();
-        Way::Direct
-    }
-}
-
-/// # Safety
-/// In a section; each row has as many values as the table has columns, of their types.
-unsafe fn insert_rows(table: Table, rows: &[Vec<Value>], done: &mut usize) -> Way {
-    // SAFETY: every call gets what the one before it made. The slot is cleared of one row before it gets the next.
-    unsafe {
-        let relation = match open(table, pg_sys::ACL_INSERT) {
-            Ok(relation) => relation,
-            Err(way) => return way,
-        };
         let slot = server::table_slot_create(relation, null_mut());
         let Some(clear) = (*(*slot).tts_ops).clear else {
             server::ExecDropSingleTupleTableSlot(slot);
             close(relation);
-            return Way::Unexpected;
+            return (Way::Unexpected, None);
         };
         let executor = server::CreateExecutorState();
         let state = server::CatalogOpenIndexes(relation);
@@ -517,7 +469,7 @@ unsafe fn insert_rows(table: Table, rows: &[Vec<Value>], done: &mut usize) -> Wa
             if (&raw const pg_sys::InterruptPending).read_volatile() != 0 {
                 server::ProcessInterrupts();
             }
-            for (at, value) in row.iter().enumerate() {
+            for (at, value) in row.as_ref().iter().enumerate() {
                 *(*slot).tts_values.add(at) = value.unwrap_or(Datum::null());
                 *(*slot).tts_isnull.add(at) = value.is_none();
             }
@@ -531,6 +483,6 @@ unsafe fn insert_rows(table: Table, rows: &[Vec<Value>], done: &mut usize) -> Wa
         server::ExecDropSingleTupleTableSlot(slot);
         close(relation);
         server::CommandCounterIncrement();
-        Way::Direct
+        (Way::Direct, Some(Inserted::Done))
     }
 }

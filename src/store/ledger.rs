@@ -9,7 +9,7 @@ use serde_json::{Value as Json, json};
 use uuid::Uuid;
 
 use super::cluster;
-use super::direct_access::{self, InsertedRows, LEDGER};
+use super::direct_access::{self, LEDGER};
 use super::periods;
 use super::statement::{
     Columns, Query, ROWS_AT_ONCE, Statement, Store, TEXT, TEXTS, UUID, read_values,
@@ -466,9 +466,9 @@ impl NewRows {
         let rows = std::mem::take(&mut self.rows);
         for some in rows.chunks(ROWS_AT_ONCE) {
             match direct_access::insert_all(store, &LEDGER, some) {
-                Some(InsertedRows::Done) => {}
-                Some(InsertedRows::Conflict(at)) => {
-                    let column = |column: usize| *some.get(at)?.get(column)?;
+                Some(inserted) if inserted == some.len() => {}
+                Some(inserted) => {
+                    let column = |column: usize| *some.get(inserted)?.get(column)?;
                     let (customer, key) = read_values(&[column(CUSTOMER), column(KEY)])?;
                     return Ok(Some(TakenKey::Of { customer, key }));
                 }
