@@ -5,7 +5,6 @@
 //! for another, so the outcome is that of the same calls one after another in the order given.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
 
 use pgrx::pg_sys;
 use serde_json::{Map, Value as Json};
@@ -14,7 +13,7 @@ use uuid::Uuid;
 use super::capture::{self, Capture};
 use super::debit::{self, DebitRequest};
 use super::grants::{self, NewGrant};
-use super::once::{conflict, stands_for};
+use super::once::{First, FirstCalls};
 use super::results::{DebitResult, GrantResult};
 use crate::errors::{self, Code, Error, Result};
 use crate::ledger::interrupt::checked;
@@ -25,7 +24,7 @@ use crate::store::Store;
 use crate::store::authorizations;
 use crate::store::batch::{Batch, WalletKeys};
 use crate::store::grants as grant_rows;
-use crate::store::ledger::{self, Entry, Key, TakenKey};
+use crate::store::ledger::{Entry, Key, TakenKey};
 use crate::store::signatures;
 use crate::store::wallets::OpenWallet;
 
@@ -115,7 +114,7 @@ fn object(element: &Json) -> Result<Cow<'_, Map<String, Json>>> {
 
 /// A call that comes with others.
 trait Call {
-    type Output;
+    type Output: Answer;
     fn customer(&self) -> &str;
     fn asset(&self) -> &str;
     fn key(&self) -> Option<&Key>;
@@ -128,11 +127,41 @@ trait Call {
     }
     /// Applies it to its wallet, to be written with the others.
     fn make(&self, store: &Store, batch: &mut Batch) -> Result<Self::Output>;
-    /// The first answer again, where its key was used before this batch, or in it.
-    fn replay(&self, store: &Store, first: &Entry, open: &OpenWallet) -> Result<Self::Output>;
-    fn repeat(&self, first: &Self::Output, open: &OpenWallet) -> Self::Output;
-    /// What is said of one that is refused and left out.
-    fn refused(&self, reason: &str, open: Option<&OpenWallet>) -> Option<Self::Output>;
+    /// The answer to one that is refused and left out, where it may be.
+    fn refused(&self, _reason: &str, _open: Option<&OpenWallet>) -> Option<Self::Output> {
+        None
+    }
+}
+
+/// The answer to a call, which its key answers with again.
+trait Answer: Sized {
+    /// Of a call before the batch, which booked this entry.
+    fn replayed(store: &Store, first: &Entry, open: &OpenWallet) -> Result<Self>;
+    /// Of a call in the batch.
+    fn repeated(&self, open: &OpenWallet) -> Self;
+}
+
+impl Answer for DebitResult {
+    fn replayed(_: &Store, first: &Entry, open: &OpenWallet) -> Result<DebitResult> {
+        Ok(DebitResult::replayed_in(open, first.clone()))
+    }
+
+    fn repeated(&self, open: &OpenWallet) -> DebitResult {
+        self.again(open)
+    }
+}
+
+impl Answer for GrantResult {
+    fn replayed(store: &Store, first: &Entry, open: &OpenWallet) -> Result<GrantResult> {
+        grants::issued_before_in(store, open, first.refers_to)
+    }
+
+    fn repeated(&self, _: &OpenWallet) -> GrantResult {
+        GrantResult {
+            replayed: true,
+            ..self.clone()
+        }
+    }
 }
 
 impl Call for DebitRequest {
@@ -160,14 +189,6 @@ impl Call for DebitRequest {
 
     fn make(&self, store: &Store, batch: &mut Batch) -> Result<DebitResult> {
         debit::spend_later(store, self, batch)
-    }
-
-    fn replay(&self, _: &Store, first: &Entry, open: &OpenWallet) -> Result<DebitResult> {
-        Ok(DebitResult::replayed_in(open, first.clone()))
-    }
-
-    fn repeat(&self, first: &DebitResult, open: &OpenWallet) -> DebitResult {
-        first.again(open)
     }
 
     fn refused(&self, reason: &str, open: Option<&OpenWallet>) -> Option<DebitResult> {
@@ -199,21 +220,6 @@ impl Call for NewGrant {
 
     fn make(&self, store: &Store, batch: &mut Batch) -> Result<GrantResult> {
         grants::issue_later(store, self, batch)
-    }
-
-    fn replay(&self, store: &Store, first: &Entry, open: &OpenWallet) -> Result<GrantResult> {
-        grants::issued_before_in(store, open, first.refers_to)
-    }
-
-    fn repeat(&self, first: &GrantResult, _: &OpenWallet) -> GrantResult {
-        GrantResult {
-            replayed: true,
-            ..first.clone()
-        }
-    }
-
-    fn refused(&self, _: &str, _: Option<&OpenWallet>) -> Option<GrantResult> {
-        None
     }
 }
 
@@ -251,19 +257,6 @@ impl Call for CaptureOf<'_> {
         let (open, rows) = batch.wallet(store, customer, self.asset())?;
         self.capture.run(store, open, authorization, Some(rows))
     }
-
-    /// Never asked for without a key.
-    fn replay(&self, _: &Store, first: &Entry, open: &OpenWallet) -> Result<DebitResult> {
-        Ok(DebitResult::replayed_in(open, first.clone()))
-    }
-
-    fn repeat(&self, first: &DebitResult, open: &OpenWallet) -> DebitResult {
-        first.again(open)
-    }
-
-    fn refused(&self, _: &str, _: Option<&OpenWallet>) -> Option<DebitResult> {
-        None
-    }
 }
 
 /// The wallets that the calls are about.
@@ -274,13 +267,6 @@ fn wanted<C: Call>(calls: &[C]) -> WalletKeys<'_> {
         .collect()
 }
 
-/// What an idempotency key of the batch stands for.
-enum KeyUse {
-    Before(Box<Entry>),
-    /// The call of this batch at this place.
-    Now(usize),
-}
-
 /// Makes all calls in their open wallets and writes them: their answers, in the order given. The
 /// first refused, in that order, is raised, unless it is left out.
 fn answer<C: Call>(
@@ -289,44 +275,32 @@ fn answer<C: Call>(
     mut batch: Batch,
     skip: bool,
 ) -> Result<Vec<C::Output>> {
-    let mut known = keys(store, calls)?;
+    let keys = calls.iter().map(|call| (call.customer(), call.key()));
+    let mut firsts = FirstCalls::of(store, keys)?;
     let mut results: Vec<Option<C::Output>> = calls.iter().map(|_| None).collect();
     let mut refused: Option<(usize, Error)> = None;
     let mut stuck: Option<&str> = None;
-    for (place, call) in checked(by_customer(calls)) {
-        let customer = call.customer();
-        if stuck == Some(customer) {
+    // Customer by customer, each customer's in the order given.
+    let mut ordered: Vec<(usize, &C)> = calls.iter().enumerate().collect();
+    ordered.sort_by_key(|(_, call)| call.customer());
+    for (place, call) in checked(ordered) {
+        if stuck == Some(call.customer()) {
             continue;
         }
-        let name = call.key().map(|key| (customer, key.text.as_str()));
-        let open = || batch.find(customer, call.asset());
-        let known_as = name.and_then(|name| known.get(&name));
-        let again = known_as.map(|known| match (known, open()) {
-            (KeyUse::Before(first), Some(open)) if stands_for(&**first, call.key()) => {
-                call.replay(store, first, open)
-            }
-            (KeyUse::Now(first), Some(open)) if same_call(call, calls.get(*first)) => {
-                let first = results.get(*first).and_then(Option::as_ref);
-                first
-                    .map(|first| call.repeat(first, open))
-                    .ok_or_else(missing_row)
-            }
-            _ => Err(conflict(customer, call.key())),
-        });
-        let answer = match again {
-            Some(answer) => answer,
-            None => match call.make(store, &mut batch) {
-                Ok(answer) => {
-                    known.extend(name.map(|name| (name, KeyUse::Now(place))));
-                    Ok(answer)
+        let answer = match replay(store, call, &firsts, &results, &batch).transpose() {
+            Some(again) => again,
+            None => {
+                let made = call.make(store, &mut batch);
+                if made.is_ok() {
+                    firsts.add(call.customer(), call.key(), place);
                 }
-                Err(error) => match skippable(&error).filter(|_| skip) {
+                made.or_else(|error| match skippable(&error).filter(|_| skip) {
                     Some(reason) => call
-                        .refused(reason, batch.find(customer, call.asset()))
+                        .refused(reason, batch.find(call.customer(), call.asset()))
                         .ok_or(error),
                     None => Err(error),
-                },
-            },
+                })
+            }
         };
         match answer {
             Ok(answer) => {
@@ -336,7 +310,7 @@ fn answer<C: Call>(
             }
             Err(error) => {
                 // Another customer's may come earlier in the order given.
-                stuck = Some(customer);
+                stuck = Some(call.customer());
                 if refused.as_ref().is_none_or(|(first, _)| place < *first) {
                     refused = Some((place, error.about(call.subject())));
                 }
@@ -347,64 +321,47 @@ fn answer<C: Call>(
         return Err(error.at_index(place));
     }
     if let Some(taken) = batch.write(store)? {
-        return Err(taken_meanwhile(store, calls, &taken)?);
+        return Err(taken_meanwhile(calls, &taken)?);
     }
     let results: Option<Vec<C::Output>> = results.into_iter().collect();
     results.ok_or_else(missing_row)
 }
 
+/// The first answer again, where the key of the call was used before, in the batch or before it.
+fn replay<C: Call>(
+    store: &Store,
+    call: &C,
+    firsts: &FirstCalls,
+    results: &[Option<C::Output>],
+    batch: &Batch,
+) -> Result<Option<C::Output>> {
+    let Some(first) = firsts.find(call.customer(), call.key())? else {
+        return Ok(None);
+    };
+    let open = batch.find(call.customer(), call.asset());
+    let open = open.ok_or_else(missing_row)?;
+    match first {
+        First::Booked(entry) => C::Output::replayed(store, entry, open).map(Some),
+        First::InBatch(place, _) => {
+            let first = results.get(*place).and_then(Option::as_ref);
+            first
+                .map(|first| Some(first.repeated(open)))
+                .ok_or_else(missing_row)
+        }
+    }
+}
+
 /// Since the keys were looked up another transaction took one of them, in another asset: a wallet of
 /// this one would have been locked. So it stands for another request.
-fn taken_meanwhile<C: Call>(store: &Store, calls: &[C], taken: &TakenKey) -> Result<Error> {
+fn taken_meanwhile<C: Call>(calls: &[C], TakenKey { customer, key }: &TakenKey) -> Result<Error> {
+    let is_it =
+        |call: &C| call.customer() == customer && call.key().is_some_and(|one| one.text == *key);
     let mut named = calls.iter().enumerate();
-    let taken = match taken {
-        TakenKey::Of { customer, key } => named.find(|(_, call)| {
-            call.customer() == customer && call.key().is_some_and(|one| one.text == *key)
-        }),
-        TakenKey::Unknown => {
-            let known = keys(store, calls)?;
-            named.find(|(_, call)| {
-                let name = call.key().map(|key| (call.customer(), key.text.as_str()));
-                let first = name.and_then(|name| known.get(&name));
-                matches!(first, Some(KeyUse::Before(first)) if !stands_for(&**first, call.key()))
-            })
-        }
-    };
-    let (place, call) = taken.ok_or_else(missing_row)?;
-    Ok(conflict(call.customer(), call.key())
-        .about(call.subject())
-        .at_index(place))
-}
-
-/// The calls with their places, customer by customer, each customer's in the order given.
-fn by_customer<C: Call>(calls: &[C]) -> Vec<(usize, &C)> {
-    let mut ordered: Vec<(usize, &C)> = calls.iter().enumerate().collect();
-    ordered.sort_by(|(_, one), (_, other)| one.customer().cmp(other.customer()));
-    ordered
-}
-
-/// What was booked before under the keys of these calls, whose wallets are locked.
-fn keys<'a, C: Call>(store: &Store, calls: &'a [C]) -> Result<HashMap<(&'a str, &'a str), KeyUse>> {
-    let name = |call: &'a C| Some((call.customer(), call.key()?.text.as_str()));
-    let names: Vec<(&str, &str)> = calls.iter().filter_map(name).collect();
-    if names.is_empty() {
-        return Ok(HashMap::new());
-    }
-    let mut known = HashMap::with_capacity(names.len());
-    for (place, booked) in ledger::by_keys(store, &names)? {
-        known.extend(
-            names
-                .get(place)
-                .map(|name| (*name, KeyUse::Before(Box::new(booked)))),
-        );
-    }
-    Ok(known)
-}
-
-/// Whether both are the same request.
-fn same_call<C: Call>(call: &C, first: Option<&C>) -> bool {
-    let first = first.and_then(|first| first.key());
-    call.key().map(|key| &key.request) == first.map(|key| &key.request)
+    let (place, call) = named
+        .find(|(_, call)| is_it(call))
+        .ok_or_else(missing_row)?;
+    let conflict = errors::idempotency_conflict(customer, key);
+    Ok(conflict.about(call.subject()).at_index(place))
 }
 
 /// Why a call may be left out: what `authorize` would answer rather than raise, and what the vendor's answer

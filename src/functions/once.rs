@@ -1,6 +1,8 @@
 //! Idempotency: a key stands for one call, for ever.
 
-use crate::errors::{self, Error, Result};
+use std::collections::HashMap;
+
+use crate::errors::{self, Result};
 use crate::store::Store;
 use crate::store::authorizations::{self, Authorization};
 use crate::store::ledger::{self, Entry, Key};
@@ -61,10 +63,11 @@ pub fn once<K: Keyed, A>(
         let Some(key) = key else {
             return Ok(None);
         };
-        match K::by_key(store, customer, &key.text)? {
-            Some(first) if !stands_for(&first, Some(key)) => Err(conflict(customer, Some(key))),
-            first => Ok(first),
+        let first = K::by_key(store, customer, &key.text)?;
+        if let Some(first) = &first {
+            check_request(customer, key, first.request())?;
         }
+        Ok(first)
     };
     once_by(first, call, again)
 }
@@ -99,12 +102,63 @@ pub fn is_free<K: Keyed>(store: &Store, customer: &str, key: Option<&Key>) -> Re
     }
 }
 
-/// Whether the same request wrote the row.
-pub fn stands_for(first: &impl Keyed, key: Option<&Key>) -> bool {
-    first.request() == key.map(|key| key.request.as_slice())
+/// WC005 where the key stands for another request than the first.
+fn check_request(customer: &str, key: &Key, first: Option<&[u8]>) -> Result<()> {
+    match first == Some(key.request.as_slice()) {
+        true => Ok(()),
+        false => Err(errors::idempotency_conflict(customer, &key.text)),
+    }
 }
 
-/// WC005.
-pub fn conflict(customer: &str, key: Option<&Key>) -> Error {
-    errors::idempotency_conflict(customer, key.map_or("", |key| &key.text))
+/// The first calls under the keys of a batch, whose wallets are locked.
+pub struct FirstCalls<'a>(HashMap<(&'a str, &'a str), First<'a>>);
+
+pub enum First<'a> {
+    /// Booked before the batch.
+    Booked(Box<Entry>),
+    /// The call of the batch at this place, and its key.
+    InBatch(usize, &'a Key),
+}
+
+impl<'a> FirstCalls<'a> {
+    /// Those that were booked before.
+    pub fn of(
+        store: &Store,
+        calls: impl Iterator<Item = (&'a str, Option<&'a Key>)>,
+    ) -> Result<FirstCalls<'a>> {
+        let names: Vec<(&str, &str)> = calls
+            .filter_map(|(customer, key)| Some((customer, key?.text.as_str())))
+            .collect();
+        let mut first = HashMap::with_capacity(names.len());
+        for (place, entry) in ledger::by_keys(store, &names)? {
+            let name = names.get(place);
+            first.extend(name.map(|name| (*name, First::Booked(Box::new(entry)))));
+        }
+        Ok(FirstCalls(first))
+    }
+
+    /// The first call under this key, or WC005.
+    pub fn find<'b>(
+        &'b self,
+        customer: &'b str,
+        key: Option<&'b Key>,
+    ) -> Result<Option<&'b First<'b>>> {
+        let Some(key) = key else {
+            return Ok(None);
+        };
+        let first = self.0.get(&(customer, key.text.as_str()));
+        let request = match first {
+            Some(First::Booked(entry)) => entry.request(),
+            Some(First::InBatch(_, first)) => Some(first.request.as_slice()),
+            None => return Ok(None),
+        };
+        check_request(customer, key, request)?;
+        Ok(first)
+    }
+
+    /// A call of the batch was the first one under its key.
+    pub fn add(&mut self, customer: &'a str, key: Option<&'a Key>, place: usize) {
+        let call = key.map(|key| ((customer, key.text.as_str()), First::InBatch(place, key)));
+        self.0.extend(call);
+    }
 }

@@ -424,17 +424,16 @@ pub struct NewRows {
     first_open: HashMap<String, Option<Moment>>,
 }
 
-/// A key that another transaction has taken since the wallets were locked: in another asset, so the call has to
-/// fail.
-pub enum TakenKey {
-    /// Of this customer. Nothing may be read or written any more.
-    Of { customer: String, key: String },
-    /// It has to be looked for.
-    Unknown,
+/// A key of a row that another transaction has taken since the wallets were locked: in another asset, so the call
+/// has to fail, and must neither read nor write any more.
+pub struct TakenKey {
+    pub customer: String,
+    pub key: String,
 }
 
 /// Columns of a row among many: what it is found by, and what arrays of many rows have as text.
 const CUSTOMER: usize = place(Entry::DECLARED, "customer");
+const ID: usize = place(Entry::DECLARED, "id");
 const SCOPES: usize = place(Entry::DECLARED, "scopes");
 const KEY: usize = place(Entry::DECLARED, "idempotency_key");
 
@@ -465,15 +464,14 @@ impl NewRows {
     pub fn insert_new(&mut self, store: &Store) -> Result<Option<TakenKey>> {
         let rows = std::mem::take(&mut self.rows);
         for some in rows.chunks(ROWS_AT_ONCE) {
-            match direct_access::insert_all(store, &LEDGER, some) {
-                Some(inserted) if inserted == some.len() => {}
-                Some(inserted) => {
-                    let column = |column: usize| *some.get(inserted)?.get(column)?;
-                    let (customer, key) = read_values(&[column(CUSTOMER), column(KEY)])?;
-                    return Ok(Some(TakenKey::Of { customer, key }));
-                }
-                None if insert_by_sql(store, some)? => {}
-                None => return Ok(Some(TakenKey::Unknown)),
+            let taken = match direct_access::insert_all(store, &LEDGER, some) {
+                Some(inserted) => some.get(inserted),
+                None if insert_by_sql(store, some)? => None,
+                None => Some(other_has_key(store, some)?),
+            };
+            if let Some(row) = taken {
+                let (customer, key, _) = named(row)?;
+                return Ok(Some(TakenKey { customer, key }));
             }
         }
         Ok(None)
@@ -491,6 +489,23 @@ impl NewRows {
     pub fn insert(&self, store: &Store) -> Result<bool> {
         insert_by_sql(store, &self.rows)
     }
+}
+
+/// The customer, the key and the id of a row that has a key.
+fn named(row: &[Value]) -> Result<(String, String, Uuid)> {
+    let column = |column: usize| row.get(column).copied().flatten();
+    read_values(&[column(CUSTOMER), column(KEY), column(ID)])
+}
+
+/// The first of these rows whose key another row has.
+fn other_has_key<'a>(store: &Store, rows: &'a [Vec<Value>]) -> Result<&'a Vec<Value>> {
+    for row in checked(rows).filter(|row| row.get(KEY).is_some_and(Option::is_some)) {
+        let (customer, key, id) = named(row)?;
+        if by_key(store, &customer, &key)?.is_some_and(|other| other.id != id) {
+            return Ok(row);
+        }
+    }
+    Err(errors::corrupted("a key", "it is taken by no row"))
 }
 
 fn insert_by_sql(store: &Store, rows: &[Vec<Value>]) -> Result<bool> {
@@ -590,6 +605,9 @@ pub fn by_key(store: &Store, customer: &str, key: &str) -> Result<Option<Entry>>
 
 /// The movements of these keys, each of a customer, that there are: with the place of its key.
 pub fn by_keys(store: &Store, keys: &[(&str, &str)]) -> Result<Vec<(usize, Entry)>> {
+    if keys.is_empty() {
+        return Ok(Vec::new());
+    }
     if cluster::is_distributed() {
         let one = |(place, (customer, key)): (usize, &(&str, &str))| {
             let found = by_key(store, customer, key);
