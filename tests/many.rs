@@ -469,27 +469,31 @@ fn a_key_that_is_taken_meanwhile_books_nothing() {
          SELECT credyt.grant_credits('ann', 10), credyt.grant_credits('ann', 10, asset => 'points'), credyt.grant_credits('bob', 10)",
     );
     let mut other = database.connect();
-    rows(
-        &mut other,
-        "BEGIN; SELECT credyt.debit_credits('ann', 'x', credits => 1, asset => 'points', idempotency_key => 'k')",
-    );
     let batch = r#"[{"customer": "bob", "action": "image"}, {"customer": "ann", "action": "image", "idempotency_key": "k"}]"#;
-    let refused = database.waiting(
-        |client| refusal(client, &format!("SELECT credyt.debit_many('{batch}')")),
-        || drop(rows(&mut other, "COMMIT")),
-    );
-    assert_eq!(
-        (refused.code.as_str(), refused.json()["index"].as_u64()),
-        ("WC005", Some(1))
-    );
-    assert_eq!(refused.json()["idempotency_key"], "k");
-    assert_eq!(
-        value(
-            &mut client,
-            "SELECT count(*) FROM credyt.ledger WHERE kind = 'debit'"
-        ),
-        "1"
-    );
+    for (booked, access) in (1..).zip(["on", "off"]) {
+        let batch = batch.replace("\"k\"", &format!("\"{access}\""));
+        rows(
+            &mut other,
+            &format!(
+                "BEGIN; SELECT credyt.debit_credits('ann', 'x', credits => 1, asset => 'points', idempotency_key => '{access}')"
+            ),
+        );
+        let refused = database.waiting(
+            |client| {
+                rows(client, &format!("SET credyt.direct_access = {access}"));
+                refusal(client, &format!("SELECT credyt.debit_many('{batch}')"))
+            },
+            || drop(rows(&mut other, "COMMIT")),
+        );
+        assert_eq!(
+            (refused.code.as_str(), refused.json()["index"].as_u64()),
+            ("WC005", Some(1)),
+            "{access}"
+        );
+        assert_eq!(refused.json()["idempotency_key"], access);
+        let debits = "SELECT count(*) FROM credyt.ledger WHERE kind = 'debit'";
+        assert_eq!(value(&mut client, debits), booked.to_string());
+    }
     // Where the other gives up, the batch is booked.
     let batch = batch.replace("\"k\"", "\"k2\"");
     rows(
