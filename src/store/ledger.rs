@@ -470,7 +470,7 @@ impl NewRows {
                 None => Some(other_has_key(store, some)?),
             };
             if let Some(row) = taken {
-                let (customer, key, _) = named(row)?;
+                let ((customer, key), _) = named(row)?;
                 return Ok(Some(TakenKey { customer, key }));
             }
         }
@@ -492,7 +492,7 @@ impl NewRows {
 }
 
 /// The customer, the key and the id of a row that has a key.
-fn named(row: &[Value]) -> Result<(String, String, Uuid)> {
+fn named(row: &[Value]) -> Result<((String, String), Uuid)> {
     let column = |column: usize| row.get(column).copied().flatten();
     read_values(&[column(CUSTOMER), column(KEY), column(ID)])
 }
@@ -500,7 +500,7 @@ fn named(row: &[Value]) -> Result<(String, String, Uuid)> {
 /// The first of these rows whose key another row has.
 fn other_has_key<'a>(store: &Store, rows: &'a [Vec<Value>]) -> Result<&'a Vec<Value>> {
     for row in checked(rows).filter(|row| row.get(KEY).is_some_and(Option::is_some)) {
-        let (customer, key, id) = named(row)?;
+        let ((customer, key), id) = named(row)?;
         if by_key(store, &customer, &key)?.is_some_and(|other| other.id != id) {
             return Ok(row);
         }
