@@ -1,5 +1,6 @@
 //! What lives where in `src`, read from its text.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
@@ -51,6 +52,76 @@ fn every_statement_is_in_the_store() {
         wrong(&["functions", "ledger", "sql_types"], begins),
         [""; 0]
     );
+}
+
+/// The files of the store that another one imports: `use super::{cluster, table}`, `super::cluster::...`,
+/// `crate::store::cluster::...`.
+fn imports(text: &str) -> BTreeSet<String> {
+    let code: String = text
+        .lines()
+        .map(|line| format!("{} ", line.split("//").next().unwrap_or_default()))
+        .collect();
+    let name = |text: &str| -> String {
+        let is_part = |c: &char| c.is_ascii_alphanumeric() || *c == '_';
+        text.trim_start().chars().take_while(is_part).collect()
+    };
+    let mut imported = BTreeSet::new();
+    for path in ["super::", "crate::store::"] {
+        for (at, _) in code.match_indices(path) {
+            let rest = &code[at + path.len()..];
+            let Some(list) = rest.strip_prefix('{') else {
+                imported.insert(name(rest));
+                continue;
+            };
+            // The names of the list itself, not those of lists within.
+            let mut depth = 0;
+            let end = list.find(';').unwrap_or(list.len());
+            for part in list[..end].split_inclusive(['{', ',', '}']) {
+                if depth == 0 {
+                    imported.insert(name(part));
+                }
+                depth += part.matches('{').count();
+                depth = depth.saturating_sub(part.matches('}').count());
+            }
+        }
+    }
+    imported
+}
+
+#[test]
+fn no_files_of_the_store_import_each_other_in_a_circle() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/store");
+    let mut files = BTreeMap::new();
+    for entry in fs::read_dir(&folder).expect("src/store") {
+        let path = entry.expect("an entry").path();
+        let name = path
+            .file_stem()
+            .expect("a name")
+            .to_string_lossy()
+            .into_owned();
+        if path.extension().is_some_and(|extension| extension == "rs") && name != "mod" {
+            files.insert(name, imports(&fs::read_to_string(&path).expect("a file")));
+        }
+    }
+    let names: BTreeSet<String> = files.keys().cloned().collect();
+    for (name, imports) in &mut files {
+        imports.retain(|other| names.contains(other) && other != name);
+    }
+    assert!(
+        files["wallets"].contains("statement"),
+        "imports are not found"
+    );
+    // Those that import nothing that is left are taken away; a circle stays.
+    let is_ground = |files: &BTreeMap<String, BTreeSet<String>>| {
+        let ground = |(_, imports): &(&String, &BTreeSet<String>)| {
+            imports.iter().all(|other| !files.contains_key(other))
+        };
+        files.iter().find(ground).map(|(name, _)| name.clone())
+    };
+    while let Some(name) = is_ground(&files) {
+        files.remove(&name);
+    }
+    assert!(files.is_empty(), "in a circle, or above one: {files:#?}");
 }
 
 #[test]

@@ -4,7 +4,7 @@ use pgrx::pg_sys;
 
 use crate::errors::{self, Result};
 use crate::sql_types::{Args, value};
-use crate::store::{Store, access, cluster};
+use crate::store::{Store, access, cluster, distribution};
 
 /// Citus makes no more shards of one table at once.
 const MOST_SHARDS: i32 = 1024;
@@ -16,8 +16,8 @@ pub fn distribute(args: &Args) -> Result<Option<pg_sys::Datum>> {
         return Err(errors::invalid("shards", why));
     }
     let tables = Store::write(|store| {
-        cluster::check_cluster(store)?;
-        let tables = cluster::distribute(store, shards)?;
+        distribution::check_cluster(store)?;
+        let tables = distribution::distribute(store, shards)?;
         for (role, what) in access::everyone_allowed(store)? {
             access::grant(store, &role, what, true)?;
         }

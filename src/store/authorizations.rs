@@ -5,9 +5,10 @@ use serde_json::Value as Json;
 use uuid::Uuid;
 
 use super::cluster;
-use super::direct_access::{self, AUTHORIZATIONS};
+use super::direct_access;
 use super::direct_rows::KeyPart;
 use super::ledger::read_parts;
+use super::shape::DirectTable;
 use super::statement::{Columns, Query, Statement, Store, TEXT, TEXTS, UUID, UUIDS, read_values};
 use super::table::{insert, place, query, sql, table};
 use crate::errors::Result;
@@ -69,6 +70,36 @@ table! {
         place: Option<TablePlace> = None,
     }
 }
+
+static AUTHORIZATIONS: DirectTable = DirectTable {
+    nth: 2,
+    name: "authorizations",
+    columns: Authorization::DECLARED,
+    types: Authorization::TYPES,
+    not_null: &[
+        "customer",
+        "id",
+        "asset",
+        "action",
+        "overrun",
+        "quantity",
+        "credits",
+        "priced",
+        "created_at",
+        "expires_at",
+        "status",
+        "captured",
+        "forgiven",
+        "captured_quantity",
+        "pins",
+    ],
+    is_updated: true,
+    indexes: &[
+        "authorizations_key: unique customer text_ops, idempotency_key text_ops where (idempotency_key IS NOT NULL)",
+        "authorizations_open: customer text_ops, asset text_ops, expires_at datetime_ops where (status = 'open'::text)",
+        "authorizations_pkey: primary key customer text_ops, id uuid_ops",
+    ],
+};
 
 const ASSET: usize = place(Authorization::DECLARED, "asset");
 const ALL: [usize; Authorization::DECLARED.len()] = {

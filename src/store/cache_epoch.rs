@@ -10,8 +10,6 @@ use std::ffi::{CStr, CString};
 
 use pgrx::pg_sys;
 
-use super::direct_access;
-
 /// The tables whose changes are announced.
 const ANNOUNCED: [&CStr; 7] = [
     c"assets",
@@ -80,7 +78,6 @@ pub fn announce(table: &str) {
 
 /// Postgres calls this for every change of any table; the invalid oid stands for all of them.
 unsafe extern "C-unwind" fn announced(_: pg_sys::Datum, table: pg_sys::Oid) {
-    direct_access::changed(table);
     let ours = TABLES.with(|tables| tables.try_borrow().is_ok_and(|ours| ours.contains(&table)));
     if ours || table == pg_sys::Oid::INVALID {
         CACHE_EPOCH.set(CACHE_EPOCH.get() + 1);

@@ -18,8 +18,9 @@ use pgrx::pg_sys::{self, Datum, Oid};
 use pgrx::{PgSqlErrorCode, PgTryBuilder};
 use uuid::Uuid;
 
-use super::direct_access::{Table, Way, still_plain};
+use super::direct_way::Way;
 use super::server;
+use super::shape::{Table, is_unchanged};
 use super::statement::{BIGINT, BOOL, INT, TIME, UUID};
 use crate::sql_types::value::{self, TablePlace, Value};
 
@@ -170,7 +171,7 @@ unsafe fn open(table: Table, rights: u32) -> std::result::Result<pg_sys::Relatio
         // It may have changed until it was locked.
         let needed = (pg_sys::ACL_SELECT | rights) as pg_sys::AclMode;
         let all = pg_sys::AclMaskHow::ACLMASK_ALL;
-        let way = if !still_plain(table) {
+        let way = if !is_unchanged(table) {
             Way::Table
         } else if server::pg_class_aclmask(table.relation, server::GetUserId(), needed, all)
             != needed

@@ -9,8 +9,9 @@ use serde_json::{Value as Json, json};
 use uuid::Uuid;
 
 use super::cluster;
-use super::direct_access::{self, LEDGER};
+use super::direct_access;
 use super::periods;
+use super::shape::DirectTable;
 use super::statement::{
     Columns, Query, ROWS_AT_ONCE, Statement, Store, TEXT, TEXTS, UUID, read_values,
 };
@@ -73,6 +74,35 @@ table! {
         owed: Amount = Amount::ZERO,
     }
 }
+
+static LEDGER: DirectTable = DirectTable {
+    nth: 1,
+    name: "ledger",
+    columns: Entry::DECLARED,
+    types: Entry::TYPES,
+    not_null: &[
+        "customer",
+        "asset",
+        "id",
+        "seq",
+        "created_at",
+        "occurred_at",
+        "accounted_at",
+        "kind",
+        "credits",
+        "balance",
+        "revenue",
+        "allocations",
+    ],
+    is_updated: false,
+    indexes: &[
+        "ledger_accounted_at: accounted_at datetime_minmax_multi_ops, created_at datetime_minmax_ops",
+        "ledger_authorization: customer text_ops, authorization_id uuid_ops where (authorization_id IS NOT NULL)",
+        "ledger_key: unique customer text_ops, idempotency_key text_ops where (idempotency_key IS NOT NULL)",
+        "ledger_pkey: primary key customer text_ops, id uuid_ops",
+        "ledger_refers_to: customer text_ops, refers_to uuid_ops where (refers_to IS NOT NULL)",
+    ],
+};
 
 /// What the caller tells about a movement, as it is stored: jsonb, or NULL. Made before the wallet is
 /// locked, so that nobody waits for it.

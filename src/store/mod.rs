@@ -1,4 +1,4 @@
-//! Every SQL statement, and the one door through which a wallet is opened for change.
+//! Every SQL statement. A file imports only files below it: no two import each other, not by way of others either.
 
 pub mod access;
 pub mod assets;
@@ -10,6 +10,8 @@ pub mod cluster;
 pub mod costs;
 pub mod direct_access;
 mod direct_rows;
+mod direct_way;
+pub mod distribution;
 pub mod erasure;
 pub mod events;
 pub mod exchange;
@@ -25,7 +27,9 @@ pub mod plans;
 pub mod price_lists;
 pub mod prices;
 pub mod rollups;
+mod rows;
 mod server;
+mod session;
 mod shape;
 pub mod signatures;
 mod statement;
@@ -35,4 +39,4 @@ pub mod vendors;
 mod version;
 pub mod wallets;
 
-pub use statement::Store;
+pub use session::Store;

@@ -1,29 +1,95 @@
 //! What a table is like now, read from what Postgres keeps of every open table: for `direct_access`, which
 //! knows what it has to be like. Not by SQL, which takes longer to plan than the first debit of a session.
 
+use std::cell::Cell;
 use std::ffi::{CStr, CString};
 
 use pgrx::PgTupleDesc;
 use pgrx::pg_sys::{self, Oid};
 
 use super::cluster;
-use super::direct_access::DirectTable;
 use super::server;
 use super::statement::{WALLET, wallet_type};
+use super::table::Column;
+
+/// A table of which rows are reached directly, and what it has to be like.
+pub struct DirectTable {
+    /// Its place among those that a backend remembers.
+    pub(super) nth: usize,
+    pub(super) name: &'static str,
+    pub(super) columns: &'static [Column],
+    pub(super) types: &'static [Oid],
+    pub(super) not_null: &'static [&'static str],
+    /// A trigger that fires on an UPDATE matters, too.
+    pub(super) is_updated: bool,
+    /// In the order of their names, as `shape` prints them.
+    pub(super) indexes: &'static [&'static str],
+}
 
 /// A table as it was found.
-pub struct Seen {
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Table {
     pub relation: Oid,
     /// The index of its primary key.
     pub key: Oid,
     /// The unique index of its idempotency keys, where it has one.
     pub unique: Oid,
-    /// It is as declared.
+    pub types: &'static [Oid],
+    nth: usize,
     pub is_declared: bool,
 }
 
+const TABLES: usize = 3;
+
+thread_local! {
+    /// Each until the relation cache hears that it, or one of its indexes, has changed.
+    static KNOWN: [Cell<Option<Table>>; TABLES] = const { [const { Cell::new(None) }; TABLES] };
+    /// What the relation cache has heard.
+    static CHANGES: Cell<u64> = const { Cell::new(0) };
+    static LISTENING: Cell<bool> = const { Cell::new(false) };
+}
+
+/// What a table is like. Where an index changes while it is looked at, the next call looks again.
+pub fn known(table: &'static DirectTable) -> Option<Table> {
+    let known = || KNOWN.with(|known| known.get(table.nth).and_then(Cell::get));
+    if known().is_none() {
+        if !LISTENING.replace(true) {
+            // SAFETY: a callback that outlives the backend's need of it.
+            unsafe {
+                pg_sys::CacheRegisterRelcacheCallback(Some(changed), pg_sys::Datum::from(0_usize));
+            }
+        }
+        let changes = CHANGES.get();
+        let seen = look(table);
+        if CHANGES.get() == changes {
+            KNOWN.with(|known| known.get(table.nth).map(|known| known.set(seen)));
+        }
+    }
+    known()
+}
+
+/// Whether the table, now that it is locked, is still what it was when it was looked at.
+pub fn is_unchanged(table: Table) -> bool {
+    KNOWN.with(|known| known.get(table.nth).and_then(Cell::get)) == Some(table)
+}
+
+/// Postgres calls this for every change of any table or index; the invalid oid stands for all of them.
+unsafe extern "C-unwind" fn changed(_: pg_sys::Datum, relation: Oid) {
+    CHANGES.set(CHANGES.get() + 1);
+    let is_about =
+        |table: Table| [Oid::INVALID, table.relation, table.key, table.unique].contains(&relation);
+    KNOWN.with(|known| {
+        for table in known
+            .iter()
+            .filter(|known| known.get().is_some_and(is_about))
+        {
+            table.set(None);
+        }
+    });
+}
+
 /// Looks at a table, which stays locked as by a statement that writes. `None`: there is no such table.
-pub fn look(table: &DirectTable) -> Option<Seen> {
+fn look(table: &DirectTable) -> Option<Table> {
     let name = CString::new(table.name).ok()?;
     let mode = pg_sys::RowExclusiveLock as i32;
     // SAFETY: lookups by name; what is opened is closed again, by Postgres itself where an error ends it.
@@ -34,10 +100,12 @@ pub fn look(table: &DirectTable) -> Option<Seen> {
         if opened.is_null() {
             return None;
         }
-        let mut seen = Seen {
+        let mut seen = Table {
             relation,
             key: Oid::INVALID,
             unique: Oid::INVALID,
+            types: table.types,
+            nth: table.nth,
             is_declared: is_plain(opened, table.is_updated) && has_columns(opened, table),
         };
         let mut indexes = indexes(opened, table, &mut seen);
@@ -119,7 +187,7 @@ unsafe fn has_columns(opened: pg_sys::Relation, table: &DirectTable) -> bool {
 unsafe fn indexes(
     opened: pg_sys::Relation,
     table: &DirectTable,
-    seen: &mut Seen,
+    seen: &mut Table,
 ) -> Vec<(String, String)> {
     let unique = format!("{}_key", table.name);
     let mut made = Vec::new();

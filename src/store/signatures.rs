@@ -6,6 +6,7 @@ use std::rc::Rc;
 
 use serde_json::Value as Json;
 
+use super::session;
 use super::statement::{Statement, Store, TEXT};
 use crate::errors::{self, Result};
 use crate::sql_types::named::{Argument, Signature};
@@ -20,22 +21,21 @@ static DECLARED: Statement = Statement {
 };
 
 thread_local! {
-    static KNOWN: RefCell<HashMap<&'static str, Rc<Signature>>> = RefCell::default();
+    /// With the installation that they are of.
+    static KNOWN: RefCell<HashMap<&'static str, (u64, Rc<Signature>)>> = RefCell::default();
 }
 
 /// The signature of a function, in its form with arguments. Looked up once in a backend.
 pub fn of(function: &'static str) -> Result<Rc<Signature>> {
-    if let Some(known) = KNOWN.with_borrow(|known| known.get(function).cloned()) {
-        return Ok(known);
+    let known = KNOWN.with_borrow(|known| known.get(function).cloned());
+    if let Some((_, signature)) = known.filter(|(of, _)| *of == session::installation()) {
+        return Ok(signature);
     }
     let signature = Rc::new(Store::read(|store| read(store, function))?);
-    KNOWN.with_borrow_mut(|known| known.insert(function, Rc::clone(&signature)));
+    KNOWN.with_borrow_mut(|known| {
+        known.insert(function, (session::installation(), Rc::clone(&signature)))
+    });
     Ok(signature)
-}
-
-/// To be looked up again: the schema is another one.
-pub fn forget() {
-    KNOWN.with_borrow_mut(HashMap::clear);
 }
 
 fn read(store: &Store, function: &'static str) -> Result<Signature> {

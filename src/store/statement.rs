@@ -1,17 +1,16 @@
 //! SQL statements with kept plans.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::ffi::{CString, c_char};
 use std::ptr::NonNull;
 
-use pgrx::{Spi, pg_sys};
+use pgrx::pg_sys;
 
-use super::{cache_epoch, cluster, signatures, version};
+use super::session;
 use crate::errors::{self, Result};
-use crate::ledger::interrupt::{self, checked};
+use crate::ledger::interrupt;
 use crate::sql_types::Args;
-use crate::sql_types::field::FromColumn;
 use crate::sql_types::value::{self, Value};
 
 pub const TEXT: pg_sys::Oid = pg_sys::TEXTOID;
@@ -24,99 +23,14 @@ pub const TIME: pg_sys::Oid = pg_sys::TIMESTAMPTZOID;
 pub const UUID: pg_sys::Oid = pg_sys::UUIDOID;
 pub const UUIDS: pg_sys::Oid = pg_sys::UUIDARRAYOID;
 pub const JSONB: pg_sys::Oid = pg_sys::JSONBOID;
+pub use super::rows::{FromRow, Reader, Rows, read_values};
+pub use super::session::Store;
 pub use crate::sql_types::field::WALLET;
 pub const DATE: pg_sys::Oid = pg_sys::DATEOID;
 pub const DATES: pg_sys::Oid = pg_sys::DATEARRAYOID;
 
 /// The rows that one statement writes at most, so that no more of them are in memory twice.
 pub const ROWS_AT_ONCE: usize = 10_000;
-
-/// A connection to the database inside the caller's transaction.
-pub struct Store {
-    read_only: bool,
-    /// A row that keeps the key of the call has been written through it.
-    has_kept_key: Cell<bool>,
-}
-
-impl Store {
-    /// For functions that change something: every statement sees what has been committed before it.
-    pub fn write<R>(body: impl FnOnce(&Store) -> Result<R>) -> Result<R> {
-        Store::connect(false, body)
-    }
-
-    /// For functions that only read: every statement sees what the calling statement sees, and a
-    /// standby can run them.
-    pub fn read<R>(body: impl FnOnce(&Store) -> Result<R>) -> Result<R> {
-        Store::connect(true, body)
-    }
-
-    /// Whether every statement sees what was committed before it. What a reader sees may be older than
-    /// what has been announced: it is not to be remembered.
-    pub fn sees_latest(&self) -> bool {
-        !self.read_only
-    }
-
-    /// A row has been written that keeps the key of the call. What fails from now on is no replay: the row
-    /// goes with the caller's transaction, or savepoint.
-    pub(super) fn keep_key(&self) {
-        self.has_kept_key.set(true);
-    }
-
-    pub fn has_kept_key(&self) -> bool {
-        self.has_kept_key.get()
-    }
-
-    /// Runs a command whose text is made when it is needed, such as GRANT, which takes no arguments.
-    pub(super) fn command(&self, sql: &str) -> Result<()> {
-        self.query(sql).map(|_| ())
-    }
-
-    /// Runs a query whose text is made when it is needed.
-    pub(super) fn query(&self, sql: &str) -> Result<Rows> {
-        let damaged = |why| errors::corrupted("the installation", format_args!("{why}: {sql}"));
-        let text = CString::new(sql).map_err(|_| damaged("it holds a NUL"))?;
-        // SAFETY: SPI is connected.
-        unsafe {
-            let context = pg_sys::CurrentMemoryContext;
-            let code = pg_sys::SPI_execute(text.as_ptr(), self.read_only, 0);
-            pg_sys::MemoryContextSwitchTo(context);
-            if code < 0 {
-                return Err(damaged("SPI refused it"));
-            }
-            Ok(Rows {
-                table: pg_sys::SPI_tuptable,
-                processed: pg_sys::SPI_processed as usize,
-            })
-        }
-    }
-
-    fn connect<R>(read_only: bool, body: impl FnOnce(&Store) -> Result<R>) -> Result<R> {
-        // SAFETY: reads a variable of the backend.
-        let caller = unsafe { pg_sys::CurrentMemoryContext };
-        if cache_epoch::listen() {
-            PLANS.with_borrow_mut(HashMap::clear);
-            version::forget();
-            signatures::forget();
-        }
-        Spi::connect_mut(|_| {
-            // What the body makes outlives the connection: it goes into the answer, too.
-            // SAFETY: the context that was current is the caller's, and SPI switches back to it.
-            unsafe { pg_sys::MemoryContextSwitchTo(caller) };
-            let store = Store {
-                read_only,
-                has_kept_key: Cell::new(false),
-            };
-            version::check()?;
-            if cluster::look(&store)? {
-                PLANS.with_borrow_mut(HashMap::clear);
-            }
-            if read_only && cluster::is_distributed() {
-                return cluster::within_queries(|| body(&store));
-            }
-            body(&store)
-        })
-    }
-}
 
 // Postgres' own receiver of rows for set-returning functions, which pgrx does not declare.
 unsafe extern "C-unwind" {
@@ -149,8 +63,8 @@ impl Drop for Plan {
 }
 
 thread_local! {
-    /// Kept plans, by the address of their statement's text.
-    static PLANS: RefCell<HashMap<usize, Plan>> = RefCell::default();
+    /// Kept plans, by the address of their statement's text, and the installation that they are of.
+    static PLANS: RefCell<(u64, HashMap<usize, Plan>)> = RefCell::default();
 }
 
 impl Statement {
@@ -190,8 +104,7 @@ impl Statement {
             return Err(self.broken("a wrong number of arguments"));
         }
         // SAFETY: the plan is kept, SPI is connected, and there are as many values as the plan has
-        // arguments. A PL handler or a trigger in between may use SPI too, so its results are taken
-        // at once.
+        // arguments.
         unsafe {
             // SPI leaves its own memory current, which goes with the connection.
             let context = pg_sys::CurrentMemoryContext;
@@ -200,11 +113,7 @@ impl Statement {
             if code < 0 {
                 return Err(self.broken("SPI refused it"));
             }
-            Ok(Rows {
-                table: pg_sys::SPI_tuptable,
-                // More rows than memory holds do not come back.
-                processed: pg_sys::SPI_processed as usize,
-            })
+            Ok(Rows::of_spi())
         }
     }
 
@@ -279,16 +188,20 @@ impl Statement {
             if code < 0 {
                 return Err(self.broken("SPI refused it"));
             }
-            Ok(Rows {
-                table: pg_sys::SPI_tuptable,
-                processed: pg_sys::SPI_processed as usize,
-            })
+            Ok(Rows::of_spi())
         }
     }
 
     fn plan(&self) -> Result<NonNull<pg_sys::_SPI_plan>> {
         let key = self.sql.as_ptr() as usize;
-        if let Some(plan) = PLANS.with_borrow(|plans| plans.get(&key).map(|plan| plan.0)) {
+        let kept = PLANS.with_borrow_mut(|(of, plans)| {
+            if *of != session::installation() {
+                *of = session::installation();
+                plans.clear();
+            }
+            plans.get(&key).map(|plan| plan.0)
+        });
+        if let Some(plan) = kept {
             return Ok(plan);
         }
         let sql = CString::new(self.sql).map_err(|_| self.broken("it holds a NUL"))?;
@@ -298,7 +211,7 @@ impl Statement {
         }
         // One generic plan is kept for the life of the backend: keys decide every statement, so no argument would
         // make a better one. Citus has to see the arguments to find the shard.
-        let options = match cluster::is_distributed() {
+        let options = match session::is_distributed() {
             true => 0,
             false => pg_sys::CURSOR_OPT_GENERIC_PLAN,
         };
@@ -316,7 +229,7 @@ impl Statement {
             pg_sys::MemoryContextSwitchTo(context);
             plan
         };
-        PLANS.with_borrow_mut(|plans| plans.insert(key, Plan(plan)));
+        PLANS.with_borrow_mut(|(_, plans)| plans.insert(key, Plan(plan)));
         Ok(plan)
     }
 
@@ -398,130 +311,5 @@ impl Columns {
             some.then(|| value::array(*kind, values)).flatten()
         };
         self.kinds.iter().zip(&self.columns).map(array).collect()
-    }
-}
-
-/// What a statement returned. It lives as long as the connection.
-pub struct Rows {
-    table: *mut pg_sys::SPITupleTable,
-    processed: usize,
-}
-
-impl Rows {
-    /// How many rows were returned, or written.
-    pub fn count(&self) -> usize {
-        self.processed
-    }
-
-    pub fn iter(&self) -> impl Iterator<Item = RowRef<'_>> {
-        checked(0..self.processed).map(|at| RowRef { rows: self, at })
-    }
-
-    pub fn first(&self) -> Option<RowRef<'_>> {
-        self.iter().next()
-    }
-
-    /// The first row, read; `None` where there is none.
-    pub fn read_first<T: FromRow>(&self) -> Result<Option<T>> {
-        self.first().map(|row| row.read()).transpose()
-    }
-
-    /// The one row that there always is.
-    pub fn read_one<T: FromRow>(&self) -> Result<T> {
-        let none = || errors::corrupted("a statement", "it returned no row");
-        self.read_first()?.ok_or_else(none)
-    }
-
-    pub fn read_all<T: FromRow, C: FromIterator<T>>(&self) -> Result<C> {
-        self.iter().map(|row| row.read()).collect()
-    }
-}
-
-/// One row of a result.
-pub struct RowRef<'a> {
-    rows: &'a Rows,
-    at: usize,
-}
-
-impl RowRef<'_> {
-    /// All its columns, in their order: into a declared row, a value, or a tuple of such.
-    pub fn read<T: FromRow>(&self) -> Result<T> {
-        let mut reader = Reader::new(Source::Row(self));
-        let read = T::from_row(&mut reader)?;
-        match reader.read == self.width() {
-            true => Ok(read),
-            false => Err(errors::corrupted("a row", "it has other columns")),
-        }
-    }
-
-    /// Its values as they are, for another statement of this connection.
-    pub fn values(&self) -> Vec<Value> {
-        (1..=self.width())
-            .map(|column| self.value(column))
-            .collect()
-    }
-
-    fn width(&self) -> usize {
-        // SAFETY: SPI made the table with its descriptor.
-        unsafe { (*(*self.rows.table).tupdesc).natts as usize }
-    }
-
-    /// Columns count from 1.
-    fn value(&self, column: usize) -> Value {
-        let mut is_null = true;
-        // SAFETY: SPI made the table with `processed` rows; SPI_getbinval checks the column.
-        let datum = unsafe {
-            let table = self.rows.table.as_ref()?;
-            let tuple = *table.vals.add(self.at);
-            pg_sys::SPI_getbinval(tuple, table.tupdesc, column as i32, &mut is_null)
-        };
-        if is_null { None } else { Some(datum) }
-    }
-}
-
-/// A row that is being read, column after column.
-pub struct Reader<'a> {
-    source: Source<'a>,
-    read: usize,
-}
-
-enum Source<'a> {
-    Row(&'a RowRef<'a>),
-    Values(&'a [Value]),
-}
-
-impl<'a> Reader<'a> {
-    fn new(source: Source<'a>) -> Reader<'a> {
-        Reader { source, read: 0 }
-    }
-
-    pub fn next<T: FromColumn>(&mut self) -> Result<T> {
-        self.read += 1;
-        T::from_value(match self.source {
-            Source::Row(row) => row.value(self.read),
-            Source::Values(values) => values.get(self.read - 1).copied().flatten(),
-        })
-    }
-}
-
-/// Reads what a row's columns have been read to.
-pub fn read_values<T: FromRow>(values: &[Value]) -> Result<T> {
-    T::from_row(&mut Reader::new(Source::Values(values)))
-}
-
-/// What some columns of a row, one after another, are read into.
-pub trait FromRow: Sized {
-    fn from_row(row: &mut Reader) -> Result<Self>;
-}
-
-impl<T: FromColumn> FromRow for T {
-    fn from_row(row: &mut Reader) -> Result<T> {
-        row.next()
-    }
-}
-
-impl<A: FromRow, B: FromRow> FromRow for (A, B) {
-    fn from_row(row: &mut Reader) -> Result<(A, B)> {
-        Ok((A::from_row(row)?, B::from_row(row)?))
     }
 }

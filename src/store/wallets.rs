@@ -10,7 +10,7 @@ use super::assets::{self, Asset};
 use super::authorizations;
 use super::cluster;
 use super::costs;
-use super::direct_access::{self, WALLETS};
+use super::direct_access;
 use super::direct_rows::KeyPart;
 use super::events::{self, OutboxEvent};
 use super::grants;
@@ -18,6 +18,7 @@ use super::ledger::{self, Entry, Key, NewRows};
 use super::limits::{self, LimitRows};
 use super::periods;
 use super::plans::{self, Renewals};
+use super::shape::DirectTable;
 use super::statement::{INT, Query, ROWS_AT_ONCE, Statement, Store, TEXT, TIME, read_values};
 use super::table::{insert, place, query, sql, table};
 use crate::errors::{self, Result};
@@ -48,6 +49,26 @@ table! {
         state: Wallet as wallet,
     }
 }
+
+static WALLETS: DirectTable = DirectTable {
+    nth: 0,
+    name: "wallets",
+    columns: WalletRow::DECLARED,
+    types: WalletRow::TYPES,
+    not_null: &[
+        "customer",
+        "asset",
+        "created_at",
+        "overdraft_limit",
+        "status",
+        "state",
+    ],
+    is_updated: true,
+    indexes: &[
+        "wallets_next_due_at: next_due_at datetime_ops where (next_due_at IS NOT NULL)",
+        "wallets_pkey: primary key customer text_ops, asset text_ops",
+    ],
+};
 
 impl WalletRow {
     /// An empty wallet.
