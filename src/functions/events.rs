@@ -15,7 +15,7 @@ use crate::ledger::limit::Calendar;
 use crate::ledger::{Amount, Kind};
 use crate::sql_types::{Args, Row, args as arguments, row, value};
 use crate::store::wallets::{self, OpenWallet};
-use crate::store::{Store, assets, events, limits, notices};
+use crate::store::{Store, assets, events, notices};
 
 pub fn set_alert(args: &Args) -> Result<Option<pg_sys::Datum>> {
     let customer = args.name("customer")?;
@@ -215,7 +215,7 @@ fn read_rule(args: &Args) -> Result<Rule> {
 impl Rule {
     fn topup(&self, open: &OpenWallet) -> Result<TopUp> {
         // Where the calendar has no such period, it is said now and not to who spends.
-        limits::period(open, self.every, open.now)?;
+        open.period(self.every, open.now)?;
         let max_credits = self.max_credits.map(|max| amount(open, "max_credits", max));
         Ok(TopUp {
             threshold: amount(open, "threshold", self.threshold)?,
@@ -245,8 +245,8 @@ fn asked_instead(
     known: &TopUp,
     every: Calendar,
 ) -> Result<Option<RequestedTopUps>> {
-    let period = limits::period(open, every, open.now)?;
-    let counted = limits::period(open, known.every, open.now)?;
+    let period = open.period(every, open.now)?;
+    let counted = open.period(known.every, open.now)?;
     let within = known
         .asked_in(open.now)
         .filter(|_| counted.start >= period.start);
@@ -350,7 +350,7 @@ pub fn set_expiry_notice(args: &Args) -> Result<Option<pg_sys::Datum>> {
     };
     Store::write(|store| {
         let asset = assets::asset(store, &asset)?;
-        notices::set(store, &asset, &notice)
+        notices::set(store, &asset.name, &notice, assets::wall_clock())
     })?;
     let kinds: Vec<String> = notice.kinds.iter().map(Kind::to_string).collect();
     let days = (!notice.days.is_empty()).then(|| notice.days.iter().copied());

@@ -20,6 +20,7 @@ use crate::ledger::wallet::Part;
 use crate::ledger::{Amount, Moment};
 use crate::sql_types::{Args, row};
 use crate::store::Store;
+use crate::store::booking;
 use crate::store::grants::{self, GrantTerms};
 use crate::store::ledger::{Entry, Key};
 use crate::store::payments::{self, PaidPeriods};
@@ -136,7 +137,7 @@ struct Take {
 fn revoke(store: &Store, request: &RevokePaymentRequest) -> Result<Option<Vec<GrantResult>>> {
     let customer = request.customer.as_str();
     // A period that nobody has booked yet may be the payment's.
-    wallets::book_due_of(store, customer)?;
+    booking::book_due_of(store, customer)?;
     let periods = payments::periods(store, customer, &request.payment)?;
     let mut wallets = lock(store, request, &periods)?;
     let claims = roots(store, request, &periods)?;

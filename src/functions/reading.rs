@@ -10,7 +10,7 @@ use crate::ledger::{Amount, Moment, Wallet, packed};
 use crate::sql_types::{Args, Row, row, value};
 use crate::store::Store;
 use crate::store::wallets::{self, Pending, WalletView, read_state};
-use crate::store::{assets, history, ledger, periods, plans};
+use crate::store::{assets, booking, history, ledger, periods, plans};
 
 pub fn balance(args: &Args) -> Result<Option<pg_sys::Datum>> {
     let customer = args.name("customer")?;
@@ -153,7 +153,7 @@ pub fn pending_movements(args: &Args) -> Result<Option<pg_sys::Datum>> {
     Store::read(|store| {
         let first_open = periods::first_open(store, &asset)?;
         let movement = |due: &PendingEntry| {
-            let entry = wallets::entry_of(store, &customer, due)?;
+            let entry = booking::entry_of(store, &customer, due)?;
             let at = entry.occurred_at;
             balance += entry.credits;
             Ok(row! {

@@ -17,7 +17,7 @@ use crate::ledger::{Amount, Moment, rollup};
 use crate::sql_types::args::required;
 use crate::sql_types::{Args, row, value};
 use crate::store::rollups::{self, GroupBy, ReportRange};
-use crate::store::{Store, assets, events, limits, notices, wallets};
+use crate::store::{Store, assets, events, limits, maintenance};
 
 type DatumResult = Result<Option<pg_sys::Datum>>;
 
@@ -229,7 +229,8 @@ pub fn maintain(args: &Args) -> DatumResult {
     }
     let many = i64::from(batch);
     let (booked, rolled_up, pruned) = Store::write(|store| {
-        let booked = wallets::book_overdue(store, batch)? + notices::search(store, batch)?;
+        let booked =
+            maintenance::book_overdue(store, batch)? + maintenance::search_notices(store, batch)?;
         let rolled_up = rollups::roll_up(store, many, many * ROWS_PER_WALLET)?;
         let now = assets::now(store)?;
         let events = events::prune(store, now, batch)?;

@@ -13,6 +13,7 @@ use crate::ledger::Amount;
 use crate::ledger::wallet::{Part, Shortfall, total};
 use crate::sql_types::{Args, args as arguments};
 use crate::store::Store;
+use crate::store::booking;
 use crate::store::grants;
 use crate::store::ledger::{Entry, Key, allocations_of};
 use crate::store::wallets::{self, OpenWallet};
@@ -92,7 +93,7 @@ fn revoke(store: &Store, request: &Revoke) -> Result<Option<GrantResult>> {
     let mut grant = grants::by_id(store, customer, request.grant_id)?;
     if grant.is_none() {
         // It may be of a renewal that nobody has booked yet.
-        wallets::book_due_of(store, customer)?;
+        booking::book_due_of(store, customer)?;
         grant = grants::by_id(store, customer, request.grant_id)?;
     }
     let grant = grant.ok_or_else(missing)?;

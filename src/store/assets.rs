@@ -11,8 +11,7 @@ use pgrx::pg_sys;
 use super::books::{self, Book, Is};
 use super::cache_epoch;
 use super::notices;
-use super::price_lists;
-use super::prices::PriceBook;
+use super::price_cache::{PriceBook, PriceListCache};
 use super::statement::{Statement, Store, TEXT};
 use super::table::{column, insert, sql, table};
 use crate::errors::{self, Result};
@@ -35,7 +34,7 @@ pub struct Asset {
     /// Compiled prices by action.
     pub(super) prices: RefCell<HashMap<String, PriceBook>>,
     /// Which price lists customers are on.
-    pub(super) price_lists: RefCell<price_lists::PriceListCache>,
+    pub(super) price_lists: RefCell<PriceListCache>,
 }
 
 table! {
@@ -113,6 +112,14 @@ static LOCK: Statement = Statement {
     args: &[TEXT],
 };
 
+/// To see whether any customer has a price list.
+static LISTS_BOOK: Book = Book {
+    name: c"customer_price_lists",
+    wanted: &[column!(version as int)],
+    searched: &[],
+    index: None,
+};
+
 static STANDS_IN: Statement = Statement {
     sql: "SELECT c.now FROM credyt.clock c WHERE c.one",
     args: &[],
@@ -169,7 +176,7 @@ fn read_directly(store: &Store, name: &str) -> Result<Option<Option<Read>>> {
     let Some(definition) = found.into_iter().next() else {
         return Ok(Some(None));
     };
-    let lists: Option<Vec<i32>> = books::find(store, &price_lists::BOOK, &[], 1)?;
+    let lists: Option<Vec<i32>> = books::find(store, &LISTS_BOOK, &[], 1)?;
     let clock: Option<Vec<Moment>> = books::find(store, &CLOCK_BOOK, &[], 1)?;
     Ok(lists.zip(clock).map(|(lists, clock)| {
         let read = (!lists.is_empty(), clock.into_iter().next());

@@ -1,5 +1,4 @@
-//! The door for many: wallets that are opened together and written back together, in a few statements
-//! however many there are.
+//! Wallets that are opened together and written back together, in a few statements however many there are.
 //!
 //! Wallets are locked in the order of the bytes of customer and asset, as every call locks several.
 //! Under READ COMMITTED nothing else can change them until the transaction ends, so what is read after
@@ -11,10 +10,11 @@ use std::collections::{BTreeSet, HashMap};
 use super::assets;
 use super::cluster;
 use super::ledger::{NewRows, TakenKey};
+use super::open_wallet::{Found, OpenWallet, WalletRow};
 use super::periods;
 use super::statement::{Columns, Statement, Store, TEXT, TEXTS};
 use super::table::{insert_all, sql, table};
-use super::wallets::{self, Found, OpenWallet, WalletRow};
+use super::wallets;
 use crate::errors::{self, Result};
 use crate::ledger::Moment;
 use crate::ledger::interrupt::checked;

@@ -12,12 +12,11 @@ use uuid::Uuid;
 
 use super::cluster;
 use super::ledger;
-use super::limits;
+use super::open_wallet::{OpenWallet, OutboxEvent};
 use super::statement::{
     BIGINT, Columns, INT, Query, ROWS_AT_ONCE, Statement, Store, TEXT, TIME, UUID, UUIDS,
 };
 use super::table::{insert_all, query, sql, table};
-use super::wallets::OpenWallet;
 use crate::errors::Result;
 use crate::ledger::alerts::{ExpiringGrant, Signal};
 use crate::ledger::interrupt::checked;
@@ -27,16 +26,6 @@ use crate::ledger::wallet::{EntryKind, Part, PendingEntry};
 use crate::ledger::{Amount, Moment};
 use crate::sql_types::value::{self, Value};
 use crate::sql_types::{Args, Scratch, row};
-
-/// An event that is about to be written.
-#[derive(Clone, Debug)]
-pub struct OutboxEvent {
-    /// Nil until the wallet is written.
-    id: Uuid,
-    kind: &'static str,
-    /// JSON.
-    payload: String,
-}
 
 table! {
     /// An event as it is kept, and as a worker gets it.
@@ -184,14 +173,6 @@ static PRUNE_ALL: Statement = Statement {
 };
 
 impl OutboxEvent {
-    pub(super) fn new(kind: &'static str, payload: Json) -> OutboxEvent {
-        OutboxEvent {
-            id: Uuid::nil(),
-            kind,
-            payload: payload.to_string(),
-        }
-    }
-
     fn of(signal: &Signal, balance: Amount) -> OutboxEvent {
         let available = balance.to_string();
         match signal {
@@ -347,7 +328,7 @@ fn ask(open: &mut OpenWallet, balance: Amount) -> Result<Option<Signal>> {
 pub fn topup_period(open: &OpenWallet) -> Result<CalendarPeriod> {
     let topup = open.wallet.alert_state.topup.as_ref();
     let every = topup.map_or(Calendar::Month, |topup| topup.every);
-    limits::period(open, every, open.now)
+    open.period(every, open.now)
 }
 
 /// Writes them down.

@@ -9,15 +9,13 @@ use serde_json::json;
 use uuid::Uuid;
 
 use super::cluster;
-use super::events::OutboxEvent;
 use super::ledger::{self, Entry};
+use super::open_wallet::{OpenWallet, OutboxEvent};
 use super::statement::{INT, Query, Statement, Store, TEXT, TIME, UUID};
 use super::table::{insert, query, sql, table};
-use super::wallets::OpenWallet;
 use crate::errors::{self, Result};
 use crate::ledger::limit::{
-    self, ApplicableLimit, Calendar, CalendarPeriod, Counts, Every, ExceededLimit, LimitNotice,
-    LimitPeriod, Start, Use,
+    self, ApplicableLimit, Counts, Every, ExceededLimit, LimitNotice, LimitPeriod, Start, Use,
 };
 use crate::ledger::{Amount, Limit, Moment};
 use crate::sql_types::value;
@@ -475,21 +473,7 @@ fn current(
 ) -> Result<(Use, LimitPeriod)> {
     let (zone, seq) = (&open.asset.timezone, open.wallet.seq);
     let current = limit.current(scope, kept, zone, open.now, seq);
-    current.ok_or_else(|| no_period(open, limit.every))
-}
-
-/// The calendar period that a moment lies in, in the time zone of the wallet's asset.
-pub fn period(open: &OpenWallet, every: Calendar, at: Moment) -> Result<CalendarPeriod> {
-    let period = every.period(&open.asset.timezone, at);
-    period.ok_or_else(|| no_period(open, Every::Calendar(every)))
-}
-
-fn no_period(open: &OpenWallet, every: Every) -> errors::Error {
-    let (zone, now) = (&open.asset.timezone, open.now);
-    errors::invalid(
-        "every",
-        format_args!("no {every} of time zone {zone} is known around {now}"),
-    )
+    current.ok_or_else(|| open.no_period(limit.every))
 }
 
 /// What is counted in a row.

@@ -4,10 +4,9 @@
 use rust_decimal::Decimal;
 
 use super::ledger::{Entry, first_id};
-use super::limits;
+use super::open_wallet::OpenWallet;
 use super::statement::{Query, Store};
 use super::table::query;
-use super::wallets::OpenWallet;
 use crate::errors::{self, Result};
 use crate::ledger::Moment;
 use crate::ledger::limit::{Calendar, CalendarPeriod};
@@ -104,7 +103,7 @@ impl OpenWallet {
 
 /// The month of a moment, in the time zone of the asset.
 fn month(open: &OpenWallet, at: Moment) -> Result<CalendarPeriod> {
-    limits::period(open, Calendar::Month, at)
+    open.period(Calendar::Month, at)
 }
 
 fn uncounted(open: &OpenWallet, action: &str, why: CountError) -> errors::Error {

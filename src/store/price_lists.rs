@@ -1,14 +1,11 @@
 //! Which prices a customer is kept on: a price list, the prices of an earlier moment, or both. Versions
 //! are added, never changed: late usage finds the one of its moment.
 
-use std::collections::HashMap;
-use std::rc::Rc;
-
 use super::assets::Asset;
-use super::books::Book;
 use super::cache_epoch;
+use super::price_cache::{Assignment, Assignments};
 use super::statement::{Statement, Store, TEXT};
-use super::table::{column, insert, sql, table};
+use super::table::{insert, sql};
 use crate::errors::Result;
 use crate::ledger::Moment;
 use crate::ledger::interrupt;
@@ -16,40 +13,6 @@ use crate::sql_types::value;
 
 /// More customers than this are not remembered.
 const MAX_KEPT: usize = 1000;
-
-table! {
-    /// From `effective_at` on a customer has the prices of this list, and what prices there were at `as_of`.
-    #[derive(Clone, Debug, PartialEq, Eq)]
-    pub struct Assignment {
-        customer: String as text,
-        asset: String as text,
-        version: i32 as int,
-        /// `None`: no list but that for all.
-        price_list: Option<String> as text,
-        /// `None`: the prices of now.
-        as_of: Option<Moment> as timestamptz,
-        effective_at: Moment as timestamptz,
-    }
-}
-
-/// A customer's assignments in one asset, the latest first.
-pub type Assignments = Rc<[Assignment]>;
-
-/// What is remembered with an asset.
-#[derive(Default)]
-pub(super) struct PriceListCache {
-    /// Whether any customer has one. `None`: not known.
-    pub(super) any: Option<bool>,
-    of: HashMap<String, Assignments>,
-}
-
-/// To see whether there is any.
-pub(super) static BOOK: Book = Book {
-    name: c"customer_price_lists",
-    wanted: &[column!(version as int)],
-    searched: &[],
-    index: None,
-};
 
 static ANY: Statement = Statement {
     sql: "SELECT EXISTS (SELECT 1 FROM credyt.customer_price_lists)",

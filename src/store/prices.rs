@@ -8,48 +8,19 @@ use serde_json::Value as Json;
 use super::assets::Asset;
 use super::books::{self, Book, Is};
 use super::cache_epoch;
-use super::price_lists::{self, Assignment};
+pub use super::price_cache::Version;
+use super::price_cache::{Assignment, PriceBook, Versions};
+use super::price_lists;
 use super::statement::{FromRow, Query, Reader, Statement, Store, TEXT};
 use super::table::{insert, query, sql, table};
 use crate::errors::{self, Result};
 use crate::ledger::Moment;
 use crate::ledger::price::Price;
-use crate::ledger::price::book::{self, Layers};
+use crate::ledger::price::book::Layers;
 use crate::sql_types::value;
 
 /// More customers' own prices of an action, or actions of an asset, are not kept compiled.
 const MAX_KEPT: usize = 1000;
-
-/// One version of a price; `price` is `None` where it was withdrawn.
-#[derive(Clone)]
-pub struct Version {
-    pub version: i32,
-    effective_at: Moment,
-    pub price: Option<Rc<Price>>,
-}
-
-impl book::Version for Version {
-    fn effective_at(&self) -> Moment {
-        self.effective_at
-    }
-
-    fn is_withdrawn(&self) -> bool {
-        self.price.is_none()
-    }
-}
-
-/// The versions of one action's price, the latest first: one customer's own, a price list's, or those for all.
-type Versions = Rc<[Version]>;
-
-/// The prices of one action.
-pub(super) struct PriceBook {
-    for_all: Versions,
-    /// Whether any customer has a price of their own.
-    has_own: bool,
-    own: HashMap<String, Versions>,
-    /// By price list.
-    lists: HashMap<String, Versions>,
-}
 
 /// The prices of an action that may apply to a customer, whenever it is.
 #[derive(Clone)]
