@@ -58,7 +58,7 @@ impl Cost {
 
 table! {
     /// A cost as a row.
-    struct CostRow {
+    pub(super) struct CostRow {
         customer: String as text,
         asset: String as text,
         seq: u64 as bigint,

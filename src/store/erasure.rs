@@ -7,9 +7,12 @@ use std::cell::Cell;
 
 use uuid::Uuid;
 
+use super::costs::{CostRow, Posting};
+use super::grants::GrantTerms;
+use super::ledger::Entry;
 use super::rollups;
 use super::statement::{Query, Statement, Store, TEXT};
-use super::table::{insert, query, sql, table};
+use super::table::{fixed, insert, named_but, named_of, query, sql, table};
 use super::{assets, cluster, wallets};
 use crate::errors::{self, Result};
 use crate::ledger::{Moment, limit};
@@ -33,12 +36,16 @@ pub(super) fn with_permit<R>(table: &str, body: impl FnOnce() -> R) -> R {
 
 /// What an erasure blanks in facts, table by table.
 const BLANKED: [(&str, &[&str]); 5] = [
-    ("ledger", &["metadata", "scopes", "usage", "reason"]),
-    ("grants", &["metadata", "payment"]),
+    ("ledger", LEDGER),
+    ("grants", GRANTS),
     ("subscription_payments", &["payment"]),
-    ("vendor_costs", &["usage", "context", "metadata"]),
-    ("cost_postings", &["scopes"]),
+    ("vendor_costs", VENDOR_COSTS),
+    ("cost_postings", COST_POSTINGS),
 ];
+const LEDGER: &[&str] = &["metadata", "scopes", "usage", "reason"];
+const GRANTS: &[&str] = &["metadata", "payment"];
+const VENDOR_COSTS: &[&str] = &["usage", "context", "metadata"];
+const COST_POSTINGS: &[&str] = &["scopes"];
 
 /// For the trigger on a node of a cluster, to which another node may have sent an erasure's UPDATE without a
 /// permit: whether it changes nothing but what an erasure blanks.
@@ -264,28 +271,39 @@ pub fn erase(store: &Store, customer: &str, reason: &str) -> Result<Erasure> {
     Ok(erasure)
 }
 
+/// The columns of a table of facts as a row of the hash has them: the customer is in the hash of the wallet, and what an
+/// erasure blanks comes last, where it is asked for.
+macro_rules! hashed {
+    ($alias:literal, $Row:ident, $blanked:ident) => {
+        sql!(
+            fixed!(named_but(
+                $alias,
+                $Row::DECLARED,
+                &[&["customer"], $blanked]
+            )),
+            ", CASE WHEN :contents THEN ROW(",
+            fixed!(named_of($alias, $blanked)),
+            ")::text END"
+        )
+    };
+}
+
 query! {
     /// Row by row the text of what is covered, which the settings of `credyt.ledger_hash` make the same
     /// everywhere. Each has a hash, a block of 4096 numbers has one of theirs, a wallet of its blocks'. A
     /// ledger row goes with the grants that it issued, a recorded cost with what it changed in the reports.
     /// `contents`: with what an erasure blanks.
     Hash(customer: text, asset: text, through: bigint, contents: boolean):
-    r#"WITH
+    "WITH
         fact AS (
             SELECT l.asset, l.seq, 1 AS rows, ROW(
-                       'ledger', l.id, l.seq, l.created_at, l.occurred_at, l.accounted_at, l.price_version, l.kind,
-                       l.action, l.quantity, l.credits, l.balance, l.revenue, l.cost, l.costs, l.allocations, l.authorization_id,
-                       l.refers_to, l.dimensions, l.idempotency_key, l.request,
-                       CASE WHEN :contents OR l.kind IN ('grant', 'debit') THEN l.reason END,
-                       CASE WHEN :contents THEN ROW(l.metadata, l.scopes, l.usage)::text END,
+                       'ledger', ", hashed!("l", Entry, LEDGER), ",
+                       CASE WHEN l.kind IN ('grant', 'debit') THEN l.reason END,
                        CASE WHEN l.kind IN ('grant', 'transfer') THEN (
                            SELECT array_agg(g.text ORDER BY a.nth)
                            FROM jsonb_array_elements(l.allocations) WITH ORDINALITY AS a (part, nth)
                            CROSS JOIN LATERAL (
-                               SELECT ROW(g.id, g.asset, g.kind, g.priority, g.credits, g.paid, g.settled,
-                                          g.debt_revenue, g.effective_at, g.expires_at, g.applies_to, g.origin,
-                                          g.created_at, g.currency, g.currency_paid, g.exchange_rate,
-                                          CASE WHEN :contents THEN ROW(g.metadata, g.payment)::text END)::text AS text
+                               SELECT ROW(", hashed!("g", GrantTerms, GRANTS), ")::text AS text
                                FROM credyt.grants g
                                WHERE g.customer = :customer
                                  AND g.id = CASE WHEN l.kind = 'grant' OR a.part ? 'from' THEN a.part->>'grant'
@@ -296,17 +314,11 @@ query! {
             FROM credyt.ledger l
             WHERE l.customer = :customer
             UNION ALL
-            SELECT c.asset, c.seq, 1, ROW(
-                       'cost', c.id, c.seq, c.vendor, c.model, c.vendor_request_id, c.source, c.cost, c.reason,
-                       c.rate_version, c.currency, c.exchange_rate, c.api_flavor, c.debit_id, c.authorization_id, c.replaces, c.part,
-                       c.occurred_at, c.accounted_at, c.created_at,
-                       CASE WHEN :contents THEN ROW(c.usage, c.context, c.metadata)::text END)::text
+            SELECT c.asset, c.seq, 1, ROW('cost', ", hashed!("c", CostRow, VENDOR_COSTS), ")::text
             FROM credyt.vendor_costs c
             WHERE c.customer = :customer
             UNION ALL
-            SELECT p.asset, p.seq, 0, ROW(
-                       'posting', p.seq, p.nth, p.accounted_at, p.action, p.debits, p.costed, p.quantity, p.lines,
-                       CASE WHEN :contents THEN p.scopes END)::text
+            SELECT p.asset, p.seq, 0, ROW('posting', ", hashed!("p", Posting, COST_POSTINGS), ")::text
             FROM credyt.cost_postings p
             WHERE p.customer = :customer
         ),
@@ -328,7 +340,7 @@ query! {
         LEFT JOIN block b ON b.asset = w.asset
         WHERE w.customer = :customer AND (:asset IS NULL OR w.asset = :asset)
         GROUP BY w.customer, w.asset
-        ORDER BY w.asset"#
+        ORDER BY w.asset"
 }
 
 /// Answers `credyt.ledger_hash`.

@@ -113,6 +113,50 @@ pub enum ListEncoding {
     Set,
 }
 
+/// The names of columns but for these, each behind an alias: `l.id, l.seq`.
+pub const fn named_but(alias: &str, columns: &[Column], but: &[&[&str]]) -> Text {
+    let mut text = Text::new();
+    let mut at = 0;
+    while at < columns.len() {
+        let name = columns[at].name;
+        let mut is_left_out = false;
+        let mut list = 0;
+        while list < but.len() {
+            is_left_out |= has(but[list], name);
+            list += 1;
+        }
+        if !is_left_out {
+            let comma = if text.length > 0 { ", " } else { "" };
+            text = text.with(comma).with(alias).with(".").with(name);
+        }
+        at += 1;
+    }
+    text
+}
+
+/// These names behind an alias.
+pub const fn named_of(alias: &str, names: &[&str]) -> Text {
+    let mut text = Text::new();
+    let mut at = 0;
+    while at < names.len() {
+        let comma = if at > 0 { ", " } else { "" };
+        text = text.with(comma).with(alias).with(".").with(names[at]);
+        at += 1;
+    }
+    text
+}
+
+const fn has(names: &[&str], name: &str) -> bool {
+    let mut at = 0;
+    while at < names.len() {
+        if same(names[at], name) {
+            return true;
+        }
+        at += 1;
+    }
+    false
+}
+
 /// The columns, one after another; the first has this place.
 pub const fn listed(columns: &[Column], how: ListEncoding, first: usize) -> Text {
     let mut text = Text::new();
