@@ -19,9 +19,6 @@ pub const MAX_BYTES: usize = 16 << 20;
 /// A document of that many bytes has no more as jsonb: a digit, a comma and a space are three, and fifteen there.
 const MAX_BINARY: usize = 5 * MAX_BYTES;
 
-/// So long a jsonb is read by way of its text, which is at most 6 MB: 40 of the longest numbers.
-const SHORT: usize = 512;
-
 /// A document of this many bytes and values is made by way of its text.
 const FEW: usize = 1 << 16;
 
@@ -61,16 +58,7 @@ pub unsafe fn read(jsonb: pg_sys::Datum) -> Result<Json> {
         if size > MAX_BINARY {
             return Err(Unreadable::TooLong);
         }
-        if size > SHORT {
-            let copy = pg_sys::pg_detoast_datum(jsonb.cast_mut_ptr());
-            return walk(copy.cast());
-        }
-        let text = output(pg_sys::jsonb_out, jsonb)?;
-        if text.len() > MAX_BYTES {
-            return Err(Unreadable::TooLong);
-        }
-        // A jsonb is well-formed: depth is all that can be wrong with it.
-        serde_json::from_slice(text).map_err(|_| Unreadable::TooDeep)
+        walk(pg_sys::pg_detoast_datum(jsonb.cast_mut_ptr()).cast())
     }
 }
 
