@@ -4,21 +4,28 @@
 mod support;
 
 use std::fs;
+use std::path::Path;
 use support::Server;
 use support::sql::values;
 
+/// The names and texts of the files in a folder.
+fn files(folder: &str) -> Vec<(String, String)> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
+    let files = fs::read_dir(folder).expect("a folder").map(|file| {
+        let path = file.expect("a file").path();
+        let name = path.file_name().expect("a name").to_string_lossy();
+        (name.into_owned(), path)
+    });
+    let files = files.filter(|(_, path)| path.is_file());
+    files
+        .map(|(name, path)| (name, fs::read_to_string(path).expect("UTF-8")))
+        .collect()
+}
+
 /// Every SQL text in `src/store`, as `file: text`.
 fn texts() -> Vec<(String, String)> {
-    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/src/store");
     let mut texts = Vec::new();
-    for file in fs::read_dir(folder).expect("src/store") {
-        let path = file.expect("a file").path();
-        let name = path
-            .file_name()
-            .expect("a name")
-            .to_string_lossy()
-            .into_owned();
-        let source = fs::read_to_string(&path).expect("UTF-8");
+    for (name, source) in files("src/store") {
         let code: String = source
             .lines()
             .filter(|line| !line.trim_start().starts_with("//"))
@@ -185,18 +192,10 @@ fn no_view_of_a_cluster_has_a_lateral_without_from() {
 /// repeated.
 #[test]
 fn an_update_can_be_repeated() {
-    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/sql");
-    for file in fs::read_dir(folder).expect("sql") {
-        let path = file.expect("a file").path();
-        let name = path
-            .file_name()
-            .expect("a name")
-            .to_string_lossy()
-            .into_owned();
-        if !(name.starts_with("credyt_pg--") && name.ends_with(".sql")) {
-            continue;
-        }
-        let script = fs::read_to_string(&path).expect("UTF-8");
+    let scripts = files("sql")
+        .into_iter()
+        .filter(|(name, _)| name.starts_with("credyt_pg--") && name.ends_with(".sql"));
+    for (name, script) in scripts {
         assert_eq!(not_repeatable(&script), Vec::<String>::new(), "{name}");
     }
     for step in [

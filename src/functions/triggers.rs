@@ -20,7 +20,8 @@ pub fn refuse_change(args: &Args) -> Result<Option<pg_sys::Datum>> {
     };
     let is_permitted = operation != "DELETE" && erasure::permits(table)
         || operation == "UPDATE"
-            && cluster::is_seen_distributed()?
+            // No call of ours may have begun.
+            && Store::read(|_| Ok(cluster::is_distributed()))?
             && erasure::blanks(table, &updated_columns(trigger));
     match is_permitted {
         // A BEFORE trigger of a statement returns nothing.

@@ -8,11 +8,6 @@ use super::statement::{Statement, Store, TEXT};
 use crate::errors::{self, Result};
 use crate::sql_types::value;
 
-/// The same where no call of ours may have begun.
-pub fn is_seen_distributed() -> Result<bool> {
-    Store::read(|_| Ok(is_distributed()))
-}
-
 /// Whether Citus is loaded: then any table may be an empty one whose rows are in shards, and become so at any moment.
 pub(super) fn is_citus_loaded() -> bool {
     // SAFETY: reads a setting, if it is known.
