@@ -199,25 +199,12 @@ impl TransferPart {
 
     fn issued(&self, customer: &str, asset: &str, now: Moment) -> GrantTerms {
         GrantTerms {
-            customer: customer.to_owned(),
-            id: self.grant.id,
-            asset: asset.to_owned(),
-            kind: self.grant.kind,
-            priority: self.grant.priority,
             credits: self.part.credits,
             paid: self.part.revenue,
             settled: self.settled,
             debt_revenue: self.debt_revenue,
-            effective_at: self.grant.effective_at,
-            expires_at: self.grant.expires_at,
-            applies_to: self.grant.applies_to.clone(),
             origin: Some(self.origin.id),
-            created_at: now,
-            metadata: None,
-            payment: None,
-            currency: None,
-            currency_paid: None,
-            exchange_rate: None,
+            ..GrantTerms::of(customer, asset, &self.grant, now)
         }
     }
 }

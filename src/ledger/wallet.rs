@@ -56,6 +56,17 @@ pub struct Part {
     pub revenue: Amount,
 }
 
+impl Part {
+    /// Takes credits out of a grant, with their share of what is deferred.
+    fn taken(grant: &mut Grant, credits: Amount) -> Part {
+        Part {
+            grant: Some((grant.id, grant.kind)),
+            credits,
+            revenue: grant.take(credits),
+        }
+    }
+}
+
 /// Credits that an authorization pins in one grant, or of the overdraft (`None`).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pin {
@@ -549,11 +560,7 @@ impl Wallet {
             if to.remaining + credits >= most || to.deferred + grant.deferred >= most {
                 continue;
             }
-            let part = Part {
-                grant: Some((grant.id, grant.kind)),
-                credits,
-                revenue: grant.take(credits),
-            };
+            let part = Part::taken(grant, credits);
             left -= credits;
             to.remaining += credits;
             to.deferred += part.revenue;
@@ -591,11 +598,7 @@ impl Wallet {
             let credits = grant.perishable();
             let over = self.closed || grant.revoked || grant.ended(now);
             if credits.is_positive() && over {
-                let part = Part {
-                    grant: Some((grant.id, grant.kind)),
-                    credits,
-                    revenue: grant.take(credits),
-                };
+                let part = Part::taken(grant, credits);
                 let what = if grant.revoked {
                     EntryKind::Revoked(part)
                 } else {
@@ -653,11 +656,7 @@ impl Wallet {
                 if !credits.is_positive() {
                     continue;
                 }
-                let part = Part {
-                    grant: Some((grant.id, grant.kind)),
-                    credits,
-                    revenue: grant.take(credits),
-                };
+                let part = Part::taken(grant, credits);
                 left -= credits;
                 let what = EntryKind::Settled {
                     debt: debt.id,
@@ -819,11 +818,7 @@ impl Wallet {
     pub fn remove(&mut self, id: Uuid, credits: Amount) -> Option<Part> {
         let grant = self.grants.iter_mut().find(|g| g.id == id)?;
         let credits = credits.min(grant.unheld());
-        let part = Part {
-            grant: Some((id, grant.kind)),
-            credits,
-            revenue: grant.take(credits),
-        };
+        let part = Part::taken(grant, credits);
         self.drop_empty();
         Some(part)
     }
@@ -912,11 +907,7 @@ impl Wallet {
                 .iter_mut()
                 .find(|g| Some(g.id) == from.map(|f| f.0))
             {
-                parts.push(Part {
-                    grant: from,
-                    credits,
-                    revenue: grant.take(credits),
-                });
+                parts.push(Part::taken(grant, credits));
             }
         }
         self.drop_empty();

@@ -43,6 +43,31 @@ table! {
 }
 
 impl GrantTerms {
+    /// The terms of a grant that came out of others, as it is issued.
+    pub fn of(customer: &str, asset: &str, grant: &Grant, now: Moment) -> GrantTerms {
+        GrantTerms {
+            customer: customer.to_owned(),
+            id: grant.id,
+            asset: asset.to_owned(),
+            kind: grant.kind,
+            priority: grant.priority,
+            credits: grant.remaining,
+            paid: grant.deferred,
+            settled: Amount::ZERO,
+            debt_revenue: Amount::ZERO,
+            effective_at: grant.effective_at,
+            expires_at: grant.expires_at,
+            applies_to: grant.applies_to.clone(),
+            origin: None,
+            created_at: now,
+            metadata: None,
+            payment: None,
+            currency: None,
+            currency_paid: None,
+            exchange_rate: None,
+        }
+    }
+
     /// The grant on these terms with so much in it, to be put on a wallet's stack.
     pub fn open(&self, remaining: Amount, deferred: Amount, revoked: bool) -> Grant {
         Grant {

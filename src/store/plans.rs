@@ -717,25 +717,10 @@ impl Issue {
         let grant = &self.grant;
         let (settled, debt_revenue) = settled.get(&grant.id).copied().unwrap_or_default();
         GrantTerms {
-            customer: customer.to_owned(),
-            id: grant.id,
-            asset: asset.to_owned(),
-            kind: grant.kind,
-            priority: grant.priority,
-            credits: grant.remaining,
-            paid: grant.deferred,
             settled,
             debt_revenue,
-            effective_at: grant.effective_at,
-            expires_at: grant.expires_at,
-            applies_to: grant.applies_to.clone(),
             origin: self.origin,
-            created_at: now,
-            metadata: None,
-            payment: None,
-            currency: None,
-            currency_paid: None,
-            exchange_rate: None,
+            ..GrantTerms::of(customer, asset, grant, now)
         }
     }
 }
