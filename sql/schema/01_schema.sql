@@ -85,7 +85,7 @@ CREATE TRIGGER announce_truncate AFTER TRUNCATE ON credyt.clock
 ALTER TABLE credyt.clock ENABLE ALWAYS TRIGGER announce, ENABLE ALWAYS TRIGGER announce_truncate;
 
 CREATE FUNCTION credyt.statement_time() RETURNS timestamptz
-    AS 'MODULE_PATHNAME', 'credyt_statement_time' LANGUAGE c STABLE
+    AS 'MODULE_PATHNAME', 'credyt_statement_time' LANGUAGE c STABLE PARALLEL RESTRICTED
     SECURITY DEFINER SET search_path = pg_catalog, pg_temp;
 COMMENT ON FUNCTION credyt.statement_time() IS
     'The time as of which reads answer: the start of the statement; inside CALL and DO the clock.';

@@ -113,13 +113,13 @@ COMMENT ON FUNCTION credyt.balance(text, text, timestamptz) IS
     'A customer''s balance in credits, now or at another moment; zeros without a wallet.';
 
 CREATE FUNCTION credyt.wallet_state_at(customer text, asset text, state credyt.wallet, at timestamptz) RETURNS credyt.wallet
-    AS 'MODULE_PATHNAME', 'credyt_wallet_state_at' LANGUAGE c STABLE
+    AS 'MODULE_PATHNAME', 'credyt_wallet_state_at' LANGUAGE c STABLE PARALLEL RESTRICTED
     SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_seqscan = off;
 COMMENT ON FUNCTION credyt.wallet_state_at(text, text, credyt.wallet, timestamptz) IS
     'A wallet''s state at a moment, pending entries included: what the views show.';
 
 CREATE FUNCTION credyt.pending_movements(customer text, asset text, state credyt.wallet, at timestamptz) RETURNS SETOF credyt.movement
-    AS 'MODULE_PATHNAME', 'credyt_pending_movements' LANGUAGE c STABLE ROWS 1
+    AS 'MODULE_PATHNAME', 'credyt_pending_movements' LANGUAGE c STABLE PARALLEL RESTRICTED ROWS 1
     SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_seqscan = off;
 COMMENT ON FUNCTION credyt.pending_movements(text, text, credyt.wallet, timestamptz) IS
     'The entries of a wallet that are pending at a moment, in the columns of the ledger.';

@@ -153,7 +153,7 @@ COMMENT ON FUNCTION credyt.grants(credyt.wallet) IS
     'The open grants in a wallet''s state, in burn order; what the state does not keep is NULL.';
 
 CREATE FUNCTION credyt.pending_grants(customer text, asset text, state credyt.wallet, at timestamptz) RETURNS SETOF credyt.grant
-    AS 'MODULE_PATHNAME', 'credyt_pending_grants' LANGUAGE c STABLE ROWS 1
+    AS 'MODULE_PATHNAME', 'credyt_pending_grants' LANGUAGE c STABLE PARALLEL RESTRICTED ROWS 1
     SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_seqscan = off;
 COMMENT ON FUNCTION credyt.pending_grants(text, text, credyt.wallet, timestamptz) IS
     'The grants of renewals that are pending at a moment.';

@@ -329,7 +329,8 @@ CREATE AGGREGATE credyt.total_count(bigint) (
 COMMENT ON AGGREGATE credyt.total_count(bigint) IS 'The sum of counts, as a bigint.';
 
 -- The plan is made for the question, with more memory for the groups than a small query needs. Without sorting, which the
--- planner would take to be as fast: it expects far more rows that are newer than the rollups than there are.
+-- planner would take to be as fast: it expects far more rows that are newer than the rollups than there are. What workers add
+-- up is all that is read where they help; the session has their sums to add and to show.
 CREATE FUNCTION credyt.margin(
     "by"   text[],
     since  timestamptz DEFAULT NULL,
@@ -337,7 +338,8 @@ CREATE FUNCTION credyt.margin(
     asset  text DEFAULT NULL
 ) RETURNS SETOF credyt.margin_report
     AS 'MODULE_PATHNAME', 'credyt_margin' LANGUAGE c STABLE
-    SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET jit = off SET work_mem = '64MB' SET enable_sort = off;
+    SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET jit = off SET work_mem = '64MB' SET enable_sort = off
+    SET parallel_leader_participation = off;
 COMMENT ON FUNCTION credyt.margin(text[], timestamptz, timestamptz, text) IS
     'Revenue, vendor cost and margin by any of day, action, customer, vendor, model, kind and scope.';
 

@@ -1,6 +1,7 @@
 //! Reports of margin, what prices would have done, and `maintain`.
 
 use std::cell::RefCell;
+use std::collections::HashMap;
 use std::rc::Rc;
 use std::str::FromStr;
 
@@ -16,8 +17,8 @@ use crate::ledger::price::{Measure, Price, Rounding};
 use crate::ledger::{Amount, Moment, rollup};
 use crate::sql_types::args::required;
 use crate::sql_types::{Args, row, value};
-use crate::store::rollups::{self, GroupBy, ReportRange};
-use crate::store::{Store, assets, events, limits, maintenance};
+use crate::store::reports::{self, GroupBy, ReportRange};
+use crate::store::{Store, assets, events, limits, maintenance, rollups, simulation};
 
 type DatumResult = Result<Option<pg_sys::Datum>>;
 
@@ -43,7 +44,7 @@ pub fn margin(args: &Args) -> DatumResult {
         if let Some(asset) = &period.asset {
             assets::asset(store, asset)?;
         }
-        rollups::margin(store, by, &period, args)
+        reports::margin(store, by, &period, args)
     })?;
     Ok(None)
 }
@@ -154,7 +155,7 @@ pub fn suggest_price(args: &Args) -> DatumResult {
         since: read_moment(args, "since")?,
         ..ReportRange::default()
     };
-    Store::read(|store| rollups::suggest(store, &action, target, &period, args))?;
+    Store::read(|store| reports::suggest(store, &action, target, &period, args))?;
     Ok(None)
 }
 
@@ -163,18 +164,68 @@ pub fn simulate_price(args: &Args) -> DatumResult {
     let rule = required("price", args.optional_json("price")?)?;
     let since = args.optional_moment("since")?;
     let price = Price::parse(&rule).map_err(|why| errors::invalid("price", why))?;
-    Store::read(|store| rollups::simulate(store, &action, &rule, &price, since, args))?;
+    Store::read(|store| simulation::simulate(store, &action, &rule, &price, since, args))?;
     Ok(None)
 }
 
+/// What one action is used for repeats: so many answers of a rule are kept.
+const KEPT_ANSWERS: usize = 10_000;
+
+/// The rule that was read last, by its jsonb: a simulation asks for the same one row after row.
+struct Rule {
+    stored: Vec<u8>,
+    price: Price,
+    /// Of a rule that asks for no more: scale, rounding, quantity and dimensions, as they are stored, and its credits.
+    answers: RefCell<HashMap<Vec<u8>, Option<Amount>>>,
+}
+
 thread_local! {
-    /// The rule that was read last, by its jsonb: a simulation asks for the same one row after row.
-    static RULE: RefCell<Option<(Vec<u8>, Rc<Price>)>> = const { RefCell::new(None) };
+    static RULE: RefCell<Option<Rc<Rule>>> = const { RefCell::new(None) };
 }
 
 /// `credyt.repriced(price, scale, rounding, quantity, dimensions, usage, cost, at, month_used)`.
 pub fn repriced(args: &Args) -> DatumResult {
-    let price = read_rule(args)?;
+    let rule = read_rule(args)?;
+    let price = &rule.price;
+    if price.needs_usage() || price.needs_cost() || price.counts_months() {
+        return Ok(price_again(args, price)?.and_then(value::credits));
+    }
+    let key = repeated(args)?;
+    let known = rule.answers.borrow().get(&key).copied();
+    let credits = match known {
+        Some(credits) => credits,
+        None => {
+            let credits = price_again(args, price)?;
+            let mut answers = rule.answers.borrow_mut();
+            if answers.len() >= KEPT_ANSWERS {
+                answers.clear();
+            }
+            answers.insert(key, credits);
+            credits
+        }
+    };
+    Ok(credits.and_then(value::credits))
+}
+
+/// What decides the credits of a rule that asks for no usage and no costs.
+fn repeated(args: &Args) -> Result<Vec<u8>> {
+    let rounding = args.optional_bytes("rounding")?;
+    let quantity = args.optional_bytes("quantity")?;
+    let dimensions = args.optional_bytes("dimensions")?;
+    let mut key = args.int("scale")?.to_ne_bytes().to_vec();
+    for part in [rounding, quantity, dimensions] {
+        // A NULL is no empty value.
+        key.extend(
+            part.map_or(u32::MAX, |part| part.len() as u32)
+                .to_ne_bytes(),
+        );
+        key.extend(part.unwrap_or_default());
+    }
+    Ok(key)
+}
+
+/// `None`: the rule cannot price it.
+fn price_again(args: &Args, price: &Price) -> Result<Option<Amount>> {
     let scale = u32::try_from(args.int("scale")?)
         .map_err(|_| errors::invalid("scale", "it is negative"))?;
     let rounding = Rounding::from_str(&args.name("rounding")?)
@@ -195,25 +246,25 @@ pub fn repriced(args: &Args) -> DatumResult {
         usage_is_whole: usage.unread.is_none(),
         cost: args.optional_quantity("cost")?,
     };
-    match price.credits(&measure, scale, rounding) {
-        Ok(units) => Ok(value::credits(Amount::from_units(units))),
-        Err(_) => Ok(value::NULL),
-    }
+    let credits = price.credits(&measure, scale, rounding);
+    Ok(credits.ok().map(Amount::from_units))
 }
 
-fn read_rule(args: &Args) -> Result<Rc<Price>> {
-    let bytes = args.bytes("price")?;
-    let known = RULE.with_borrow(|rule| match rule {
-        Some((of, price)) if of == bytes => Some(price.clone()),
-        _ => None,
-    });
-    if let Some(price) = known {
-        return Ok(price);
+fn read_rule(args: &Args) -> Result<Rc<Rule>> {
+    let stored = args.bytes("price")?;
+    let last = RULE.with_borrow(|rule| rule.clone());
+    if let Some(rule) = last.filter(|rule| rule.stored == stored) {
+        return Ok(rule);
     }
     let rule = required("price", args.optional_json("price")?)?;
-    let price = Rc::new(Price::parse(&rule).map_err(|why| errors::invalid("price", why))?);
-    RULE.set(Some((bytes.to_owned(), price.clone())));
-    Ok(price)
+    let price = Price::parse(&rule).map_err(|why| errors::invalid("price", why))?;
+    let rule = Rc::new(Rule {
+        stored: stored.to_owned(),
+        price,
+        answers: RefCell::default(),
+    });
+    RULE.set(Some(rule.clone()));
+    Ok(rule)
 }
 
 /// The ledger rows that a call takes for each wallet it may take, on average.

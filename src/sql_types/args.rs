@@ -388,7 +388,12 @@ impl Args<'_> {
     }
 
     pub fn bytes(&self, name: &str) -> Result<&[u8]> {
-        required(name, self.get::<&[u8]>(name)?)
+        required(name, self.optional_bytes(name)?)
+    }
+
+    /// A value as it is stored, without its length.
+    pub fn optional_bytes(&self, name: &str) -> Result<Option<&[u8]>> {
+        self.get::<&[u8]>(name)
     }
 
     /// The pointer of an argument of type internal.

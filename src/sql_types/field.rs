@@ -114,6 +114,14 @@ pub mod types {
         const CAST: &'static str = "::text[]";
     }
 
+    pub enum dates {}
+    impl super::SqlType for dates {
+        const OID: Oid = pg_sys::DATEARRAYOID;
+        const LIST: Oid = pg_sys::TEXTARRAYOID;
+        const ELEMENT: Oid = pg_sys::TEXTOID;
+        const CAST: &'static str = "::date[]";
+    }
+
     pub enum uuids {}
     impl super::SqlType for uuids {
         const OID: Oid = pg_sys::UUIDARRAYOID;
@@ -175,7 +183,8 @@ written! {
     Vec<u8> as bytea: |bytes| value::bytes(bytes);
     pg_sys::Datum as jsonb: |jsonb| Some(*jsonb);
     pg_sys::Datum as numeric: |number| Some(*number);
-    pg_sys::Datum as date: |day| Some(*day);
+    Day as date: |day| Some(pg_sys::Datum::from(day.0));
+    pg_sys::Datum as dates: |days| Some(*days);
     pg_sys::Datum as timestamptz: |moment| Some(*moment);
 }
 
@@ -272,7 +281,7 @@ impl FromColumn for Vec<Uuid> {
 impl FromColumn for pg_sys::Datum {
     fn from_value(value: Value) -> Result<pg_sys::Datum> {
         let datum = required(value)?;
-        // SAFETY: what is passed on so, jsonb and numeric, is a varlena; perhaps out of line.
+        // SAFETY: what is passed on so, jsonb, numeric and arrays, is a varlena; perhaps out of line.
         unsafe {
             let from = datum.cast_mut_ptr::<pg_sys::varlena>();
             let size = pgrx::varlena::varsize_any(from);
@@ -280,6 +289,16 @@ impl FromColumn for pg_sys::Datum {
             std::ptr::copy_nonoverlapping(from.cast::<u8>(), copy.cast::<u8>(), size);
             Ok(pg_sys::Datum::from(copy))
         }
+    }
+}
+
+/// A date as it is stored, which may be infinite.
+#[derive(Clone, Copy, Debug)]
+pub struct Day(pg_sys::DateADT);
+
+impl FromColumn for Day {
+    fn from_value(value: Value) -> Result<Day> {
+        Ok(Day(required(value)?.value() as pg_sys::DateADT))
     }
 }
 

@@ -72,13 +72,6 @@ impl RowRef<'_> {
         }
     }
 
-    /// Its values as they are, for another statement of this connection.
-    pub fn values(&self) -> Vec<Value> {
-        (1..=self.width())
-            .map(|column| self.value(column))
-            .collect()
-    }
-
     fn width(&self) -> usize {
         // SAFETY: SPI made the table with its descriptor.
         unsafe { (*(*self.rows.table).tupdesc).natts as usize }

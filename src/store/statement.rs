@@ -15,19 +15,15 @@ use crate::sql_types::value::{self, Value};
 
 pub const TEXT: pg_sys::Oid = pg_sys::TEXTOID;
 pub const TEXTS: pg_sys::Oid = pg_sys::TEXTARRAYOID;
-pub const NUMERIC: pg_sys::Oid = pg_sys::NUMERICOID;
 pub const INT: pg_sys::Oid = pg_sys::INT4OID;
 pub const BIGINT: pg_sys::Oid = pg_sys::INT8OID;
 pub const BOOL: pg_sys::Oid = pg_sys::BOOLOID;
 pub const TIME: pg_sys::Oid = pg_sys::TIMESTAMPTZOID;
 pub const UUID: pg_sys::Oid = pg_sys::UUIDOID;
 pub const UUIDS: pg_sys::Oid = pg_sys::UUIDARRAYOID;
-pub const JSONB: pg_sys::Oid = pg_sys::JSONBOID;
 pub use super::rows::{FromRow, Reader, Rows, read_values};
 pub use super::session::Store;
 pub use crate::sql_types::field::WALLET;
-pub const DATE: pg_sys::Oid = pg_sys::DATEOID;
-pub const DATES: pg_sys::Oid = pg_sys::DATEARRAYOID;
 
 /// The rows that one statement writes at most, so that no more of them are in memory twice.
 pub const ROWS_AT_ONCE: usize = 10_000;
@@ -248,6 +244,11 @@ pub trait Query {
 
     fn run(&self, store: &Store) -> Result<Rows> {
         self.statement().run(store, self.values()?.as_ref())
+    }
+
+    /// As `Statement::run_once`.
+    fn run_once(&self, store: &Store) -> Result<Rows> {
+        self.statement().run_once(store, self.values()?.as_ref())
     }
 
     /// As `Statement::answer`.

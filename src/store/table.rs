@@ -31,7 +31,7 @@ const fn same(a: &str, b: &str) -> bool {
 }
 
 /// More than any text has.
-const SIZE: usize = 8192;
+const SIZE: usize = 16384;
 
 /// SQL text that is put together by the compiler.
 pub struct Text {
