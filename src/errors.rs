@@ -49,6 +49,8 @@ pub enum Code {
     OutOfRange,
     TooManyGrants,
     SerializationFailure,
+    /// A trigger has changed what the call that it fires for is changing.
+    TriggeredChange,
     TooManySubscriptions,
     TooManyActions,
     /// The library and the SQL objects do not fit.
@@ -79,6 +81,7 @@ impl Code {
             Code::OutOfRange => "22003",
             Code::TooManyGrants | Code::TooManySubscriptions | Code::TooManyActions => "54000",
             Code::SerializationFailure => "40001",
+            Code::TriggeredChange => "27000",
             Code::VersionsDiffer | Code::NotReady => "55000",
             Code::DataCorrupted => "XX001",
         }
@@ -103,6 +106,7 @@ impl Code {
             Code::OutOfRange => "out_of_range",
             Code::TooManyGrants => "too_many_grants",
             Code::SerializationFailure => "serialization_failure",
+            Code::TriggeredChange => "triggered_change",
             Code::TooManySubscriptions => "too_many_subscriptions",
             Code::TooManyActions => "too_many_actions",
             Code::VersionsDiffer => "versions_differ",
@@ -900,6 +904,17 @@ pub fn wallet_too_large(customer: &str, asset: &str) -> Error {
     )
     .with("customer", customer)
     .with("asset", asset)
+}
+
+/// A trigger made a call about a wallet that the outer call was changing.
+pub fn written_by_trigger(customer: &str, asset: &str) -> Error {
+    Error::new(
+        Code::TriggeredChange,
+        format!("a trigger has changed the wallet of customer {customer} for {asset} meanwhile"),
+    )
+    .with("customer", customer)
+    .with("asset", asset)
+    .hint("Let a constraint trigger do it at the end of the transaction: DEFERRABLE INITIALLY DEFERRED.")
 }
 
 /// Two transactions set rates, and this one does not see what the other did.

@@ -826,6 +826,85 @@ fn savepoints_and_exceptions_take_it_back() {
     assert_eq!(counted.get("update unexpected"), None);
 }
 
+/// A trigger of the owner's that makes a call about the wallet for which it fires: no credit gets lost.
+#[test]
+fn calls_within_calls_lose_nothing() {
+    let database = Database::new("within");
+    let mut client = warm(&database);
+    rows(
+        &mut client,
+        "SELECT credyt.create_asset('points');
+         SELECT credyt.grant_credits('ann', 10, asset => 'points');
+         SELECT credyt.grant_credits('bob', 10);
+         CREATE FUNCTION cashback() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+             IF NEW.kind = 'debit' AND NEW.asset = 'credits' THEN
+                 PERFORM credyt.grant_credits(NEW.customer, 1, asset => TG_ARGV[0]);
+             END IF;
+             RETURN NEW;
+         END $$;
+         CREATE FUNCTION let_go() RETURNS trigger LANGUAGE plpgsql AS
+             $$ BEGIN PERFORM credyt.release(NEW.customer, NEW.id); RETURN NEW; END $$",
+    );
+    let one = "SELECT credyt.debit_credits('ann', 'image')";
+    let many = r#"SELECT credyt.debit_many('[{"customer": "bob", "action": "image"}, {"customer": "ann", "action": "image"},
+                                             {"customer": "ann", "action": "image"}]')"#;
+    let hold = "SELECT credyt.authorize('ann', 'image', 5)";
+    let balance = "SELECT settled FROM credyt.balance('ann')";
+    let number = |client: &mut Client| -> i64 { value(client, balance).parse().expect("a number") };
+    let before = number(&mut client);
+    let at_once = ["AFTER", "BEFORE"].map(|when| {
+        format!("CREATE TRIGGER own {when} INSERT ON credyt.ledger FOR EACH ROW EXECUTE FUNCTION cashback('credits')")
+    });
+    for trigger in at_once {
+        rows(&mut client, &trigger);
+        for call in [one, many] {
+            let refused = refusal(&mut client, call);
+            assert_eq!(refused.code, "27000", "{trigger}: {refused:?}");
+        }
+        lawful(&mut client);
+        assert_eq!(number(&mut client), before, "{trigger}");
+        rows(&mut client, "DROP TRIGGER own ON credyt.ledger");
+    }
+    let later =
+        "CREATE CONSTRAINT TRIGGER own AFTER INSERT ON credyt.ledger DEFERRABLE INITIALLY DEFERRED
+                 FOR EACH ROW EXECUTE FUNCTION cashback('credits')";
+    let other = "CREATE TRIGGER own AFTER INSERT ON credyt.ledger FOR EACH ROW EXECUTE FUNCTION cashback('points')";
+    for (trigger, left) in [(later, before), (other, before - 3)] {
+        rows(&mut client, trigger);
+        for call in [one, many] {
+            rows(&mut client, call);
+        }
+        rows(&mut client, "DROP TRIGGER own ON credyt.ledger");
+        lawful(&mut client);
+        assert_eq!(number(&mut client), left, "{trigger}");
+    }
+    rows(
+        &mut client,
+        "CREATE TRIGGER own AFTER INSERT ON credyt.authorizations FOR EACH ROW EXECUTE FUNCTION let_go()",
+    );
+    assert!(attempt(&mut client, hold).is_err());
+    rows(&mut client, "DROP TRIGGER own ON credyt.authorizations");
+    // A trigger that drops what a call writes: the call fails.
+    let id = value(
+        &mut client,
+        "SELECT id FROM credyt.authorize('ann', 'image', 5)",
+    );
+    rows(
+        &mut client,
+        "CREATE FUNCTION drop_row() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END';
+         CREATE TRIGGER own BEFORE UPDATE ON credyt.authorizations FOR EACH ROW EXECUTE FUNCTION drop_row()",
+    );
+    for call in [
+        format!("SELECT credyt.capture('ann', '{id}', 2)"),
+        format!("SELECT credyt.release('ann', '{id}')"),
+        format!("SELECT credyt.extend('ann', '{id}', 3600)"),
+    ] {
+        assert_eq!(refusal(&mut client, &call).code, "XX001", "{call}");
+    }
+    rows(&mut client, "DROP TRIGGER own ON credyt.authorizations");
+    lawful(&mut client);
+}
+
 #[test]
 fn one_wallet_from_everywhere() {
     let database = Database::new("everywhere");

@@ -11,7 +11,7 @@ use super::ledger::read_parts;
 use super::shape::DirectTable;
 use super::statement::{Columns, Query, Statement, Store, TEXT, TEXTS, UUID, UUIDS, read_values};
 use super::table::{insert, place, query, sql, table};
-use crate::errors::Result;
+use crate::errors::{self, Result};
 use crate::ledger::interrupt::checked;
 use crate::ledger::margin::ModelCost;
 use crate::ledger::wallet::{EndedHold, Overrun, Part, Pin};
@@ -214,8 +214,10 @@ pub fn update(store: &Store, changed: &Authorization) -> Result<()> {
     }
     let mut args = vec![value::text(&changed.customer), value::uuid(changed.id)];
     args.extend(changes);
-    UPDATE.run(store, &args)?;
-    Ok(())
+    match UPDATE.run(store, &args)?.count() {
+        0 => Err(errors::corrupted("an authorization", "it is lost")),
+        _ => Ok(()),
+    }
 }
 
 /// Marks holds whose end has come, unless the caller's verb has closed them just now.

@@ -10,6 +10,7 @@ use std::collections::{BTreeSet, HashMap};
 use super::assets;
 use super::cluster;
 use super::ledger::{NewRows, TakenKey};
+use super::nested;
 use super::open_wallet::{Found, OpenWallet, WalletRow};
 use super::periods;
 use super::statement::{Columns, Statement, Store, TEXT, TEXTS};
@@ -207,6 +208,8 @@ impl Batch {
                     open.write(store, &state)?;
                     continue;
                 }
+                open.check_unwritten(store)?;
+                nested::wrote(&store.call, &open.customer, &open.asset.name);
                 let row = WrittenWallet {
                     customer: open.customer.clone(),
                     asset: open.asset.name.clone(),

@@ -11,7 +11,7 @@ use super::open_wallet::{
 };
 use super::statement::{Query, ROWS_AT_ONCE, Statement, Store, TEXT};
 use super::table::query;
-use super::{authorizations, costs, direct_access, events, grants, plans, wallets};
+use super::{authorizations, costs, direct_access, events, grants, nested, plans, wallets};
 use crate::errors::{self, Result};
 use crate::ledger::interrupt::checked;
 use crate::ledger::plan::{Renewal, Subscription};
@@ -280,7 +280,19 @@ impl OpenWallet {
         events::insert(store, self, &news)
     }
 
+    /// A call within this one must not have written it.
+    pub(super) fn check_unwritten(&self, store: &Store) -> Result<()> {
+        nested::check(&store.call, self.read_at, &self.customer, &self.asset.name)
+    }
+
     pub(super) fn write(&mut self, store: &Store, state: &[u8]) -> Result<()> {
+        self.check_unwritten(store)?;
+        self.write_row(store, state)?;
+        nested::wrote(&store.call, &self.customer, &self.asset.name);
+        Ok(())
+    }
+
+    fn write_row(&mut self, store: &Store, state: &[u8]) -> Result<()> {
         if let Some(place) = self.place {
             let keys = [
                 KeyPart::Text(&self.customer),

@@ -23,6 +23,7 @@ pub mod ledger;
 pub mod limits;
 pub mod maintenance;
 mod months;
+mod nested;
 pub mod notices;
 mod open_wallet;
 pub mod payments;

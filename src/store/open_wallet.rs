@@ -8,6 +8,7 @@ use uuid::Uuid;
 
 use super::assets::Asset;
 use super::ledger::Key;
+use super::nested::ReadAt;
 use super::plans::Renewals;
 use super::shape::DirectTable;
 use super::table::{place, table};
@@ -107,6 +108,7 @@ pub struct OpenWallet {
     pub(super) due_in_row: Option<Moment>,
     /// Where its row is, until it is written.
     pub(super) place: Option<TablePlace>,
+    pub(super) read_at: ReadAt,
     /// The pending entries since the wallet last changed; booked when it is written back.
     pub(super) due: Vec<PendingEntry>,
     /// The holds among it.

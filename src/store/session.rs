@@ -6,6 +6,7 @@ use std::ffi::CString;
 
 use pgrx::{Spi, pg_sys};
 
+use super::nested::Call;
 use super::rows::Rows;
 use super::{cache_epoch, version};
 use crate::errors::{self, Result};
@@ -30,6 +31,7 @@ pub fn is_distributed() -> bool {
 /// A connection to the database inside the caller's transaction.
 pub struct Store {
     pub(super) read_only: bool,
+    pub(super) call: Call,
     /// A row that keeps the key of the call has been written through it.
     has_kept_key: Cell<bool>,
 }
@@ -96,6 +98,7 @@ impl Store {
             unsafe { pg_sys::MemoryContextSwitchTo(caller) };
             let store = Store {
                 read_only,
+                call: Call::begin(),
                 has_kept_key: Cell::new(false),
             };
             version::check()?;

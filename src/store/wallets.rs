@@ -11,6 +11,7 @@ use super::cluster;
 use super::debts::debts_of;
 use super::direct_access;
 use super::direct_rows::KeyPart;
+use super::nested;
 pub use super::open_wallet::OpenWallet;
 use super::open_wallet::{FOUND, Found, WALLETS, WalletRow, renewed};
 use super::periods;
@@ -213,6 +214,7 @@ pub(super) fn load(
         now,
         due_in_row: found.next_due_at,
         place: Some(found.ctid),
+        read_at: nested::read_at(),
         wallet,
         due: passed.due,
         ended: passed.ended,
@@ -333,6 +335,7 @@ impl WalletView {
             booked: self.wallet.booked(),
             due_in_row: None,
             place: None,
+            read_at: nested::read_at(),
             wallet: self.wallet,
             due: Vec::new(),
             ended: Vec::new(),
