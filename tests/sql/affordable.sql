@@ -32,7 +32,8 @@ SELECT approved, reason, credits, granted, available FROM credyt.authorize('ann'
 SELECT * FROM credyt.affordable('ann', 'image');
 -- It stands as if so much had been asked for.
 SELECT quantity, dimensions, credits FROM credyt.authorizations WHERE idempotency_key = 'h1';
-SELECT credits, available FROM credyt.capture('ann', (SELECT id FROM credyt.authorizations WHERE idempotency_key = 'h1'), dimensions => '{"input_tokens": 20000, "output_tokens": 5000}');
+SELECT id AS held FROM credyt.authorizations WHERE idempotency_key = 'h1' \gset
+SELECT credits, available FROM credyt.capture('ann', :'held', dimensions => '{"input_tokens": 20000, "output_tokens": 5000}');
 SELECT approved, credits, granted FROM credyt.authorize('ann', 'image', 3, vary => 'quantity', at_least => 2);
 SELECT approved, credits, granted FROM credyt.authorize('ann', 'image', 3, vary => 'quantity', step => '0.75', at_least => 1);
 SELECT approved, credits, granted FROM credyt.authorize('ann', 'image', 0.5, vary => 'quantity');
