@@ -168,7 +168,7 @@ pub fn simulate_price(args: &Args) -> DatumResult {
     Ok(None)
 }
 
-/// What one action is used for repeats: so many answers of a rule are kept.
+/// Debits of an action are often alike: as many answers of a rule are kept.
 const KEPT_ANSWERS: usize = 10_000;
 
 /// The rule that was read last, by its jsonb: a simulation asks for the same one row after row.

@@ -37,7 +37,7 @@ pub struct ReportRange {
 
 table! {
     /// The whole days of a period, in each asset and in all of them, and the moments around them.
-    struct Days {
+    pub struct Days {
         assets: Vec<String> as texts,
         timezones: Vec<String> as texts,
         /// The first whole day of each asset, and the one after the last.
@@ -486,32 +486,17 @@ fn asked(store: &Store, by: GroupBy, period: &ReportRange) -> Result<Option<Repo
 }
 
 /// The whole days of a range in one asset.
-pub struct WholeDays {
-    pub first_day: Day,
-    /// The one after the last.
-    pub end_day: Day,
-    /// Before this moment and from that one on the moments are to be read one by one.
-    pub head: Moment,
-    pub tail: Moment,
-}
-
 pub fn whole_days(
     store: &Store,
     asset: &str,
     since: Option<Moment>,
     until: Moment,
-) -> Result<WholeDays> {
+) -> Result<Days> {
     let query = DaysOf {
         since,
         until,
         asset,
     };
-    let days: Option<Days> = query.run(store)?.read_first()?;
-    let days = days.ok_or_else(|| errors::corrupted("the days of a range", asset))?;
-    Ok(WholeDays {
-        first_day: days.first_day,
-        end_day: days.end_day,
-        head: days.head,
-        tail: days.tail,
-    })
+    let days = query.run(store)?.read_first()?;
+    days.ok_or_else(|| errors::corrupted("the days of a range", asset))
 }

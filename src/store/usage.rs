@@ -5,7 +5,7 @@
 //! the rollup does not have yet.
 
 use super::ledger;
-use super::reports::{self, WholeDays};
+use super::reports::{self, Days};
 use super::statement::{Query, Store};
 use super::table::{query, table};
 use crate::errors::Result;
@@ -249,11 +249,12 @@ pub fn answer(
     let (by_action, every_bucket) = (by.action, by.is_none());
     let first_id = since.map(ledger::first_id);
     if by.is_of_days() && unit != Some("hour") {
-        let WholeDays {
+        let Days {
             first_day,
             end_day,
             head,
             tail,
+            ..
         } = reports::whole_days(store, asset, since, until)?;
         let query = RolledUpOf {
             customer,
