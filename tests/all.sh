@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # tests/all.sh <major>...: formatting, lints and the pure ledger; then, on each of these Postgres, the SQL tests, the
 # isolation tests and the Rust tests: all of them on the first, those of what may differ between versions on the others.
-# Tests wait more than they compute, so two things go on at once: first what needs no Postgres, and the build; then the SQL
-# and Rust tests of the first Postgres, and its clients, examples and packages with the other Postgres after them.
+# Tests wait more than they compute, so two things go on at once: first what needs no Postgres, and the build; then all that is
+# tested on the first Postgres, and its packages with the other Postgres after them.
 # Nothing stops at the first failure; the last line counts.
 set -uo pipefail
 cd "$(dirname "$0")/.."
@@ -42,25 +42,24 @@ rust_tests() { # major pg_config, and what cargo test is told
     LOG_LINES=100 step "Rust tests on PostgreSQL $1" env CREDYT_PG_CONFIG="$2" cargo test --no-fail-fast "${@:3}"
 }
 
-around_it() { # major pg_config: lints, and what is built around the extension
+around_it() { # major pg_config: lints, and what uses the extension
     scripts/build.sh "$2" clippy
     CREDYT_OPTIONS="-c fsync=off" step "Clients on PostgreSQL $1" scripts/server.sh run "$2" -- tests/clients/run.sh
     CREDYT_OPTIONS="-c fsync=off" step "Examples on PostgreSQL $1" scripts/server.sh run "$2" -- tests/examples.sh
-    LOG_LINES=60 step "Packages for PostgreSQL $1" tests/packages.sh "$2"
     LOG_LINES=60 step "Citus on PostgreSQL $1" tests/citus.sh "$2"
     step "The demo and its pictures on PostgreSQL $1" scripts/server.sh run "$2" -- scripts/demo.sh report target/report.html
 }
 
 other_versions() { # major...
     local major pg_config
-    # A fifth of the time to build. What is released is built, and tested, with the first.
-    export CREDYT_TARGET=target/pg_others CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 CARGO_PROFILE_RELEASE_OPT_LEVEL=1
+    # What is released is built, and tested, with the first.
+    export CREDYT_BUILD=test
     for major; do
         pg_config=$(build "$major") || continue
         sql_tests "$major" "$pg_config"
         rust_tests "$major" "$pg_config" --test dump --test moves --test concurrency --test sessions
         LOG_LINES=100 step "Direct access to rows on PostgreSQL $major" env CREDYT_PG_CONFIG="$pg_config" \
-            cargo test --test direct_access -- the_same_calls errors_within batches
+            cargo test --test direct_access -- the_same_calls errors_within batches calls_within
     done
 }
 
@@ -71,9 +70,10 @@ without_postgres &
 [ -z "$first" ] || pg_config=$(build "$first")
 wait
 if [ -n "${pg_config:-}" ]; then
-    { around_it "$first" "$pg_config"; other_versions "$@"; } &
+    { LOG_LINES=60 step "Packages for PostgreSQL $first" tests/packages.sh "$pg_config"; other_versions "$@"; } &
     sql_tests "$first" "$pg_config"
     rust_tests "$first" "$pg_config" --test '*'
+    around_it "$first" "$pg_config"
     wait
 else
     other_versions "$@"
