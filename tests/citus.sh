@@ -157,6 +157,34 @@ called demo
 drop demo
 on 1 postgres -c "DROP DATABASE one"
 
+# A thousand customers: reports are summed on the nodes, and say what they say from the rollups of one server.
+cluster many
+on 0 many >/dev/null <<'SQL'
+SELECT credyt.create_asset('credits');
+SELECT credyt.set_price('action.' || n, '1') FROM generate_series(0, 3) n;
+SELECT count(*) FROM credyt.grant_many((SELECT jsonb_agg(jsonb_build_object('customer', 'c' || n, 'credits', 1000, 'paid', 10)) FROM generate_series(1, 1000) n));
+SELECT count(*) FROM generate_series(1, 30) r, LATERAL (SELECT count(*) FROM credyt.debit_many((
+    SELECT jsonb_agg(jsonb_strip_nulls(jsonb_build_object('customer', 'c' || n, 'action', 'action.' || (n + r) % 4, 'quantity', 1 + r % 3,
+        'cost', CASE WHEN r % 5 > 0 THEN 0.0013 * r END,
+        'scopes', CASE WHEN r % 3 = 0 THEN jsonb_build_array('user:' || n % 7, 'user:' || n % 5) END)))
+    FROM generate_series(1, 1000) n WHERE r > 0))) d;
+SELECT count(credyt.refund('c' || n, (SELECT id FROM credyt.ledger WHERE customer = 'c' || n AND kind = 'debit' ORDER BY seq LIMIT 1), 1)) FROM generate_series(1, 50) n;
+SELECT credyt.maintain(100000);
+VACUUM ANALYZE;
+SQL
+reports() {
+    local by
+    for by in '' action customer day,customer day,action,kind scope customer,scope,action; do
+        on 0 many -c "SET statement_timeout = '10s'" -c "SELECT md5(string_agg(m::text, ',' ORDER BY m::text)), count(*) FROM credyt.margin('{$by}') m" \
+            -c "SELECT md5(string_agg(m::text, ',' ORDER BY m::text)), count(*) FROM credyt.margin('{$by}', now() - interval '1 h', now()) m"
+    done
+    on 0 many -c "SET statement_timeout = '10s'" -c "SELECT * FROM credyt.suggest_price('action.1', 0.4)" -c "SELECT * FROM credyt.margin_by_customer WHERE customer = 'c7'"
+}
+before=$(reports)
+on 0 many -c "SELECT credyt.distribute(8)" >/dev/null
+is "reports of many customers" "$(reports)" "$before"
+drop many
+
 # A database with data in it, and roles that were allowed something.
 cluster shop
 on 0 shop >/dev/null <<'SQL'

@@ -82,6 +82,12 @@ CROSS JOIN LATERAL credyt.split_lines(e.kind, e.allocations, e.costs, NULL) AS s
 LEFT JOIN credyt.ledger d ON d.customer = e.customer AND d.id = e.refers_to
 WHERE e.kind = 'settlement' OR e.revenue <> 0;
 
+-- Nothing is rolled up.
+CREATE OR REPLACE VIEW credyt.margin_unrolled AS
+SELECT m.customer, m.asset, m.id, m.seq, m.accounted_at, m.action, m.scopes, m.debits, m.costed, m.quantity,
+       m.vendor, m.model, m.kind, m.report_mask, m.credits, m.revenue, m.cost
+FROM credyt.margin_lines m;
+
 CREATE OR REPLACE VIEW credyt.runway AS
 SELECT w.customer, w.asset, w.available,
        trim_scale(round(b.credits * 86400 / nullif(b.seconds, 0), 10)) AS burn_per_day,

@@ -8,6 +8,7 @@
 use pgrx::pg_sys;
 use rust_decimal::Decimal;
 
+use super::cluster::is_distributed;
 use super::statement::{Query, Statement, Store};
 use super::table::{Text, fixed, query, table};
 use crate::errors::{self, Result};
@@ -308,6 +309,39 @@ macro_rules! by_halves {
     };
 }
 
+/// On a cluster, where nothing is rolled up: each node sums the lines of its customers, one by one, which Citus takes as a whole,
+/// and here those sums are summed.
+macro_rules! on_cluster {
+    () => {
+        "SELECT t.asset, t.day, t.action, CASE WHEN :by_customer THEN t.customer END AS customer, t.vendor, t.model, t.kind, t.scope,
+                sum(t.debits)::bigint AS debits, sum(t.costed)::bigint AS costed, sum(t.quantity) AS quantity,
+                sum(t.credits) AS credits, sum(t.revenue) AS revenue, sum(t.cost) AS cost
+         FROM (
+             SELECT m.asset,
+                    CASE WHEN :by_day THEN (m.accounted_at AT TIME ZONE a.timezone)::date END AS day,
+                    CASE WHEN :by_action THEN m.action END AS action,
+                    m.customer,
+                    CASE WHEN :by_vendor THEN m.vendor END AS vendor,
+                    CASE WHEN :by_model THEN m.model END AS model,
+                    CASE WHEN :by_kind THEN m.kind END AS kind,
+                    CASE WHEN :by_scope THEN c.scope END AS scope,
+                    coalesce(sum(m.debits) FILTER (WHERE m.report_mask & :report <> 0), 0) AS debits,
+                    sum(m.debits) FILTER (WHERE m.report_mask & :report <> 0 AND m.costed) AS costed,
+                    coalesce(sum(m.quantity) FILTER (WHERE m.report_mask & :report <> 0), 0) AS quantity,
+                    sum(m.credits) AS credits, sum(m.revenue) AS revenue, sum(m.cost) AS cost
+             FROM credyt.margin_lines m
+             JOIN credyt.assets a ON a.asset = m.asset
+             CROSS JOIN LATERAL unnest(
+                 CASE WHEN :by_scope AND cardinality(m.scopes) > 0 THEN ARRAY(SELECT DISTINCT s.scope FROM unnest(m.scopes) AS s (scope))
+                      ELSE '{NULL}' END) AS c (scope)
+             WHERE m.asset = ANY (:assets) AND m.accounted_at >= :since AND m.accounted_at < :until
+               AND (:action IS NULL OR m.action = :action) AND (NOT :costed OR m.costed)
+             GROUP BY 1, 2, 3, 4, 5, 6, 7, 8
+         ) t
+         GROUP BY 1, 2, 3, 4, 5, 6, 7, 8"
+    };
+}
+
 /// All that a report sums.
 macro_rules! sums {
     ($what:literal, $groups:expr) => {
@@ -359,6 +393,8 @@ static MARGIN_BY_CUSTOMER: Statement = margin!(by_parts!(rolled_up!(
 
 static MARGIN_BY_CUSTOMER_AND_DAY: Statement = margin!(by_halves!());
 
+static MARGIN_ON_CLUSTER: Statement = margin!(on_cluster!());
+
 /// What has no scopes is in the other rollups only.
 static MARGIN_BY_SCOPE: Statement = margin!(by_parts!(
     rolled_up!(
@@ -379,17 +415,31 @@ static MARGIN_BY_SCOPE: Statement = margin!(by_parts!(
 ));
 /// What a credit earned is revenue / credits, and the price the one at
 /// which price x quantity x revenue / credits x (1 - margin) = cost.
-static SUGGEST: Statement = report!(
-        sums!(
-            "s.asset, :action, s.debits, s.quantity, s.cost,
-             trim_scale(s.revenue / nullif(s.credits, 0)),
-             CASE WHEN s.revenue > 0 AND s.credits > 0 AND s.quantity > 0
-                  THEN (SELECT trim_scale((div(p.num * 1e10, p.den) + sign(mod(p.num * 1e10, p.den))) * 0.0000000001)
-                        FROM (SELECT s.cost * s.credits AS num, s.revenue * s.quantity * (1 - :target) AS den) p) END",
-            by_parts!(rolled_up!("margin_days", "NULL::text", "NULL::text", "true"))
-        ),
-    " WHERE s.debits > 0",
-);
+macro_rules! suggest {
+    ($groups:expr) => {
+        report!(
+            sums!(
+                "s.asset, :action, s.debits, s.quantity, s.cost,
+                 trim_scale(s.revenue / nullif(s.credits, 0)),
+                 CASE WHEN s.revenue > 0 AND s.credits > 0 AND s.quantity > 0
+                      THEN (SELECT trim_scale((div(p.num * 1e10, p.den) + sign(mod(p.num * 1e10, p.den))) * 0.0000000001)
+                            FROM (SELECT s.cost * s.credits AS num, s.revenue * s.quantity * (1 - :target) AS den) p) END",
+                $groups
+            ),
+            " WHERE s.debits > 0",
+        )
+    };
+}
+
+static SUGGEST: Statement = suggest!(by_parts!(rolled_up!(
+    "margin_days",
+    "NULL::text",
+    "NULL::text",
+    "true"
+)));
+
+static SUGGEST_ON_CLUSTER: Statement = suggest!(on_cluster!());
+
 /// The customer in the middle of the rollup, by the planner's statistics: any other would do.
 static MIDDLE: Statement = Statement {
     sql: "SELECT b.bounds[1 + cardinality(b.bounds) / 2]
@@ -404,6 +454,7 @@ static MIDDLE: Statement = Statement {
 pub fn margin(store: &Store, by: GroupBy, period: &ReportRange, function: &Args) -> Result<()> {
     let mut report = asked(store, by, period)?;
     let statement = match by {
+        _ if is_distributed() => &MARGIN_ON_CLUSTER,
         GroupBy { scope: true, .. } => &MARGIN_BY_SCOPE,
         GroupBy {
             customer: true,
@@ -435,7 +486,11 @@ pub fn suggest(
         target: Some(target),
         ..report
     });
-    answer(store, &SUGGEST, report, function)
+    let statement = match is_distributed() {
+        true => &SUGGEST_ON_CLUSTER,
+        false => &SUGGEST,
+    };
+    answer(store, statement, report, function)
 }
 
 fn answer(
