@@ -41,7 +41,7 @@ growth:          ## how reports of margin grow with the ledger, up to 10 million
 	@scripts/step.sh "Building the measurement" cargo build --release --example growth
 	@scripts/server.sh run $$(scripts/env.sh $(PG)) -- cargo run -q --release --example growth -- $(ARGS)
 
-capacity:        ## what one server does with many wallets and a long ledger, dump and restore included (ARGS=copies: 10000 takes 8 GB)
+capacity:        ## what one server does with many wallets and a long ledger, dump and restore included (ARGS=copies: 71428 takes 60 GB)
 	@pg_config=$$(scripts/env.sh $(PG)); scripts/build.sh $$pg_config install
 	@scripts/server.sh run $$(scripts/env.sh $(PG)) -- examples/capacity.sh $(or $(ARGS),1000)
 
