@@ -175,10 +175,10 @@ SQL
 reports() {
     local by
     for by in '' action customer day,customer day,action,kind scope customer,scope,action; do
-        on 0 many -c "SET statement_timeout = '10s'" -c "SELECT md5(string_agg(m::text, ',' ORDER BY m::text)), count(*) FROM credyt.margin('{$by}') m" \
+        on 0 many -c "SET statement_timeout = '3s'" -c "SELECT md5(string_agg(m::text, ',' ORDER BY m::text)), count(*) FROM credyt.margin('{$by}') m" \
             -c "SELECT md5(string_agg(m::text, ',' ORDER BY m::text)), count(*) FROM credyt.margin('{$by}', now() - interval '1 h', now()) m"
     done
-    on 0 many -c "SET statement_timeout = '10s'" -c "SELECT * FROM credyt.suggest_price('action.1', 0.4)" -c "SELECT * FROM credyt.margin_by_customer WHERE customer = 'c7'"
+    on 0 many -c "SET statement_timeout = '3s'" -c "SELECT * FROM credyt.suggest_price('action.1', 0.4)" -c "SELECT * FROM credyt.margin_by_customer WHERE customer = 'c7'"
 }
 before=$(reports)
 on 0 many -c "SELECT credyt.distribute(8)" >/dev/null
